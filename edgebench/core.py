@@ -1,0 +1,486 @@
+"""The nouns of edgebench and the roles that plugins play. Standard library only.
+
+Units are base units everywhere inside the program: seconds, bytes, joules, watts, hertz,
+degrees Celsius, ratios between 0 and 1. Only ``views`` turns them into ms, MiB or per cent.
+A reading that could not be had is absent (``None`` or no key), never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+Json = Any
+"""A value that ``json`` can write: None, bool, int, float, str, list, dict."""
+
+Option = bool | int | float | str
+"""The value of one setting of a trial."""
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) while something large moves."""
+
+SCHEMA = 1
+"""Version of the record's form, written into every record and every JSON document."""
+
+Status = Literal["ok", "failed", "interrupted", "lost", "skipped"]
+"""How a trial ended: ``lost`` is a device that went away, ``skipped`` was never started."""
+
+
+# --- what is described by people -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device one can open: read from ``devices/NAME.yaml`` by ``profiles``."""
+
+    name: str
+    system: str
+    transport: Mapping[str, Json]
+    """``{"kind": NAME, …}``: the rest is validated by that transport's own ``Config``."""
+    description: str = ""
+    workspace: str | None = None
+    """Folder on the device that edgebench may fill; the system's default where absent."""
+    engines: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    defaults: Mapping[str, Option] = field(default_factory=dict)
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model that lies on the controller, checked and known: what a trial is made of."""
+
+    name: str
+    path: Path
+    sha256: str
+    size: int
+    """Bytes."""
+    format: str
+    """``gguf`` or ``mlc``."""
+    quantization: str
+    architecture: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """From the header: ``layers``, ``context_length``, ``vocabulary``, ``kv_bytes_per_token``,
+    ``parameters``, ``weights_bytes``, ``tokenizer`` …"""
+
+
+# --- wires -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a finished command printed, and its true exit status (128 + n: killed by signal n)."""
+
+    stdout: str
+    stderr: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a running process, without its end; ``at`` is ``time.monotonic()``, seconds."""
+
+    stream: Literal["out", "err"]
+    text: str
+    at: float
+
+
+class Process(Protocol):
+    """A command running on a device."""
+
+    def read(self, timeout: float) -> Line | None:
+        """The next line, or None when none came in ``timeout`` seconds or both streams ended."""
+
+    def write(self, text: str) -> None:
+        """Send text to its standard input. Raises ``DeviceLost`` when the wire is gone."""
+
+    @property
+    def status(self) -> int | None:
+        """Exit status once it has ended *and* every line has been read; None until then."""
+
+    def kill(self) -> None:
+        """End the wire's side of it, without asking; returns at once. Never raises."""
+
+
+class Transport(Protocol):
+    """A wire to a device. Commands are text in the device's own shell language.
+
+    A plugin is a class with a nested frozen dataclass ``Config`` (what the profile may say under
+    ``transport:``, apart from ``kind``) that takes a ``Config`` and nothing else. It touches
+    nothing before ``open``.
+    """
+
+    Config: ClassVar[type]
+
+    def open(self) -> None:
+        """Connect. Raises ``DeviceRefused`` (wrong key, unauthorized …) or ``DeviceLost``."""
+
+    def close(self) -> None:
+        """Let go of everything on this side and of every forward. Never raises."""
+
+    def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
+        """Run to its end. Raises ``DeviceLost`` when the wire breaks, ``TimedOut`` when late."""
+
+    def spawn(self, command: str) -> Process: ...
+
+    def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
+        """Copy a file there, going on at the byte where an earlier, broken push stopped."""
+
+    def pull(self, remote: str, local: Path) -> None: ...
+
+    def forward(self, port: int) -> AbstractContextManager[int]:
+        """A device's loopback port as a port on the controller's loopback."""
+
+
+# --- operating systems -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question to a device: a command and the pure reader of its text (law 1).
+
+    ``parse`` returns the facts it found (``{"cpu": …, "ram_b": …}``); what isn't in the text is
+    absent from the result. It raises ``Unreadable`` for text it doesn't understand at all.
+    """
+
+    command: str
+    parse: Callable[[str], Mapping[str, Json]]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to be started on a device."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables whose values arrive on standard input, one line each in
+    this order, so that no argv, log or process list holds them."""
+
+
+class System(Protocol):
+    """An operating system: how it is spoken to."""
+
+    facts: Mapping[str, Fact]
+    default_workspace: str
+    """Under the home folder unless absolute."""
+
+    def quote(self, argv: Sequence[str]) -> str:
+        """One command line of this system's shell that starts exactly this argv."""
+
+    def supervise(self, command: Command, tag: str) -> str:
+        """Text that runs a command under a watcher which ends it without its controller.
+
+        In-band protocol, on the watcher's standard output: ``{tag} pid PID UPTIME`` at the start
+        (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. On its standard input:
+        first one line per secret, then ``beat`` about once a second, or ``stop`` (ask politely),
+        ``kill``. Several missed beats, or the end of standard input, end the program.
+        """
+
+    def loop(self, files: Sequence[str], commands: Mapping[str, str], interval: float, pid: int) -> str:
+        """The sampler's loop as text: see ``sampler``."""
+
+
+# --- engines ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Launch:
+    """With what an engine is started. Equal launches share one engine process.
+
+    None means the engine's own default. Paths are on the device.
+    """
+
+    model: str
+    backend: str = "cpu"
+    ctx: int | None = None
+    batch: int | None = None
+    ubatch: int | None = None
+    threads: int | None = None
+    gpu_layers: int | Literal["all"] | None = None
+    draft: str | None = None
+    draft_gpu_layers: int | Literal["all"] | None = None
+    k: int | None = None
+    """Draft tokens proposed at once, where the engine can only be told at its start."""
+    repack: bool = True
+    """False: weights are not rearranged for the CPU's matrix units (llama.cpp's extra buffer
+    types), the way out where a virtual machine claims AMX and forbids it."""
+    extra: Mapping[str, Option] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to an engine. Exactly one of ``tokens`` and ``messages`` is given."""
+
+    tokens: tuple[int, ...] | None = None
+    messages: tuple[Mapping[str, str], ...] | None = None
+    """``{"role": "user" | "assistant" | "system", "content": …}``"""
+    max_tokens: int = 128
+    ignore_eos: bool = False
+    reuse_cache: bool = False
+    """Whether the engine may keep the part of its KV cache that this prompt shares with the last."""
+    temperature: float = 0.0
+    seed: int = 0
+    warmup: bool = False
+    """Made to warm the engine up: kept in the record, not counted."""
+    label: str = ""
+    """What the scenario calls it, such as ``conversation 2, turn 3``."""
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Further fields of the engine's dialect, such as ``speculative.n_max``."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an engine answered, with the counts and times that every rate is recomputed from."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    """Ids of the generated tokens, where the engine tells them."""
+    prompt_tokens: int = 0
+    """All tokens of the prompt, cached ones included."""
+    cached_tokens: int = 0
+    prefill_tokens: int = 0
+    """Prompt tokens that were evaluated for this request."""
+    prefill_s: float | None = None
+    """Seconds the engine spent on them, by its own clock."""
+    completion_tokens: int = 0
+    token_times: tuple[float, ...] = ()
+    """Seconds of each generated token after the first one, first included (0.0): non-decreasing.
+    A speculative step yields several tokens at one instant."""
+    token_clock: Literal["engine", "arrival"] = "arrival"
+    decode_s: float | None = None
+    """First generated token to the last, seconds, by ``token_clock``."""
+    ttft_s: float | None = None
+    """Request sent to first token received, by the controller's clock."""
+    engine_ttft_s: float | None = None
+    total_s: float = 0.0
+    sent_at: float = 0.0
+    """``time.monotonic()`` on the controller when the request was sent."""
+    finish: str = ""
+    """``stop``, ``length`` …"""
+    draft_tokens: int = 0
+    draft_accepted: int = 0
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """What else the engine said, as it said it (``timings`` …)."""
+
+
+@dataclass(frozen=True)
+class EngineNotes:
+    """What an engine said of itself, from its own log and answers."""
+
+    build: str | None = None
+    backend: str | None = None
+    """The backend that really computes: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan``."""
+    layers_offloaded: int | None = None
+    layers: int | None = None
+    buffers: Mapping[str, int] = field(default_factory=dict)
+    """``{"CPU model": bytes, "CPU KV": bytes, …}``"""
+    instruction_sets: tuple[str, ...] = ()
+    load_s: float | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Client(Protocol):
+    """An engine's HTTP address, reached through a forwarded loopback port, with its key."""
+
+    def get(self, path: str) -> tuple[int, Json]:
+        """Status and body (None where the body isn't JSON). Raises ``EngineFailed``."""
+
+    def post(self, path: str, body: Json) -> tuple[int, Json]: ...
+
+    def stream(self, path: str, body: Json) -> Iterator[tuple[float, Json]]:
+        """Server-sent events as (``time.monotonic()``, data). Raises ``EngineFailed``."""
+
+
+class Opened(Protocol):
+    """An open device as engines and probes see it: the part of ``session`` they may use."""
+
+    device: Device
+    system: System
+    workspace: str
+
+    def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output: ...
+
+
+class Engine(Protocol):
+    """An inference engine: a process on the device that listens on the device's loopback.
+
+    A plugin is a class that takes (opened device, the profile's settings for this engine).
+    ``Config`` is a frozen dataclass of what a profile may say under ``engines: NAME:``.
+    """
+
+    Config: ClassVar[type]
+    format: ClassVar[str]
+    """The form of model it takes: ``gguf`` or ``mlc``."""
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        """How to start it; its API key is in the environment variable ``key_variable``."""
+
+    def ready(self, client: Client) -> bool:
+        """Whether it answers. False: still loading."""
+
+    def complete(self, client: Client, request: Request) -> Reply: ...
+
+    def notes(self, log: Iterable[str]) -> EngineNotes: ...
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        """After a death: another launch worth one try and why, or None."""
+
+
+# --- scenarios -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a scenario may know of the trial it runs in."""
+
+    model: ModelFile
+    ctx: int
+    """Tokens."""
+    options: Mapping[str, Option]
+    seed: int
+    count_tokens: Callable[[Sequence[Mapping[str, str]]], int]
+    """Tokens of a conversation by the engine's own template and tokenizer."""
+
+
+class Scenario(Protocol):
+    """What is asked of an engine in one round. A plugin is a class without arguments."""
+
+    options: ClassVar[Mapping[str, Option]]
+    """Its own options and their defaults; ``run`` takes them as ``--name value``."""
+
+    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+        """Yield a request, be sent its reply; one run through is one round."""
+
+
+# --- measurements ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading of a probe."""
+
+    name: str
+    """As in the glossary: ``rss_b``, ``cpu_util`` …"""
+    value: float
+    at: float
+    """Seconds on the device's clock."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Probe(Protocol):
+    """Readings of one kind, on every system that has them. A plugin is a class without arguments.
+
+    ``files`` (by system) are read at every tick; ``commands`` (by system) are run for what no
+    file tells. ``{pid}`` stands for the engine's process. ``parse`` is fed one tick's text at a
+    time, ``path:line`` for files, in order, and may keep what it needs of earlier ticks.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    commands: Mapping[str, str]
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]: ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a record: its rounds, their median and its 95 % bootstrap interval."""
+
+    value: float
+    unit: str
+    rounds: tuple[float | None, ...] = ()
+    """In the order of the rounds; None where that round has no reading."""
+    low: float | None = None
+    high: float | None = None
+    iqr: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A named reason not to believe a number, from the closed list in ``stats``."""
+
+    id: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One device × model × engine × scenario × set of options."""
+
+    device: str
+    model: str
+    engine: str
+    backend: str
+    scenario: str
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no result."""
+
+    message: str
+    hint: str = ""
+    exit_status: int | None = None
+    signal: str | None = None
+    log: tuple[str, ...] = ()
+    """The engine's last lines."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass over a trial."""
+
+    index: int
+    started: str
+    """ISO 8601, UTC."""
+    metrics: Mapping[str, float]
+    turns: tuple[Mapping[str, Json], ...] = ()
+    """One per request: label, counts, times and the rates of that turn."""
+    samples: tuple[Sample, ...] = ()
+    fresh: bool = False
+    """Whether the engine was started for this round (its ``load_s`` counts)."""
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one trial ended: immutable, versioned, everything a view is drawn from."""
+
+    id: str
+    run: Mapping[str, Json]
+    """``id``, ``name``, ``started``, ``command``, ``seed``, ``version`` of edgebench."""
+    status: Status
+    trial: Trial
+    facts: Mapping[str, Json]
+    """``device``, ``model``, ``engine``, ``controller``."""
+    metrics: Mapping[str, Metric]
+    doubts: tuple[Doubt, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    failure: Failure | None = None
+    notes: tuple[str, ...] = ()
+    started: str = ""
+    finished: str = ""
+    schema: int = SCHEMA
+
+
+# --- views -----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class View(Protocol):
+    """A form of the results. A plugin is a class without arguments; it formats, nothing else."""
+
+    suffix: ClassVar[str]
+
+    def render(self, records: Sequence[Record]) -> str: ...

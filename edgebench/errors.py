@@ -1,0 +1,71 @@
+"""Every error edgebench raises on purpose: what happened, what to do next, and the exit code.
+
+Anything else that reaches the top is a defect and may show its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgebenchError(Exception):
+    """Says what went wrong (``str(error)``), what to do next (``hint``) and how to exit."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(EdgebenchError):
+    """An option, range or name that makes no sense."""
+
+    exit_code = 2
+
+
+class ProfileError(UsageError):
+    """A profile that cannot be found or is not valid."""
+
+
+class ModelError(UsageError):
+    """A model that cannot be had, read or trusted."""
+
+
+class StoreError(UsageError):
+    """A store that cannot be opened, read or written."""
+
+
+class DeviceRefused(EdgebenchError):
+    """The device is there and says no: host key, authorization, permissions, lock, space."""
+
+    exit_code = 3
+
+
+class EngineMissing(DeviceRefused):
+    """The engine's program is not on the device or cannot run there."""
+
+
+class DeviceLost(EdgebenchError):
+    """The device cannot be reached, or went away."""
+
+    exit_code = 4
+
+
+class Unreadable(EdgebenchError):
+    """A device or an engine printed something that is not understood."""
+
+    exit_code = 5
+
+
+class TimedOut(EdgebenchError):
+    """A command or an engine took longer than it may."""
+
+
+class EngineFailed(EdgebenchError):
+    """The engine died, refused or answered with an error. The run goes on with the next trial."""
+
+    def __init__(self, message: str, hint: str = "", *, status: int | None = None, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.log = log
