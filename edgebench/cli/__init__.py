@@ -1,0 +1,78 @@
+"""The command line: one file per command, imported only when that command is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from edgebench import __version__
+from edgebench.errors import EdgebenchError
+
+COMMANDS = {
+    "run": "measure models on devices",
+    "devices": "list, show and check devices",
+    "models": "list, show, pull and verify models",
+    "results": "list, show and export results",
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands live in ``edgebench.cli.NAME``, each in an attribute ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"edgebench.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f"no command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="edgebench %(version)s")
+def cli() -> None:
+    """Measure how large language models run on the devices people own.
+
+    Without any option, `edgebench run` measures this machine with a small model.
+    """
+
+
+def main() -> None:
+    """The program's entry: errors become two lines on stderr and the exit code they carry."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("edgebench: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except EdgebenchError as error:
+        click.echo(f"edgebench: {error}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): nothing to say, and no second error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
