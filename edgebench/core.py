@@ -180,8 +180,11 @@ class System(Protocol):
         ``kill``. Several missed beats, or the end of standard input, end the program.
         """
 
-    def loop(self, files: Sequence[str], commands: Mapping[str, str], interval: float, pid: int) -> str:
-        """The sampler's loop as text: see ``sampler``."""
+    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+        """The sampler's loop as text, for one process that prints what ``sampler`` reads.
+
+        It goes on until process ``pid`` is gone (0: until it is killed) or its output breaks.
+        """
 
 
 # --- engines ---------------------------------------------------------------------------------
@@ -377,16 +380,48 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """What a probe measures: one definition, one unit (the glossary is made from these)."""
+
+    unit: str
+    text: str
+    """The definition, one or two sentences."""
+    over: Mapping[str, Literal["mean", "median", "p95", "max", "min", "sum", "last"]]
+    """The metrics of a stretch of time, and how each is made from the readings in it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe reads at once: files or a command, never both.
+
+    ``{pid}`` in a file's path stands for each process of the engine's tree, in a command for the
+    engine's process.
+    """
+
+    files: tuple[str, ...] = ()
+    """Paths; shell patterns are expanded."""
+    lines: str = ""
+    """Extended regular expression of the lines wanted from the files; every line where empty."""
+    command: str = ""
+    """One line of the system's shell. With interval 0 it is expected to go on by itself."""
+    interval: float = 0.5
+    """Seconds between two readings; 0: once, at the start."""
+
+
 class Probe(Protocol):
     """Readings of one kind, on every system that has them. A plugin is a class without arguments.
 
-    ``files`` (by system) are read at every tick; ``commands`` (by system) are run for what no
-    file tells. ``{pid}`` stands for the engine's process. ``parse`` is fed one tick's text at a
-    time, ``path:line`` for files, in order, and may keep what it needs of earlier ticks.
+    ``parse`` is fed the text of one reading at a time (``path:line`` for files; one line at a time
+    of a command with interval 0), in order, and may keep what it needs of earlier ones. What is
+    not in the text is absent from its result. It raises ``Unreadable`` or ``ValueError`` for text
+    it doesn't understand.
     """
 
-    files: Mapping[str, Sequence[str]]
-    commands: Mapping[str, str]
+    quantities: Mapping[str, Quantity]
+    """By the name of the samples it gives."""
+    readings: Mapping[str, Sequence[Reading]]
+    """By system."""
 
     def parse(self, at: float, text: str) -> Iterable[Sample]: ...
 
