@@ -1,0 +1,200 @@
+"""The HTTP dialect of llama.cpp's ``llama-server``, spoken by every engine of that family."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgebench.core import Client, EngineNotes, Json, Launch, Reply, Request
+from edgebench.errors import EngineFailed, Unreadable
+
+
+def ready(client: Client) -> bool:
+    """``GET /health``: 503 while the model loads, then 200."""
+    status, _ = client.get("/health")
+    if status in (401, 403):
+        raise EngineFailed(f"the engine refuses its own key: /health answered {status}")
+    return status == 200
+
+
+def count_tokens(client: Client, text: str) -> int:
+    """Tokens of a text by the engine's own tokenizer, without the beginning-of-sequence one."""
+    status, body = client.post("/tokenize", {"content": text})
+    if status != 200 or not isinstance(body, dict) or not isinstance(body.get("tokens"), list):
+        raise Unreadable(f"/tokenize answered {status}: {str(body)[:200]}")
+    return len(body["tokens"])
+
+
+def body(request: Request) -> tuple[str, dict[str, Json]]:
+    """Path and body of a request. Token ids go to ``/completion``, messages to the chat endpoint,
+    which applies the model's own template."""
+    common: dict[str, Json] = {
+        "stream": True,
+        "timings_per_token": True,
+        "cache_prompt": request.reuse_cache,
+        "ignore_eos": request.ignore_eos,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        **request.extra,
+    }
+    if request.tokens is not None:
+        prompt = list(request.tokens)
+        return "/completion", {"prompt": prompt, "n_predict": request.max_tokens, "return_tokens": True, **common}
+    messages = [dict(message) for message in request.messages or ()]
+    return "/v1/chat/completions", {"messages": messages, "max_tokens": request.max_tokens, **common}
+
+
+def complete(client: Client, request: Request) -> Reply:
+    """Ask, and recompute every figure from counts and times.
+
+    Raises ``EngineFailed`` when the engine breaks off, ``Unreadable`` for an answer without timings.
+    """
+    path, asked = body(request)
+    sent_at = time.monotonic()
+    return reply(list(client.stream(path, asked)), sent_at)
+
+
+@dataclass
+class _Heard:
+    """What the events of one answer added up to."""
+
+    text: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    chunks: list[float] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    timings: dict[str, Any] = field(default_factory=dict)
+    finish: str = ""
+
+    def hear(self, at: float, event: Json) -> None:
+        if not isinstance(event, dict):
+            raise Unreadable(f"the engine's answer is not an object: {str(event)[:200]}")
+        if "error" in event:
+            raise EngineFailed(f"the engine answered with an error: {str(event['error'])[:500]}")
+        piece, end = _piece(event)
+        if piece:
+            self.text.append(piece)
+            self.chunks.append(at)
+        self.tokens.extend(event.get("tokens") or ())
+        self.finish = end or self.finish
+        self.timings = event.get("timings") or self.timings
+        new = int(self.timings.get("predicted_n", 0)) - len(self.times)
+        if new > 0:
+            self.arrivals += [at] * new
+            self.times += [float(self.timings["predicted_ms"]) / 1e3] * new
+
+
+def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
+    """One reply of the timed events of its stream; ``sent_at`` in the same clock, seconds.
+
+    ``timings.predicted_ms`` counts from the first generated token; with ``timings_per_token`` each
+    chunk carries it, which makes the gaps between tokens the engine's own. A chunk is not a token:
+    a speculative step sends several tokens at one time, ``predicted_n`` says how many there are.
+    """
+    heard = _Heard()
+    for at, event in stream:
+        heard.hear(at, event)
+    timings = heard.timings
+    if "prompt_ms" not in timings:
+        raise Unreadable("the engine's answer holds no timings", "The build must be from 2024 or later.")
+    n = int(timings.get("predicted_n", 0))
+    cached, evaluated = int(timings.get("cache_n", 0)), int(timings.get("prompt_n", 0))
+    prefill_s = float(timings["prompt_ms"]) / 1e3
+    # Builds before b4160 tell their times only once, at the end: then the arrivals of the chunks
+    # are what there is, and a chunk was a token.
+    by_engine = len(set(heard.times)) > 1 or len(heard.times) < 2
+    arrivals = heard.arrivals if by_engine else heard.chunks
+    clock = heard.times if by_engine else heard.chunks
+    offsets = tuple(at - clock[0] for at in clock)
+    return Reply(
+        text="".join(heard.text),
+        tokens=tuple(heard.tokens),
+        prompt_tokens=cached + evaluated,
+        cached_tokens=cached,
+        prefill_tokens=evaluated,
+        prefill_s=prefill_s,
+        completion_tokens=n,
+        token_times=offsets,
+        token_clock="engine" if by_engine else "arrival",
+        decode_s=offsets[-1] if n > 1 and len(offsets) == n else None,
+        ttft_s=arrivals[0] - sent_at if arrivals else None,
+        engine_ttft_s=prefill_s + heard.times[0] if by_engine and heard.times else None,
+        total_s=arrivals[-1] - sent_at if arrivals else 0.0,
+        sent_at=sent_at,
+        finish=heard.finish,
+        draft_tokens=int(timings.get("draft_n", 0)),
+        draft_accepted=int(timings.get("draft_n_accepted", 0)),
+        extra={"timings": timings},
+    )
+
+
+def _piece(event: dict[str, Any]) -> tuple[str, str]:
+    """Text and reason of the end, in either endpoint's form."""
+    choices = event.get("choices")
+    if choices is None:
+        ends = {"limit": "length", "eos": "stop", "word": "stop"}
+        return event.get("content") or "", ends.get(event.get("stop_type", ""), "") if event.get("stop") else ""
+    if not choices:
+        return "", ""
+    delta = choices[0].get("delta") or {}
+    return (delta.get("reasoning_content") or "") + (delta.get("content") or ""), choices[0].get("finish_reason") or ""
+
+
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|compute|output|RS) buffer size\s*=\s*([\d.]+) MiB")
+_DEVICES = {
+    "CUDA": "cuda",
+    "Metal": "metal",
+    "MTL": "metal",
+    "Vulkan": "vulkan",
+    "OpenCL": "opencl",
+    "GPUOpenCL": "opencl",
+    "ROCm": "rocm",
+    "SYCL": "sycl",
+    "CPU": "cpu",
+}
+
+
+def notes(log: Iterable[str]) -> EngineNotes:
+    """What an engine of this family said while it loaded: buffers, layers offloaded, the backend used.
+
+    Lines are searched, not anchored: since b9151 each begins with a time stamp. The backend is
+    where the *weights* lie, which is what silent fall-backs to the CPU can't fake.
+    """
+    layers = offloaded = None
+    buffers: dict[str, int] = {}
+    for line in log:
+        if found := _OFFLOADED.search(line):
+            offloaded, layers = int(found[1]), int(found[2])
+        elif found := _BUFFER.search(line):
+            name = f"{found[1]} {found[2]}"
+            buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
+    return EngineNotes(backend=_backend(buffers), layers_offloaded=offloaded, layers=layers, buffers=buffers)
+
+
+def _backend(buffers: Mapping[str, int]) -> str | None:
+    weights: dict[str, int] = {}
+    for name, size in buffers.items():
+        place, kind = name.rsplit(" ", 1)
+        if kind == "model":
+            backend = next((b for prefix, b in _DEVICES.items() if place.startswith(prefix)), place.lower())
+            weights[backend] = weights.get(backend, 0) + size
+    gpu = {backend: size for backend, size in weights.items() if backend != "cpu"}
+    # The embedding table stays on the CPU even where every layer is offloaded.
+    if gpu:
+        return max(gpu, key=lambda backend: gpu[backend])
+    return "cpu" if weights else None
+
+
+def fallback(launch: Launch, status: int) -> tuple[Launch, str] | None:
+    """Without repacked weights after SIGILL, SIGSEGV or SIGBUS: the known death on virtual machines
+    whose CPU claims AMX while their kernel forbids it."""
+    if launch.repack and status - 128 in (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS):
+        name = signal.Signals(status - 128).name
+        why = f"the engine died by {name}; started again without repacked weights (--no-repack)"
+        return replace(launch, repack=False), why
+    return None

@@ -1,0 +1,171 @@
+"""llama.cpp's own server: ``llama-server`` where the profile says, or the bundled one on this machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench.engines import llama_server
+from edgebench.errors import EngineMissing, TimedOut, UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile may say of it."""
+
+    path: str | None = None
+    """``llama-server`` on the device; absent on this machine: the bundled server."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the engine's process only, such as ``LD_LIBRARY_PATH``."""
+
+
+class LlamaCpp:
+    """One ``llama-server`` binary of any build from 2024 on: flags are chosen from its ``--help``."""
+
+    Config = Settings
+    format = "gguf"
+
+    def __init__(self, device: Opened, config: Settings) -> None:
+        self._device = device
+        self._config = config
+        self._flags: frozenset[str] = frozenset()
+        self.bundled = config.path is None and device.device.transport["kind"] == "local"
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``flags_sha``."""
+        if self._config.path is None and not self.bundled:
+            raise EngineMissing(
+                f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
+                f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
+            )
+        self._flags = help_flags(self._say("--help"))
+        if "--model" not in self._flags:
+            raise EngineMissing(f"{self._program()[0]} does not answer --help as llama-server does")
+        told = self._say("--version")
+        return {"name": "llama.cpp", "bundled": self.bundled, "path": self._program()[-1], **version(told)}
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        argv = [*self._program(), *flags(launch, self._flags), "--host", "127.0.0.1", "--port", str(port)]
+        return Command(argv, env=self._config.env, secrets=(key_variable,))
+
+    def ready(self, client: Client) -> bool:
+        return llama_server.ready(client)
+
+    def complete(self, client: Client, request: Request) -> Reply:
+        return llama_server.complete(client, request)
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        return llama_server.count_tokens(client, text)
+
+    def notes(self, log: Iterable[str]) -> EngineNotes:
+        return llama_server.notes(log)
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        return llama_server.fallback(launch, status)
+
+    def _program(self) -> list[str]:
+        if self._config.path is not None:
+            return [self._config.path]
+        return [sys.executable, str(Path(__file__).parent.parent / "servers" / "bundled.py")]
+
+    def _say(self, flag: str) -> str:
+        """What the program prints for a flag, on either stream."""
+        environment = [f"{name}={value}" for name, value in self._config.env.items()]
+        argv = [*(["env", *environment] if environment else []), *self._program(), flag]
+        try:
+            said = self._device.run(self._device.system.quote(argv), timeout=60)
+        except TimedOut as error:
+            raise EngineMissing(f"{self._program()[-1]} {flag} printed nothing for 60 s") from error
+        if said.status != 0:
+            words = (said.stderr.strip() or said.stdout.strip())[-800:]
+            raise EngineMissing(
+                f"{self._program()[-1]} cannot run on {self._device.device.name} (exit status {said.status}): {words}",
+                "Check that the file is there, is executable and was built for this device.",
+            )
+        return said.stdout + "\n" + said.stderr
+
+
+_FLAG = r"-{1,2}[A-Za-z][\w-]*"
+_VALUE = r"(?:[ =][^\s,-][^,]*)?"
+_HEAD = re.compile(rf"\s*({_FLAG}{_VALUE}(?:,\s*{_FLAG}{_VALUE})*)")
+
+
+def help_flags(text: str) -> frozenset[str]:
+    """The flags that a ``--help`` text offers: those at the beginning of its lines."""
+    heads = (_HEAD.match(line) for line in text.splitlines())
+    return frozenset(flag for head in heads if head for flag in re.findall(rf"(?<![\w-]){_FLAG}", head[1]))
+
+
+def version(text: str) -> dict[str, Any]:
+    """``build`` (such as ``b11549`` or ``b10470-34af94cd9``) and ``instruction_sets`` of ``--version``.
+
+    The number's form changed at b10394, and builds from a source archive call themselves 1.
+    """
+    facts: dict[str, Any] = {}
+    told = re.search(r"version:\s*b?(\d+)(?:\s*\(([0-9a-f]{6,})\))?", text)
+    if told:
+        facts["build"] = f"b{told[1]}" + (f"-{told[2]}" if told[2] else "")
+    sets = instruction_sets(text)
+    if sets:
+        facts["instruction_sets"] = list(sets)
+    return facts
+
+
+def instruction_sets(text: str) -> tuple[str, ...]:
+    """Names set to 1 in a line such as ``CPU : SSE3 = 1 | AVX2 = 1 | …``."""
+    line = re.search(r"CPU : ((?:\w+ = \d+ ?\|? ?)+)", text)
+    return tuple(re.findall(r"(\w+) = 1", line[1])) if line else ()
+
+
+def flags(launch: Launch, known: frozenset[str]) -> list[str]:
+    """A launch as flags that this build has. Raises ``UsageError`` for what it can't be told."""
+    argv = ["-m", launch.model, "-np", "1"]
+
+    def say(value: object, *names: str, needed: bool = True) -> None:
+        if value is None or value is False:
+            return
+        name = next((name for name in names if name in known), None)
+        if name is None:
+            if needed:
+                raise UsageError(f"this build of llama-server has none of {', '.join(names)}")
+            return
+        argv.extend([name] if value is True else [name, str(value)])
+
+    say(launch.ctx, "-c", "--ctx-size")
+    say(launch.batch, "-b", "--batch-size")
+    say(launch.ubatch if launch.ubatch is not None else launch.batch, "-ub", "--ubatch-size")
+    say(launch.threads, "-t", "--threads")
+    say(launch.threads, "-tb", "--threads-batch")
+    on_cpu = launch.backend == "cpu"
+    layers = 0 if on_cpu else launch.gpu_layers
+    say({"all": 999}.get(str(layers), layers), "-ngl", "--n-gpu-layers", "--gpu-layers")
+    # With 0 layers a GPU build still sends long prompts there; without a device it can't.
+    say("none" if on_cpu else None, "--device", "-dev", needed=False)
+    # One request at a time, nothing kept between them that a repeat could profit from, no guessing
+    # of sizes: each of these changed figures silently when it became a default.
+    say("off", "-fit", "--fit", needed=False)
+    say(0, "--cache-ram", "-cram", needed=False)
+    say(0, "-ctxcp", "--ctx-checkpoints", needed=False)
+    say(True, "--no-ui", "--no-webui", needed=False)
+    say(True, "--metrics", needed=False)
+    say(4, "-lv", "--log-verbosity", "--verbosity", needed=False)
+    say(not launch.repack, "--no-repack", "-nr")
+    if launch.draft is not None:
+        _draft(launch, say)
+    return argv
+
+
+def _draft(launch: Launch, say: Any) -> None:
+    say(launch.draft, "-md", "--model-draft", "--spec-draft-model")
+    # Since b9464 a draft model alone doesn't speculate.
+    say("draft-simple", "--spec-type", needed=False)
+    say(launch.k, "--spec-draft-n-max", "--draft-max", "--draft")
+    say(0, "--spec-draft-n-min", "--draft-min", needed=False)
+    say("0.0", "--spec-draft-p-min", "--draft-p-min", needed=False)
+    layers = launch.draft_gpu_layers
+    say({"all": 999}.get(str(layers), layers), "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
