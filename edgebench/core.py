@@ -177,7 +177,7 @@ class System(Protocol):
         In-band protocol, on the watcher's standard output: ``{tag} pid PID UPTIME`` at the start
         (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. On its standard input:
         first one line per secret, then ``beat`` about once a second, or ``stop`` (ask politely),
-        ``kill``. Several missed beats, or the end of standard input, end the program.
+        ``term``, ``kill``. Several missed beats, or the end of standard input, end the program.
         """
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
@@ -333,6 +333,9 @@ class Engine(Protocol):
 
     def complete(self, client: Client, request: Request) -> Reply: ...
 
+    def count_tokens(self, client: Client, text: str) -> int:
+        """Tokens of a text by the engine's own tokenizer, special ones not added."""
+
     def notes(self, log: Iterable[str]) -> EngineNotes: ...
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
@@ -351,8 +354,8 @@ class Setting:
     """Tokens."""
     options: Mapping[str, Option]
     seed: int
-    count_tokens: Callable[[Sequence[Mapping[str, str]]], int]
-    """Tokens of a conversation by the engine's own template and tokenizer."""
+    count_tokens: Callable[[str], int]
+    """Tokens of a text by the engine's own tokenizer."""
 
 
 class Scenario(Protocol):

@@ -1,0 +1,185 @@
+"""An open device. Nothing else in the program touches one."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from edgebench import plugins
+from edgebench.core import Command, Device, Json, Line, Output, Process, Progress, System, Transport
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
+
+BEAT = 1.0
+"""Seconds between two signs of life to the watcher on the device."""
+
+LOG_LINES = 20_000
+"""Lines of an engine's log that are kept: the first half of them and the last."""
+
+
+def transport_of(device: Device) -> Transport:
+    """The device's wire, not yet open. Raises ``UsageError`` for an unknown kind."""
+    kind = plugins.load("transports", device.transport["kind"])
+    options = {name: value for name, value in device.transport.items() if name != "kind"}
+    wire: Transport = kind(kind.Config(**options))
+    return wire
+
+
+class Session(contextlib.AbstractContextManager["Session"]):
+    """A device between ``with`` and its end: see ``core.Opened``."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.transport = transport_of(device)
+        self.system: System = plugins.load("systems", device.system)()
+        self.workspace = device.workspace or self.system.default_workspace
+
+    def __enter__(self) -> Session:
+        self.transport.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.transport.close()
+
+    def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
+        return self.transport.run(command, timeout=timeout, stdin=stdin)
+
+    def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
+        self.transport.push(local, remote, progress)
+
+    def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
+        return self.transport.forward(port)
+
+    def facts(self) -> dict[str, Json]:
+        """Everything the system can be asked about itself. What couldn't be learnt is in ``absent``
+        with its reason, never a made-up value."""
+        known: dict[str, Json] = {}
+        absent: dict[str, str] = {}
+        for name, fact in self.system.facts.items():
+            try:
+                said = self.run(fact.command, timeout=20)
+                found = fact.parse(said.stdout)
+            except (TimedOut, Unreadable) as error:
+                absent[name] = str(error)
+                continue
+            if not found and said.status != 0:
+                absent[name] = (said.stderr.strip() or f"exit status {said.status}")[:200]
+            known.update(found)
+        return {**known, **({"absent": absent} if absent else {})}
+
+    def start(self, command: Command, secret_values: Sequence[str] = ()) -> Running:
+        """Start a program under the device's watcher; it dies without this controller."""
+        tag = f"@edgebench-{secrets.token_hex(6)}"
+        process = self.transport.spawn(self.system.supervise(command, tag))
+        return Running(process, tag, secret_values)
+
+
+class Running:
+    """A program on a device, kept alive by a heartbeat, its log read as it comes."""
+
+    def __init__(self, process: Process, tag: str, secret_values: Sequence[str]) -> None:
+        self._process = process
+        self._tag = tag
+        self._changed = threading.Condition()
+        self.log: list[Line] = []
+        self.log_lines_dropped = 0
+        self.pid: int | None = None
+        self.started_at: float | None = None
+        """``time.monotonic()`` at which the watcher said the program is started."""
+        self.device_started: float | None = None
+        """The same instant on the device's clock, where it has one."""
+        self.status: int | None = None
+        """Exit status, 128 + n for signal n, once it has ended."""
+        self.lost: DeviceLost | None = None
+        self._over = False
+        for value in secret_values:
+            process.write(value + "\n")
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        return self._over
+
+    def wait_started(self, timeout: float = 30) -> int:
+        """The program's pid on the device. Raises ``DeviceRefused``, ``DeviceLost``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.pid is not None or self._over, timeout)
+        if self.pid is None:
+            words = "; ".join(line.text for line in self.log[-5:])
+            raise self.lost or DeviceRefused(f"the device could not start a program: {words or 'it said nothing'}")
+        return self.pid
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it ended within ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._over, timeout)
+
+    def stop(self, patience: float = 10) -> None:
+        """Ask politely (SIGINT), then firmly (SIGTERM), then kill. Never raises."""
+        for word, seconds in (("stop", patience), ("term", 3.0), ("kill", 3.0)):
+            if self._over:
+                break
+            with contextlib.suppress(EdgebenchError):
+                self._process.write(word + "\n")
+            if self.wait(seconds):
+                break
+        self._process.kill()
+
+    def log_text(self) -> list[str]:
+        """The program's own lines, both streams, in order of arrival."""
+        return [line.text for line in list(self.log)]
+
+    def _beat(self) -> None:
+        while not self._over:
+            try:
+                self._process.write("beat\n")
+            except DeviceLost as error:
+                self._end(lost=None if self.wait(2) else error)
+                return
+            self.wait(BEAT)
+
+    def _listen(self) -> None:
+        while True:
+            line = self._process.read(1.0)
+            if line is not None:
+                self._take(line)
+            elif self._process.status is not None:
+                break
+        missing = self.status is None and self.pid is not None
+        self._end(lost=DeviceLost("the wire to the engine's watcher broke") if missing else None)
+
+    def _end(self, lost: DeviceLost | None) -> None:
+        with self._changed:
+            if not self._over:
+                self.lost = lost
+                self._over = True
+            self._changed.notify_all()
+
+    def _take(self, line: Line) -> None:
+        if line.text.startswith(self._tag):
+            self._take_word(line)
+            return
+        if len(self.log) >= LOG_LINES:
+            # The load's lines are at the beginning, a crash's at the end: the middle goes.
+            del self.log[LOG_LINES // 2]
+            self.log_lines_dropped += 1
+        self.log.append(line)
+
+    def _take_word(self, line: Line) -> None:
+        words = line.text.split()
+        if len(words) != 4 or words[1] not in ("pid", "exit"):
+            return
+        number = int(words[2])
+        with self._changed:
+            if words[1] == "pid":
+                self.pid, self.started_at = number, line.at
+                self.device_started = None if words[3] == "-" else float(words[3])
+            else:
+                self.status = number
+            self._changed.notify_all()

@@ -1,0 +1,136 @@
+"""Linux: a POSIX shell, /proc and /sys, and the usual tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from edgebench.core import Command, Fact, Json
+from edgebench.errors import Unreadable
+from edgebench.systems import posix
+
+
+class Linux:
+    """Debian, Ubuntu, Arch, … and their kin; a login shell that is a POSIX shell."""
+
+    default_workspace = ".cache/edgebench/device"
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        return FACTS
+
+    def quote(self, argv: Sequence[str]) -> str:
+        return posix.quote(argv)
+
+    def supervise(self, command: Command, tag: str) -> str:
+        return posix.supervise(command, tag)
+
+
+def parse_lscpu(text: str) -> Mapping[str, Json]:
+    """``lscpu -J`` → ``cpu``, ``threads``, ``cores``, ``hypervisor``, ``instruction_sets``."""
+    try:
+        fields = _flat(json.loads(text)["lscpu"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreadable(f"lscpu -J printed something else: {text[:200]!r}") from error
+    facts: dict[str, Json] = {}
+    if "Model name" in fields:
+        facts["cpu"] = fields["Model name"]
+    if "Architecture" in fields:
+        facts["architecture"] = fields["Architecture"]
+    if fields.get("CPU(s)", "").isdigit():
+        facts["threads"] = int(fields["CPU(s)"])
+    cores, sockets = fields.get("Core(s) per socket", ""), fields.get("Socket(s)", "")
+    if cores.isdigit() and sockets.isdigit():
+        facts["cores"] = int(cores) * int(sockets)
+    if fields.get("Hypervisor vendor"):
+        facts["hypervisor"] = fields["Hypervisor vendor"]
+    have = set(fields.get("Flags", "").split())
+    named = [name for flag, name in INSTRUCTION_SETS.items() if flag in have]
+    if named:
+        facts["instruction_sets"] = named
+    return facts
+
+
+INSTRUCTION_SETS = {
+    "avx": "AVX",
+    "avx2": "AVX2",
+    "fma": "FMA",
+    "f16c": "F16C",
+    "avx_vnni": "AVX_VNNI",
+    "avx512f": "AVX512",
+    "avx512_vnni": "AVX512_VNNI",
+    "avx512_bf16": "AVX512_BF16",
+    "amx_int8": "AMX_INT8",
+    "asimd": "NEON",
+    "asimddp": "DOTPROD",
+    "i8mm": "MATMUL_INT8",
+    "sve": "SVE",
+}
+"""The kernel's name of a CPU flag → llama.cpp's name of the instruction set."""
+
+
+def _flat(fields: list[dict[str, Json]]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for field in fields:
+        flat.setdefault(str(field["field"]).rstrip(":"), str(field.get("data") or ""))
+        flat.update({k: v for k, v in _flat(field.get("children") or []).items() if k not in flat})
+    return flat
+
+
+def parse_meminfo(text: str) -> Mapping[str, Json]:
+    """``/proc/meminfo`` (proc(5)) → ``ram_b``, ``swap_b``, ``ram_available_b``; its kB are KiB."""
+    names = {"MemTotal": "ram_b", "SwapTotal": "swap_b", "MemAvailable": "ram_available_b"}
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
+    return {names[name]: int(value) * 1024 for name, value in pairs if name in names}
+
+
+def parse_os_release(text: str) -> Mapping[str, Json]:
+    """``os-release(5)`` → ``os``."""
+    found = re.search(r'^PRETTY_NAME=(?:"([^"]*)"|(\S+))', text, re.M)
+    return {"os": found[1] or found[2]} if found else {}
+
+
+def parse_power(text: str) -> Mapping[str, Json]:
+    """``type:online:status`` of each power supply → ``power_source``: ``mains`` or ``battery``."""
+    supplies = [line.split(":") for line in text.splitlines() if line.count(":") == 2]
+    if any(kind == "Mains" and online == "1" for kind, online, _ in supplies):
+        return {"power_source": "mains"}
+    if any(kind == "Battery" and status == "Discharging" for kind, _, status in supplies):
+        return {"power_source": "battery"}
+    return {}
+
+
+def parse_nvidia(text: str) -> Mapping[str, Json]:
+    """``nvidia-smi --query-gpu=name,driver_version,memory.total`` → ``gpus``."""
+    gpus = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 3 and parts[2].endswith("MiB"):
+            gpus.append({"name": parts[0], "driver": parts[1], "memory_b": int(parts[2].split()[0]) * 2**20})
+    return {"gpus": gpus} if gpus else {}
+
+
+def _text(command: str, name: str) -> Fact:
+    return Fact(command, lambda text: {name: text.strip()} if text.strip() else {})
+
+
+_CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+
+FACTS: Mapping[str, Fact] = {
+    "cpu": Fact("LC_ALL=C lscpu -J", parse_lscpu),
+    "memory": Fact("cat /proc/meminfo", parse_meminfo),
+    "os": Fact("cat /etc/os-release", parse_os_release),
+    "kernel": _text("uname -srm", "kernel"),
+    "governor": _text(f"cat {_CPUFREQ} 2>/dev/null; true", "governor"),
+    "power": Fact(
+        "for s in /sys/class/power_supply/*; do [ -r $s/type ] || continue; "
+        'echo "$(cat $s/type):$(cat $s/online 2>/dev/null):$(cat $s/status 2>/dev/null)"; done; true',
+        parse_power,
+    ),
+    "gpu": Fact(
+        "command -v nvidia-smi >/dev/null && "
+        "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; true",
+        parse_nvidia,
+    ),
+}
