@@ -230,8 +230,9 @@ class Request:
     """Whether the engine may keep the part of its KV cache that this prompt shares with the last."""
     temperature: float = 0.0
     seed: int = 0
-    warmup: bool = False
-    """Made to warm the engine up: kept in the record, not counted."""
+    measures: tuple[str, ...] = ("prefill", "decode", "ttft")
+    """The rates that this request counts for in its round; empty: kept in the record, not counted
+    (warm-up, filling the context)."""
     label: str = ""
     """What the scenario calls it, such as ``conversation 2, turn 3``."""
     extra: Mapping[str, Json] = field(default_factory=dict)
@@ -363,6 +364,9 @@ class Scenario(Protocol):
 
     options: ClassVar[Mapping[str, Option]]
     """Its own options and their defaults; ``run`` takes them as ``--name value``."""
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        """The least context, in tokens, that it can run in."""
 
     def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
         """Yield a request, be sent its reply; one run through is one round."""

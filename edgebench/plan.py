@@ -1,0 +1,120 @@
+"""From what was asked to the trials, and the order in which they run."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from edgebench import plugins
+from edgebench.core import Device, Launch, ModelFile, Option, Scenario, Trial
+from edgebench.errors import UsageError
+
+CTX = 4096
+"""Tokens of context where neither the command line nor the profile says: that of 2023."""
+
+LAUNCH_OPTIONS = frozenset(field.name for field in fields(Launch)) - {"model", "draft", "backend", "repack", "extra"}
+"""Options that decide how an engine is started; all others are the scenario's."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial with everything it needs."""
+
+    trial: Trial
+    device: Device
+    model: ModelFile
+    draft: ModelFile | None = None
+    notes: tuple[str, ...] = ()
+    """What was changed of what had been asked for."""
+
+    def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
+        """How the engine is started for it, with paths on the device."""
+        options: dict[str, Any] = {k: v for k, v in self.trial.options.items() if k in LAUNCH_OPTIONS}
+        return Launch(model=model_path, draft=draft_path, backend=self.trial.backend, **options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of one device, how often they run, and by what chance they are ordered."""
+
+    trials: tuple[Planned, ...]
+    rounds: int = 5
+    seed: int = 0
+    load: Literal["warm", "cold"] = "warm"
+    load_timeout: float = 300.0
+    """Seconds an engine may take until it answers."""
+
+    def order(self, round_index: int) -> list[int]:
+        """Indexes of the trials in one round's order: block-randomised by the seed, trials that can
+        share an engine process next to each other."""
+        draw = random.Random(f"{self.seed}/{round_index}")  # noqa: S311 - reproducible, not secret
+        blocks: dict[str, list[int]] = {}
+        for index, planned in enumerate(self.trials):
+            blocks.setdefault(repr(planned.launch(planned.model.sha256)), []).append(index)
+        names = list(blocks)
+        draw.shuffle(names)
+        for name in names:
+            draw.shuffle(blocks[name])
+        return [index for name in names for index in blocks[name]]
+
+
+def trials(
+    device: Device,
+    models: Sequence[ModelFile],
+    *,
+    engine: str,
+    backend: str,
+    scenarios: Sequence[str],
+    asked: Mapping[str, Sequence[Option]],
+) -> tuple[Planned, ...]:
+    """Every combination of models, scenarios and the values asked for.
+
+    ``asked`` maps an option to its values; the device's defaults and then the scenario's own fill
+    what wasn't asked. A context beyond the model's is cut to the model's, with a note. Raises
+    ``UsageError`` for an option that nothing here knows or a context too small for the scenario.
+    """
+    planned: dict[str, Planned] = {}
+    defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
+    for model, name in itertools.product(models, scenarios):
+        scenario: Scenario = plugins.load("scenarios", name)()
+        own = {key: [value] for key, value in scenario.options.items()}
+        stray = set(asked) - LAUNCH_OPTIONS - set(own)
+        others = {key for other in scenarios for key in plugins.load("scenarios", other).options}
+        if stray - others:
+            raise UsageError(f"scenario {name} has no option {', '.join(sorted(stray - others))}")
+        grid = {"ctx": [CTX], **defaults, **own, **{k: v for k, v in asked.items() if k not in stray}}
+        for values in itertools.product(*grid.values()):
+            one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
+            planned.setdefault(repr(one.trial), one)
+    return tuple(planned.values())
+
+
+def _plan_one(
+    device: Device,
+    model: ModelFile,
+    engine: str,
+    backend: str,
+    name: str,
+    scenario: Scenario,
+    options: dict[str, Option],
+) -> Planned:
+    notes = []
+    longest = model.facts.get("context_length")
+    if longest is not None and int(options["ctx"]) > int(longest):
+        notes.append(f"a context of {options['ctx']} was asked for; {model.name} has {longest}, so {longest} was used")
+        options["ctx"] = int(longest)
+    least = scenario.needs(options)
+    if least > int(options["ctx"]):
+        raise UsageError(
+            f"scenario {name} needs a context of {least} tokens, and it is {options['ctx']}",
+            f"Give --ctx {least} or more, or ask for fewer tokens.",
+        )
+    if backend == "cpu":
+        options.pop("gpu_layers", None)
+    else:
+        options.setdefault("gpu_layers", "all")
+    trial = Trial(device.name, model.name, engine, backend, name, options)
+    return Planned(trial, device, model, notes=tuple(notes))

@@ -1,0 +1,60 @@
+"""Conversations up to near the context limit: each turn builds on the last reply."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from edgebench.core import Option, Reply, Request, Setting
+
+TEMPLATE_TOKENS = 24
+"""What a chat template may put around a user's turn, at the most."""
+
+
+class Chat:
+    """The method of 2023: several long conversations, context 4096, each to near the limit."""
+
+    options: Mapping[str, Option] = {"conversations": 2, "reply_tokens": 256}
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        """Tokens of context it takes: one turn."""
+        return int(options["reply_tokens"]) + 128
+
+    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+        shipped = conversations()
+        for number, conversation in enumerate(shipped["conversations"][: int(setting.options["conversations"])], 1):
+            said = itertools.chain(conversation["turns"], itertools.cycle(shipped["follow_ups"]))
+            yield from _hold(setting, f"{number} {conversation['name']}", said)
+
+
+def _hold(setting: Setting, name: str, said: Iterator[str]) -> Generator[Request, Reply, None]:
+    """One conversation, until the next turn might not fit."""
+    longest = int(setting.options["reply_tokens"])
+    messages: list[Mapping[str, str]] = []
+    depth = 0
+    for turn in itertools.count(1):
+        text = next(said)
+        if depth + setting.count_tokens(text) + TEMPLATE_TOKENS + longest > setting.ctx:
+            return
+        messages.append({"role": "user", "content": text})
+        reply = yield Request(
+            messages=tuple(messages),
+            max_tokens=longest,
+            reuse_cache=True,
+            seed=setting.seed,
+            label=f"conversation {name}, turn {turn}",
+        )
+        depth = reply.prompt_tokens + reply.completion_tokens
+        messages.append({"role": "assistant", "content": reply.text})
+
+
+@cache
+def conversations() -> dict[str, Any]:
+    """The shipped conversations: ``conversations`` (name, kind, turns) and ``follow_ups``."""
+    import yaml
+
+    shipped: dict[str, Any] = yaml.safe_load((files("edgebench") / "data" / "conversations.yaml").read_text("utf-8"))
+    return shipped
