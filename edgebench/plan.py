@@ -77,15 +77,22 @@ def trials(
     ``UsageError`` for an option that nothing here knows or a context too small for the scenario.
     """
     planned: dict[str, Planned] = {}
-    defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
+    defaults: dict[str, Sequence[Option]] = {
+        name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS
+    }
     for model, name in itertools.product(models, scenarios):
         scenario: Scenario = plugins.load("scenarios", name)()
-        own = {key: [value] for key, value in scenario.options.items()}
+        own: dict[str, Sequence[Option]] = {key: [value] for key, value in scenario.options.items()}
         stray = set(asked) - LAUNCH_OPTIONS - set(own)
         others = {key for other in scenarios for key in plugins.load("scenarios", other).options}
         if stray - others:
             raise UsageError(f"scenario {name} has no option {', '.join(sorted(stray - others))}")
-        grid = {"ctx": [CTX], **defaults, **own, **{k: v for k, v in asked.items() if k not in stray}}
+        grid: dict[str, Sequence[Option]] = {
+            "ctx": [CTX],
+            **defaults,
+            **own,
+            **{k: v for k, v in asked.items() if k not in stray},
+        }
         for values in itertools.product(*grid.values()):
             one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
             planned.setdefault(repr(one.trial), one)

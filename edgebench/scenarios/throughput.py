@@ -25,14 +25,24 @@ class Throughput:
         prompt, gen, depth = (int(setting.options[name]) for name in ("prompt_tokens", "gen_tokens", "depth"))
         ids = random_tokens(setting, depth + max(prompt, 1))
         filled = ids[:depth]
-        common = {"ignore_eos": True, "seed": setting.seed, "reuse_cache": depth > 0}
+
+        def request(label: str, tokens: tuple[int, ...], generate: int, *measures: str) -> Request:
+            return Request(
+                tokens=tokens,
+                max_tokens=generate,
+                ignore_eos=True,
+                reuse_cache=depth > 0,
+                seed=setting.seed,
+                label=label,
+                measures=measures,
+            )
+
         if depth:
-            yield Request(tokens=filled, max_tokens=1, label=f"fill {depth}", measures=(), **common)
+            yield request(f"fill {depth}", filled, 1)
         if prompt:
-            yield Request(tokens=ids, max_tokens=1, label=f"pp{prompt}", measures=("prefill", "ttft"), **common)
+            yield request(f"pp{prompt}", ids, 1, "prefill", "ttft")
         if gen:
-            start = filled or ids[:1]
-            yield Request(tokens=start, max_tokens=gen, label=f"tg{gen}", measures=("decode",), **common)
+            yield request(f"tg{gen}", filled or ids[:1], gen, "decode")
 
 
 def random_tokens(setting: Setting, count: int) -> tuple[int, ...]:
