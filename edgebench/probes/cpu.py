@@ -1,0 +1,98 @@
+"""Processor time: the machine's, the engine's, what a hypervisor took and what others used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+
+TICK_S = 0.01
+"""USER_HZ is 100 on every architecture that Linux runs on today."""
+_STAT = re.compile(r"^/proc/(\d+)/stat:\d+ \(.*\) \S (.+)$")
+_CPU = re.compile(r"^/proc/stat:cpu(\d*) +(\d+(?: \d+){6,})$")
+_LINUX = (Reading(files=("/proc/stat", "/proc/{pid}/stat"), lines="^cpu|^[0-9]+ [(]"),)
+
+
+class Cpu:
+    """Shares since the reading before: each covers the time between the two."""
+
+    quantities: Mapping[str, Quantity] = {
+        "cpu_util": Quantity(
+            "ratio",
+            "Share of the machine's processor time spent working, all cores, stolen time left out (/proc/stat).",
+            {"cpu_util": "mean", "cpu_util_p95": "p95"},
+        ),
+        "cpu_core_util": Quantity("ratio", "The same for one core.", {}),
+        "cpu_engine": Quantity(
+            "cores",
+            "Processor time of the engine's process tree per second: how many cores it keeps busy.",
+            {"cpu_engine": "mean", "cpu_engine_p95": "p95"},
+        ),
+        "other_load": Quantity(
+            "ratio", "Share of the machine's processor time that other processes used.", {"other_load": "mean"}
+        ),
+        "steal": Quantity(
+            "ratio", "Share of the machine's processor time that a hypervisor gave to others.", {"steal": "mean"}
+        ),
+    }
+    readings: Mapping[str, Sequence[Reading]] = {"linux": _LINUX, "android": _LINUX}
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._cores: dict[str, tuple[int, int, int]] = {}
+        self._engine: dict[str, int] = {}
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        cores: dict[str, tuple[int, int, int]] = {}
+        engine: dict[str, int] = {}
+        births: dict[str, int] = {}
+        for line in text.splitlines():
+            if found := _CPU.match(line):
+                cores[found[1]] = _split([int(part) for part in found[2].split(" ")])
+            elif found := _STAT.match(line):
+                fields = found[2].split(" ")
+                engine[found[1]] = int(fields[10]) + int(fields[11])
+                births[found[1]] = int(fields[18])
+        samples = self._shares(at, cores, engine, births)
+        self._at, self._cores, self._engine = at, cores, engine
+        return samples
+
+    def _shares(
+        self, at: float, cores: dict[str, tuple[int, int, int]], engine: dict[str, int], births: dict[str, int]
+    ) -> list[Sample]:
+        if self._at is None or at <= self._at:
+            return []
+        samples = []
+        used = None
+        if engine and self._engine:
+            used = sum(
+                max(0, ticks - self._engine.get(pid, 0))
+                for pid, ticks in engine.items()
+                if pid in self._engine or births[pid] * TICK_S >= self._at
+            )
+            samples.append(Sample("cpu_engine", used * TICK_S / (at - self._at), at))
+        for core, now in cores.items():
+            before = self._cores.get(core)
+            total = now[2] - before[2] if before else 0
+            if not before or total <= 0:
+                continue
+            busy, stolen = max(0, now[0] - before[0]), max(0, now[1] - before[1])
+            if core:
+                samples.append(Sample("cpu_core_util", busy / total, at, {"core": core}))
+                continue
+            samples += [Sample("cpu_util", busy / total, at), Sample("steal", stolen / total, at)]
+            if used is not None:
+                samples.append(Sample("other_load", max(0, busy - used) / total, at))
+        return samples
+
+
+def _split(ticks: Sequence[int]) -> tuple[int, int, int]:
+    """(busy, stolen, total) of user, nice, system, idle, iowait, irq, softirq, steal.
+
+    Guest time is already part of user time.
+    """
+    user, nice, system, idle, wait, irq, soft = ticks[:7]
+    steal = ticks[7] if len(ticks) > 7 else 0
+    busy = user + nice + system + irq + soft
+    return busy, steal, busy + idle + wait + steal

@@ -1,0 +1,73 @@
+"""Memory of the engine's process tree, split, and what the machine has left (Linux, Android)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+
+_FIELDS = {
+    "VmHWM": "peak_rss_b",
+    "VmRSS": "rss_b",
+    "RssAnon": "rss_anon_b",
+    "RssFile": "rss_file_b",
+    "RssShmem": "rss_shmem_b",
+    "VmSwap": "swap_b",
+}
+_LINE = re.compile(r"^/proc/(\d+)/status:(\w+):\s+(\d+) kB$")
+_AVAILABLE = re.compile(r"^/proc/meminfo:MemAvailable:\s+(\d+) kB$")
+_TRAFFIC = re.compile(r"^/proc/vmstat:pswp(in|out) (\d+)$")
+_LINUX = (
+    Reading(files=("/proc/{pid}/status",), lines="^Vm(HWM|RSS|Swap):|^Rss"),
+    Reading(files=("/proc/meminfo", "/proc/vmstat"), lines="^MemAvailable:|^pswp(in|out) ", interval=2),
+    Reading(command="getconf PAGESIZE", interval=0),
+)
+
+
+class Memory:
+    """``/proc/PID/status`` of the process and its descendants, added up at each tick."""
+
+    quantities: Mapping[str, Quantity] = {
+        "peak_rss_b": Quantity(
+            "byte",
+            "Peak resident memory of the engine's process tree since it started or since the last reset "
+            "(VmHWM, kept by the kernel; the peaks of several processes are added up).",
+            {"peak_rss_b": "max"},
+        ),
+        "rss_b": Quantity("byte", "Resident memory of the engine's process tree (VmRSS).", {"rss_b": "median"}),
+        "rss_anon_b": Quantity("byte", "Its anonymous part (RssAnon).", {"rss_anon_b": "median"}),
+        "rss_file_b": Quantity(
+            "byte", "Its part that is pages of mapped files, such as weights (RssFile).", {"rss_file_b": "median"}
+        ),
+        "rss_shmem_b": Quantity("byte", "Its shared-memory part (RssShmem).", {"rss_shmem_b": "median"}),
+        "swap_b": Quantity(
+            "byte", "Memory of the process tree in swap (VmSwap), not part of resident memory.", {"swap_b": "max"}
+        ),
+        "available_b": Quantity(
+            "byte", "Memory the machine could still give to programs (MemAvailable).", {"available_min_b": "min"}
+        ),
+    }
+    readings: Mapping[str, Sequence[Reading]] = {"linux": _LINUX, "android": _LINUX}
+
+    def __init__(self) -> None:
+        self._page: int | None = None
+        self._swapped: dict[str, int] = {}
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        if text.strip().isdigit():
+            self._page = int(text)
+            return []
+        sums: defaultdict[str, int] = defaultdict(int)
+        for line in text.splitlines():
+            if (found := _LINE.match(line)) and found[2] in _FIELDS:
+                sums[_FIELDS[found[2]]] += int(found[3]) * 1024
+            elif found := _AVAILABLE.match(line):
+                sums["available_b"] += int(found[1]) * 1024
+            elif (found := _TRAFFIC.match(line)) and self._page:
+                name, pages = f"swap_{found[1]}_b", int(found[2])
+                if name in self._swapped:
+                    sums[name] = max(0, pages - self._swapped[name]) * self._page
+                self._swapped[name] = pages
+        return [Sample(name, value, at) for name, value in sums.items()]

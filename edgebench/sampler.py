@@ -1,0 +1,353 @@
+"""All probes in one loop on the device, read while an engine runs.
+
+The loop is one process on the device (``systems.loops`` has its text) that streams lines one way;
+a thread here hands them to the probes. Samples carry the device's clock; ``between`` takes
+``time.monotonic()`` of the controller and converts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Thread
+from types import TracebackType
+from typing import Protocol
+
+from edgebench import plugins
+from edgebench.core import Opened, Probe, Process, Quantity, Reading, Sample, Transport
+from edgebench.errors import DeviceLost, EdgebenchError
+
+TICK_S = 0.01
+"""Resolution of the device's clock, and of processor time, in /proc."""
+_CLOCK = re.compile(r"^(?:/proc/self/stat:)?\d+ \(.*\) \S (.+)$")
+_FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
+
+
+class Wire(Opened, Protocol):
+    """What the sampler needs of a session."""
+
+    transport: Transport
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The device's clock seen from the controller: ``monotonic = device + offset``, seconds."""
+
+    offset: float
+    uncertainty: float
+    """Half the width of the interval the offset is known to lie in."""
+
+    @staticmethod
+    def measure(session: Opened, tries: int = 5) -> Clock | None:
+        """Ask for the device's time a few times; every answer narrows the offset down.
+
+        The device read its clock between question and answer, and the clock shows the start of
+        its 10 ms: the offset lies in [asked − shown − 10 ms, answered − shown]. None where the
+        system has no such clock.
+        """
+        low, high = float("-inf"), float("inf")
+        for _ in range(tries):
+            asked = time.monotonic()
+            output = session.run("grep -H . /proc/self/stat", timeout=20)
+            answered = time.monotonic()
+            shown = _device_time(output.stdout.strip())
+            if shown is None:
+                return None
+            low, high = max(low, asked - shown - TICK_S), min(high, answered - shown)
+        return Clock((low + high) / 2, abs(high - low) / 2)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What sampling itself took on the device."""
+
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def share(self) -> float:
+        """Of one core."""
+        return self.cpu_s / self.wall_s if self.wall_s > 0 else 0.0
+
+
+@dataclass
+class _Source:
+    """One reading of one probe, and what of it is still to be parsed."""
+
+    probe: str
+    reading: Reading
+    pattern: re.Pattern[str] | None
+    lines: list[str] = field(default_factory=list)
+    last: str = ""
+
+
+class Sampler:
+    """Reads probes on an open device from ``__enter__`` to ``__exit__``.
+
+    ``pid`` is the engine's process on the device; 0 samples the machine alone. ``probes`` are
+    names of installed ones (all where absent) or probes by name.
+    """
+
+    def __init__(self, session: Wire, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None) -> None:
+        self.pid = pid
+        self.samples: list[Sample] = []
+        """In the order they came, on the device's clock."""
+        self.clock: Clock | None = None
+        """At the start."""
+        self.clock_at_end: Clock | None = None
+        self._session = session
+        self._probes = _load(probes)
+        self._sources = _sources(self._probes, session.device.system)
+        self._reasons: dict[str, str] = {}
+        self._costs: dict[str, tuple[float, float]] = {}
+        self._seen: list[float] = []
+        self._routes: dict[str, list[_Source]] = {}
+        self._process: Process | None = None
+        self._thread: Thread | None = None
+        self._closing = False
+        self._time: float | None = None
+
+    # --- life ---
+
+    def __enter__(self) -> Sampler:
+        if any(source.reading.files for source in self._sources.values()):
+            self.clock = Clock.measure(self._session)
+        readings = {key: source.reading for key, source in self._sources.items()}
+        self._process = self._session.transport.spawn(self._session.system.loop(readings, self.pid))
+        self._thread = Thread(target=self._read, args=(self._process,), name="sampler", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        if self._process:
+            self._process.kill()
+        if self._thread:
+            self._thread.join(timeout=10)
+        if kind is None or (issubclass(kind, EdgebenchError) and not issubclass(kind, DeviceLost)):
+            with contextlib.suppress(EdgebenchError):
+                self.clock_at_end = Clock.measure(self._session, 3) if self.clock else None
+
+    def wait(self, enough: Callable[[Sampler], bool], timeout: float) -> bool:
+        """Wait until a condition on the samples holds; False where it took too long or reading ended."""
+        end = time.monotonic() + timeout
+        while not enough(self):
+            if time.monotonic() > end or not (self._thread and self._thread.is_alive()):
+                return enough(self)
+            time.sleep(0.02)
+        return True
+
+    def reset_peak(self) -> bool:
+        """Let the kernel forget the engine's peak memory; False where that isn't permitted."""
+        return self._session.run(f"echo 5 >/proc/{self.pid}/clear_refs", timeout=20).status == 0
+
+    # --- results ---
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        return {name: what for probe in self._probes.values() for name, what in probe.quantities.items()}
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Why a quantity has no sample, for each that has none."""
+        there = {sample.name for sample in list(self.samples)}
+        reasons = {}
+        for probe_name, probe in self._probes.items():
+            sources = [source for source in self._sources.values() if source.probe == probe_name]
+            for name in probe.quantities:
+                if name not in there:
+                    reasons[name] = self._why(probe_name, sources)
+        return reasons
+
+    @property
+    def cost(self) -> Cost | None:
+        """Processor time of the loop and its commands; None before it is known."""
+        if not self._costs or len(self._seen) < 2:
+            return None
+        return Cost(sum(last - first for first, last in self._costs.values()), self._seen[-1] - self._seen[0])
+
+    def local(self, at: float) -> float:
+        """A time of the device as ``time.monotonic()`` of the controller."""
+        if self.clock is None:
+            return at
+        if self.clock_at_end is None or len(self._seen) < 2 or self._seen[-1] <= self._seen[0]:
+            return at + self.clock.offset
+        part = (at - self._seen[0]) / (self._seen[-1] - self._seen[0])
+        return at + self.clock.offset + min(1.0, max(0.0, part)) * (self.clock_at_end.offset - self.clock.offset)
+
+    def between(self, start: float, end: float) -> dict[str, float]:
+        """Metrics of a stretch of time (``time.monotonic()``); a metric without a reading is absent."""
+        rows = self._rows(start, end)
+        return {
+            key: value
+            for name, what in self.quantities.items()
+            for key, over in what.over.items()
+            if (value := _over(over, rows.get(name, []))) is not None
+        }
+
+    def by_label(self, name: str, label: str, start: float, end: float) -> dict[str, float]:
+        """The mean of one quantity for each value of one label, such as the cores'."""
+        parts: dict[str, list[tuple[float, float]]] = {}
+        for value, weight, labels in self._rows(start, end).get(name, []):
+            if label in labels:
+                parts.setdefault(labels[label], []).append((value, weight))
+        return {key: sum(v * w for v, w in row) / sum(w for _, w in row) for key, row in parts.items()}
+
+    def _rows(self, start: float, end: float) -> dict[str, list[tuple[float, float, Mapping[str, str]]]]:
+        """By name: (value, seconds of the stretch it stands for, labels).
+
+        A reading stands for the time since the one before it, as counters do.
+        """
+        rows: dict[str, list[tuple[float, float, Mapping[str, str]]]] = {}
+        before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        for sample in list(self.samples):
+            key = sample.name, frozenset(sample.labels.items())
+            at = self.local(sample.at)
+            weight = min(at, end) - max(before.get(key, at - TICK_S), start)
+            before[key] = at
+            if weight > 0:
+                rows.setdefault(sample.name, []).append((sample.value, weight, sample.labels))
+        return rows
+
+    def _why(self, probe: str, sources: Sequence[_Source]) -> str:
+        if not sources:
+            return f"not read on {self._session.device.system}"
+        files = [path for source in sources for path in source.reading.files]
+        for key, reason in self._reasons.items():
+            if key == probe or any(_pattern((path,)).match(key) for path in files):
+                return reason if key == probe else f"{key}: {reason}"
+        said = next((source.last for source in sources if source.reading.command and source.last), "")
+        return said or "nothing was reported"
+
+    # --- the loop's lines ---
+
+    def _read(self, process: Process) -> None:
+        while not (self._closing and process.status is not None):
+            try:
+                line = process.read(timeout=0.5)
+            except DeviceLost:
+                break
+            if line is None:
+                if process.status is not None or self._closing:
+                    break
+                continue
+            if line.stream == "out":
+                self._line(line.text, line.at)
+        for source in self._sources.values():
+            self._parse(source)
+
+    def _line(self, text: str, arrived: float) -> None:
+        kind, _, rest = text.partition(" ")
+        if kind == ">":
+            key, _, rest = rest.partition(" ")
+            stamp, _, rest = rest.partition(" ")
+            if source := self._sources.get(key):
+                if not source.lines:
+                    source.lines.append(stamp)
+                source.lines.append(rest)
+                if not source.reading.interval:
+                    self._parse(source, arrived)
+        elif kind == "%":
+            key, _, stat = rest.partition(" ")
+            self._spent(key, stat)
+            for name, source in self._sources.items():
+                if (name == key) if key != "-" else bool(source.reading.files):
+                    self._parse(source, arrived)
+        elif kind == "!":
+            if found := _FAILED.search(rest):
+                self._reasons.setdefault(found[1], found[2])
+        elif text.startswith("/"):
+            self._file(text)
+
+    def _file(self, text: str) -> None:
+        path, _, _ = text.partition(":")
+        if path == "/proc/self/stat":
+            self._time = _device_time(text)
+            if self._time is not None:
+                self._seen.append(self._time)
+            return
+        if path not in self._routes:
+            self._routes[path] = [s for s in self._sources.values() if s.pattern and s.pattern.match(path)]
+        for source in self._routes[path]:
+            source.lines.append(text)
+
+    def _parse(self, source: _Source, arrived: float | None = None) -> None:
+        """Give one reading's text to its probe; garbage costs that reading only."""
+        if not source.lines:
+            return
+        lines, source.lines = source.lines, []
+        at = self._time
+        if source.reading.command:
+            stamp, *lines = lines
+            at = float(stamp) if _number(stamp) else at
+            if self.clock is None:
+                at = arrived
+        if at is None:
+            return
+        source.last = next((line.strip() for line in lines if line.strip()), "")
+        try:
+            self.samples.extend(self._probes[source.probe].parse(at, "\n".join(lines)))
+        except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+            self._reasons.setdefault(source.probe, f"not understood: {error}")
+
+    def _spent(self, key: str, stat: str) -> None:
+        """Note the processor time of the loop, or of a command's loop, and of its children."""
+        fields = stat.rpartition(") ")[2].split(" ")
+        if len(fields) > 14 and all(part.isdigit() for part in fields[11:15]):
+            spent = sum(int(part) for part in fields[11:15]) * TICK_S
+            self._costs[key] = self._costs.get(key, (0.0, 0.0))[0], spent
+
+
+def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe]:
+    if isinstance(probes, Mapping):
+        return dict(probes)
+    return {name: plugins.load("probes", name)() for name in (plugins.names("probes") if probes is None else probes)}
+
+
+def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
+    sources = {}
+    for name, probe in probes.items():
+        for index, reading in enumerate(probe.readings.get(system, ())):
+            pattern = _pattern(reading.files) if reading.files else None
+            sources[f"{name}.{index}"] = _Source(name, reading, pattern)
+    return sources
+
+
+def _pattern(files: Sequence[str]) -> re.Pattern[str]:
+    """A regular expression of the paths that the shell makes of these."""
+    parts = (re.escape(path).replace(r"\{pid\}", r"\d+").replace(r"\*", "[^/]*") for path in files)
+    return re.compile(f"(?:{'|'.join(parts)})$")
+
+
+def _device_time(line: str) -> float | None:
+    """Seconds since the device's start, of a /proc/PID/stat line: the start of that process."""
+    found = _CLOCK.match(line)
+    fields = found[1].split(" ") if found else []
+    return int(fields[18]) * TICK_S if len(fields) > 18 and fields[18].isdigit() else None
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _over(over: str, rows: Sequence[tuple[float, float, Mapping[str, str]]]) -> float | None:
+    if not rows:
+        return None
+    values = sorted(value for value, _, _ in rows)
+    if over == "mean":
+        return sum(value * weight for value, weight, _ in rows) / sum(weight for _, weight, _ in rows)
+    if over == "median":
+        middle = len(values) // 2
+        return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    if over == "p95":
+        return values[min(len(values) - 1, int(0.95 * len(values)))]
+    return {"max": max(values), "min": min(values), "sum": sum(values), "last": rows[-1][0]}[over]

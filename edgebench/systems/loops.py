@@ -1,0 +1,112 @@
+"""The sampler's loop as text, for POSIX shells (dash, bash, mksh with toybox, macOS's sh).
+
+What it prints, one item a line:
+
+``! MESSAGE``        a file that couldn't be read, once at the start
+``PATH:LINE``        a line of a file; ``/proc/self/stat`` comes first and holds the device's clock
+                     (field 22: the start of the reading process, in 10 ms since boot)
+``% KEY STAT``       end of a tick (KEY ``-``) or of a command; STAT is the loop's own /proc/PID/stat
+``> KEY TIME LINE``  a line of a command; TIME is /proc/uptime, ``-`` where it can't be read
+
+One ``grep`` reads all files of a tick and one ``sleep`` waits: two forks, 1.4 ms of CPU time in
+all. Commands run in loops of their own, with a time limit, so that one that hangs delays nobody.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from edgebench.core import Reading
+
+LIMIT_S = 5
+"""A command that takes longer is ended."""
+TREE_S = 5
+"""Seconds between two looks at the engine's child processes: where the kernel doesn't list them
+it means reading the status of every process."""
+
+_TREE = """\
+tree() {
+t=$p; q=$p
+if [ -r /proc/$p/task/$p/children ]; then
+while [ -n "$q" ]; do n=
+for x in $q; do for f in /proc/$x/task/*/children; do
+k=; { read -r k <$f; } 2>/dev/null; n="$n${k:+ $k}"; done; done
+t="$t$n"; q=$n; done
+else
+while [ -n "$q" ]; do n=
+for f in $(grep -lsE "^PPid:.($(echo $q | tr " " "|"))$" /proc/[0-9]*/status); do
+f=${f#/proc/}; n="$n ${f%/status}"; done
+t="$t$n"; q=$n; done
+fi
+}
+"""
+
+
+def posix(readings: Mapping[str, Reading], pid: int, *, proc: bool = True) -> str:
+    """A command line for any POSIX login shell. ``proc``: whether the system has /proc."""
+    files = {key: reading for key, reading in readings.items() if reading.files}
+    commands = {key: reading for key, reading in readings.items() if reading.command}
+    alive = "true" if not pid else "[ -d /proc/$p ]" if proc else "kill -0 $p 2>/dev/null"
+    script = f"LC_ALL=C; export LC_ALL; p={pid}; t={pid or ''}\n"
+    if proc:
+        script += _TREE if pid else "tree() { true; }\n"
+        script += "b=; grep --line-buffered -q . /dev/null 2>/dev/null; [ $? -eq 1 ] && b=--line-buffered\n"
+        script += 'stat() { s=; { read -r s </proc/self/stat; } 2>/dev/null; echo "% $1 $s" || exit; }\n'
+    else:
+        script += 'stat() { echo "% $1" || exit; }\n'
+    script += "u=; sed -u -e p </dev/null >/dev/null 2>&1 && u=-u\n"
+    script += "".join(_command(key, reading, pid, alive, proc) for key, reading in commands.items())
+    script += _ticks(list(files.values()), alive) if proc else f"while {alive}; do stat -; sleep 1; done\n"
+    if commands:
+        script += "kill $j 2>/dev/null\n"
+    return "exec sh -c " + shlex.quote(script)
+
+
+def _ticks(readings: list[Reading], alive: str) -> str:
+    """The loop over files: one grep for all readings that share an interval."""
+    groups: dict[float, list[Reading]] = {}
+    for reading in readings:
+        groups.setdefault(reading.interval, []).append(reading)
+    beat = min((interval for interval in groups if interval), default=1.0)
+    once = [f"tree; {_names(readings)}; grep -cH x $f 2>&1 >/dev/null | sed 's/^/! /'"] if readings else []
+    if 0 in groups:
+        once.append(f"{_grep(groups.pop(0))}; stat -")
+    body = [f"[ $((i % {max(1, round(TREE_S / beat))})) = 0 ] && tree"]
+    for interval, group in sorted(groups.items()):
+        every = max(1, round(interval / beat))
+        text = f"{_grep(group)}; stat -"
+        body.append(f"if [ $((i % {every})) = 0 ]; then {text}; fi" if every > 1 else text)
+    if not groups:
+        body.append("stat -")
+    body.append(f"sleep {beat:g}; i=$((i + 1))")
+    return "\n".join([*once, f"i=0; while {alive}; do", *body, "done"]) + "\n"
+
+
+def _names(readings: list[Reading]) -> str:
+    """Shell text that puts the files' paths into ``f``."""
+    paths = list(dict.fromkeys(path for reading in readings for path in reading.files))
+    fixed = " ".join(path for path in paths if "{pid}" not in path)
+    moving = " ".join(path.replace("{pid}", "$x") for path in paths if "{pid}" in path)
+    text = f'f="/proc/self/stat {fixed}"'
+    return text + (f'; for x in $t; do f="$f {moving}"; done' if moving else "")
+
+
+def _grep(readings: list[Reading]) -> str:
+    lines = list(dict.fromkeys(reading.lines for reading in readings))
+    wanted = "" if "" in lines else "|".join([*lines, r"^[0-9]+ [(]grep[)]"])
+    return f"{_names(readings)}; grep $b -sHE {shlex.quote(wanted)} $f"
+
+
+def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> str:
+    """A background loop around one command, with its time limit."""
+    command = shlex.quote(reading.command.replace("{pid}", str(pid)))
+    mark = f'sed $u "s/^/> {key} $n /"'
+    now = "n=-; { read -r n x </proc/uptime; } 2>/dev/null" if proc else "n=-"
+    if not reading.interval:
+        return f'n=-; sh -c {command} 2>&1 </dev/null | {mark} & j="$j $!"\n'
+    limit = f"timeout {LIMIT_S}" if proc else f"perl -e 'alarm shift; exec @ARGV' {LIMIT_S}"
+    return (
+        f"while kill -0 $$ 2>/dev/null && {alive}; do {now}; {limit} sh -c {command} 2>&1 </dev/null | {mark}; "
+        f'stat {key}; sleep {reading.interval:g}; done & j="$j $!"\n'
+    )
