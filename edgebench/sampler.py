@@ -284,9 +284,12 @@ class Sampler:
         at = self._time
         if source.reading.command:
             stamp, *lines = lines
-            at = float(stamp) if _number(stamp) else at
             if self.clock is None:
                 at = arrived
+            elif _number(stamp):
+                at = float(stamp)
+            elif arrived is not None:
+                at = arrived - self.clock.offset
         if at is None:
             return
         source.last = next((line.strip() for line in lines if line.strip()), "")

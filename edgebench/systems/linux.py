@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, Json
+from edgebench.core import Command, Fact, Json, Reading
 from edgebench.errors import Unreadable
-from edgebench.systems import posix
+from edgebench.systems import loops, posix
 
 
 class Linux:
@@ -25,6 +25,9 @@ class Linux:
 
     def supervise(self, command: Command, tag: str) -> str:
         return posix.supervise(command, tag)
+
+    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+        return loops.posix(readings, pid)
 
 
 def parse_lscpu(text: str) -> Mapping[str, Json]:
