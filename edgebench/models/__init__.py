@@ -1,0 +1,157 @@
+"""Models: found by name, fetched once, checked, and known before anything starts.
+
+``resolve`` is what a run calls; the rest serves ``edgebench models``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgebench import profiles
+from edgebench.core import ModelFile, Progress
+from edgebench.errors import ModelError
+from edgebench.models.cache import Cache, hash_file
+from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, load
+from edgebench.models.header import header, tokens
+
+__all__ = ["cached", "header", "load", "pull", "resolve", "tokens", "verify"]
+
+
+def resolve(name_or_path: str, *, progress: Progress | None = None) -> ModelFile:
+    """A model as a checked file on this machine, fetched where it isn't here yet.
+
+    Takes a profile's name, the path of a profile, or the path of a GGUF file. Raises
+    ``ProfileError`` for an unknown name, ``ModelError`` for a file that can't be had or trusted.
+    """
+    path = as_path(name_or_path)
+    if path is None:
+        return pull(load(name_or_path), progress=progress)
+    facts = header(path)
+    return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
+
+
+def as_path(name_or_path: str) -> Path | None:
+    """The path of a model file where that is what is meant, not a profile."""
+    path = Path(name_or_path).expanduser()
+    if path.suffix in profiles.SUFFIXES or name_or_path in profiles.names("models"):
+        return None
+    means_path = path.suffix == ".gguf" or len(path.parts) > 1 or path.exists()
+    return path if means_path else None
+
+
+def cached(model: Model) -> Path | None:
+    """Where the model's file lies on this machine already; None where it must be fetched."""
+    source = model.source
+    if isinstance(source, Local):
+        path = _local(model, source)
+        return path if path.is_file() else None
+    known = Cache().known(_key(source)) if source else None
+    if known and Cache().path(known["sha256"]).is_file():
+        return Cache().path(known["sha256"])
+    return _elsewhere(source)
+
+
+def pull(model: Model, *, progress: Progress | None = None, accept_change: bool = False) -> ModelFile:
+    """Have the model's file here, its hash and its header checked. Raises ``ModelError``.
+
+    ``accept_change``: its source may have another file now than when it was first pulled.
+    """
+    if model.gguf is None or model.source is None:
+        raise ModelError(f"{model.name} has no GGUF form, only one for MLC-LLM")
+    cache = Cache()
+    path = cached(model)
+    if path is None:
+        key = _key(model.source)
+        with cache.lock(key):
+            path = cached(model) or _fetch(model, model.source, key, progress, accept_change)
+    sha256 = cache.sha256(path, progress)
+    expected = path.stem if path.parent == cache.root else model.gguf.sha256
+    if expected not in (None, sha256):
+        raise ModelError(
+            f"{model.name} is damaged: {path} has the SHA-256 {sha256}, it should be {expected}",
+            f"Remove that file, then `edgebench models pull {model.name}`.",
+        )
+    facts = header(path)
+    if facts["quantization"] != model.gguf.quantization:
+        raise ModelError(
+            f"{model.name}: {path} is {facts['quantization']}, {model.profile} says {model.gguf.quantization}",
+            "Correct the profile, or name another file in it.",
+        )
+    return _model_file(model.name, path, sha256, facts)
+
+
+def verify(model: Model, *, progress: Progress | None = None) -> ModelFile:
+    """Read the whole file again and hold it against what is known. Raises ``ModelError``."""
+    path = cached(model)
+    if path is None:
+        raise ModelError(f"{model.name} is not on this machine", f"`edgebench models pull {model.name}` fetches it.")
+    Cache().forget(path)
+    return pull(model, progress=progress)
+
+
+def _fetch(model: Model, source: Source, key: str, progress: Progress | None, accept_change: bool) -> Path:
+    """Bring the file into the cache, under the lock of its source."""
+    from edgebench.models import sources
+
+    cache, part = Cache(), Cache().part(key)
+    known = None if accept_change else cache.known(key)
+
+    def check(sha256: str) -> None:
+        expected = model.gguf.sha256 if model.gguf else None
+        if expected not in (None, sha256):
+            raise ModelError(
+                f"{model.name}: the file fetched has the SHA-256 {sha256}, {model.profile} says {expected}"
+            )
+        if known and known["sha256"] != sha256 and not isinstance(source, Requantize):
+            raise ModelError(
+                f"{model.name} has CHANGED at its source: SHA-256 {known['sha256']} when it was first pulled "
+                f"({known['learnt']}), {sha256} now",
+                f"These are different models. `edgebench models pull --accept-change {model.name}` takes the new one.",
+            )
+
+    if isinstance(source, Local):
+        raise ModelError(
+            f"{model.name}: {_local(model, source)}: there is no such file", f"It is named in {model.profile}."
+        )
+    if isinstance(source, Requantize):
+        from edgebench.models.requantize import requantize
+
+        requantize(resolve(source.model, progress=progress).path, part, source.type, progress)
+        sha256 = hash_file(part)
+    elif isinstance(source, Package):
+        sha256 = sources.from_package(source, part, progress)
+    elif isinstance(source, Hub):
+        sha256 = sources.from_hub(source, part, progress, check)
+    else:
+        sha256 = sources.fetch(source.url, part, progress)
+    try:
+        check(sha256)
+        header(part)
+    except ModelError as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{model.name} was fetched and refused: {error}", error.hint) from error
+    path = cache.keep(part, sha256)
+    cache.learn(key, sha256, path)
+    return path
+
+
+def _elsewhere(source: Source | None) -> Path | None:
+    """The file where another program put it: an installed package, the hub's own cache."""
+    from edgebench.models import sources
+
+    if isinstance(source, Package):
+        return sources.installed(source)
+    return sources.in_hub_cache(source) if isinstance(source, Hub) else None
+
+
+def _key(source: Source | None) -> str:
+    return repr(source)
+
+
+def _local(model: Model, source: Local) -> Path:
+    return model.profile.parent / Path(source.path).expanduser()
+
+
+def _model_file(name: str, path: Path, sha256: str, facts: dict[str, object]) -> ModelFile:
+    quantization, architecture = str(facts["quantization"]), str(facts["architecture"])
+    return ModelFile(name, path, sha256, path.stat().st_size, "gguf", quantization, architecture, facts)

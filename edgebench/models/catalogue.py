@@ -1,0 +1,162 @@
+"""Model profiles: ``models/NAME.yaml`` becomes a ``Model``, or every mistake is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgebench import profiles
+from edgebench.core import Json
+from edgebench.documents import Document, shown
+
+FloatType = Literal["F16", "F32", "BF16"]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A file on the Hugging Face hub."""
+
+    repo: str
+    file: str
+    revision: str = "main"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
+            raise ValueError(f"repo must be OWNER/NAME, not {shown(self.repo)}")
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file on the web."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://[^/]", self.url):
+            raise ValueError(f"url must begin with https://, not be {shown(self.url)}")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A file inside a Python package: of the installed one, or of its wheel."""
+
+    name: str
+    file: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Local:
+    """A file on this machine; relative to the profile's folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """Another model's weights in a floating-point type."""
+
+    model: str
+    type: FloatType
+
+
+Source = Hub | Url | Package | Local | Requantize
+
+SOURCES: Mapping[str, type] = {"hub": Hub, "url": Url, "package": Package, "path": Local, "requantize": Requantize}
+PLAIN = ("url", "path")
+"""Sources that are a single text, not a mapping."""
+
+
+@dataclass(frozen=True)
+class GgufForm:
+    """What a profile says under ``gguf:`` beside its source."""
+
+    quantization: str
+    """As llama.cpp names it: ``Q4_0``, ``Q4_K_M``, ``F16`` …"""
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError("sha256 must be 64 hexadecimal digits in lower case")
+
+
+@dataclass(frozen=True)
+class Mlc:
+    """The model's form for MLC-LLM: a folder of weights on the hub, or on this machine."""
+
+    quantization: str
+    """As MLC names it: ``q4f16_1`` …; never the same as a GGUF quantization."""
+    hub: str | None = None
+    revision: str = "main"
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give one of hub and path")
+
+
+@dataclass(frozen=True)
+class ModelForm:
+    """What a model profile says."""
+
+    name: str
+    gguf: Mapping[str, Json] | None = None
+    mlc: Mapping[str, Json] | None = None
+    description: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model one can pull: the same weights in one form or in two."""
+
+    name: str
+    gguf: GgufForm | None
+    source: Source | None
+    """Where the GGUF form comes from."""
+    mlc: Mlc | None
+    description: str
+    license: str
+    profile: Path
+
+
+def load(name_or_path: str) -> Model:
+    """A model by its profile's name or path. Raises ``ProfileError`` with every mistake in it."""
+    document = Document(profiles.locate("models", name_or_path))
+    form = document.read(ModelForm)
+    profiles.named(document)
+    gguf, source, mlc = None, None, None
+    if isinstance(document.get("gguf"), Mapping):
+        gguf = document.read(GgufForm, "gguf", without=tuple(SOURCES))
+        source = _source(document)
+    if isinstance(document.get("mlc"), Mapping):
+        mlc = document.read(Mlc, "mlc")
+    if form and form.gguf is None and form.mlc is None:
+        document.mistake((), "has neither gguf nor mlc", "say where the model comes from")
+    document.settle()
+    assert form is not None  # or settle would have raised
+    return Model(form.name, gguf, source, mlc, form.description, form.license, document.path)
+
+
+def _source(document: Document) -> Source | None:
+    given = [name for name in SOURCES if name in document.data["gguf"]]
+    if len(given) != 1:
+        wrong = f"has {len(given)} sources" if given else "has no source"
+        document.mistake(("gguf", *given[1:2]), wrong, f"give one of {', '.join(SOURCES)}")
+        return None
+    (name,) = given
+    if name not in PLAIN:
+        found: Source | None = document.read(SOURCES[name], "gguf", name)
+        return found
+    value = document.get("gguf", name)
+    if not isinstance(value, str):
+        document.mistake(("gguf", name), f"must be text, not {shown(value)}")
+        return None
+    try:
+        return Local(value) if name == "path" else Url(value)
+    except ValueError as error:
+        document.mistake(("gguf", name), str(error))
+        return None
