@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 from edgebench.core import Line
@@ -58,3 +60,14 @@ class LineQueue:
                 return line
             self._open -= 1
         return None
+
+
+@contextlib.contextmanager
+def temporary(local: Path) -> Iterator[Path]:
+    """A name to write to; it becomes ``local`` when nothing went wrong, else nothing is left."""
+    part = local.with_name(local.name + ".part")
+    try:
+        yield part
+        part.replace(local)
+    finally:
+        part.unlink(missing_ok=True)

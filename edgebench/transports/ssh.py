@@ -1,0 +1,272 @@
+"""A device over SSH, by paramiko: keys only, host keys always checked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebench.core import Line, Output, Progress
+from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
+from edgebench.transports.listener import listen
+from edgebench.transports.ssh_login import CONNECT_S, Settings, hang_up, login, transport
+from edgebench.transports.streams import LineQueue, temporary
+
+if TYPE_CHECKING:
+    import paramiko
+
+BLOCK = 1 << 16
+"""Bytes taken at once from a stream."""
+
+WRITE = 255 * 1024
+"""Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
+
+
+class Ssh:
+    """A device over SSH."""
+
+    Config = Settings
+    keep_alive_s = 5.0
+    silence_s = 20.0
+    """A wire that owes an answer for so long is taken for dead."""
+
+    def __init__(self, config: Settings) -> None:
+        self._config = config
+        self._clients: list[paramiko.SSHClient] = []
+        self._closing = threading.Event()
+        self._lost = ""
+
+    def open(self) -> None:
+        # Otherwise paramiko's threads print to stderr what the caller gets as an error anyway.
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())
+        self._closing.clear()
+        self._lost = ""
+        self._clients = login(self._config)
+        threading.Thread(target=self._keep_alive, args=[self._wire()], daemon=True).start()
+
+    def close(self) -> None:
+        self._closing.set()
+        hang_up(self._clients)
+
+    def _keep_alive(self, wire: paramiko.Transport) -> None:
+        """Ask for an answer now and then; hang up when it stays out, so that nobody waits for ever."""
+        while not self._closing.wait(self.keep_alive_s) and wire.is_active():
+            silent = threading.Timer(self.silence_s, self._silent, [wire])
+            silent.daemon = True
+            silent.start()
+            with contextlib.suppress(OSError, EOFError):
+                wire.global_request("keepalive@openssh.com")
+            silent.cancel()
+
+    def _silent(self, wire: paramiko.Transport) -> None:
+        self._lost = f": no answer for {self.silence_s:g} s"
+        wire.close()
+
+    def _wire(self) -> paramiko.Transport:
+        if not self._clients:
+            raise DeviceLost(f"the connection to {self._config.host} is closed")
+        return transport(self._clients[-1])
+
+    def _why(self) -> str:
+        return f"the connection to {self._config.host} broke{self._lost}"
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """What breaks in here breaks because the wire did."""
+        import paramiko
+
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise DeviceLost(self._why()) from error
+
+    def _channel(self) -> paramiko.Channel:
+        import paramiko
+
+        with self._alive():
+            try:
+                return self._wire().open_session(timeout=CONNECT_S)
+            except paramiko.ChannelException as error:
+                raise DeviceRefused(
+                    f"{self._config.host} refuses one more session on this connection",
+                    "Set MaxSessions to 10 (its default) or more in the device's sshd_config.",
+                ) from error
+
+    def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
+        deadline = time.monotonic() + timeout
+        with contextlib.closing(self._channel()) as channel, self._alive():
+            channel.exec_command(command)
+            out, err = _Collected(channel.recv), _Collected(channel.recv_stderr)
+            threading.Thread(target=_give, args=(channel, stdin), daemon=True).start()
+            for stream in (out, err):
+                stream.join(max(0.0, deadline - time.monotonic()))
+                if stream.is_alive():
+                    raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}")
+            status = channel.recv_exit_status()
+        if status < 0:
+            raise DeviceLost(self._why())
+        return Output(out.text, err.text, status)
+
+    def spawn(self, command: str) -> SshProcess:
+        channel = self._channel()
+        with self._alive():
+            channel.exec_command(command)
+        return SshProcess(channel, self._why)
+
+    def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
+        """Raises ``DeviceRefused`` where it can't be written."""
+        size = local.stat().st_size
+        with local.open("rb") as source, self._sftp() as sftp, _refusals(remote):
+            path = _sftp_path(remote)
+            done = _size(sftp, path)
+            if done > size:
+                sftp.truncate(path, done := 0)
+            with sftp.open(path, "r+b" if done else "wb", bufsize=0) as sink:
+                source.seek(done)
+                sink.seek(done)
+                sink.MAX_REQUEST_SIZE = WRITE
+                while done < size:
+                    block = source.read(WRITE)
+                    # The last write waits for the answers to all: a full disk shows there.
+                    sink.set_pipelined(done + len(block) < size)
+                    sink.write(block)
+                    done += len(block)
+                    if progress:
+                        progress(done, size)
+
+    def pull(self, remote: str, local: Path) -> None:
+        with self._sftp() as sftp, _refusals(remote), temporary(local) as part:
+            sftp.get(_sftp_path(remote), str(part))
+
+    @contextlib.contextmanager
+    def _sftp(self) -> Iterator[paramiko.SFTPClient]:
+        import paramiko
+
+        channel = self._channel()
+        with self._alive():
+            try:
+                channel.invoke_subsystem("sftp")
+                sftp = paramiko.SFTPClient(channel)
+            except (paramiko.SSHException, EOFError) as error:
+                if not self._wire().is_active():
+                    raise
+                raise DeviceRefused(
+                    f"{self._config.host} offers no SFTP",
+                    "Install sftp-server there, or enable its Subsystem in sshd_config.",
+                ) from error
+            with contextlib.closing(sftp):
+                yield sftp
+
+    def forward(self, port: int) -> AbstractContextManager[int]:
+        def connect() -> Any:
+            import paramiko
+
+            try:
+                return self._wire().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0))
+            except (paramiko.SSHException, EOFError, DeviceLost) as error:
+                raise ConnectionError(str(error)) from error
+
+        return listen(connect, half_close=True)
+
+
+class SshProcess:
+    """A command running over SSH."""
+
+    def __init__(self, channel: paramiko.Channel, why: Callable[[], str]) -> None:
+        self._channel, self._why = channel, why
+        self._killed = False
+        self._lines = LineQueue({"out": _receiver(channel.recv), "err": _receiver(channel.recv_stderr)})
+
+    def read(self, timeout: float) -> Line | None:
+        line = self._lines.get(timeout)
+        if line is None and self._lines.ended and self.status is None:
+            raise DeviceLost(self._why())
+        return line
+
+    def write(self, text: str) -> None:
+        try:
+            self._channel.sendall(text.encode())
+        except OSError as error:
+            raise DeviceLost(self._why()) from error
+
+    @property
+    def status(self) -> int | None:
+        if not self._lines.ended:
+            return None
+        status = self._channel.recv_exit_status()
+        if status < 0:
+            return 128 + 9 if self._killed else None
+        return status
+
+    def kill(self) -> None:
+        self._killed = True
+        self._channel.close()
+
+
+class _Collected(threading.Thread):
+    """All of a stream, taken in by a thread of its own."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        super().__init__(daemon=True)
+        self._receive = _receiver(receive)
+        self._blocks: list[bytes] = []
+        self.start()
+
+    def run(self) -> None:
+        while block := self._receive():
+            self._blocks.append(block)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self._blocks).decode("utf-8", "replace")
+
+
+def _receiver(receive: Callable[[int], bytes]) -> Callable[[], bytes]:
+    def block() -> bytes:
+        try:
+            return receive(BLOCK)
+        except OSError:
+            return b""
+
+    return block
+
+
+def _give(channel: paramiko.Channel, stdin: bytes) -> None:
+    # A command may end without reading it all.
+    with contextlib.suppress(OSError, EOFError):
+        channel.sendall(stdin)
+        channel.shutdown_write()
+
+
+def _sftp_path(path: str) -> str:
+    """Windows' ``C:\\folder`` is ``/C:/folder`` in SFTP."""
+    return "/" + path.replace("\\", "/") if re.match(r"[A-Za-z]:[\\/]", path) else path
+
+
+def _size(sftp: paramiko.SFTPClient, path: str) -> int:
+    try:
+        return sftp.stat(path).st_size or 0
+    except FileNotFoundError:
+        return 0
+
+
+@contextlib.contextmanager
+def _refusals(remote: str) -> Iterator[None]:
+    """The answers of an SFTP server that are not the wire's fault."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DeviceRefused(f"{remote}: no such file or folder on the device") from error
+    except PermissionError as error:
+        raise DeviceRefused(f"{remote}: permission denied", "Choose another workspace: in the profile.") from error
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError) or "closed" in str(error).lower():
+            raise
+        # SFTP's code 4, "Failure", is all that a full disk gives.
+        raise DeviceRefused(f"{remote}: the device says {error}", "Is its disk full?") from error

@@ -1,0 +1,242 @@
+"""Getting into an SSH server: configuration, host keys, keys, and what goes wrong in words that help."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebench.errors import DeviceLost, DeviceRefused, ProfileError
+
+if TYPE_CHECKING:
+    import paramiko
+
+CONNECT_S = 20.0
+"""Longest wait for a connection, a login or a channel."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile may say under ``transport:`` with ``kind: ssh``."""
+
+    host: str
+    """Name, address, or a ``Host`` of ``~/.ssh/config``."""
+    port: int | None = None
+    """22 where neither the profile nor ``~/.ssh/config`` says otherwise."""
+    user: str | None = None
+    key: str | None = None
+    """Private key file. Keys of the agent and the usual files in ``~/.ssh`` are tried as well."""
+    known_hosts: str | None = None
+    """File of known host keys; ``~/.ssh/known_hosts`` where absent."""
+    jump: str | None = None
+    """Hosts to go through: ``[user@]host[:port]``, several separated by commas."""
+
+
+class UnknownHostKey(DeviceRefused):
+    """The host shows a key that nobody has said to be the right one yet."""
+
+    def __init__(self, name: str, key: paramiko.PKey, file: Path) -> None:
+        self.name, self.key, self.file = name, key, file
+        super().__init__(
+            f"the host key of {name} is not known: {key.get_name()} {self.fingerprint}",
+            "Compare it with the device's own, then: edgebench devices trust NAME",
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.key.fingerprint)
+
+    def trust(self) -> None:
+        """Write the key into the file of known hosts."""
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        old = self.file.read_text("utf-8") if self.file.exists() else ""
+        end = "" if not old or old.endswith("\n") else "\n"
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(f"{end}{self.name} {self.key.get_name()} {self.key.get_base64()}\n")
+
+
+def login(config: Settings) -> list[paramiko.SSHClient]:
+    """Connections to the jump hosts, if any, and to the host itself, in this order.
+
+    Raises ``DeviceRefused``, ``DeviceLost`` and ``ProfileError``.
+    """
+    hops = [_hop(text) for text in _jumps(config)] + [(config.host, config.user, config.port)]
+    clients: list[paramiko.SSHClient] = []
+    try:
+        for hop in hops:
+            clients.append(_connect(config, *hop, through=clients[-1] if clients else None))
+    except BaseException:
+        hang_up(clients)
+        raise
+    return clients
+
+
+def hang_up(clients: list[paramiko.SSHClient]) -> None:
+    for client in reversed(clients):
+        client.close()
+    clients.clear()
+
+
+def transport(client: paramiko.SSHClient) -> paramiko.Transport:
+    found = client.get_transport()
+    if found is None:
+        raise DeviceLost("the SSH connection is closed")
+    return found
+
+
+def _connect(
+    config: Settings, host: str, user: str | None, port: int | None, *, through: paramiko.SSHClient | None
+) -> paramiko.SSHClient:
+    import paramiko
+
+    entry = _ssh_config().lookup(host)
+    name, port = entry["hostname"], port or int(entry.get("port", 22))
+    where = f"{name}:{port}" if port != 22 else name
+    known = Path(config.known_hosts or entry.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
+    client = paramiko.SSHClient()
+    for file in (known, Path("/etc/ssh/ssh_known_hosts")):
+        if file.exists():
+            client.load_system_host_keys(str(file))
+    client.set_missing_host_key_policy(_refuse(known))
+    keys = _keys(config.key, list(entry.get("identityfile", [])))
+    try:
+        with _named(where):
+            sock = transport(through).open_channel("direct-tcpip", (name, port), ("127.0.0.1", 0)) if through else None
+            client.connect(
+                name,
+                port,
+                username=user or entry.get("user"),
+                key_filename=keys,  # type: ignore[arg-type]
+                sock=sock,
+                timeout=CONNECT_S,
+                banner_timeout=CONNECT_S,
+                auth_timeout=CONNECT_S,
+                channel_timeout=CONNECT_S,
+                transport_factory=_wire(),
+            )
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _wire() -> Callable[..., paramiko.Transport]:
+    """paramiko's Transport with the fast cipher first, no waiting for full packets, and exit signals."""
+    import paramiko
+    from paramiko.common import MSG_CHANNEL_REQUEST
+
+    numbers = {s.name[3:]: int(s) for s in signal.Signals}
+
+    def request(channel: Any, message: Any) -> None:
+        # RFC 4254, 6.10: "exit-signal" takes the place of "exit-status". paramiko drops it.
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            channel.exit_status = 128 + numbers.get(message.get_text(), 0)
+            channel.status_event.set()
+        else:
+            message.rewind()
+            message.get_int()
+            paramiko.Channel._handle_request(channel, message)  # type: ignore[attr-defined]
+
+    class Wire(paramiko.Transport):
+        _channel_handler_table = {**paramiko.Transport._channel_handler_table, MSG_CHANNEL_REQUEST: request}  # type: ignore[attr-defined] # noqa: RUF012
+
+        def __init__(self, sock: Any, **options: Any) -> None:
+            if isinstance(sock, socket.socket):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            super().__init__(sock, **options)
+            security = self.get_security_options()
+            security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)
+
+    return Wire
+
+
+def _refuse(known: Path) -> paramiko.MissingHostKeyPolicy:
+    import paramiko
+
+    class Refuse(paramiko.MissingHostKeyPolicy):
+        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+            raise UnknownHostKey(hostname, key, known)
+
+    return Refuse()
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Everything that can go wrong while connecting, in words that help."""
+    import paramiko
+
+    try:
+        yield
+    except socket.gaierror as error:
+        raise DeviceLost(f"no address is known for {where}", "Check host: in the profile.") from error
+    except paramiko.ssh_exception.NoValidConnectionsError as error:
+        raise DeviceLost(f"nothing answers on {where}", "Is the device on, and sshd running on that port?") from error
+    except paramiko.BadHostKeyException as error:
+        raise DeviceRefused(
+            f"the host key of {where} has changed: it is {error.key.get_name()} {error.key.fingerprint}, "
+            f"known is {error.expected_key.get_name()} {error.expected_key.fingerprint}",
+            "Somebody may be in between. If you know why it changed, remove the old key "
+            f"(ssh-keygen -R '{error.hostname}'), then: edgebench devices trust NAME",
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise DeviceRefused(
+            f"{where} accepts none of the keys", "Put your public key there (ssh-copy-id), or set user: and key:."
+        ) from error
+    except (paramiko.SSHException, EOFError) as error:
+        if "authentication methods" in str(error):
+            raise DeviceRefused(f"there is no key to log in to {where} with", "Set key:, or ssh-add one.") from error
+        raise DeviceLost(f"no SSH connection to {where}: {error}", "Is it an SSH server that listens there?") from error
+    except OSError as error:
+        raise DeviceLost(f"no connection to {where}: {error}", "Is the device on and in the same network?") from error
+
+
+def _ssh_config() -> paramiko.SSHConfig:
+    import paramiko
+
+    file = Path("~/.ssh/config").expanduser()
+    if not file.exists():
+        return paramiko.SSHConfig()
+    try:
+        return paramiko.SSHConfig.from_path(str(file))
+    except paramiko.ssh_exception.ConfigParseError as error:
+        raise ProfileError(
+            f"{file}: {error}", "Correct the file, or write host, port and user in the profile."
+        ) from error
+
+
+def _jumps(config: Settings) -> list[str]:
+    text: str = config.jump or _ssh_config().lookup(config.host).get("proxyjump", "none")
+    return [] if text.lower() == "none" else [part.strip() for part in text.split(",")]
+
+
+def _hop(text: str) -> tuple[str, str | None, int | None]:
+    found = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?", text)
+    if not found:
+        raise ProfileError(f"jump: {text!r} is not [user@]host[:port]")
+    return found[2].strip("[]"), found[1], int(found[3]) if found[3] else None
+
+
+def _keys(key: str | None, configured: list[str]) -> list[str]:
+    """Private key files to try. A file that the profile names must be there and be a key."""
+    import paramiko
+
+    if key is None:
+        return [file for file in map(str, (Path(f).expanduser() for f in configured)) if Path(file).exists()]
+    file = Path(key).expanduser()
+    try:
+        paramiko.PKey.from_path(file)
+    except paramiko.PasswordRequiredException:
+        pass  # the agent may hold it
+    except OSError as error:
+        raise ProfileError(f"key file {file}: {error.strerror or error}", "Correct key: in the profile.") from error
+    except (paramiko.SSHException, ValueError, TypeError, IndexError) as error:
+        raise ProfileError(
+            f"key file {file}: not a private key that can be read", "Correct key: in the profile."
+        ) from error
+    return [str(file)]

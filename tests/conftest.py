@@ -1,0 +1,1 @@
+pytest_plugins = ["lab.here", "lab.proxy", "lab.sshd"]

@@ -1,0 +1,1 @@
+"""The test lab: real servers and shells on this machine that stand for devices."""

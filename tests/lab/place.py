@@ -1,0 +1,45 @@
+"""What a part of the lab tells a test: how to reach it, and where one may write."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Place:
+    """A device of the lab."""
+
+    name: str
+    system: str
+    transport: Mapping[str, Any]
+    """As in a profile: ``kind`` and the rest."""
+    folder: str
+    """Exists on the device, can be written, is empty."""
+    here: Path
+    """The same folder as this machine sees it."""
+    port: int
+    """The TCP port its server listens on: what a fault proxy goes in front of."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def open(self, **changes: Any) -> Any:
+        """A transport to it, opened; ``changes`` to what the profile says."""
+        transport = self.make(**changes)
+        transport.open()
+        return transport
+
+    def make(self, **changes: Any) -> Any:
+        from edgebench import plugins
+
+        config = {**self.transport, **changes}
+        kind = plugins.load("transports", config.pop("kind"))
+        return kind(kind.Config(**config))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
