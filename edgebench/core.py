@@ -91,7 +91,10 @@ class Process(Protocol):
     """A command running on a device."""
 
     def read(self, timeout: float) -> Line | None:
-        """The next line, or None when none came in ``timeout`` seconds or both streams ended."""
+        """The next line, or None when none came in ``timeout`` seconds or both streams ended.
+
+        Raises ``DeviceLost`` once all lines are read and the wire broke before a status came.
+        """
 
     def write(self, text: str) -> None:
         """Send text to its standard input. Raises ``DeviceLost`` when the wire is gone."""

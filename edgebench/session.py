@@ -146,7 +146,11 @@ class Running:
 
     def _listen(self) -> None:
         while True:
-            line = self._process.read(1.0)
+            try:
+                line = self._process.read(1.0)
+            except DeviceLost as error:
+                self._end(lost=error)
+                return
             if line is not None:
                 self._take(line)
             elif self._process.status is not None:

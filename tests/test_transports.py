@@ -11,9 +11,9 @@ import time
 import urllib.request
 
 import pytest
-from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
-
 from lab.place import Place, free_port
+
+from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
 
 PLACES = ["local", "linux", "termux"]
 LONG = 60.0

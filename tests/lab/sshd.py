@@ -92,7 +92,8 @@ def linux(sshd_server: Sshd, tmp_path: Path) -> Place:
     return Place("lab-linux", "linux", sshd_server.transport, str(folder), folder, sshd_server.port)
 
 
-# Android's app sandbox as Termux sees it: no /tmp, own prefix, mksh and toybox, and files in /proc that exist and can't be read.
+# Android's app sandbox as Termux sees it: no /tmp, its own prefix, mksh and toybox, and files in
+# /proc that exist and cannot be read.
 TERMUX_SHELL = """#!/bin/sh
 case "$SSH_ORIGINAL_COMMAND" in
 internal-sftp|*/sftp-server) cd "$LAB_HOME"; exec /usr/lib/openssh/sftp-server ;;
