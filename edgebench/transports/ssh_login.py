@@ -231,11 +231,11 @@ def _keys(key: str | None, configured: list[str]) -> list[str]:
     file = Path(key).expanduser()
     try:
         paramiko.PKey.from_path(file)
-    except paramiko.PasswordRequiredException:
-        pass  # the agent may hold it
+    except (paramiko.PasswordRequiredException, TypeError):
+        pass  # Locked, by its own or by cryptography's word for it: the agent may hold it.
     except OSError as error:
         raise ProfileError(f"key file {file}: {error.strerror or error}", "Correct key: in the profile.") from error
-    except (paramiko.SSHException, ValueError, TypeError, IndexError) as error:
+    except (paramiko.SSHException, ValueError, IndexError) as error:
         raise ProfileError(
             f"key file {file}: not a private key that can be read", "Correct key: in the profile."
         ) from error

@@ -41,7 +41,11 @@ class Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         self.log = folder / "sshd.log"
-        self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=self.log.open("wb"))
+        self.start()
+
+    def start(self) -> None:
+        command = [SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
+        self._process = subprocess.Popen(command, stderr=self.log.open("ab"))
         self._wait()
 
     def _wait(self) -> None:

@@ -1,0 +1,257 @@
+"""What SSH may refuse, lose and resume."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from lab.place import Place, free_port
+from lab.sshd import Sshd
+
+from edgebench.errors import DeviceLost, DeviceRefused, ProfileError, TimedOut
+from edgebench.transports.ssh_login import UnknownHostKey
+
+
+def log_since(server: Sshd, start: int) -> str:
+    return server.log.read_bytes()[start:].decode()
+
+
+def fingerprint(public_key: Path) -> str:
+    return subprocess.check_output(["ssh-keygen", "-lf", public_key], text=True).split()[1]
+
+
+def test_a_changed_host_key_is_refused_and_nothing_is_sent(linux: Place, sshd_server: Sshd, tmp_path: Path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{linux.port} {(tmp_path / 'other.pub').read_text()}")
+    start = sshd_server.log.stat().st_size
+    with pytest.raises(DeviceRefused, match="has changed") as refused:
+        linux.open(known_hosts=str(known))
+    assert fingerprint(sshd_server.folder / "host_key.pub") in str(refused.value)
+    assert fingerprint(tmp_path / "other.pub") in str(refused.value)
+    assert "Accepted" not in log_since(sshd_server, start)
+    assert "Failed publickey" not in log_since(sshd_server, start)
+
+
+def test_an_unknown_host_key_is_refused_shown_and_can_be_trusted(linux: Place, sshd_server: Sshd, tmp_path: Path):
+    known = tmp_path / "new folder" / "known_hosts"
+    with pytest.raises(UnknownHostKey, match="not known") as refused:
+        linux.open(known_hosts=str(known))
+    assert refused.value.fingerprint == fingerprint(sshd_server.folder / "host_key.pub")
+    assert "edgebench devices trust" in refused.value.hint
+    refused.value.trust()
+    transport = linux.open(known_hosts=str(known))
+    assert transport.run("echo in").stdout == "in\n"
+    transport.close()
+
+
+def test_trust_keeps_what_was_known(linux: Place, tmp_path: Path):
+    known = tmp_path / "known_hosts"
+    known.write_text("# mine, without an end")
+    with pytest.raises(UnknownHostKey) as refused:
+        linux.open(known_hosts=str(known))
+    refused.value.trust()
+    assert known.read_text().startswith("# mine, without an end\n[127.0.0.1]:")
+
+
+def test_a_port_where_nobody_listens(linux: Place):
+    with pytest.raises(DeviceLost, match="nothing answers"):
+        linux.open(port=free_port())
+
+
+def test_a_name_that_does_not_exist(linux: Place):
+    with pytest.raises(DeviceLost, match="no address is known"):
+        linux.open(host="no-such-device.invalid")
+
+
+def test_a_port_where_something_else_listens(linux: Place, proxy):
+    hangs_up = proxy(linux.port)
+    hangs_up.refuse()
+    with pytest.raises(DeviceLost, match="no SSH connection"):
+        linux.open(port=hangs_up.port)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_a_bad_key_file_is_named(linux: Place, tmp_path: Path, content: bytes | None):
+    key = tmp_path / "bad key"
+    if content is not None:
+        key.write_bytes(content)
+    with pytest.raises(ProfileError, match="bad key"):
+        linux.open(key=str(key))
+
+
+def test_a_key_that_is_not_accepted(linux: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "mine"], check=True)
+    with pytest.raises(DeviceRefused, match="accepts none of the keys"):
+        linux.open(key=str(tmp_path / "mine"))
+
+
+def test_a_locked_key_opens_with_the_agent(linux: Place, sshd_server: Sshd, tmp_path: Path, monkeypatch):
+    key = tmp_path / "locked"
+    key.write_bytes(sshd_server.key.read_bytes())
+    key.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "a passphrase", "-f", key], check=True)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(DeviceRefused):
+        linux.open(key=str(key))
+    socket = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        while not socket.exists():
+            time.sleep(0.01)
+        subprocess.run(["ssh-add", "-q", sshd_server.key], check=True, env={"SSH_AUTH_SOCK": str(socket)})
+        transport = linux.open(key=str(key))
+        assert transport.run("echo in").stdout == "in\n"
+        transport.close()
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_ssh_config_and_jump_hosts(linux: Place, termux_server: Sshd, sshd_server: Sshd, tmp_path, monkeypatch):
+    """``thephone`` is Termux, reached through the Linux machine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    known = tmp_path / "known hosts"
+    known.write_text(sshd_server.known_hosts.read_text() + termux_server.known_hosts.read_text())
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(
+        f"Host thephone\n HostName 127.0.0.1\n Port {termux_server.port}\n IdentityFile {termux_server.key}\n"
+        f" ProxyJump thehop\n\nHost thehop\n HostName 127.0.0.1\n Port {sshd_server.port}\n"
+        f" IdentityFile {sshd_server.key}\n"
+    )
+    start = sshd_server.log.stat().st_size
+    jumped = linux.make(host="thephone", port=None, user=None, key=None, known_hosts=str(known))
+    jumped.open()
+    assert jumped.run("echo $TERMUX_VERSION").stdout == "0.118.0\n"
+    assert "Accepted publickey" in log_since(sshd_server, start)
+    jumped.close()
+
+
+def test_a_jump_host_of_the_profile(linux: Place, sshd_server: Sshd):
+    transport = linux.open(jump=f"{linux.transport['user']}@127.0.0.1:{sshd_server.port}")
+    assert transport.run("echo in").stdout == "in\n"
+    transport.close()
+
+
+def test_a_jump_host_that_cannot_reach_the_device(linux: Place):
+    with pytest.raises(DeviceLost, match="no SSH connection"):
+        linux.open(jump=f"127.0.0.1:{linux.port}", port=free_port())
+
+
+def test_few_sessions_are_named(tmp_path: Path):
+    server = Sshd(tmp_path / "sshd", "MaxSessions 1\n")
+    try:
+        transport = Place("few", "linux", server.transport, "", tmp_path, server.port).open()
+        first = transport.spawn("cat")
+        with pytest.raises(DeviceRefused, match="one more session") as refused:
+            transport.run("echo")
+        assert "MaxSessions" in refused.value.hint
+        first.kill()
+        transport.close()
+    finally:
+        server.stop()
+
+
+def test_no_sftp_is_named(tmp_path: Path):
+    server = Sshd(tmp_path / "sshd")
+    config = tmp_path / "sshd" / "sshd_config"
+    server.stop()
+    config.write_text(config.read_text().replace("Subsystem", "#Subsystem"))
+    server.start()
+    try:
+        transport = Place("plain", "linux", server.transport, "", tmp_path, server.port).open()
+        with pytest.raises(DeviceRefused, match="no SFTP"):
+            transport.push(config, str(tmp_path / "x"))
+        transport.close()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def thin(linux: Place, sshd_server: Sshd, proxy):
+    """The Linux machine behind a wire that can be cut, and the wire."""
+    wire = proxy(linux.port)
+    sshd_server.knows(wire.port)
+    transport = linux.make(port=wire.port)
+    transport.keep_alive_s, transport.silence_s = 0.2, 1.0
+    transport.open()
+    yield transport, wire
+    transport.close()
+
+
+@pytest.mark.parametrize("fault", ["cut", "close", "hole"])
+def test_a_broken_wire_is_noticed_by_everyone_who_waits(thin, fault: str, sleeper):
+    transport, wire = thin
+    process = transport.spawn(f"echo started; {sleeper.command}")
+    while process.read(1) is None:
+        pass
+    answers: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            transport.run(sleeper.command, timeout=300)
+        except BaseException as error:  # noqa: BLE001
+            answers.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    sleeper.wait_for(2)
+    getattr(wire, fault)()
+    asking.join(60)
+    assert [type(answer) for answer in answers] == [DeviceLost]
+    with pytest.raises(DeviceLost):
+        while True:
+            process.read(1)
+    with pytest.raises(DeviceLost):
+        process.write("beat\n")
+    assert process.status is None
+    with pytest.raises(DeviceLost):
+        transport.run("echo")
+
+
+def test_a_push_goes_on_where_it_was_cut(thin, linux: Place, tmp_path: Path):
+    transport, wire = thin
+    source = tmp_path / "model"
+    source.write_bytes(random.Random(2).randbytes(20_000_000))
+    remote = f"{linux.folder}/model.part"
+    wire.cut_after(10_000_000)
+    with pytest.raises(DeviceLost):
+        transport.push(source, remote)
+    arrived = Path(remote).stat().st_size
+    assert 5_000_000 < arrived < 15_000_000
+    transport.close()
+    wire.heal()
+    wire.cut_after(1 << 60)
+    before = wire.sent
+    transport.open()
+    transport.push(source, remote)
+    assert Path(remote).read_bytes() == source.read_bytes()
+    assert wire.sent - before < 20_000_000 - arrived + 500_000
+
+
+def test_a_full_disk_is_named(linux: Place, tmp_path: Path):
+    source = tmp_path / "model"
+    source.write_bytes(bytes(3_000_000))
+    transport = linux.open()
+    with pytest.raises(DeviceRefused, match="/dev/full"):
+        transport.push(source, "/dev/full")
+    transport.close()
+
+
+def test_a_time_out_ends_nothing_else(linux: Place, sleeper):
+    transport = linux.open()
+    process = transport.spawn("cat")
+    with pytest.raises(TimedOut):
+        transport.run(sleeper.command, timeout=0.2)
+    process.write("alive\n")
+    while (line := process.read(5)) is None:
+        pass
+    assert line.text == "alive"
+    process.kill()
+    transport.close()
