@@ -452,7 +452,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A named reason not to believe a number, from the closed list in ``stats``."""
+    """A named reason not to believe a number, from the closed list in ``doubts``."""
 
     id: str
     detail: str = ""

@@ -1,0 +1,122 @@
+"""Records as JSON and back: the one place. Nothing that isn't a finite number is ever written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import PurePath
+from typing import Any
+
+from edgebench.core import SCHEMA, Json, Metric, Record, Round
+from edgebench.errors import StoreError
+
+
+def to_json(record: Record, *, samples: bool = True) -> dict[str, Json]:
+    """A record as plain JSON values. Metrics and samples that aren't finite are left out."""
+    document: dict[str, Json] = plain(record)
+    document["metrics"] = {name: plain(metric) for name, metric in record.metrics.items() if _finite(metric.value)}
+    document["rounds"] = [round_to_json(one, samples=samples) for one in record.rounds]
+    return {"schema": document.pop("schema"), **document}
+
+
+def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
+    """A round as plain JSON values."""
+    document: dict[str, Json] = plain(dataclasses.replace(one, samples=()))
+    document["metrics"] = {name: float(value) for name, value in one.metrics.items() if _finite(value)}
+    if samples:
+        document["samples"] = [plain(sample) for sample in one.samples if _finite(sample.value) and _finite(sample.at)]
+    else:
+        del document["samples"]
+    return document
+
+
+def plain(value: Any) -> Json:
+    """Dataclasses, mappings and sequences as JSON values; NaN and infinities become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _finite(value: float) -> bool:
+    return math.isfinite(value)
+
+
+def dumps(value: Json, *, indent: int | None = None) -> str:
+    """JSON text; ``ValueError`` rather than a NaN."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def document(records: Iterable[Record], *, samples: bool = False) -> dict[str, Json]:
+    """The JSON document that ``--json`` prints; its schema is ``docs/schemas/records.json``."""
+    return {"schema": SCHEMA, "records": [to_json(record, samples=samples) for record in records]}
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def from_json(value: Json) -> Record:
+    """The record of a JSON value. Raises ``StoreError`` that names the place of what is wrong."""
+    schema = value.get("schema") if isinstance(value, Mapping) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise StoreError(
+            f"a record has schema {schema}, this edgebench reads up to {SCHEMA}",
+            "It was made by a newer edgebench: update this one.",
+        )
+    record: Record = _validated(Record, value, "record")
+    return record
+
+
+def round_from_json(value: Json) -> Round:
+    """The round of a JSON value. Raises ``StoreError``."""
+    one: Round = _validated(Round, value, "round")
+    return one
+
+
+def _validated(kind: type, value: Json, what: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or what
+        raise StoreError(f"not a {what} of edgebench: {place}: {first['msg']}") from error
+
+
+def schema() -> dict[str, Json]:
+    """The JSON Schema of ``document``: the text of ``docs/schemas/records.json``."""
+    record = _adapter(Record).json_schema(mode="serialization", ref_template="#/$defs/{model}")
+    definitions = record.pop("$defs")
+    for kind in (Record, Metric):
+        # Written always, even where the dataclass has a default.
+        body = record if kind is Record else definitions[kind.__name__]
+        body["required"] = [field.name for field in dataclasses.fields(kind)]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgebench records",
+        "description": "What `--json` prints and `edgebench results export --format json` writes.",
+        "type": "object",
+        "required": ["schema", "records"],
+        "properties": {
+            "schema": {"const": SCHEMA},
+            "records": {"type": "array", "items": {"$ref": "#/$defs/Record"}},
+        },
+        "$defs": {**definitions, "Record": record},
+    }
