@@ -25,8 +25,9 @@ Progress = Callable[[int, int], None]
 SCHEMA = 1
 """Version of the record's form, written into every record and every JSON document."""
 
-Status = Literal["ok", "failed", "interrupted", "lost", "skipped"]
-"""How a trial ended: ``lost`` is a device that went away, ``skipped`` was never started."""
+Status = Literal["ok", "failed", "interrupted", "lost", "skipped", "running"]
+"""How a trial ended: ``lost`` is a device that went away, ``skipped`` was never started.
+``running`` has not ended yet; it is only seen while reading a store that is being written."""
 
 
 # --- what is described by people -------------------------------------------------------------

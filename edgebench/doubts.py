@@ -241,7 +241,7 @@ def _engine(record: Record) -> Iterator[Doubt]:
     used = engine.get("backend") if isinstance(engine, dict) else None
     if isinstance(used, str) and used.lower() != record.trial.backend.lower():
         yield named("backend-mismatch", f"asked for {record.trial.backend}, used {used}")
-    if "itl_p50_s" in record.metrics and any(
+    if "itl_s_p50" in record.metrics and any(
         turn.get("token_clock") == "arrival" for one in record.rounds for turn in one.turns
     ):
         yield named("arrival-clock")

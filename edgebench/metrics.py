@@ -102,15 +102,15 @@ METRICS = _table(
         "higher",
     ),
     Definition(
-        "itl_p50_s",
+        "itl_s_p50",
         "s",
         "time between tokens, median",
         "gaps between generated tokens, by the engine's own times per token where it gives them, else by arrival "
         "(doubt arrival-clock)",
         "lower",
     ),
-    Definition("itl_p90_s", "s", "time between tokens, p90", "90th percentile of the gaps between tokens", "lower"),
-    Definition("itl_p99_s", "s", "time between tokens, p99", "99th percentile of the gaps between tokens", "lower"),
+    Definition("itl_s_p90", "s", "time between tokens, p90", "90th percentile of the gaps between tokens", "lower"),
+    Definition("itl_s_p99", "s", "time between tokens, p99", "99th percentile of the gaps between tokens", "lower"),
     Definition(
         "peak_rss_b",
         "B",

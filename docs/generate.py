@@ -1,0 +1,18 @@
+"""Write the documents that come from the code: `python docs/generate.py`. A test compares them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgebench import doubts, metrics, records
+
+DOCUMENTS = {
+    "glossary.md": metrics.glossary,
+    "doubts.md": doubts.listing,
+    "schemas/records.json": lambda: json.dumps(records.schema(), indent=2) + "\n",
+}
+
+if __name__ == "__main__":
+    for name, text in DOCUMENTS.items():
+        (Path(__file__).parent / name).write_text(text(), "utf-8")

@@ -1,0 +1,174 @@
+"""The store's SQLite file: opening, migrating, and errors a person can use.
+
+Write-ahead logging, full synchronisation: what is committed survives a killed process and a
+power cut; readers never wait for writers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from edgebench.errors import StoreError
+
+APPLICATION = 0x45644265
+"""``PRAGMA application_id`` of our files: what tells them from somebody else's SQLite."""
+
+_WAIT = 60.0
+"""Seconds to wait for another process's transaction; ours take milliseconds."""
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Open a store, made or migrated to this version where needed, in autocommit mode.
+
+    ``read_only`` never makes a file; it changes one only to migrate it. Raises ``StoreError``.
+    """
+    with faults(path):
+        db = _open(path) if not read_only else _open_read_only(path)
+    try:
+        with faults(path):
+            if _version(db, path) < len(_migrations()):
+                if read_only:
+                    db.close()
+                    db = _open(path)
+                _migrate(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def faults(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk complain of into ``StoreError``."""
+    try:
+        yield
+    except (zlib.error, json.JSONDecodeError) as error:
+        raise StoreError(f"{path} is damaged: {error}", _DAMAGED) from error
+    except (sqlite3.Error, OSError) as error:
+        raise _understood(path, str(error)) from error
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing; waits for another writer's to end."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled it back already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION:
+        raise StoreError(f"{path} is a database, but not one of edgebench", "Name another file with --store.")
+    if version > len(_migrations()):
+        raise StoreError(
+            f"{path} was made by a newer edgebench (store version {version}, this one knows {len(_migrations())})",
+            "Update edgebench, or name another file with --store.",
+        )
+    return int(version)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    with transaction(db):
+        # Asked again: another process may have been faster.
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(_migrations()[version:], start=version + 1):
+            for statement in _statements(script):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
+    try:
+        _use_wal(db)
+        # A commit is on the disk before the next round begins; there are few of them.
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise StoreError(f"there is no store at {path}", "`edgebench run` makes one; --store names another.")
+    address = path.absolute().as_uri()
+    db = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=_WAIT, isolation_level=None)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # In a folder one may not write, SQLite cannot make the file by which readers and writers
+        # agree. Where no writer left anything behind, the file can be read as it is.
+        db.close()
+        if os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists():
+            raise
+        db = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Write-ahead logging. SQLite doesn't wait for others at this one statement, so we do."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
+@cache
+def _migrations() -> tuple[str, ...]:
+    folder = resources.files("edgebench") / "data" / "store"
+    scripts = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    return tuple(file.read_text("utf-8") for file in scripts)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+_DAMAGED = "Keep the file; `sqlite3 FILE .recover` saves what is readable. Name another one with --store."
+
+
+def _understood(path: Path, said: str) -> StoreError:
+    for words, what, hint in (
+        (("disk is full", "No space", "disk I/O error"), "cannot be written: no space, or the disk failed",
+         "Every finished round before this is kept. Free some space and run again."),
+        (("readonly", "read-only", "Read-only"), "cannot be written", "Name a file you may write with --store."),
+        (("not a database",), "is not a store of edgebench", "Name another file with --store."),
+        (("malformed", "corrupt"), "is damaged", _DAMAGED),
+        (("locked",), f"was kept locked by another program for {_WAIT:.0f} s", "See what else has it open."),
+        (("unable to open", "Permission", "Not a directory", "Is a directory", "File exists"), "cannot be opened",
+         "Check the path and its permissions, or name another one with --store."),
+    ):  # fmt: skip
+        if any(word in said for word in words):
+            return StoreError(f"{path} {what} ({said})", hint)
+    return StoreError(f"{path}: {said}")

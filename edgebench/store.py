@@ -1,0 +1,364 @@
+"""The results: one append-only SQLite file, committed round by round.
+
+A run that is killed loses at most the round in flight. Two processes may write at once: every
+transaction is short, and each waits for the other's. Nothing is ever changed or deleted, triggers
+see to that. A trial without a record either still runs or was killed; its record is then made of
+the rounds it has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from edgebench import database, doubts, ids, records, stats
+from edgebench.core import Failure, Json, Record, Round, Sample, Trial
+from edgebench.errors import UsageError
+from edgebench.metrics import LEAD
+
+
+def default_path() -> Path:
+    """``$EDGEBENCH_STORE``, or ``reports/results.sqlite`` under the current folder."""
+    return Path(os.environ.get("EDGEBENCH_STORE") or "reports/results.sqlite")
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which records: every given field must match, any value of a field will do."""
+
+    ids: Sequence[str] = ()
+    runs: Sequence[str] = ()
+    """Ids, beginnings of ids, or names of runs."""
+    devices: Sequence[str] = ()
+    models: Sequence[str] = ()
+    engines: Sequence[str] = ()
+    backends: Sequence[str] = ()
+    scenarios: Sequence[str] = ()
+    since: str = ""
+    """ISO 8601, UTC: trials that began then or later."""
+    newest: int | None = None
+    """Only so many, the newest."""
+
+
+class Row(NamedTuple):
+    """One line of a table, cheap to read in tens of thousands. Units as in ``metrics``."""
+
+    id: str
+    run: str
+    run_name: str
+    started: str
+    device: str
+    model: str
+    engine: str
+    backend: str
+    scenario: str
+    options: str
+    """JSON."""
+    status: str
+    doubts: str
+    """Ids, joined by spaces."""
+    failure: str
+    peak_footprint_b: float | None
+    peak_footprint_b_low: float | None
+    peak_footprint_b_high: float | None
+    load_s: float | None
+    load_s_low: float | None
+    load_s_high: float | None
+    decode_tps: float | None
+    decode_tps_low: float | None
+    decode_tps_high: float | None
+    ttft_s: float | None
+    ttft_s_low: float | None
+    ttft_s_high: float | None
+    prefill_tps: float | None
+    prefill_tps_low: float | None
+    prefill_tps_high: float | None
+
+
+class Store:
+    """An open store. Use it as a context manager, from one thread.
+
+    ``read_only`` never creates or changes the file (an older version is still migrated).
+    Raises ``StoreError`` for a file that cannot be opened, isn't ours, or is newer than us.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._db = database.connect(path, read_only=read_only)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def begin_run(self, meta: Mapping[str, Json]) -> str:
+        """A new run; ``meta`` is what ``Record.run`` holds, its ``id`` and ``started`` are added."""
+        import psutil
+
+        me = psutil.Process()
+        process = {"host": platform.node(), "pid": me.pid, "created": me.create_time()}
+        run = {**meta, "id": ids.new(), "started": now()}
+        with database.faults(self.path):
+            self._put_run({**run, "process": process})
+        return str(run["id"])
+
+    def run(self, run: str) -> dict[str, Json]:
+        """What ``Record.run`` holds for a run: its meta with ``id`` and ``started``."""
+        with database.faults(self.path):
+            (meta,) = self._db.execute("SELECT meta FROM runs WHERE id = ?", (run,)).fetchone()
+        return _public(json.loads(meta))
+
+    def begin_trial(self, run: str, trial: Trial, facts: Mapping[str, Json]) -> str:
+        """A trial that is about to run; the answer is the id its record must have."""
+        id = ids.new()
+        with database.faults(self.path):
+            self._put_trial(id, run, now(), trial, facts)
+        return id
+
+    def add_round(self, trial: str, one: Round) -> None:
+        """Commit a finished round."""
+        with database.faults(self.path):
+            self._put_round(trial, one)
+
+    def add_log(self, trial: str, text: str) -> None:
+        """Keep the engine's own log of one start."""
+        with database.faults(self.path):
+            self._put_log(trial, text)
+
+    def finish(self, record: Record) -> None:
+        """End a trial: its record, and those of its rounds that weren't added before."""
+        with database.faults(self.path), database.transaction(self._db):
+            self._put_record(record)
+
+    def add(self, record: Record, logs: Sequence[str] = ()) -> bool:
+        """Take in a record of another store, with its run. False: it is here already."""
+        with database.faults(self.path), database.transaction(self._db):
+            if self._db.execute("SELECT 1 FROM trials WHERE id = ?", (record.id,)).fetchone():
+                return False
+            if not self._db.execute("SELECT 1 FROM runs WHERE id = ?", (str(record.run["id"]),)).fetchone():
+                self._put_run(record.run)
+            self._put_trial(record.id, str(record.run["id"]), record.started, record.trial, record.facts)
+            for text in logs:
+                self._put_log(record.id, text)
+            self._put_record(record)
+        return True
+
+    def _put_run(self, meta: Mapping[str, Json]) -> None:
+        values = (str(meta["id"]), str(meta.get("name") or ""), str(meta.get("started") or ""), _dumps(meta))
+        self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
+
+    def _put_trial(self, id: str, run: str, started: str, trial: Trial, facts: Mapping[str, Json]) -> None:
+        names = (trial.device, trial.model, trial.engine, trial.backend, trial.scenario)
+        values = (id, run, started, *names, _dumps(trial.options), _pack(facts))
+        self._db.execute(f"INSERT INTO trials VALUES ({_marks(values)})", values)
+
+    def _put_round(self, trial: str, one: Round) -> None:
+        values = (trial, one.index, _pack(records.round_to_json(one, samples=False)), _pack(_columns(one.samples)))
+        self._db.execute(f"INSERT INTO rounds VALUES ({_marks(values)})", values)
+
+    def _put_log(self, trial: str, text: str) -> None:
+        self._db.execute(
+            "INSERT INTO logs SELECT ?, count(*), ? FROM logs WHERE trial = ?",
+            (trial, zlib.compress(text.encode("utf-8", "surrogateescape")), trial),
+        )
+
+    def _put_record(self, record: Record) -> None:
+        there = {number for (number,) in self._db.execute("SELECT number FROM rounds WHERE trial = ?", (record.id,))}
+        for one in record.rounds:
+            if one.index not in there:
+                self._put_round(record.id, one)
+        doc = records.to_json(replace(record, rounds=()))
+        lead: list[float | None] = []
+        for name in LEAD:
+            metric = doc["metrics"].get(name) or {}
+            lead += [metric.get("value"), metric.get("low"), metric.get("high")]
+        names = " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
+        failure = record.failure.message if record.failure else ""
+        values = (record.id, record.status, _pack(doc), names, failure, *lead)
+        self._db.execute(f"INSERT INTO records VALUES ({_marks(values)})", values)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def records(self, where: Where = Where(), *, samples: bool = False) -> Iterator[Record]:
+        """Records with their rounds, oldest first; with the raw samples where asked for.
+
+        A trial that has none yet gives one of status ``running`` or ``interrupted``.
+        """
+        clause, values = _clause(where)
+        query = (
+            "SELECT trials.*, runs.meta, records.doc FROM trials JOIN runs ON runs.id = trials.run "
+            f"LEFT JOIN records ON records.trial = trials.id {clause}"
+        )
+        with database.faults(self.path):
+            for *trial, meta, doc in self._db.execute(query, values).fetchall():
+                rounds = self._rounds(trial[0], samples)
+                if doc is None:
+                    yield _unfinished(trial, json.loads(meta), rounds)
+                else:
+                    yield replace(records.from_json(_unpack(doc)), rounds=rounds)
+
+    def record(self, prefix: str) -> Record:
+        """One record, samples and all, by the beginning of its id. Raises ``UsageError``."""
+        (record,) = self.records(Where(ids=[self.find(prefix)]), samples=True)
+        return record
+
+    def find(self, prefix: str) -> str:
+        """The id that begins so. Raises ``UsageError`` for none or several."""
+        with database.faults(self.path):
+            found = self._db.execute("SELECT id FROM trials WHERE substr(id, 1, ?) = ?", (len(prefix), prefix))
+            there = sorted(id for (id,) in found)
+        if len(there) == 1 or prefix in there:
+            return prefix if prefix in there else there[0]
+        if not there:
+            raise UsageError(f"no result begins with {prefix!r} in {self.path}", "See: edgebench results list")
+        raise UsageError(
+            f"{len(there)} results begin with {prefix!r}", f"Such as {', '.join(there[:3])}: write more of it."
+        )
+
+    def rows(self, where: Where = Where()) -> list[Row]:
+        """The lines of a table, oldest first, from columns alone."""
+        clause, values = _clause(where)
+        lead = ", ".join(f"records.{name}{end}" for name in LEAD for end in ("", "_low", "_high"))
+        query = (
+            "SELECT trials.id, trials.run, runs.name, trials.started, device, model, engine, backend, scenario, "
+            f"options, coalesce(status, 'interrupted'), coalesce(doubts, ''), coalesce(failure, ''), {lead} "
+            f"FROM trials JOIN runs ON runs.id = trials.run LEFT JOIN records ON records.trial = trials.id {clause}"
+        )
+        with database.faults(self.path):
+            return [Row._make(row) for row in self._db.execute(query, values)]
+
+    def logs(self, id: str) -> list[str]:
+        """The engine's own logs of a trial, one a start."""
+        with database.faults(self.path):
+            found = self._db.execute("SELECT text FROM logs WHERE trial = ? ORDER BY number", (id,))
+            return [zlib.decompress(text).decode("utf-8", "surrogateescape") for (text,) in found]
+
+    def _rounds(self, trial: str, samples: bool) -> tuple[Round, ...]:
+        rounds = []
+        query = f"SELECT data, {'samples' if samples else 'NULL'} FROM rounds WHERE trial = ? ORDER BY number"
+        for data, packed in self._db.execute(query, (trial,)):
+            one = records.round_from_json(_unpack(data))
+            rounds.append(replace(one, samples=_samples(_unpack(packed))) if packed else one)
+        return tuple(rounds)
+
+
+def _clause(where: Where) -> tuple[str, list[str | int]]:
+    """The WHERE and ORDER BY of a query over trials and runs, and its values."""
+    parts: list[str] = []
+    values: list[str | int] = []
+    columns = (
+        ("trials.id", where.ids),
+        ("device", where.devices),
+        ("model", where.models),
+        ("engine", where.engines),
+        ("backend", where.backends),
+        ("scenario", where.scenarios),
+    )
+    for column, wanted in columns:
+        if wanted:
+            parts.append(f"{column} IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(list(wanted)))
+    if where.runs:
+        parts.append(
+            "EXISTS (SELECT 1 FROM json_each(?) AS one WHERE runs.name = one.value "
+            "OR substr(runs.id, 1, length(one.value)) = one.value)"
+        )
+        values.append(json.dumps(list(where.runs)))
+    if where.since:
+        parts.append("trials.started >= ?")
+        values.append(where.since)
+    condition = f"WHERE {' AND '.join(parts)}" if parts else ""
+    if where.newest is None:
+        return f"{condition} ORDER BY trials.id", values
+    newest = (
+        f"SELECT trials.id FROM trials JOIN runs ON runs.id = trials.run {condition} ORDER BY trials.id DESC LIMIT ?"
+    )
+    return f"WHERE trials.id IN ({newest}) ORDER BY trials.id", [*values, where.newest]
+
+
+def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round, ...]) -> Record:
+    id, _, started, device, model, engine, backend, scenario, options, facts = trial
+    running = _alive(meta.get("process") or {})
+    record = Record(
+        id=id,
+        run=_public(meta),
+        status="running" if running else "interrupted",
+        trial=Trial(device, model, engine, backend, scenario, json.loads(options)),
+        facts=_unpack(facts),  # type: ignore[arg-type]  # the one blob among the texts
+        metrics=stats.over_rounds(rounds),
+        rounds=rounds,
+        failure=None if running else Failure("the run was ended before this trial was", "Run it again."),
+        started=started,
+    )
+    return replace(record, doubts=doubts.judge(record))
+
+
+def _public(meta: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in meta.items() if key != "process"}
+
+
+def _alive(process: Mapping[str, Json]) -> bool:
+    """Whether the process that began a run still runs, here."""
+    import psutil
+
+    if process.get("host") != platform.node():
+        return False
+    try:
+        return bool(abs(psutil.Process(process["pid"]).create_time() - process["created"]) < 1)
+    except psutil.Error:
+        return False
+
+
+def _columns(samples: Iterable[Sample]) -> Json:
+    """Samples by series: ``[[name, labels, [seconds …], [value …]] …]``."""
+    series: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for sample in samples:
+        times, values = series.setdefault((sample.name, _dumps(sample.labels)), ([], []))
+        times.append(sample.at)
+        values.append(sample.value)
+    return [[name, json.loads(labels), *map(list, columns)] for (name, labels), columns in series.items()]
+
+
+def _samples(series: Json) -> tuple[Sample, ...]:
+    found = [
+        Sample(name, value, at, labels)
+        for name, labels, times, values in series
+        for at, value in zip(times, values, strict=True)
+        if at is not None and value is not None
+    ]
+    return tuple(sorted(found, key=lambda sample: sample.at))
+
+
+def _dumps(value: Json) -> str:
+    return records.dumps(records.plain(value))
+
+
+def _pack(value: Json) -> bytes:
+    return zlib.compress(_dumps(value).encode())
+
+
+def _unpack(data: bytes) -> Json:
+    return json.loads(zlib.decompress(data))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

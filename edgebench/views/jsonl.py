@@ -1,0 +1,18 @@
+"""The records as JSON Lines: one record a line, as in the JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from edgebench.core import Record
+from edgebench.records import dumps, to_json
+
+
+class JsonLines:
+    """One line a record; each carries its ``schema``."""
+
+    suffix: ClassVar[str] = ".jsonl"
+
+    def render(self, records: Sequence[Record]) -> str:
+        return "".join(dumps(to_json(record, samples=False)) + "\n" for record in records)
