@@ -88,7 +88,7 @@ def locate(kind: Kind, name_or_path: str) -> Path:
         return path
     found = names(kind)
     if name_or_path not in found:
-        near = get_close_matches(name_or_path, found, n=1)
+        near = get_close_matches(name_or_path, found, n=1) or [name for name in found if name_or_path in name]
         hint = f"Did you mean {near[0]}? " if near else ""
         raise ProfileError(f"no {kind[:-1]} is called {name_or_path!r}", f"{hint}`edgebench {kind} list` shows all.")
     return found[name_or_path]

@@ -19,7 +19,22 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
+class Group(click.Group):
+    """A group that names the near command when one is misspelt."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, known = args[0] if args else "", self.list_commands(ctx)
+        if name and not name.startswith("-") and name not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, n=1)
+            ctx.fail(f"no command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
+        return super().resolve_command(ctx, args)
+
+
+class Lazy(Group):
     """A group whose commands live in ``edgebench.cli.NAME``, each in an attribute ``command``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -30,17 +45,6 @@ class Lazy(click.Group):
             return None
         command: click.Command = import_module(f"edgebench.cli.{cmd_name}").command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, COMMANDS, n=1)
-            ctx.fail(f"no command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

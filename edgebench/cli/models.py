@@ -1,0 +1,209 @@
+"""``edgebench models``: what models there are, where they lie, and whether they can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgebench import models, profiles
+from edgebench.cli import Group
+from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table, transfer
+from edgebench.core import Json, ModelFile
+from edgebench.errors import ProfileError
+from edgebench.models.catalogue import SOURCES, Model
+from edgebench.views.units import number, quantity
+
+MODEL = ProfileName("models")
+
+FORMS = (
+    "The GGUF form ({gguf}) and the MLC form ({mlc}) are made of the same weights by different methods: "
+    "group sizes, scales and the layers left alone differ. Compare their quality before their speed."
+)
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """Models: list them, fetch them, look inside them.
+
+    A model is a profile's name or the path of a GGUF file.
+    """
+
+
+@command.command("list")
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """List the models there are profiles of, and which of them lie on this machine."""
+    found, broken = [], []
+    for profile in profiles.names("models").values():
+        try:
+            found.append(models.load(str(profile)))
+        except ProfileError as error:
+            broken.append(error)
+    rows = [(model, models.cached(model)) for model in found]
+    if as_json:
+        print_json({"models": [_summary(model, path) for model, path in rows]})
+    else:
+        cells = [(model.name, _forms(model), _size(path), model.description) for model, path in rows]
+        print_table(("MODEL", "FORMS", "ON THIS MACHINE", ""), cells)
+    for mistakes in broken:
+        click.echo(f"edgebench: {mistakes}", err=True)
+    ctx.exit(ProfileError.exit_code if broken else 0)
+
+
+@command.command()
+@click.argument("model", type=MODEL)
+@json_option
+def show(model: str, as_json: bool) -> None:
+    """Show what is known of a model; of one that is on this machine, what its header says."""
+    profile = None if models.as_path(model) else models.load(model)
+    file: ModelFile | None = None
+    if profile is None:
+        file = models.resolve(model)
+    elif models.cached(profile):
+        file = models.pull(profile)
+    if as_json:
+        summary = _summary(profile, file.path if file else None) if profile else {}
+        print_json({"model": summary | (_file(file) if file else {})})
+        return
+    lines = _profile_lines(profile) if profile else {}
+    print_facts(lines | (_file_lines(file) if file else {"on this machine": f"no: edgebench models pull {model}"}))
+    if profile and profile.gguf and profile.mlc:
+        click.echo()
+        click.echo(FORMS.format(gguf=profile.gguf.quantization, mlc=profile.mlc.quantization))
+
+
+@command.command()
+@click.argument("model", type=MODEL, nargs=-1, required=True)
+@click.option("--accept-change", is_flag=True, help="Take the file even if its source had another one before.")
+@json_option
+def pull(model: tuple[str, ...], accept_change: bool, as_json: bool) -> None:
+    """Fetch models into the cache, each checked by its hash and its header."""
+    files = []
+    for name in model:
+        profile = models.load(name)
+        with transfer(f"fetching {name}") as progress:
+            file = models.pull(profile, progress=progress, accept_change=accept_change)
+        files.append(file)
+        if not as_json:
+            click.echo(f"{file.name}  {quantity(file.size, 'B')}  sha256:{file.sha256}  {file.path}")
+    if as_json:
+        print_json({"models": [_file(file) for file in files]})
+
+
+@command.command()
+@click.argument("model", type=MODEL, nargs=-1)
+@json_option
+def verify(model: tuple[str, ...], as_json: bool) -> None:
+    """Read models again, whole, and hold them against their hashes. Default: all on this machine."""
+    wanted = [models.load(name) for name in model or profiles.names("models")]
+    files = []
+    for profile in wanted:
+        if not model and not models.cached(profile):
+            continue
+        with transfer(f"reading {profile.name}") as progress:
+            file = models.verify(profile, progress=progress)
+        files.append(file)
+        if not as_json:
+            click.echo(f"{file.name}  sound  sha256:{file.sha256}")
+    if as_json:
+        print_json({"models": [_file(file) for file in files]})
+    elif not files:
+        click.echo("edgebench: no model is on this machine yet", err=True)
+
+
+def _forms(model: Model) -> str:
+    gguf = f"gguf {model.gguf.quantization}" if model.gguf else ""
+    mlc = f"mlc {model.mlc.quantization}" if model.mlc else ""
+    return ", ".join(filter(None, (gguf, mlc)))
+
+
+def _size(path: Path | None) -> str:
+    return quantity(path.stat().st_size, "B") if path else "-"
+
+
+def _summary(model: Model, path: Path | None) -> dict[str, Json]:
+    return {
+        "name": model.name,
+        "description": model.description,
+        "license": model.license,
+        "gguf": {"quantization": model.gguf.quantization, **_source(model)} if model.gguf else None,
+        "mlc": vars(model.mlc) if model.mlc else None,
+        "profile": str(model.profile),
+        "path": str(path) if path else None,
+    }
+
+
+def _source(model: Model) -> dict[str, Json]:
+    """As the profile says it: ``{"hub": {"repo": …}}``."""
+    kind = next(name for name, form in SOURCES.items() if isinstance(model.source, form))
+    return {kind: vars(model.source)}
+
+
+def _file(file: ModelFile) -> dict[str, Json]:
+    fields = {"name": file.name, "path": str(file.path), "sha256": file.sha256, "size": file.size}
+    return fields | {"quantization": file.quantization, "architecture": file.architecture, "facts": dict(file.facts)}
+
+
+def _profile_lines(model: Model) -> dict[str, str]:
+    source = ", ".join(f"{key} {value}" for key, value in vars(model.source).items()) if model.source else ""
+    lines = {
+        "name": model.name,
+        "description": model.description,
+        "license": model.license,
+        "forms": _forms(model),
+        "source": f"{type(model.source).__name__.lower()}: {source}" if source else "",
+        "mlc source": (model.mlc.hub or model.mlc.path or "") if model.mlc else "",
+        "profile": str(model.profile),
+    }
+    return {name: text for name, text in lines.items() if text}
+
+
+def _file_lines(file: ModelFile) -> dict[str, str]:
+    facts = file.facts
+    lines = {
+        "file": f"{file.path} ({quantity(file.size, 'B')})",
+        "sha256": file.sha256,
+        "architecture": file.architecture,
+        "quantization": f"{file.quantization} ({_types(facts['tensor_types'])})",
+        "parameters": number(facts["parameters"]),
+        "weights": quantity(facts["weights_bytes"], "B"),
+        "layers": str(facts.get("layers", "")),
+        "context": f"{facts['context_length']} tokens" if "context_length" in facts else "",
+        "vocabulary": f"{facts['vocabulary']} tokens ({facts.get('tokenizer', '?')})" if "vocabulary" in facts else "",
+        "KV cache": _cache(file),
+        "memory": _memory(file),
+        "chat template": "yes" if facts["chat_template"] else "no",
+    }
+    return {name: text for name, text in lines.items() if text}
+
+
+def _types(by_type: dict[str, int]) -> str:
+    total = sum(by_type.values())
+    return ", ".join(f"{kind} {quantity(size / total, 'ratio')}" for kind, size in by_type.items())
+
+
+def _cache(file: ModelFile) -> str:
+    per_token = file.facts.get("kv_bytes_per_token")
+    return (
+        ""
+        if per_token is None
+        else f"{quantity(per_token, 'B')} per token at F16"
+        + (
+            f"; less beyond a sliding window of {file.facts['sliding_window']} tokens"
+            if "sliding_window" in file.facts
+            else ""
+        )
+    )
+
+
+def _memory(file: ModelFile) -> str:
+    """Weights and cache, the parts that are known before a run."""
+    per_token, context = file.facts.get("kv_bytes_per_token"), file.facts.get("context_length")
+    if per_token is None or context is None:
+        return ""
+    needs = []
+    for length in sorted({min(4096, context), context}):
+        needs.append(f"{quantity(file.facts['weights_bytes'] + per_token * length, 'B')} at {length} tokens")
+    return f"{', '.join(needs)} (weights and KV cache; the engine's own buffers come on top)"

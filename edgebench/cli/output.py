@@ -1,0 +1,83 @@
+"""What the reading commands share: tables, JSON, progress and the completion of profile names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from edgebench.core import SCHEMA, Json, Progress
+from edgebench.profiles import Kind
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output and nothing else.")
+
+
+class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """A profile's name or path; the shell completes the names."""
+
+    name = "name"
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from edgebench import profiles
+
+        found = [CompletionItem(name) for name in profiles.names(self.kind) if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+def print_json(document: Mapping[str, Json]) -> None:
+    """A JSON document with the version of its form, to standard output."""
+    click.echo(json.dumps({"schema": SCHEMA, **document}, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table as wide as the terminal; off a terminal nothing is cut or wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_printable(cell)) for cell in row))  # Text: nothing in it is markup
+    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Names and values, one pair a line."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {_printable(value)}".rstrip())
+
+
+def _printable(text: str) -> str:
+    """Text from a file without what could steer a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+@contextlib.contextmanager
+def transfer(label: str) -> Iterator[Progress]:
+    """Show how far something large has come, on standard error; off a terminal only that it began."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(binary_units=True))
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None, visible=True)
+
+        yield show

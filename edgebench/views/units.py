@@ -1,0 +1,49 @@
+"""Base units into what people read: the only place that turns bytes into GiB or ratios into %."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+from edgebench.core import Metric
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+_RATIO = ("1", "ratio", "0…1", "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, never in scientific form below 10^15."""
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - floor(log10(abs(value))))
+    text = f"{value:,.{places}f}"
+    return text.replace(",", " ")
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which a value of this size reads best: (1048576, ``MiB``)."""
+    if unit in ("bytes", "b", "B"):
+        step = 0
+        while abs(value) >= 1000 * 1024**step and step < len(_BYTES) - 1:
+            step += 1
+        return float(1024**step), _BYTES[step]
+    if unit == "s" and 0 < abs(value) < 1:
+        return 1e-3, "ms"
+    if unit in ("Hz", "hertz"):
+        return (1e9, "GHz") if abs(value) >= 1e9 else (1e6, "MHz")
+    if unit in _RATIO:
+        return 0.01, "%"
+    return 1.0, {"J": "J", "j": "J", "w": "W", "c": "°C"}.get(unit, unit)
+
+
+def quantity(value: float, unit: str) -> str:
+    """``1.72 GiB``, ``310 ms``, ``42.1 tokens/s``, ``75 %``."""
+    factor, name = scale(value, unit)
+    return f"{number(value / factor)} {name}".strip()
+
+
+def interval(metric: Metric) -> str:
+    """``41.2–43.0`` in the unit that suits the value; empty where there is no interval."""
+    if metric.low is None or metric.high is None:
+        return ""
+    factor, _ = scale(metric.value, metric.unit)
+    return f"{number(metric.low / factor)}–{number(metric.high / factor)}"
