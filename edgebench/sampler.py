@@ -22,6 +22,7 @@ from edgebench.errors import DeviceLost, EdgebenchError
 
 TICK_S = 0.01
 """Resolution of the device's clock, and of processor time, in /proc."""
+_Key = tuple[str, frozenset[tuple[str, str]]]
 _CLOCK = re.compile(r"^(?:/proc/self/stat:)?\d+ \(.*\) \S (.+)$")
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
@@ -82,6 +83,8 @@ class _Source:
     pattern: re.Pattern[str] | None
     lines: list[str] = field(default_factory=list)
     last: str = ""
+    at: float | None = None
+    """When it was read last."""
 
 
 class Sampler:
@@ -104,6 +107,7 @@ class Sampler:
         self._reasons: dict[str, str] = {}
         self._costs: dict[str, tuple[float, float]] = {}
         self._seen: list[float] = []
+        self._since: dict[_Key, float] = {}
         self._routes: dict[str, list[_Source]] = {}
         self._process: Process | None = None
         self._thread: Thread | None = None
@@ -204,12 +208,11 @@ class Sampler:
         A reading stands for the time since the one before it, as counters do.
         """
         rows: dict[str, list[tuple[float, float, Mapping[str, str]]]] = {}
-        before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        before = dict(self._since)
         for sample in list(self.samples):
-            key = sample.name, frozenset(sample.labels.items())
-            at = self.local(sample.at)
-            weight = min(at, end) - max(before.get(key, at - TICK_S), start)
-            before[key] = at
+            key = _key(sample)
+            weight = min(self.local(sample.at), end) - max(self.local(before[key]), start)
+            before[key] = sample.at
             if weight > 0:
                 rows.setdefault(sample.name, []).append((sample.value, weight, sample.labels))
         return rows
@@ -293,8 +296,11 @@ class Sampler:
         if at is None:
             return
         source.last = next((line.strip() for line in lines if line.strip()), "")
+        before, source.at = source.at, at
         try:
-            self.samples.extend(self._probes[source.probe].parse(at, "\n".join(lines)))
+            for sample in self._probes[source.probe].parse(at, "\n".join(lines)):
+                self._since.setdefault(_key(sample), at - TICK_S if before is None else before)
+                self.samples.append(sample)
         except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             self._reasons.setdefault(source.probe, f"not understood: {error}")
 
@@ -310,6 +316,10 @@ def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe
     if isinstance(probes, Mapping):
         return dict(probes)
     return {name: plugins.load("probes", name)() for name in (plugins.names("probes") if probes is None else probes)}
+
+
+def _key(sample: Sample) -> _Key:
+    return sample.name, frozenset(sample.labels.items())
 
 
 def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
