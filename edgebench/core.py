@@ -165,6 +165,18 @@ class Command:
     this order, so that no argv, log or process list holds them."""
 
 
+@dataclass(frozen=True)
+class PageCache:
+    """How a file's place in the operating system's page cache is seen and changed."""
+
+    resident: Fact
+    """→ ``resident``: share of the file, 0…1, that is cached."""
+    fill: str
+    """Command that reads the file through."""
+    evict: str
+    """Command that asks the system to forget the file; whether it did is for ``resident`` to say."""
+
+
 class System(Protocol):
     """An operating system: how it is spoken to."""
 
@@ -183,6 +195,9 @@ class System(Protocol):
         first one line per secret, then ``beat`` about once a second, or ``stop`` (ask politely),
         ``term``, ``kill``. Several missed beats, or the end of standard input, end the program.
         """
+
+    def page_cache(self, path: str) -> PageCache | None:
+        """None where the system lets nobody look into its page cache."""
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
         """The sampler's loop as text, for one process that prints what ``sampler`` reads.
@@ -335,6 +350,9 @@ class Engine(Protocol):
 
     def ready(self, client: Client) -> bool:
         """Whether it answers. False: still loading."""
+
+    def ready_line(self, text: str) -> bool:
+        """Whether this line of its log says that it is loaded: a finer clock than asking."""
 
     def complete(self, client: Client, request: Request) -> Reply: ...
 

@@ -21,6 +21,11 @@ def ready(client: Client) -> bool:
     return status == 200
 
 
+def ready_line(text: str) -> bool:
+    """``main: model loaded``, printed since 2024 when the slots are there and /health turns to 200."""
+    return "model loaded" in text
+
+
 def count_tokens(client: Client, text: str) -> int:
     """Tokens of a text by the engine's own tokenizer, without the beginning-of-sequence one."""
     status, body = client.post("/tokenize", {"content": text})
@@ -146,6 +151,7 @@ def _piece(event: dict[str, Any]) -> tuple[str, str]:
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|compute|output|RS) buffer size\s*=\s*([\d.]+) MiB")
+_BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
 _DEVICES = {
     "CUDA": "cuda",
     "Metal": "metal",
@@ -167,13 +173,18 @@ def notes(log: Iterable[str]) -> EngineNotes:
     """
     layers = offloaded = None
     buffers: dict[str, int] = {}
+    extra: dict[str, Json] = {}
     for line in log:
         if found := _OFFLOADED.search(line):
             offloaded, layers = int(found[1]), int(found[2])
         elif found := _BUFFER.search(line):
             name = f"{found[1]} {found[2]}"
             buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
-    return EngineNotes(backend=_backend(buffers), layers_offloaded=offloaded, layers=layers, buffers=buffers)
+        elif found := _BASE.search(line):
+            extra["base_rss_b"] = int(found[1])
+    return EngineNotes(
+        backend=_backend(buffers), layers_offloaded=offloaded, layers=layers, buffers=buffers, extra=extra
+    )
 
 
 def _backend(buffers: Mapping[str, int]) -> str | None:

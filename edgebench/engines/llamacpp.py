@@ -56,6 +56,9 @@ class LlamaCpp:
     def ready(self, client: Client) -> bool:
         return llama_server.ready(client)
 
+    def ready_line(self, text: str) -> bool:
+        return llama_server.ready_line(text)
+
     def complete(self, client: Client, request: Request) -> Reply:
         return llama_server.complete(client, request)
 

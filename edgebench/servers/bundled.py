@@ -110,6 +110,15 @@ def _speculative(p: Any, flags: argparse.Namespace) -> None:
     draft.n_gpu_layers = flags.n_gpu_layers_draft
 
 
+def _resident() -> int | None:
+    """This process's resident memory, bytes (proc(5)): what Python itself adds to the engine's."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")), None)
+
+
 def _version() -> str:
     import xllamacpp as x
 
@@ -135,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, finish)
     import xllamacpp as x
 
-    print(f"edgebench: bundled server {build()}: {x.get_system_info()}", file=sys.stderr, flush=True)
+    print(f"edgebench: bundled server {build()}: {x.get_system_info()}", file=sys.stderr)
+    if resident := _resident():
+        print(f"edgebench: {resident} bytes resident before the model loads", file=sys.stderr, flush=True)
     _server = x.Server(parameters)
     done.wait()
     # The server's own threads wait in C++ for requests; its destructor stops them.

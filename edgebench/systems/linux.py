@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, Json, Reading
+from edgebench.core import Command, Fact, Json, PageCache, Reading
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix
 
@@ -28,6 +28,15 @@ class Linux:
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
         return loops.posix(readings, pid)
+
+    def page_cache(self, path: str) -> PageCache | None:
+        """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2)."""
+        file = posix.quote([path])
+        return PageCache(
+            Fact(f"LC_ALL=C fincore -b -n -r -o RES,SIZE -- {file}", parse_fincore),
+            fill=f"cat -- {file} >/dev/null",
+            evict=f"dd if={file} iflag=nocache count=0 2>/dev/null",
+        )
 
 
 def parse_lscpu(text: str) -> Mapping[str, Json]:
@@ -86,6 +95,15 @@ def parse_meminfo(text: str) -> Mapping[str, Json]:
     names = {"MemTotal": "ram_b", "SwapTotal": "swap_b", "MemAvailable": "ram_available_b"}
     pairs = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
     return {names[name]: int(value) * 1024 for name, value in pairs if name in names}
+
+
+def parse_fincore(text: str) -> Mapping[str, Json]:
+    """``fincore -b -n -r -o RES,SIZE`` → ``resident``: share of the file in the page cache, 0…1."""
+    numbers = text.split()
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+        raise Unreadable(f"fincore printed something else: {text[:200]!r}")
+    cached, size = map(int, numbers)
+    return {"resident": min(1.0, cached / size) if size else 1.0}
 
 
 def parse_os_release(text: str) -> Mapping[str, Json]:

@@ -1,0 +1,333 @@
+"""A plan carried out on one device: a generator of what happens, ending in one record a trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from edgebench import doubts, measure, plugins, provision, stats
+from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
+from edgebench.errors import DeviceLost, EngineFailed
+from edgebench.launcher import Live, signal_name
+from edgebench.plan import Plan, Planned
+from edgebench.session import Session
+
+RESTART_SHARE = 0.1
+"""A single configuration's engine is started afresh for each round (one more load time, one more
+placement in memory) as long as loading costs no more than this share of the round."""
+
+WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
+
+
+# --- what happens, for whoever watches -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Began:
+    """A trial is known; it has not run yet."""
+
+    index: int
+    trial: Trial
+    facts: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What the device is busy with now."""
+
+    index: int
+    text: str
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A round of a trial is over."""
+
+    index: int
+    round: Round
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An engine has ended; its whole log."""
+
+    indexes: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial is over."""
+
+    index: int
+    record: Record
+
+
+Event = Began | Doing | Measured | Logged | Ended
+
+
+# --- carrying it out -------------------------------------------------------------------------
+
+
+@dataclass
+class _State:
+    """A trial under way."""
+
+    planned: Planned
+    launch: Launch
+    rounds: list[Round] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    status: Status = "ok"
+    failure: Failure | None = None
+    engine: dict[str, Json] = field(default_factory=dict)
+    started: str = ""
+
+
+class Bench:
+    """One device's plan on its open session. ``events`` may be taken once."""
+
+    def __init__(self, plan: Plan, session: Session, engine: Engine) -> None:
+        self._plan = plan
+        self._session = session
+        self._engine = engine
+        self._states: list[_State] = []
+        self._live: Live | None = None
+        self._users: set[int] = set()
+        self._facts: dict[str, Json] = {}
+        self._round_s = 0.0
+
+    def events(self) -> Iterator[Event]:
+        """Every trial ends in exactly one ``Ended``, whatever happens to the engine or the device.
+
+        Raises ``EngineMissing`` and ``DeviceRefused`` before the first trial begins.
+        """
+        self._facts = {"device": self._session.facts(), "engine": dict(self._engine.prepare())}
+        try:
+            yield from self._prepare()
+            for index in range(self._plan.rounds):
+                yield from self._round(index)
+            yield from self._stop()
+        except DeviceLost as error:
+            yield from self._lost(error)
+        finally:
+            if self._live:
+                self._live.__exit__(None, None, None)
+        for index, state in enumerate(self._states):
+            yield Ended(index, self._record(state))
+
+    def _prepare(self) -> Iterator[Event]:
+        for index, planned in enumerate(self._plan.trials):
+            yield Doing(index, f"putting {planned.model.name} in place")
+            path = provision.place_model(self._session, planned.model)
+            draft = provision.place_model(self._session, planned.draft) if planned.draft else None
+            state = _State(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
+            self._states.append(state)
+            yield Began(index, planned.trial, self._facts_of(state))
+
+    def _round(self, number: int) -> Iterator[Event]:
+        began = time.monotonic()
+        order = [index for index in self._plan.order(number) if not self._states[index].failure]
+        if number and self._live and len({repr(self._states[i].launch) for i in order}) == 1:
+            if self._live.load.seconds <= RESTART_SHARE * self._round_s:
+                yield from self._stop()
+        for index in order:
+            if not self._states[index].failure:
+                yield from self._trial(index, number)
+        self._round_s = time.monotonic() - began
+
+    def _trial(self, index: int, number: int) -> Iterator[Event]:
+        """One round of one trial, on an engine that fits it."""
+        state = self._states[index]
+        fresh = False
+        try:
+            if self._live is None or self._live.launch != state.launch:
+                yield from self._stop()
+                yield Doing(index, "starting the engine", number)
+                self._start(index)
+                fresh = True
+            yield Doing(index, "measuring", number)
+            done = self._measure(index, number, fresh)
+        except EngineFailed as error:
+            yield from self._failed(index, number, error)
+            return
+        state.rounds.append(done)
+        yield Measured(index, done)
+
+    def _start(self, index: int) -> None:
+        state = self._states[index]
+        plan = self._plan
+        live = Live(self._session, self._engine, state.launch, regime=plan.load, timeout=plan.load_timeout)
+        self._users = {index}
+        live.__enter__()
+        self._live = live
+
+    def _measure(self, index: int, number: int, fresh: bool) -> Round:
+        state, live = self._states[index], self._live
+        assert live is not None
+        self._users.add(index)
+        started, begin = now(), time.monotonic()
+        turns: list[dict[str, Json]] = []
+        if fresh:
+            begin = live.running.started_at or begin
+            turns.append(measure.turn(WARMUP, self._ask(WARMUP)))
+            self._learn(state, live)
+        else:
+            live.sampler.reset_peak()
+        turns += self._drive(state)
+        end = time.monotonic()
+        # One more reading after the end, so that the last peak is in it.
+        live.sampler.wait(lambda s: bool(s.samples) and s.local(s.samples[-1].at) > end, timeout=3)
+        metrics = measure.rates(turns)
+        metrics.update(self._sampled(live, begin, end, turns))
+        notes: dict[str, Json] = {"sampling_absent": live.sampler.absent}
+        if cost := live.sampler.cost:
+            notes["sampling_cost"] = cost.share
+        if fresh:
+            metrics["load_s"] = live.load.seconds
+            notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
+        kept = tuple(replace(s, at=live.sampler.local(s.at)) for s in live.sampler.samples)
+        within = tuple(s for s in kept if begin <= s.at <= end + 1)
+        return Round(number, started, metrics, tuple(turns), within, fresh, notes)
+
+    def _drive(self, state: _State) -> list[dict[str, Json]]:
+        """Run the scenario through: its requests are sent, it is sent the replies."""
+        planned, live = state.planned, self._live
+        assert live is not None
+        client = live.client
+        setting = Setting(
+            model=planned.model,
+            ctx=int(planned.trial.options["ctx"]),
+            options=planned.trial.options,
+            seed=self._plan.seed,
+            count_tokens=lambda text: self._engine.count_tokens(client, text),
+        )
+        scenario = plugins.load("scenarios", planned.trial.scenario)()
+        turns: list[dict[str, Json]] = []
+        asking: Generator[Request, Any, None] = scenario.turns(setting)
+        try:
+            request = next(asking)
+            while True:
+                reply = self._ask(request)
+                turns.append(measure.turn(request, reply))
+                request = asking.send(reply)
+        except StopIteration:
+            return turns
+
+    def _ask(self, request: Request) -> Any:
+        assert self._live is not None
+        try:
+            return self._engine.complete(self._live.client, request)
+        except EngineFailed as error:
+            raise self._live.died() or error from error
+
+    def _sampled(self, live: Live, begin: float, end: float, turns: Sequence[Mapping[str, Json]]) -> dict[str, float]:
+        """Probes over the round: memory over all of it, everything else while decoding."""
+        decodes = [turn for turn in turns if "decode" in turn["measures"] and "decode_s" in turn]
+        whole = live.sampler.between(begin, end)
+        metrics = {name: value for name, value in whole.items() if name.endswith("_b")}
+        if decodes:
+            first, last = decodes[0], decodes[-1]
+            start = first["sent_at"] + first.get("ttft_s", 0.0)
+            busy = live.sampler.between(start, last["sent_at"] + last["total_s"])
+            metrics.update({name: value for name, value in busy.items() if not name.endswith("_b")})
+        if "peak_rss_b" in metrics:
+            metrics["peak_footprint_b"] = metrics["peak_rss_b"] + metrics.get("peak_gpu_b", 0.0)
+        base = live.notes().extra.get("base_rss_b")
+        if base is not None:
+            metrics["base_rss_b"] = float(base)
+        return metrics
+
+    def _learn(self, state: _State, live: Live) -> None:
+        """What the engine said of itself while it loaded, into the trial's facts."""
+        notes = live.notes()
+        told = {
+            "backend": notes.backend,
+            "layers_offloaded": notes.layers_offloaded,
+            "layers": notes.layers,
+            "buffers": dict(notes.buffers) or None,
+        }
+        state.engine.update({name: value for name, value in told.items() if value is not None})
+        more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
+        if more and state.planned.trial.backend == "cpu":
+            state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def _failed(self, index: int, number: int, error: EngineFailed) -> Iterator[Event]:
+        """A dead or refusing engine: once another way where the engine knows one, else a failed trial."""
+        state = self._states[index]
+        yield from self._stop()
+        other = self._engine.fallback(state.launch, error.status or 0, error.log)
+        if other is not None:
+            launch, why = other
+            for one in self._states:
+                if one.launch == state.launch and not one.failure:
+                    one.notes.append(why)
+                    one.doubts.append(doubts.named("engine-fallback", why))
+            self._states = [replace(s, launch=launch) if s.launch == state.launch else s for s in self._states]
+            yield Doing(index, why, number)
+            yield from self._trial(index, number)
+            return
+        state.status = "failed"
+        state.failure = Failure(str(error), error.hint, error.status, signal_name(error.status), error.log)
+        yield Doing(index, f"failed: {error}", number)
+
+    def _stop(self) -> Iterator[Event]:
+        if self._live is None:
+            return
+        live, self._live = self._live, None
+        live.__exit__(None, None, None)
+        yield Logged(tuple(sorted(self._users)), "\n".join(live.log))
+
+    def _lost(self, error: DeviceLost) -> Iterator[Event]:
+        for index, state in enumerate(self._states):
+            if not state.failure and len(state.rounds) < self._plan.rounds:
+                state.status, state.failure = "lost", Failure(str(error), error.hint)
+                yield Doing(index, f"device lost: {error}")
+
+    def _facts_of(self, state: _State) -> dict[str, Json]:
+        model = state.planned.model
+        about = {
+            "name": model.name,
+            "sha256": model.sha256,
+            "size_b": model.size,
+            "format": model.format,
+            "quantization": model.quantization,
+            "architecture": model.architecture,
+            **model.facts,
+        }
+        return {**self._facts, "engine": {**self._facts["engine"], **state.engine}, "model": about}
+
+    def _record(self, state: _State) -> Record:
+        record = Record(
+            id="",
+            run={},
+            status=state.status,
+            trial=state.planned.trial,
+            facts=self._facts_of(state),
+            metrics=stats.over_rounds(state.rounds),
+            doubts=tuple(dict.fromkeys(state.doubts)),
+            rounds=tuple(state.rounds),
+            failure=state.failure,
+            notes=tuple(dict.fromkeys(state.notes)),
+            started=state.started,
+            finished=now(),
+        )
+        return replace(record, doubts=doubts.judge(record))
+
+
+def missing_instruction_sets(device: Mapping[str, Json], engine: Mapping[str, Json]) -> list[str]:
+    """Instruction sets that the CPU has and the engine was built without; none where either is unknown."""
+    if not engine.get("instruction_sets"):
+        return []
+    return [name for name in device.get("instruction_sets", ()) if name not in engine["instruction_sets"]]
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

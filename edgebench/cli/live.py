@@ -1,0 +1,107 @@
+"""What the person sees while a run goes on: on a terminal one line that lives, elsewhere plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from edgebench import bench
+from edgebench.core import Trial
+from edgebench.plan import Plan
+from edgebench.views import format as form
+
+
+class Live:
+    """Progress on stderr. Feed it the bench's events; it never writes to stdout."""
+
+    def __init__(self, plan: Plan, device: str) -> None:
+        self._trials: list[Trial] = [planned.trial for planned in plan.trials]
+        self._total = plan.rounds * len(plan.trials)
+        self._rounds = plan.rounds
+        self._device = device
+        self._done = 0
+        self._failed: set[int] = set()
+        self._began = time.monotonic()
+        self._last = ""
+        self._progress: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Live:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+            self._progress = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
+                console=Console(stderr=True),
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._task = self._progress.add_task(f"{self._device}: getting ready", total=self._total, left="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def show(self, event: bench.Event) -> None:
+        """Take note of an event and show it."""
+        if isinstance(event, bench.Doing):
+            self._doing(event)
+        elif isinstance(event, bench.Measured):
+            self._done += 1
+            self._last = ", ".join(figures(event))
+            self._say(event.index, f"round {event.round.index + 1}/{self._rounds}", self._last, self._left())
+        elif isinstance(event, bench.Ended) and event.record.failure:
+            self._say(event.index, event.record.status, event.record.failure.message)
+
+    def _doing(self, event: bench.Doing) -> None:
+        if event.text.startswith("failed"):
+            self._failed.add(event.index)
+        if self._progress:
+            name = describe(self._trials, event.index)
+            text = f"{self._device}: {name}, {event.text}" + (f" ({self._last})" if self._last else "")
+            self._progress.update(self._task, description=text[:110])
+        elif event.round in (None, 0):
+            self._say(event.index, event.text)
+
+    def _say(self, index: int, *parts: str) -> None:
+        text = ": ".join([f"{self._device}: {describe(self._trials, index)}", *(part for part in parts if part)])
+        if self._progress:
+            self._progress.update(self._task, completed=self._done, left=self._left())
+            self._progress.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        remaining = self._total - self._done - sum(self._rounds for _ in self._failed)
+        if not self._done or remaining <= 0:
+            return ""
+        return f"about {form.duration(remaining * (time.monotonic() - self._began) / self._done)} left"
+
+
+def describe(trials: Sequence[Trial], index: int) -> str:
+    """A trial by what tells it apart from the others of its run."""
+    trial = trials[index]
+    words = [trial.model, trial.scenario]
+    for name, value in trial.options.items():
+        if any(other.options.get(name) != value for other in trials):
+            words.append(f"{name} {value}")
+    return " ".join(words)
+
+
+def figures(event: bench.Measured) -> list[str]:
+    """A round's headline figures in words."""
+    shown = (("prefill_tps", "prefill"), ("decode_tps", "decode"), ("load_s", "load"), ("peak_footprint_b", "memory"))
+    metrics = event.round.metrics
+    return [f"{word} {form.quantity(name, metrics[name])}" for name, word in shown if name in metrics]

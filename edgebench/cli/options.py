@@ -1,0 +1,71 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebench import plugins
+from edgebench.core import Progress, Record
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _default_store() -> Path:
+    from edgebench.store import default_path
+
+    return default_path()
+
+
+store: Decorator = click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=_default_store,
+    show_default="$EDGEBENCH_STORE or reports/results.sqlite",
+    help="Where results are kept.",
+)
+
+json_output: Decorator = click.option(
+    "--json",
+    "json_output",
+    metavar="FILE",
+    help="Write the records as JSON; - is stdout, where nothing else is written then.",
+)
+
+
+def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Shell completion of profile names."""
+
+    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        from edgebench import profiles
+
+        return [name for name in profiles.names(kind) if name.startswith(incomplete)]  # type: ignore[arg-type]
+
+    return names
+
+
+def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
+    """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
+    if json_to is not None:
+        document = plugins.load("views", "json")().render(records)
+        if json_to == "-":
+            click.echo(document)
+            return
+        Path(json_to).write_text(document + "\n", encoding="utf-8")
+    click.echo(plugins.load("views", view)().render(records))
+
+
+def progress(what: str) -> Progress | None:
+    """A line on stderr that counts bytes; nothing off a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        share = f"{done / total:4.0%}" if total else f"{done / 2**20:.0f} MiB"
+        click.echo(f"\r{what}: {share}", err=True, nl=done >= total > 0)
+
+    return show

@@ -1,0 +1,144 @@
+"""``edgebench run``: measure models on devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebench import plugins, ranges
+from edgebench.cli import options
+from edgebench.core import Device, ModelFile, Option
+from edgebench.errors import UsageError
+
+DEFAULT_DEVICE = "local"
+DEFAULT_MODEL = "smollm2-135m-q4_1"
+DEFAULT_ENGINE = "llama.cpp"
+DEFAULT_SCENARIO = "throughput"
+
+SWEEPS = {
+    "threads": "threads of the engine",
+    "ctx": "context, tokens",
+    "batch": "batch, tokens",
+    "ubatch": "physical batch, tokens (default: as --batch)",
+    "gpu_layers": "layers on the GPU, or all",
+}
+
+
+def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that take ranges: those of the launch, and each scenario's own."""
+    own: dict[str, list[str]] = {}
+    for name in plugins.names("scenarios"):
+        for key, default in plugins.load("scenarios", name).options.items():
+            own.setdefault(key, []).append(f"{name}: {default}")
+    helps = {**SWEEPS, **{key: "; ".join(defaults) for key, defaults in own.items() if key not in SWEEPS}}
+    for key, text in reversed(helps.items()):
+        flag = "--" + key.replace("_", "-")
+        command = click.option(flag, key, metavar="RANGE", help=f"{text}. As 4, 1,2,4 or 1..16.")(command)
+    return command
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--device",
+    "-d",
+    "devices",
+    multiple=True,
+    shell_complete=options.complete("devices"),
+    help="Device profile; again for more.  [default: local]",
+)
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    shell_complete=options.complete("models"),
+    help=f"Model profile or GGUF file; again for more.  [default: {DEFAULT_MODEL}]",
+)
+@click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
+@click.option("--backend", help="cpu, cuda, metal, opencl, vulkan.  [default: the device's, else cpu]")
+@click.option(
+    "--scenario", "-s", "scenarios", multiple=True, help="What is asked; again for more.  [default: throughput]"
+)
+@click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over everything.")
+@_sweeps
+@click.option("--load", type=click.Choice(["warm", "cold"]), default="warm", help="Page cache before each start.")
+@click.option(
+    "--load-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    metavar="SECONDS",
+    help="How long an engine may take until it answers.",
+)
+@click.option("--seed", type=int, default=0, help="Of the order of trials and of the prompts.")
+@click.option("--name", default="", help="What to call this run, such as nightly.")
+@options.store
+@options.json_output
+def command(
+    devices: Sequence[str],
+    models: Sequence[str],
+    engine: str | None,
+    backend: str | None,
+    scenarios: Sequence[str],
+    rounds: int,
+    load: Any,
+    load_timeout: float,
+    seed: int,
+    name: str,
+    store: Path,
+    json_output: str | None,
+    **sweeps: str | None,
+) -> int:
+    """Measure models on devices.
+
+    Without options: this machine, a small model that comes from the Python package registry, and
+    the llama.cpp server that is bundled with edgebench.
+    """
+    from edgebench.cli import measure
+    from edgebench.plan import Plan, trials
+
+    asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
+    opened = [_device(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
+    for scenario in scenarios:
+        plugins.load("scenarios", scenario)
+    files = _models(models or [DEFAULT_MODEL])
+    plans = [
+        Plan(
+            trials(
+                device,
+                files,
+                engine=engine or str(device.defaults.get("engine", DEFAULT_ENGINE)),
+                backend=backend or str(device.defaults.get("backend", "cpu")),
+                scenarios=list(dict.fromkeys(scenarios)) or [DEFAULT_SCENARIO],
+                asked=asked,
+            ),
+            rounds=rounds,
+            seed=seed,
+            load=load,
+            load_timeout=load_timeout,
+        )
+        for device in opened
+    ]
+    return measure.carry_out(plans, store, name=name, json_output=json_output)
+
+
+def _values(key: str, text: str) -> Sequence[Option]:
+    words = ["all"] if key == "gpu_layers" else []
+    try:
+        return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
+    except UsageError as error:
+        raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
+
+
+def _device(name: str) -> Device:
+    from edgebench import profiles
+
+    return profiles.load_device(name)
+
+
+def _models(names: Sequence[str]) -> list[ModelFile]:
+    from edgebench import models
+
+    return [models.resolve(name, progress=options.progress(f"getting {name}")) for name in dict.fromkeys(names)]

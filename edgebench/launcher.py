@@ -1,0 +1,229 @@
+"""An engine started on a device, ready to be asked, watched by the sampler: from start to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from edgebench.client import HttpClient
+from edgebench.core import Engine, EngineNotes, Launch
+from edgebench.errors import EngineFailed, TimedOut, Unreadable
+from edgebench.sampler import Sampler
+from edgebench.session import Running, Session
+
+KEY_VARIABLE = "LLAMA_API_KEY"
+PORTS = range(20_000, 32_000)
+"""Below the range that Linux, Android and Windows hand out by themselves."""
+PORT_TRIES = 5
+POLL_S = 0.02
+LOG_TAIL = 25
+"""Lines of an engine's log that a failure shows."""
+
+Regime = Literal["first", "cold", "warm"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """One start of an engine."""
+
+    seconds: float
+    """Process start → ready."""
+    regime: Regime
+    clock: Literal["log", "poll"]
+    """Whether the end is the engine's own ready line or the first answer to a question."""
+    resident: float | None
+    """Share of the model file in the page cache before the start, 0…1."""
+
+
+class Live:
+    """A running engine: ``with Live(…) as live``. Raises ``EngineFailed`` where it doesn't get ready."""
+
+    def __init__(
+        self,
+        session: Session,
+        engine: Engine,
+        launch: Launch,
+        *,
+        regime: Literal["warm", "cold"] = "warm",
+        timeout: float = 300.0,
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self.launch = launch
+        self._regime = regime
+        self._timeout = timeout
+        self._stack = contextlib.ExitStack()
+        self.client: HttpClient
+        self.sampler: Sampler
+        self.running: Running
+        self.load: Load
+
+    def __enter__(self) -> Live:
+        with contextlib.ExitStack() as stack:
+            resident, regime = prepare_cache(self._session, self.launch.model, self._regime)
+            ready_at, clock = self._start(stack)
+            started = self.running.started_at
+            assert started is not None
+            self.load = Load(ready_at - started, regime, clock, resident)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def log(self) -> list[str]:
+        """The engine's own log, lines."""
+        return self.running.log_text()
+
+    def notes(self) -> EngineNotes:
+        return self._engine.notes(self.log)
+
+    def died(self) -> EngineFailed | None:
+        """Why the engine is gone, if it is. Raises ``DeviceLost`` where the wire is what broke."""
+        if not self.running.wait(2):
+            return None
+        if self.running.lost:
+            raise self.running.lost
+        return death(self.running, "while it was measured")
+
+    def _start(self, stack: contextlib.ExitStack) -> tuple[float, Literal["log", "poll"]]:
+        """Try ports until one is free; the times of readiness."""
+        for attempt in range(PORT_TRIES):
+            port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
+            with contextlib.ExitStack() as inner:
+                command = self._engine.command(self.launch, port, KEY_VARIABLE)
+                self.running = self._session.start(command, [key])
+                inner.callback(self.running.stop)
+                pid = self.running.wait_started()
+                self.sampler = inner.enter_context(Sampler(self._session, pid))
+                self.client = HttpClient(inner.enter_context(self._session.forward(port)), key)
+                inner.callback(self.client.close)
+                try:
+                    ready = self._wait_ready()
+                except PortTaken:
+                    if attempt == PORT_TRIES - 1:
+                        raise
+                    continue
+                stack.push(inner.pop_all())
+                return ready
+        raise AssertionError("unreachable")
+
+    def _wait_ready(self) -> tuple[float, Literal["log", "poll"]]:
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            if self.running.ended:
+                if self.running.lost:
+                    raise self.running.lost
+                if any(("bind" in text and "port" in text) or "in use" in text for text in self.log[-LOG_TAIL:]):
+                    raise PortTaken(
+                        "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
+                    )
+                raise death(self.running, "while it was loading")
+            try:
+                if self._engine.ready(self.client):
+                    return self._ready_at(time.monotonic())
+            except EngineFailed:
+                pass  # nobody listens yet
+            self.running.wait(POLL_S)
+        raise EngineFailed(
+            f"the engine was not ready after {self._timeout:g} s",
+            "If it only needs longer, give --load-timeout SECONDS.",
+            log=tuple(self.log[-LOG_TAIL:]),
+        )
+
+    def _ready_at(self, answered: float) -> tuple[float, Literal["log", "poll"]]:
+        said = next((line.at for line in self.running.log if self._engine.ready_line(line.text)), None)
+        return (said, "log") if said is not None and said <= answered else (answered, "poll")
+
+
+class PortTaken(EngineFailed):
+    """Somebody else listens there."""
+
+
+def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) -> tuple[float | None, Regime]:
+    """Make the model's pages cached or not, and look whether they are: (share before the start, regime).
+
+    Where nobody can look into the page cache the regime is what was asked for only if it is
+    ``warm`` (the file has just been read through); a cold start that can't be verified is refused.
+    """
+    cache = session.system.page_cache(path)
+    if cache is None:
+        if wanted == "cold":
+            raise EngineFailed(
+                f"{session.device.name} lets nobody look into its page cache: a cold start can't be verified",
+                "Leave --load cold out.",
+            )
+        return None, "warm"
+
+    def resident() -> float | None:
+        try:
+            return float(cache.resident.parse(session.run(cache.resident.command).stdout)["resident"])
+        except (Unreadable, TimedOut):
+            return None
+
+    share = resident()
+    if wanted == "warm" and share is not None and share < 0.99:
+        session.run(cache.fill, timeout=600)
+        share = resident()
+    elif wanted == "cold":
+        session.run(cache.evict, timeout=60)
+        share = resident()
+        if share is None or share > 0.01:
+            raise EngineFailed(
+                f"the model's pages are still in the page cache ({share or 0:.0%}): this start would not be cold",
+                "Another program may hold the file open. Leave --load cold out, or end that program.",
+            )
+    return share, wanted
+
+
+def death(running: Running, when: str) -> EngineFailed:
+    """The end of an engine in words: its signal or exit status, and its last lines."""
+    status = running.status
+    name = signal_name(status)
+    if name:
+        how = f"died by {name}"
+    elif status is None:
+        how = "is gone without an exit status"
+    else:
+        how = f"ended with exit status {status}"
+    log = tuple(running.log_text()[-LOG_TAIL:])
+    return EngineFailed(f"the engine {how} {when}", _hint(name, log), status=status, log=log)
+
+
+def signal_name(status: int | None) -> str | None:
+    """``SIGSEGV`` for 139; None for an exit of its own."""
+    if status is None or not 128 < status < 160:
+        return None
+    with contextlib.suppress(ValueError):
+        return signal.Signals(status - 128).name
+    return f"signal {status - 128}"
+
+
+def _hint(name: str | None, log: tuple[str, ...]) -> str:
+    text = "\n".join(log).lower()
+    if name == "SIGKILL":
+        return "The system may have run out of memory: use a smaller --ctx or model."
+    if name in ("SIGILL", "SIGSEGV", "SIGBUS"):
+        return "The engine's build may not fit this CPU: try another build."
+    for words, hint in HINTS:
+        if words in text:
+            return hint
+    return ""
+
+
+HINTS: tuple[tuple[str, str], ...] = (
+    ("error while loading shared libraries", "A library is missing: set LD_LIBRARY_PATH in the profile's `env:`."),
+    ("failed to allocate", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
+    ("out of memory", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
+    ("unknown model architecture", "This build is too old for the model: use a newer llama.cpp."),
+    ("invalid argument", "This build knows other flags than edgebench used; please report it with its --version."),
+)
