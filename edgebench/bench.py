@@ -132,9 +132,9 @@ class Bench:
     def _round(self, number: int) -> Iterator[Event]:
         began = time.monotonic()
         order = [index for index in self._plan.order(number) if not self._states[index].failure]
-        if number and self._live and len({repr(self._states[i].launch) for i in order}) == 1:
-            if self._live.load.seconds <= RESTART_SHARE * self._round_s:
-                yield from self._stop()
+        single = len({repr(self._states[index].launch) for index in order}) == 1
+        if self._live and single and self._live.load.seconds <= RESTART_SHARE * self._round_s:
+            yield from self._stop()
         for index in order:
             if not self._states[index].failure:
                 yield from self._trial(index, number)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+import click
+
 from edgebench import bench
 from edgebench.core import Trial
 from edgebench.plan import Plan
@@ -81,7 +83,7 @@ class Live:
             self._progress.update(self._task, completed=self._done, left=self._left())
             self._progress.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            click.echo(text, err=True)
 
     def _left(self) -> str:
         remaining = self._total - self._done - sum(self._rounds for _ in self._failed)

@@ -56,7 +56,8 @@ def _one_device(plan: Plan, store: Store, run: str) -> list[Record]:
     records: list[Record] = []
     with Session(device) as session, Live(plan, device.name) as live:
         kind = plugins.load("engines", plan.trials[0].trial.engine)
-        engine = kind(session, kind.Config(**device.engines.get(plan.trials[0].trial.engine, {})))
+        settings = device.engines.get(plan.trials[0].trial.engine, {})
+        engine = kind(session, kind.Config(**settings))
         with closing(Bench(plan, session, engine).events()) as events:
             for event in events:
                 live.show(event)

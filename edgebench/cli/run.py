@@ -59,9 +59,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
 @click.option("--backend", help="cpu, cuda, metal, opencl, vulkan.  [default: the device's, else cpu]")
-@click.option(
-    "--scenario", "-s", "scenarios", multiple=True, help="What is asked; again for more.  [default: throughput]"
-)
+@click.option("--scenario", "-s", "scenarios", multiple=True, help="Scenario; again for more.  [default: throughput]")
 @click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over everything.")
 @_sweeps
 @click.option("--load", type=click.Choice(["warm", "cold"]), default="warm", help="Page cache before each start.")
