@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import secrets
 import signal
 import time
@@ -21,6 +22,7 @@ KEY_VARIABLE = "LLAMA_API_KEY"
 PORTS = range(20_000, 32_000)
 """Below the range that Linux, Android and Windows hand out by themselves."""
 PORT_TRIES = 5
+TAKEN = re.compile(r"couldn't bind|address already in use", re.I)
 POLL_S = 0.02
 LOG_TAIL = 25
 """Lines of an engine's log that a failure shows."""
@@ -84,6 +86,11 @@ class Live:
         """The engine's own log, lines."""
         return self.running.log_text()
 
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The log's last lines."""
+        return tuple(self.log[-LOG_TAIL:])
+
     def notes(self) -> EngineNotes:
         return self._engine.notes(self.log)
 
@@ -123,7 +130,7 @@ class Live:
             if self.running.ended:
                 if self.running.lost:
                     raise self.running.lost
-                if any(("bind" in text and "port" in text) or "in use" in text for text in self.log[-LOG_TAIL:]):
+                if any(TAKEN.search(text) for text in self.log[-LOG_TAIL:]):
                     raise PortTaken(
                         "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
                     )
@@ -137,7 +144,7 @@ class Live:
         raise EngineFailed(
             f"the engine was not ready after {self._timeout:g} s",
             "If it only needs longer, give --load-timeout SECONDS.",
-            log=tuple(self.log[-LOG_TAIL:]),
+            log=self.tail,
         )
 
     def _ready_at(self, answered: float) -> tuple[float, Literal["log", "poll"]]:

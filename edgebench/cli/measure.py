@@ -39,10 +39,8 @@ def carry_out(plans: Sequence[Plan], path: Path, *, name: str, json_output: str 
         try:
             records = [record for plan in plans for record in _one_device(plan, store, run)]
         except KeyboardInterrupt:
-            click.echo(
-                f"interrupted; what was measured is kept. See: edgebench results list --run {run} (exit code {INTERRUPTED})",
-                err=True,
-            )
+            click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
+            click.echo(f"  See it: edgebench results list --run {run}", err=True)
             return INTERRUPTED
     options.emit(records, json_output, "table")
     if any(record.status == "lost" for record in records):

@@ -147,7 +147,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"edgebench: bundled server {build()}: {x.get_system_info()}", file=sys.stderr)
     if resident := _resident():
         print(f"edgebench: {resident} bytes resident before the model loads", file=sys.stderr, flush=True)
-    _server = x.Server(parameters)
+    try:
+        _server = x.Server(parameters)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")  # its own log, above, says why
     done.wait()
     # The server's own threads wait in C++ for requests; its destructor stops them.
 
