@@ -101,7 +101,7 @@ class Bench:
         self._facts: dict[str, Json] = {}
         self._round_s = 0.0
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Every trial ends in exactly one ``Ended``, whatever happens to the engine or the device.
 
         Raises ``EngineMissing`` and ``DeviceRefused`` before the first trial begins.

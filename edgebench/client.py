@@ -27,6 +27,9 @@ class HttpClient:
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(silence, connect=10),
+            # A connection of its own for each request: llama-server hangs up after a stream, now and
+            # then only when the next request is already on its way.
+            limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=False,
         )
         self._silence = silence

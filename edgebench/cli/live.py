@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from edgebench import bench
+from edgebench import bench, metrics
 from edgebench.core import Trial
 from edgebench.plan import Plan
-from edgebench.views import format as form
+from edgebench.views import units
 
 
 class Live:
@@ -89,7 +89,7 @@ class Live:
         remaining = self._total - self._done - sum(self._rounds for _ in self._failed)
         if not self._done or remaining <= 0:
             return ""
-        return f"about {form.duration(remaining * (time.monotonic() - self._began) / self._done)} left"
+        return f"about {duration(remaining * (time.monotonic() - self._began) / self._done)} left"
 
 
 def describe(trials: Sequence[Trial], index: int) -> str:
@@ -105,5 +105,13 @@ def describe(trials: Sequence[Trial], index: int) -> str:
 def figures(event: bench.Measured) -> list[str]:
     """A round's headline figures in words."""
     shown = (("prefill_tps", "prefill"), ("decode_tps", "decode"), ("load_s", "load"), ("peak_footprint_b", "memory"))
-    metrics = event.round.metrics
-    return [f"{word} {form.quantity(name, metrics[name])}" for name, word in shown if name in metrics]
+    found = event.round.metrics
+    return [f"{word} {units.quantity(found[name], metrics.find(name).unit)}" for name, word in shown if name in found]
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

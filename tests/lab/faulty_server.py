@@ -77,8 +77,8 @@ def main() -> None:
         marker = Path(os.environ["EDGEBENCH_TEST_MARKER"])
         if not marker.exists():
             marker.touch()
-            blocker = [sys.executable, "-c", f"import socket,time;s=socket.create_server(('127.0.0.1',{port}));print(1,flush=True);time.sleep(60)"]
-            with subprocess.Popen(blocker, stdout=subprocess.PIPE) as process:
+            code = f"import socket,time;s=socket.create_server(('127.0.0.1',{port}));print(1,flush=True);time.sleep(60)"
+            with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
                 assert process.stdout
                 process.stdout.read(1)
                 ended = subprocess.run([sys.executable, bundled.__file__, *argv], check=False)
