@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from edgebench import plugins
-from edgebench.core import Progress, Record
+from edgebench.core import Record
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,17 +36,6 @@ json_output: Decorator = click.option(
 )
 
 
-def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion of profile names."""
-
-    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        from edgebench import profiles
-
-        return [name for name in profiles.names(kind) if name.startswith(incomplete)]  # type: ignore[arg-type]
-
-    return names
-
-
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
     """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
     if json_to is not None:
@@ -57,15 +45,3 @@ def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
             return
         Path(json_to).write_text(document + "\n", encoding="utf-8")
     click.echo(plugins.load("views", view)().render(records))
-
-
-def progress(what: str) -> Progress | None:
-    """A line on stderr that counts bytes; nothing off a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        share = f"{done / total:4.0%}" if total else f"{done / 2**20:.0f} MiB"
-        click.echo(f"\r{what}: {share}", err=True, nl=done >= total > 0)
-
-    return show

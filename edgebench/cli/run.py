@@ -10,6 +10,7 @@ import click
 
 from edgebench import plugins, ranges
 from edgebench.cli import options
+from edgebench.cli.output import ProfileName, transfer
 from edgebench.core import Device, ModelFile, Option
 from edgebench.errors import UsageError
 
@@ -46,7 +47,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "-d",
     "devices",
     multiple=True,
-    shell_complete=options.complete("devices"),
+    type=ProfileName("devices"),
     help="Device profile; again for more.  [default: local]",
 )
 @click.option(
@@ -54,7 +55,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "-m",
     "models",
     multiple=True,
-    shell_complete=options.complete("models"),
+    type=ProfileName("models"),
     help=f"Model profile or GGUF file; again for more.  [default: {DEFAULT_MODEL}]",
 )
 @click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
@@ -139,4 +140,8 @@ def _device(name: str) -> Device:
 def _models(names: Sequence[str]) -> list[ModelFile]:
     from edgebench import models
 
-    return [models.resolve(name, progress=options.progress(f"getting {name}")) for name in dict.fromkeys(names)]
+    found = []
+    for name in dict.fromkeys(names):
+        with transfer(f"getting {name}") as progress:
+            found.append(models.resolve(name, progress=progress))
+    return found
