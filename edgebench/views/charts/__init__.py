@@ -1,0 +1,73 @@
+"""The figures of a report: one function each, from records to tidy rows to a Vega-Lite form.
+
+The forms carry no colours and no width of their own: a page and a picture give them their theme
+(``theme``), so that what is seen in the page and what lies beside a Markdown file is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from edgebench.core import Record
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification as JSON."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure's table: what a mark says in words, and the record it comes from."""
+
+    cells: tuple[str, ...]
+    record: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    spec: Spec
+    lines: tuple[Line, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is drawn, how to read it, and the same in a table."""
+
+    id: str
+    title: str
+    reading: str
+    panels: tuple[Panel, ...]
+    notes: tuple[str, ...] = ()
+
+
+FIGURES = (
+    "bars:decode",
+    "bars:memory",
+    "curves:depth",
+    "curves:turns",
+    "curves:threads",
+    "curves:speculative",
+    "planes:frontier",
+    "planes:roofline",
+    "timeline:timeline",
+)
+
+
+def figures(records: Sequence[Record]) -> list[Figure]:
+    """Every figure these records have data for, in the order of a report."""
+    drawn: list[Figure] = []
+    for place in FIGURES:
+        module, name = place.split(":")
+        draw: Callable[[Sequence[Record]], Figure | None] = getattr(
+            import_module(f"edgebench.views.charts.{module}"), name
+        )
+        figure = draw(records)
+        if figure is not None:
+            drawn.append(figure)
+    return drawn

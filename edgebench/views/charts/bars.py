@@ -1,0 +1,198 @@
+"""Bars: decode rate by device and backend, memory stacked by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgebench.core import Metric, Record
+from edgebench.views import units
+from edgebench.views.charts import Figure, Line, Panel, Spec
+from edgebench.views.reading import Kind, by_kind, labels, latest, metric
+
+if TYPE_CHECKING:
+    import altair as alt
+
+PANELS = 4
+"""Kinds of work a figure shows; the others are in the table."""
+BARS = 30
+STEP = 46
+"""Pixels a bar takes with its name above."""
+
+PARTS = (
+    ("anonymous", "peak_anon_b"),
+    ("files (weights mapped)", "peak_file_b"),
+    ("swapped out", "peak_swap_b"),
+    ("GPU", "peak_gpu_b"),
+)
+
+
+def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
+    """What a figure says of the kinds of work it leaves out."""
+    left = len(groups) - shown
+    return (f"{left} more kinds of work are not drawn: filter the report, or see the table.",) if left > 0 else ()
+
+
+def fastest(records: Sequence[Record]) -> list[Record]:
+    """For each device, engine and backend, the record with the highest decode rate; fastest first."""
+    best: dict[tuple[str, str, str], Record] = {}
+    for record in sorted(records, key=_rate):
+        best[(record.trial.device, record.trial.engine, record.trial.backend)] = record
+    return sorted(best.values(), key=_rate, reverse=True)
+
+
+def _rate(record: Record) -> float:
+    found = metric(record, "decode_tps")
+    return found.value if found else 0.0
+
+
+def doubts(record: Record) -> str:
+    return ", ".join(doubt.id for doubt in record.doubts)
+
+
+def named(record: Record, names: dict[str, str]) -> str:
+    """The bar's name, with its doubts: they are seen, not hidden in a tooltip."""
+    found = doubts(record)
+    return f"{names[record.id]}  (doubt: {found})" if found else names[record.id]
+
+
+def spread(found: Metric, unit: str = "") -> str:
+    """A value with its interval in words."""
+    text = units.quantity(found.value, unit or found.unit)
+    between = units.interval(found)
+    return f"{text} ({between})" if between else f"{text} (no interval)"
+
+
+def decode(records: Sequence[Record]) -> Figure | None:
+    """Decode rate by device and backend."""
+    groups = by_kind([r for r in latest(records) if metric(r, "decode_tps")])
+    notes = cut(groups)
+    panels = []
+    for kind, group in groups[:PANELS]:
+        best = fastest(group)
+        if len(best) < len(group):
+            notes += ("Where several settings were measured, the fastest one is drawn.",)
+        if len(best) > BARS:
+            notes += (f"The {BARS} fastest of {len(best)} are drawn.",)
+        panels.append(_decode(kind, best[:BARS]))
+    if not panels:
+        return None
+    reading = "Longer is faster. The line on each bar is the 95 % interval; where two overlap, no difference is shown."
+    return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
+
+
+def _decode(kind: Kind, records: list[Record]) -> Panel:
+    import altair as alt
+
+    names = labels(records)
+    rows, lines = [], []
+    for record in records:
+        found = metric(record, "decode_tps")
+        assert found is not None
+        text = f"{units.number(found.value)} tokens/s"
+        row = {"record": record.id, "name": named(record, names), "backend": record.trial.backend, "text": text}
+        row |= {"value": found.value, "doubted": bool(record.doubts)}
+        rows.append(row | _ends(found))
+        lines.append(Line((names[record.id], spread(found), doubts(record)), record.id))
+    base = alt.Chart(alt.Data(values=rows), height=alt.Step(STEP))
+    bars = base.mark_bar(height=14, yOffset=8).encode(
+        x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
+        color=alt.Color("backend:N", legend=None),
+        opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
+        tooltip=[alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="decode")],
+    )
+    return Panel(kind.title, _bar_form(base, bars, "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
+
+
+def _ends(found: Metric, factor: float = 1.0) -> dict[str, float]:
+    if found.low is None or found.high is None:
+        return {}
+    return {"low": found.low / factor, "high": found.high / factor}
+
+
+def _bar_form(base: alt.Chart, bars: alt.Chart, end: str) -> Spec:
+    """Bars with the name above, the value at the end and the interval over them."""
+    import altair as alt
+
+    y = alt.Y("record:N", sort=None, axis=None)
+    ends = base.transform_filter("isValid(datum.low)")
+    whole = base.transform_filter("isValid(datum.name)")
+    name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=900).encode(
+        x=alt.datum(0), y=y, text="name:N"
+    )
+    rules = ends.mark_rule(style="interval", yOffset=8).encode(x="low:Q", x2="high:Q", y=y)
+    caps = [
+        ends.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
+        for side in ("low", "high")
+    ]
+    value = (
+        whole.transform_calculate(end="max(datum.high || 0, datum." + end + ")")
+        .mark_text(align="left", baseline="middle", dx=8, dy=8, style="value")
+        .encode(x="end:Q", y=y, text="text:N")
+    )
+    form: Any = alt.layer(bars.encode(y=y), rules, *caps, name, value)
+    spec: Spec = form.to_dict()
+    return spec
+
+
+def memory(records: Sequence[Record]) -> Figure | None:
+    """Peak memory stacked by kind."""
+    groups = by_kind([r for r in latest(records) if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
+    notes = cut(groups)
+    panels = []
+    for kind, group in groups[:PANELS]:
+        best = fastest(group)
+        if len(best) > BARS:
+            notes += (f"{BARS} of {len(best)} are drawn: those that decode fastest.",)
+        panels.append(_memory(kind, best[:BARS]))
+    if not panels:
+        return None
+    reading = (
+        "Shorter is better: the most memory the engine's processes held at once, in main memory and on the GPU. "
+        "The line is the 95 % interval of the whole."
+    )
+    return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
+
+
+def _parts(record: Record, whole: float) -> dict[str, float]:
+    """The parts of the peak, bytes; one part where the peaks of parts fell at different moments."""
+    found = {name: part.value for name, key in PARTS if (part := metric(record, key)) and part.value > 0}
+    rest = whole - sum(found.values())
+    if rest < -0.01 * whole:
+        gpu = found.get("GPU", 0.0)
+        return {"resident, not split": whole - gpu} | ({"GPU": gpu} if gpu else {})
+    return found | ({"resident, not split": rest} if rest > 0.005 * whole else {})
+
+
+def _memory(kind: Kind, records: list[Record]) -> Panel:
+    import altair as alt
+
+    names = labels(records)
+    wholes = {r.id: found for r in records if (found := metric(r, "peak_footprint_b") or metric(r, "peak_rss_b"))}
+    factor, unit = units.scale(max(found.value for found in wholes.values()), "bytes")
+    rows, lines = [], []
+    for record in records:
+        found = wholes[record.id]
+        parts = _parts(record, found.value)
+        start = 0.0
+        for place, (part, value) in enumerate(parts.items()):
+            row: dict[str, Any] = {"record": record.id, "part": part, "start": start / factor, "value": value / factor}
+            row |= {"stop": (start + value) / factor, "said": f"{part}: {units.quantity(value, 'bytes')}"}
+            if place == 0:
+                row |= {"name": named(record, names), "text": units.quantity(found.value, "bytes")}
+                row |= {"whole": found.value / factor} | _ends(found, factor)
+            rows.append(row)
+            start += value
+        said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
+        lines.append(Line((names[record.id], spread(found), said, doubts(record)), record.id))
+    order = [name for name, _ in PARTS] + ["resident, not split"]
+    shown = [part for part in order if any(row["part"] == part for row in rows)]
+    base = alt.Chart(alt.Data(values=rows), height=alt.Step(STEP))
+    bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
+        x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
+        x2="stop:Q",
+        color=alt.Color("part:N", scale=alt.Scale(domain=shown)),
+        tooltip=[alt.Tooltip("said:N", title="part")],
+    )
+    columns = ("configuration", "footprint", "parts", "doubts")
+    return Panel(kind.title, _bar_form(base, bars, "whole"), tuple(lines), columns)

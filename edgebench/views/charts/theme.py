@@ -1,0 +1,114 @@
+"""How figures look: colours that colour-blind eyes tell apart, light and dark, quiet axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgebench.views.charts import Spec
+
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1d2329",
+    "muted": "#59636e",
+    "line": "#dfe3e8",
+    "c1": "#0067a5",
+    "c2": "#c2500a",
+    "c3": "#00806a",
+    "c4": "#9b3f8f",
+    "c5": "#7d6200",
+    "c6": "#5b6570",
+}
+DARK = {
+    "paper": "#14181d",
+    "ink": "#e8ebee",
+    "muted": "#a3adb8",
+    "line": "#323a43",
+    "c1": "#5eb3ea",
+    "c2": "#f08d55",
+    "c3": "#3cc7a5",
+    "c4": "#dd9ad2",
+    "c5": "#dcb84a",
+    "c6": "#b4bcc5",
+}
+"""The same names in both: blue, vermilion, green, purple, ochre, grey, each 3:1 or more on paper."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+PICTURE_FONT = "Liberation Sans, Arial, sans-serif"
+
+
+def config(*, page: bool) -> dict[str, Any]:
+    """Vega-Lite's ``config``: CSS variables inside a page, the light colours in a picture."""
+
+    def colour(name: str) -> str:
+        return f"var(--{name})" if page else LIGHT[name]
+
+    axis = {
+        "tickCount": 6,
+        "labelColor": colour("muted"),
+        "titleColor": colour("muted"),
+        "gridColor": colour("line"),
+        "domainColor": colour("line"),
+        "tickColor": colour("line"),
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "labelPadding": 6,
+        "ticks": False,
+        "domain": False,
+    }
+    legend = {
+        "labelColor": colour("ink"),
+        "titleColor": colour("muted"),
+        "titleFontWeight": "normal",
+        "orient": "top",
+        "title": None,
+        "labelFontSize": 12,
+        "symbolSize": 90,
+        "labelLimit": 280,
+        "columns": 2,
+        "offset": 8,
+    }
+    return {
+        "font": FONT if page else PICTURE_FONT,
+        "background": None if page else LIGHT["paper"],
+        "view": {"stroke": None},
+        "axis": axis,
+        "legend": legend,
+        "title": {"color": colour("ink"), "anchor": "start", "fontSize": 13, "fontWeight": "bold", "offset": 10},
+        "range": {"category": [colour(f"c{n}") for n in range(1, 7)]},
+        "mark": {"color": colour("c1")},
+        "bar": {"cornerRadiusEnd": 2},
+        "line": {"strokeWidth": 2},
+        "area": {"opacity": 0.18, "line": False},
+        "point": {"size": 44, "filled": True, "opacity": 1},
+        "style": {
+            "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
+            "name": {"color": colour("ink"), "fontSize": 13},
+            "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},
+            "aside": {"color": colour("muted"), "fontSize": 12},
+            "guide": {"color": colour("muted"), "strokeDash": [4, 4], "strokeWidth": 1.2},
+            "best": {"color": colour("ink"), "strokeWidth": 1.5, "filled": False, "size": 230},
+        },
+    }
+
+
+def for_page(spec: Spec) -> Spec:
+    """As wide as its place in the page, in the page's colours."""
+    return {**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}, "config": config(page=True)}
+
+
+def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:
+    """All panels of a figure below each other, light, on paper."""
+    panels = []
+    for spec, title in zip(specs, titles, strict=True):
+        panel = {name: value for name, value in spec.items() if name != "$schema"}
+        panels.append({**panel, "width": width, **({"title": title} if title else {})})
+    return {
+        "$schema": specs[0]["$schema"],
+        "vconcat": panels,
+        "spacing": 28,
+        "padding": 16,
+        "resolve": {"scale": {"color": "independent", "shape": "independent"}},
+        "config": config(page=False),
+    }

@@ -1,0 +1,154 @@
+"""What a record says, for every view that draws: its kind of work, its settings, its names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgebench.core import Json, Metric, Option, Record
+
+SETTINGS = frozenset(
+    "threads threads_batch batch ubatch gpu_layers draft draft_gpu_layers k repack affinity flash_attn mmap rpc".split()
+)
+"""Options that are compared. Every other option is part of the work and must be equal."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of work: only records of the same kind are put side by side."""
+
+    model: str
+    quantization: str
+    sha256: str
+    scenario: str
+    work: tuple[tuple[str, Option], ...]
+
+    @property
+    def title(self) -> str:
+        named = self.model if self.quantization.lower() in self.model.lower() else f"{self.model} {self.quantization}"
+        options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.work)
+        return " · ".join(part for part in (named.strip(), self.scenario, options) if part)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Kind × device × engine × backend × settings: records of one are repetitions."""
+
+    kind: Kind
+    device: str
+    engine: str
+    backend: str
+    settings: tuple[tuple[str, Option], ...]
+
+
+def _part(record: Record, name: str) -> Mapping[str, Json]:
+    found = record.facts.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def kind(record: Record) -> Kind:
+    model = _part(record, "model")
+    work = tuple(sorted((n, v) for n, v in record.trial.options.items() if n not in SETTINGS))
+    return Kind(
+        record.trial.model,
+        str(model.get("quantization") or ""),
+        str(model.get("sha256") or ""),
+        record.trial.scenario,
+        work,
+    )
+
+
+def settings(record: Record) -> tuple[tuple[str, Option], ...]:
+    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in SETTINGS))
+
+
+def configuration(record: Record) -> Configuration:
+    trial = record.trial
+    return Configuration(kind(record), trial.device, trial.engine, trial.backend, settings(record))
+
+
+def used_backend(record: Record) -> str | None:
+    """The backend that computed by the engine's own word; None where it didn't say."""
+    found = _part(record, "engine").get("backend")
+    return str(found) if found else None
+
+
+def fell_back(record: Record) -> bool:
+    used = used_backend(record)
+    return used is not None and used.lower() != record.trial.backend.lower()
+
+
+def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pairs)
+
+
+def metric(record: Record, name: str) -> Metric | None:
+    """A metric that holds a number; ``s_per_token`` is derived from the decode rate."""
+    if name == "s_per_token":
+        rate = metric(record, "decode_tps")
+        if rate is None or rate.value <= 0:
+            return None
+        low = 1 / rate.high if rate.high else None
+        high = 1 / rate.low if rate.low else None
+        return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
+    found = record.metrics.get(name)
+    return found if found is not None and found.value == found.value else None
+
+
+def latest(records: Sequence[Record]) -> list[Record]:
+    """The newest good record of each configuration (the newest of all where none is good)."""
+    best: dict[Configuration, Record] = {}
+    for record in sorted(records, key=lambda r: (r.status == "ok", r.finished, r.id)):
+        best[configuration(record)] = record
+    return list(best.values())
+
+
+def by_kind(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
+    """Records by kind of work, the kind with the most records first."""
+    groups: dict[Kind, list[Record]] = {}
+    for record in records:
+        groups.setdefault(kind(record), []).append(record)
+    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0].title))
+
+
+def labels(records: Sequence[Record], *, without: Sequence[str] = ()) -> dict[str, str]:
+    """A short name for each record (by id): the device, and whatever else differs among them."""
+    described = {record.id: _described(record, without) for record in records}
+    every = list(described.values())
+    names = {name for parts in every for name in parts}
+    varies = {name for name in names if len({parts.get(name) for parts in every}) > 1} | {"device"}
+    return {
+        id: " · ".join(text for name, text in parts.items() if name in varies and text)
+        for id, parts in described.items()
+    }
+
+
+def _described(record: Record, without: Sequence[str]) -> dict[str, str]:
+    trial = record.trial
+    backend = f"{trial.backend} → {used_backend(record)}" if fell_back(record) else trial.backend
+    parts = {"device": trial.device, "engine": trial.engine, "backend": backend}
+    parts |= {name: f"{name.replace('_', ' ')} {value}" for name, value in settings(record)}
+    return {name: text for name, text in parts.items() if name not in without}
+
+
+def turn_number(turn: Mapping[str, Json], index: int) -> int:
+    """Which turn of its conversation this is, from 1."""
+    if isinstance(turn.get("turn"), int):
+        return int(turn["turn"])
+    found = re.search(r"turn (\d+)", str(turn.get("label", "")))
+    return int(found[1]) if found else index + 1
+
+
+def command(record: Record) -> str:
+    """The command that repeats this one trial."""
+    trial = record.trial
+    words = ["edgebench", "run", "--device", trial.device, "--model", trial.model, "--engine", trial.engine]
+    words += ["--backend", trial.backend, "--scenario", trial.scenario]
+    for name, value in sorted(trial.options.items()):
+        flag = "--" + name.replace("_", "-")
+        words += [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]
+    if record.rounds:
+        words += ["--rounds", str(len(record.rounds))]
+    return shlex.join(words)
