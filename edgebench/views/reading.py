@@ -6,11 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from edgebench.core import Json, Metric, Option, Record
 
 SETTINGS = frozenset(
-    "threads threads_batch batch ubatch gpu_layers draft draft_gpu_layers k repack affinity flash_attn mmap rpc".split()
+    {"threads", "batch", "ubatch", "gpu_layers", "draft", "draft_gpu_layers", "k", "repack", "affinity", "rpc"}
 )
 """Options that are compared. Every other option is part of the work and must be equal."""
 
@@ -94,7 +95,7 @@ def metric(record: Record, name: str) -> Metric | None:
         high = 1 / rate.low if rate.low else None
         return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
     found = record.metrics.get(name)
-    return found if found is not None and found.value == found.value else None
+    return found if found is not None and isfinite(found.value) else None
 
 
 def latest(records: Sequence[Record]) -> list[Record]:
@@ -148,7 +149,9 @@ def command(record: Record) -> str:
     words += ["--backend", trial.backend, "--scenario", trial.scenario]
     for name, value in sorted(trial.options.items()):
         flag = "--" + name.replace("_", "-")
-        words += [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]
+        words += (
+            [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]
+        )
     if record.rounds:
         words += ["--rounds", str(len(record.rounds))]
     return shlex.join(words)

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Record
 
+if TYPE_CHECKING:
+    import altair as alt
+
 Spec = dict[str, Any]
 """A Vega-Lite specification as JSON."""
+
+Row = dict[str, Any]
+"""One observation of a chart's tidy data; ``record`` is the id of the record it comes from."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,14 @@ class Figure:
     reading: str
     panels: tuple[Panel, ...]
     notes: tuple[str, ...] = ()
+
+
+def chart(rows: Sequence[Row], **properties: Any) -> alt.Chart:
+    """Marks to be, over these rows."""
+    import altair as alt
+
+    data: Any = alt.Data
+    return alt.Chart(data(values=list(rows)), **properties)
 
 
 FIGURES = (

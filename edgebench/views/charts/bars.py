@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric, Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Spec
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.reading import Kind, by_kind, labels, latest, metric
 
 if TYPE_CHECKING:
@@ -85,44 +85,45 @@ def _decode(kind: Kind, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
-    rows, lines = [], []
+    rows, lines = list[Row](), list[Line]()
     for record in records:
         found = metric(record, "decode_tps")
         assert found is not None
         text = f"{units.number(found.value)} tokens/s"
-        row = {"record": record.id, "name": named(record, names), "backend": record.trial.backend, "text": text}
+        row: Row = {"record": record.id, "name": named(record, names), "backend": record.trial.backend, "text": text}
         row |= {"value": found.value, "doubted": bool(record.doubts)}
-        rows.append(row | _ends(found))
+        rows.append(row | ends(found))
         lines.append(Line((names[record.id], spread(found), doubts(record)), record.id))
-    base = alt.Chart(alt.Data(values=rows), height=alt.Step(STEP))
+    base = chart(rows, height=alt.Step(STEP))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None),
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
         tooltip=[alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="decode")],
     )
-    return Panel(kind.title, _bar_form(base, bars, "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
+    return Panel(kind.title, bar_form(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
 
 
-def _ends(found: Metric, factor: float = 1.0) -> dict[str, float]:
+def ends(found: Metric, factor: float = 1.0) -> dict[str, float]:
+    """The interval as fields of a row; none where there is none."""
     if found.low is None or found.high is None:
         return {}
     return {"low": found.low / factor, "high": found.high / factor}
 
 
-def _bar_form(base: alt.Chart, bars: alt.Chart, end: str) -> Spec:
+def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
     """Bars with the name above, the value at the end and the interval over them."""
     import altair as alt
 
     y = alt.Y("record:N", sort=None, axis=None)
-    ends = base.transform_filter("isValid(datum.low)")
+    sure = base.transform_filter("isValid(datum.low)")
     whole = base.transform_filter("isValid(datum.name)")
     name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=900).encode(
         x=alt.datum(0), y=y, text="name:N"
     )
-    rules = ends.mark_rule(style="interval", yOffset=8).encode(x="low:Q", x2="high:Q", y=y)
+    rules = sure.mark_rule(style="interval", yOffset=8).encode(x="low:Q", x2="high:Q", y=y)
     caps = [
-        ends.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
+        sure.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
         for side in ("low", "high")
     ]
     value = (
@@ -130,7 +131,7 @@ def _bar_form(base: alt.Chart, bars: alt.Chart, end: str) -> Spec:
         .mark_text(align="left", baseline="middle", dx=8, dy=8, style="value")
         .encode(x="end:Q", y=y, text="text:N")
     )
-    form: Any = alt.layer(bars.encode(y=y), rules, *caps, name, value)
+    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), rules, *caps, name, value)
     spec: Spec = form.to_dict()
     return spec
 
@@ -170,24 +171,24 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
     names = labels(records)
     wholes = {r.id: found for r in records if (found := metric(r, "peak_footprint_b") or metric(r, "peak_rss_b"))}
     factor, unit = units.scale(max(found.value for found in wholes.values()), "bytes")
-    rows, lines = [], []
+    rows, lines = list[Row](), list[Line]()
     for record in records:
         found = wholes[record.id]
         parts = _parts(record, found.value)
         start = 0.0
         for place, (part, value) in enumerate(parts.items()):
-            row: dict[str, Any] = {"record": record.id, "part": part, "start": start / factor, "value": value / factor}
+            row: Row = {"record": record.id, "part": part, "start": start / factor, "value": value / factor}
             row |= {"stop": (start + value) / factor, "said": f"{part}: {units.quantity(value, 'bytes')}"}
             if place == 0:
                 row |= {"name": named(record, names), "text": units.quantity(found.value, "bytes")}
-                row |= {"whole": found.value / factor} | _ends(found, factor)
+                row |= {"whole": found.value / factor} | ends(found, factor)
             rows.append(row)
             start += value
         said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
         lines.append(Line((names[record.id], spread(found), said, doubts(record)), record.id))
     order = [name for name, _ in PARTS] + ["resident, not split"]
     shown = [part for part in order if any(row["part"] == part for row in rows)]
-    base = alt.Chart(alt.Data(values=rows), height=alt.Step(STEP))
+    base = chart(rows, height=alt.Step(STEP))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",
@@ -195,4 +196,4 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
         tooltip=[alt.Tooltip("said:N", title="part")],
     )
     columns = ("configuration", "footprint", "parts", "doubts")
-    return Panel(kind.title, _bar_form(base, bars, "whole"), tuple(lines), columns)
+    return Panel(kind.title, bar_form(base, [bars], "whole"), tuple(lines), columns)

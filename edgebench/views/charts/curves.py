@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Json, Metric, Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Spec
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.reading import Kind, by_kind, labels, latest, metric, turn_number
 
@@ -30,18 +31,19 @@ class Axes:
     """Whether the smallest y is the best, not the largest."""
 
 
-def _curve(rows: list[dict[str, Any]], axes: Axes, *, band: bool = False, extra: Sequence[alt.Chart] = ()) -> Spec:
+def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[alt.Chart] = ()) -> Spec:
     """Lines with points and their intervals: ``x y low high series said record`` in each row."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=rows), height=230)
+    base = chart(rows, height=230)
     several = len({row["series"] for row in rows}) > 1
     x = alt.X("x:Q", title=axes.x, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=8))
     if len({row["x"] for row in rows}) <= 12 and all(float(row["x"]).is_integer() for row in rows):
-        x = x.axis(alt.Axis(grid=False, values=sorted({row["x"] for row in rows}), labelOverlap=True))
+        x = x.axis(alt.Axis(grid=False, values=sorted({row["x"] for row in rows}), labelOverlap="greedy"))
     y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=True, nice=True))
-    colour = alt.Color("series:N", legend=alt.Legend() if several else None, sort=None)
-    shape = alt.Shape("series:N", legend=alt.Legend() if several else None, sort=None)
+    names = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
+    colour = alt.Color("series:N", legend=alt.Legend() if several else None, scale=names)
+    shape = alt.Shape("series:N", legend=alt.Legend() if several else None, scale=names)
     ends = base.transform_filter("isValid(datum.low)")
     if band:
         intervals = ends.mark_area().encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
@@ -56,7 +58,7 @@ def _curve(rows: list[dict[str, Any]], axes: Axes, *, band: bool = False, extra:
     return spec
 
 
-def _row(x: float, found: Metric, series: str, record: str, said: str) -> dict[str, Any]:
+def _row(x: float, found: Metric, series: str, record: str, said: str) -> Row:
     row = {"x": x, "y": found.value, "series": series, "record": record, "said": said}
     return row if found.low is None or found.high is None else row | {"low": found.low, "high": found.high}
 
@@ -84,7 +86,7 @@ def _by_turn(
     for one in record.rounds:
         for index, turn in enumerate(one.turns):
             at, value = x(turn, index), turn.get(key)
-            if at is not None and isinstance(value, int | float) and value == value:
+            if at is not None and isinstance(value, int | float) and isfinite(value):
                 found.setdefault(at, []).append(float(value))
     return [(at, _middle(found[at], unit)) for at in sorted(found)]
 
@@ -102,7 +104,7 @@ def _turn_panels(
         notes += said
         names = labels(drawn)
         for key, unit, title in wanted:
-            rows, lines = [], []
+            rows, lines = list[Row](), list[Line]()
             for record in drawn:
                 for at, found in _by_turn(record, key, unit, x):
                     text = f"{name} {units.number(at, 4)}: {spread(found)}"
@@ -186,12 +188,10 @@ def _number(record: Record, option: str) -> float:
 
 def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, axes: Axes) -> Panel | None:
     """One metric against one option, with the best value ringed."""
-    import altair as alt
-
     able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
     series = list(_series(able, option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
-    rows, lines = [], []
+    rows, lines = list[Row](), list[Line]()
     for group in series:
         start = len(rows)
         for record in sorted(group, key=lambda r: _number(r, option)):
@@ -205,7 +205,7 @@ def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, a
         best |= {"best": True, "mark": f"{axes.x.split(',')[0]} {best['x']:g}: {units.number(best['y'])}"}
     if not rows:
         return None
-    base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.best")
+    base = chart(rows).transform_filter("datum.best")
     ring = base.mark_point(style="best", filled=False, shape="circle").encode(x="x:Q", y="y:Q")
     mark = base.mark_text(style="value", dy=-16).encode(x="x:Q", y="y:Q", text="mark:N")
     return Panel(title, _curve(rows, axes, extra=(ring, mark)), tuple(lines), ("configuration", option, axes.y))
@@ -270,9 +270,9 @@ def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:
         for record in records
         if (found := metric(record, "predicted_speedup"))
     ]
-    guides = [alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(style="guide").encode(y="one:Q")]
+    guides = [chart([{"one": 1}]).mark_rule(style="guide").encode(y="one:Q")]
     if rows:
-        base = alt.Chart(alt.Data(values=sorted(rows, key=lambda row: float(row["x"]))))
+        base = chart(sorted(rows, key=lambda row: float(row["x"])))
         guides.append(
             base.mark_line(style="guide").encode(
                 x="x:Q", y="predicted:Q", tooltip=[alt.Tooltip("predicted:Q", title="predicted ×", format=".3")]

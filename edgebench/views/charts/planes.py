@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgebench.core import Metric, Record
+from edgebench.core import Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Spec
-from edgebench.views.charts.bars import PANELS, cut, doubts, spread
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
+from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, doubts, ends, fastest, named, spread
 from edgebench.views.reading import Kind, by_kind, labels, latest, metric
 
 POINTS = 60
@@ -47,24 +47,24 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
     shown = ordered[:POINTS]
     names = labels([record for record, _, _ in shown])
     factor, unit = units.scale(max(memory.value for _, memory, _ in shown), "bytes")
-    rows, lines = [], []
+    most = max((found.value for record, _, _ in shown if (found := metric(record, "j_per_token"))), default=1.0)
+    rows, lines = list[Row](), list[Line]()
     for place, (record, memory, rate) in enumerate(shown):
         energy = metric(record, "j_per_token")
-        row = {"x": memory.value / factor, "y": rate.value, "name": names[record.id], "record": record.id}
+        row: Row = {"x": memory.value / factor, "y": rate.value, "name": names[record.id], "record": record.id}
         row |= {"backend": record.trial.backend, "best": place < len(best)}
-        row |= _ends("x", memory, factor) | _ends("y", rate, 1.0)
-        row |= {"energy": energy.value} if energy else {}
+        row |= {f"x{side}": value for side, value in ends(memory, factor).items()}
+        row |= {f"y{side}": value for side, value in ends(rate).items()}
+        row["size"] = 30 + 400 * energy.value / most if energy else 60
         row["said"] = f"{spread(rate)}, {spread(memory)}" + (f", {spread(energy)}" if energy else "")
         rows.append(row)
         cells = (names[record.id], spread(memory), spread(rate), spread(energy) if energy else "—", doubts(record))
         lines.append(Line(cells, record.id))
-    base = alt.Chart(alt.Data(values=rows), height=300)
+    base = chart(rows, height=300)
     x = alt.X("x:Q", title=f"memory footprint, {unit}", scale=alt.Scale(zero=True, nice=True))
     y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
     edge = base.transform_filter("datum.best").mark_line(style="guide", interpolate="step-after")
-    energies = any("energy" in row for row in rows)
-    sized = alt.Size("energy:Q", legend=None, scale=alt.Scale(zero=True, range=[30, 400]))
-    size = alt.condition("isValid(datum.energy)", sized, alt.value(44)) if energies else alt.value(60)
+    size = alt.Size("size:Q", legend=None, scale=None)
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("said:N", title="reading")]
     points = base.mark_point().encode(
         x=x, y=y, size=size, color=alt.Color("backend:N"), shape=alt.Shape("backend:N"), tooltip=tooltip
@@ -87,12 +87,6 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
     return Panel(kind.title, spec, tuple(lines), ("configuration", "memory", "decode rate", "energy", "doubts"))
 
 
-def _ends(axis: str, found: Metric, factor: float) -> dict[str, float]:
-    if found.low is None or found.high is None:
-        return {}
-    return {f"{axis}low": found.low / factor, f"{axis}high": found.high / factor}
-
-
 def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
     able = [r for r in latest(records) if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > 0]
@@ -101,42 +95,36 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = (
-        "Each token must read the weights once, so bandwidth caps the rate: on the dashed line all of the device's "
-        "measured read bandwidth would be used. Above the line means a mistake in the measurement."
+        "Each token must read the weights once, so the device's measured read bandwidth caps the rate: the outline is "
+        "that ceiling, the bar what was reached. A bar beyond its outline means a mistake in the measurement."
     )
-    return Figure("roofline", "Roofline: decode rate against its ceiling", reading, panels, cut(groups))
+    return Figure("roofline", "Roofline: decode rate under its ceiling", reading, panels, cut(groups))
 
 
 def _roofline(kind: Kind, group: list[Record]) -> Panel:
     import altair as alt
 
-    rows, lines = [], []
-    shown = group[:POINTS]
+    rows, lines = list[Row](), list[Line]()
+    shown = fastest(group)[:BARS]
     names = labels(shown)
     for record in shown:
         rate, use = metric(record, "decode_tps"), metric(record, "mbu")
         assert rate is not None and use is not None
         ceiling = rate.value / use.value
-        said = f"{spread(rate)} of {units.number(ceiling)} tokens/s: {units.quantity(use.value, '1')}"
-        row = {"x": ceiling, "y": rate.value, "name": names[record.id], "record": record.id, "said": said}
-        rows.append(row | {"backend": record.trial.backend} | _ends("y", rate, 1.0))
+        text = f"{units.quantity(use.value, '1')} of {units.number(ceiling)} tokens/s"
+        row: Row = {"record": record.id, "name": named(record, names), "text": text, "ceiling": ceiling}
+        row |= {"value": rate.value, "backend": record.trial.backend, "far": max(ceiling, rate.value)}
+        rows.append(row | ends(rate))
         cells = (names[record.id], spread(rate), f"{units.number(ceiling)} tokens/s", spread(use), doubts(record))
         lines.append(Line(cells, record.id))
-    end = max(max(row["x"], row["y"]) for row in rows) * 1.1
-    base = alt.Chart(alt.Data(values=rows), height=300)
-    x = alt.X("x:Q", title="ceiling by memory bandwidth, tokens/s", scale=alt.Scale(zero=True, nice=True))
-    y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
-    roof = alt.Chart(alt.Data(values=[{"x": 0, "y": 0}, {"x": end, "y": end}])).mark_line(style="guide")
-    ends = base.transform_filter("isValid(datum.ylow)")
-    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("said:N", title="reading")]
-    form: Any = alt.layer(
-        roof.encode(x=x, y=y),
-        ends.mark_rule(style="interval").encode(x=x, y="ylow:Q", y2="yhigh:Q"),
-        base.mark_point().encode(
-            x=x, y=y, color=alt.Color("backend:N"), shape=alt.Shape("backend:N"), tooltip=tooltip
-        ),
-        base.mark_text(style="aside", align="right", dx=-10, dy=8).encode(x=x, y=y, text="name:N"),
+    base = chart(rows, height=alt.Step(STEP))
+    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
+    bars = base.mark_bar(height=14, yOffset=8).encode(
+        x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
+        color=alt.Color("backend:N", legend=None),
+        tooltip=tooltip,
     )
-    spec: Spec = form.to_dict()
+    roof = base.mark_bar(height=14, yOffset=8, style="roof").encode(x="ceiling:Q", tooltip=tooltip)
+    spec = bar_form(base, [roof, bars], "far")
     columns = ("configuration", "decode rate", "ceiling", "bandwidth used", "doubts")
     return Panel(kind.title, spec, tuple(lines), columns)

@@ -88,6 +88,7 @@ def config(*, page: bool) -> dict[str, Any]:
             "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},
             "aside": {"color": colour("muted"), "fontSize": 12},
             "guide": {"color": colour("muted"), "strokeDash": [4, 4], "strokeWidth": 1.2},
+            "roof": {"filled": False, "color": colour("muted"), "strokeDash": [3, 3], "strokeWidth": 1},
             "best": {"color": colour("ink"), "strokeWidth": 1.5, "filled": False, "size": 230},
         },
     }
@@ -95,7 +96,12 @@ def config(*, page: bool) -> dict[str, Any]:
 
 def for_page(spec: Spec) -> Spec:
     """As wide as its place in the page, in the page's colours."""
-    return {**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}, "config": config(page=True)}
+    return {
+        **spec,
+        "width": "container",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": config(page=True),
+    }
 
 
 def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:
