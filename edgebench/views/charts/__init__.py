@@ -50,6 +50,8 @@ class Figure:
     reading: str
     panels: tuple[Panel, ...]
     notes: tuple[str, ...] = ()
+    beside: bool = False
+    """Whether two panels go side by side where there is room."""
 
 
 def chart(rows: Sequence[Row], **properties: Any) -> alt.Chart:

@@ -136,7 +136,7 @@ def depth(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
-    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes)
+    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes, beside=True)
 
 
 def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
@@ -168,7 +168,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         "What a person feels as a conversation goes on: the wait before each answer, and how fast it then comes. "
         "Bands span the lowest and the highest round."
     )
-    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes)
+    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes, beside=True)
 
 
 def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], list[Record]]:
@@ -258,7 +258,9 @@ def speculative(records: Sequence[Record]) -> Figure | None:
         "Above 1 × the draft model pays. The dashed curve is the prediction from acceptance and the cost of verifying; "
         "lines through points are the 95 % intervals."
     )
-    return Figure("speculative", "Speculative decoding against K", reading, tuple(panels), cut(groups, KINDS))
+    return Figure(
+        "speculative", "Speculative decoding against K", reading, tuple(panels), cut(groups, KINDS), beside=True
+    )
 
 
 def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:

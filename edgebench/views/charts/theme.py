@@ -11,6 +11,10 @@ LIGHT = {
     "ink": "#1d2329",
     "muted": "#59636e",
     "line": "#dfe3e8",
+    "edge": "#858f9a",
+    "wash": "#f3f5f7",
+    "warn": "#8a5200",
+    "bad": "#b3261e",
     "c1": "#0067a5",
     "c2": "#c2500a",
     "c3": "#00806a",
@@ -23,6 +27,10 @@ DARK = {
     "ink": "#e8ebee",
     "muted": "#a3adb8",
     "line": "#323a43",
+    "edge": "#6f7a85",
+    "wash": "#1e242b",
+    "warn": "#e8b04b",
+    "bad": "#ff8f86",
     "c1": "#5eb3ea",
     "c2": "#f08d55",
     "c3": "#3cc7a5",
@@ -95,13 +103,9 @@ def config(*, page: bool) -> dict[str, Any]:
 
 
 def for_page(spec: Spec) -> Spec:
-    """As wide as its place in the page, in the page's colours."""
-    return {
-        **spec,
-        "width": "container",
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "config": config(page=True),
-    }
+    """As wide as its place in the page; ``config`` comes from the page."""
+    bare = {name: value for name, value in spec.items() if name != "config"}
+    return {**bare, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:

@@ -1,0 +1,242 @@
+"""The page: one self-contained file that loads nothing and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgebench import __version__, metrics
+from edgebench.core import Record
+from edgebench.views import charts
+from edgebench.views.answer import answers
+from edgebench.views.charts import Figure, Panel, theme
+from edgebench.views.reading import latest
+from edgebench.views.rows import COLUMNS, TableRow, details, table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+ROWS = 1000
+"""Rows of the table a page holds; a browser sorts and filters so many without a pause."""
+DETAILS = 250
+"""Records whose facts, rounds and logs a page holds."""
+LINES = 100
+"""Lines of a figure's table."""
+ANSWERS = 3
+"""Kinds of work whose answer is on the first screen."""
+STILL_WIDTH = 640
+"""Pixels of the still picture that stands in where scripts don't run."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A filter of the table: a field of its rows with more than one value."""
+
+    title: str
+    name: str
+    options: tuple[str, ...]
+
+
+class Html:
+    """The view: a page without a reference and without a server behind it."""
+
+    suffix: ClassVar[str] = "html"
+
+    def render(self, records: Sequence[Record]) -> str:
+        return page(records)
+
+
+def page(records: Sequence[Record], *, live: str = "", empty: str = "") -> str:
+    """The page's text.
+
+    ``live`` is the data's version where a server stands behind the page; ``empty`` says why there
+    are no records.
+    """
+    groups = table(records, most=ROWS, details=DETAILS)
+    rows = [row for group in groups for row in group.rows]
+    figures = charts.figures(records)
+    told = list(details(records, groups))
+    styles, script, library = _styles(), _text("page.js"), _library() if figures else ""
+    return _template("page.html").render(
+        title=heading(records),
+        heading=heading(records),
+        summary=summary(records),
+        empty=empty,
+        answers=answers(records),
+        most_answers=ANSWERS,
+        groups=groups,
+        columns=COLUMNS,
+        labels={name: title for name, title, _ in COLUMNS},
+        choices=choices(rows),
+        earlier=sum(row.earlier for row in rows),
+        words=words,
+        rows={row.id for row in rows},
+        detailed={row.id for row in rows if row.detailed},
+        details=told,
+        cut=f"Here are {len(rows)} of {len(records)} records: the newest of each configuration first. "
+        "`edgebench report --format csv` has all."
+        if len(rows) < len(records)
+        else "",
+        left_out=f"{len(told)} of {len(records)} are here; `edgebench results show ID` has any other."
+        if len(told) < len(records)
+        else "",
+        figures=figures,
+        most_lines=LINES,
+        still=(lambda panel: "") if live else still,
+        glossary=glossary(records),
+        specs=_json({"specs": _specs(figures), "config": theme.config(page=True)}),
+        css=_safe(styles),
+        script=_safe(script),
+        library=_safe(library),
+        policy=policy(styles, [script, library], live=bool(live)),
+        version=__version__,
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        live=live,
+    )
+
+
+def heading(records: Sequence[Record]) -> str:
+    """What the page is about, in a few words."""
+    devices = sorted({record.trial.device for record in records})
+    models = sorted({record.trial.model for record in records})
+    if not records:
+        return "edgebench: no results yet"
+    what = models[0] if len(models) == 1 else f"{len(models)} models"
+    return f"{what} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
+
+
+def summary(records: Sequence[Record]) -> str:
+    """How much was measured, and when."""
+    if not records:
+        return "edgebench report"
+    days = sorted({record.finished[:10] for record in records if record.finished})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""
+    bad = sum(record.status != "ok" for record in records)
+    doubted = sum(bool(record.doubts) for record in records)
+    parts = [
+        _many(len(records), "record"),
+        _many(len(latest(records)), "configuration"),
+        _many(bad, "without a result", plural=False) if bad else "",
+        _many(doubted, "with doubts", plural=False) if doubted else "",
+        f"measured {span}" if span else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _many(count: int, what: str, *, plural: bool = True) -> str:
+    return f"{count} {what}{'s' if plural and count != 1 else ''}"
+
+
+def choices(rows: Sequence[TableRow]) -> list[Choice]:
+    """The filters that can tell rows apart."""
+    found = []
+    for name in ("device", "model", "engine", "backend", "scenario"):
+        values = tuple(sorted({str(getattr(row, name)) for row in rows}))
+        if len(values) > 1:
+            found.append(Choice(name.capitalize(), name, values))
+    return found
+
+
+def words(row: TableRow) -> str:
+    """What the search box looks in."""
+    parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.status, row.reason]
+    return " ".join([*parts, *(id for id, _ in row.doubts)]).lower()
+
+
+def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The definitions of the metrics that the table and the figures show."""
+    shown = ("peak_footprint_b", "load_s", "decode_tps", "prefill_tps", "ttft_s", "j_per_token", "mbu", "acceptance")
+    found = [metrics.find(name) for name in shown if any(name in record.metrics for record in records)]
+    return [(definition.title, definition.meaning) for definition in found]
+
+
+def policy(styles: str, scripts: Sequence[str], *, live: bool) -> str:
+    """The Content-Security-Policy: exactly these scripts and styles; nothing else, from nowhere."""
+
+    def mark(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    allowed = " ".join(mark(text) for text in scripts if text)
+    connect = "'self'" if live else "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {mark(styles)}; connect-src {connect}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def still(panel: Panel) -> Markup:
+    """The panel as an SVG that needs no script, in the page's colours."""
+    import vl_convert
+
+    spec = {**panel.spec, "width": STILL_WIDTH, "config": theme.config(page=True)}
+    return _safe(vl_convert.vegalite_to_svg(spec))
+
+
+def _specs(figures: Sequence[Figure]) -> dict[str, Any]:
+    specs = {}
+    for figure in figures:
+        for number, panel in enumerate(figure.panels):
+            spec = theme.for_page(panel.spec)
+            described = f"{figure.title}: {panel.title}. The table below it says the same."
+            specs[f"{figure.id}-{number}"] = {**spec, "description": described}
+    return specs
+
+
+def _styles() -> str:
+    def block(colours: Mapping[str, str]) -> str:
+        return " ".join(f"--{name}: {value};" for name, value in colours.items())
+
+    light, dark = block(theme.LIGHT), block(theme.DARK)
+    print_light = f"@media print {{ :root {{ color-scheme: light; {light} }} }}"
+    night = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    return f":root {{ {light} }}\n{night}\n{print_light}\n{_text('page.css')}"
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as vl-convert ships them: one script, no network."""
+    import vl_convert
+
+    library: str = vl_convert.javascript_bundle()
+    return library
+
+
+@cache
+def _text(name: str) -> str:
+    return (files("edgebench.views") / name).read_text("utf-8")
+
+
+@cache
+def _template(name: str) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("edgebench", "views"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def _safe(text: str) -> Markup:
+    """Text of this program's own (never of a device), put in as it is."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704
+
+
+def _json(value: object) -> Markup:
+    """JSON that no HTML parser can leave."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return _safe(text)

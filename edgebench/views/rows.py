@@ -1,0 +1,198 @@
+"""The report's table and details: records as text and sort keys, nothing of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgebench import doubts, metrics
+from edgebench.core import Json, Record
+from edgebench.views import units
+from edgebench.views.reading import (
+    Kind,
+    by_kind,
+    command,
+    fell_back,
+    latest,
+    metric,
+    settings,
+    settings_text,
+    used_backend,
+)
+
+COLUMNS = (
+    ("peak_footprint_b", "Memory", "memory footprint, peak"),
+    ("load_s", "Load", "load time"),
+    ("decode_tps", "Tokens/s", "decode rate"),
+    ("s_per_token", "ms/token", "time per generated token"),
+)
+"""Metric, heading and what it is: the four figures that reports of this kind quote first."""
+
+LOG_LINES = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One reading: its text, its interval, and the value it sorts by (None: not measured)."""
+
+    text: str
+    interval: str
+    value: float | None
+    column: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One record in the table."""
+
+    id: str
+    device: str
+    model: str
+    engine: str
+    backend: str
+    used: str
+    scenario: str
+    settings: str
+    status: str
+    reason: str
+    cells: tuple[Cell, ...]
+    doubts: tuple[tuple[str, str], ...]
+    """(id, what it means)"""
+    earlier: bool
+    detailed: bool
+    when: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared with one another."""
+
+    kind: Kind
+    rows: tuple[TableRow, ...]
+
+
+def table(records: Sequence[Record], *, most: int, details: int) -> list[Group]:
+    """Rows by kind of work, fastest first; the newest of each configuration before earlier ones.
+
+    At most ``most`` rows, of which ``details`` lead to a section of their own.
+    """
+    newest = {record.id for record in latest(records)}
+    order = sorted(records, key=lambda r: r.finished, reverse=True)
+    order.sort(key=lambda r: r.id not in newest)
+    shown = order[:most]
+    detailed = {record.id for record in order[:details]}
+    return [
+        Group(kind, tuple(_row(record, record.id not in newest, record.id in detailed) for record in _ranked(group)))
+        for kind, group in by_kind(shown)
+    ]
+
+
+def _ranked(records: Sequence[Record]) -> list[Record]:
+    return sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else -1.0))
+
+
+def _row(record: Record, earlier: bool, detailed: bool) -> TableRow:
+    trial = record.trial
+    return TableRow(
+        id=record.id,
+        device=trial.device,
+        model=trial.model,
+        engine=trial.engine,
+        backend=trial.backend,
+        used=(used_backend(record) or "") if fell_back(record) else "",
+        scenario=trial.scenario,
+        settings=settings_text(settings(record)),
+        status=record.status,
+        reason=record.failure.message if record.failure else "",
+        cells=tuple(_cell(record, name) for name, _, _ in COLUMNS),
+        doubts=tuple((doubt.id, said(doubt.id, doubt.detail)) for doubt in record.doubts),
+        earlier=earlier,
+        detailed=detailed,
+        when=record.finished[:16].replace("T", " "),
+    )
+
+
+def _cell(record: Record, name: str) -> Cell:
+    found = metric(record, name)
+    if found is None:
+        return Cell("—", "", None, name)
+    if name in ("decode_tps", "s_per_token"):
+        # The heading holds the unit: a column of numbers is easier to read down.
+        factor = 1e-3 if name == "s_per_token" else 1.0
+        ends = [units.number(end / factor) for end in (found.low, found.high) if end is not None]
+        return Cell(units.number(found.value / factor), "–".join(ends) if len(ends) == 2 else "", found.value, name)
+    return Cell(units.quantity(found.value, found.unit), units.interval(found), found.value, name)
+
+
+def said(id: str, detail: str) -> str:
+    """What a doubt means and what to do, with what was seen."""
+    known = doubts.KINDS.get(id)
+    parts = [detail, known.meaning, known.remedy] if known else [detail]
+    return " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Everything about one record that the page holds."""
+
+    row: TableRow
+    title: str
+    command: str
+    run: tuple[tuple[str, str], ...]
+    metrics: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
+    """title, value, interval, note, rounds"""
+    rounds: int
+    facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    hint: str
+    log: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def details(records: Sequence[Record], groups: Sequence[Group]) -> Iterator[Detail]:
+    """The sections of the records whose rows say they have one, in the table's order."""
+    known = {record.id: record for record in records}
+    for group in groups:
+        for row in group.rows:
+            if row.detailed:
+                yield _detail(known[row.id], row)
+
+
+def _detail(record: Record, row: TableRow) -> Detail:
+    failure = record.failure
+    measured = []
+    for name, found in sorted(record.metrics.items(), key=_place):
+        factor, unit = units.scale(found.value, found.unit)
+        rounds = tuple("—" if value is None else units.number(value / factor, 4) for value in found.rounds)
+        value = f"{units.number(found.value / factor, 4)} {unit}".strip()
+        measured.append((metrics.find(name).title, value, units.interval(found), found.note, rounds))
+    run = {name: str(value) for name, value in record.run.items() if value not in (None, "")}
+    return Detail(
+        row=row,
+        title=" · ".join(part for part in (row.device, row.engine, row.backend, row.settings) if part),
+        command=command(record),
+        run=(("record", record.id), ("finished", record.finished), *run.items()),
+        metrics=tuple(measured),
+        rounds=max((len(rounds) for *_, rounds in measured), default=0),
+        facts=tuple((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
+        hint=failure.hint if failure else "",
+        log=failure.log[-LOG_LINES:] if failure else (),
+        notes=record.notes,
+    )
+
+
+def _place(item: tuple[str, object]) -> tuple[int, str]:
+    order = list(metrics.METRICS)
+    return (order.index(item[0]) if item[0] in order else len(order), item[0])
+
+
+def _flat(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as (name, text); lists in one line."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path} {name}".strip())
+    elif isinstance(value, list | tuple):
+        yield path, ", ".join(str(item) for item in value)
+    elif value is not None:
+        if path.endswith("_b") and isinstance(value, int | float) and not isinstance(value, bool):
+            value = units.quantity(value, "B")
+        yield path, str(value)
