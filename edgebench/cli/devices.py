@@ -5,6 +5,7 @@ A further command is one more file: its module's ``command``, named in ``MORE``.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 
 import click
@@ -58,6 +59,14 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
     ctx.exit(ProfileError.exit_code if broken else 0)
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of these profiles, for editors."""
+    from edgebench import schemas
+
+    click.echo(json.dumps(schemas.device(), indent=2, ensure_ascii=False))
 
 
 @command.command()

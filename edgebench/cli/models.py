@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -50,6 +51,14 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
     ctx.exit(ProfileError.exit_code if broken else 0)
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of these profiles, for editors."""
+    from edgebench import schemas
+
+    click.echo(json.dumps(schemas.model(), indent=2, ensure_ascii=False))
 
 
 @command.command()

@@ -1,0 +1,91 @@
+"""JSON Schemas of device and model profiles, for editors: made from the classes that check them.
+
+`edgebench devices schema` prints one with the settings of every plugin installed; those of the
+program itself lie in ``docs/schemas``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Collection
+from typing import Any
+
+from edgebench import plugins, profiles
+from edgebench.core import Device
+from edgebench.documents import adapter, required
+from edgebench.models.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
+
+Schema = dict[str, Any]
+
+DIALECT = "http://json-schema.org/draft-07/schema#"
+
+
+def device() -> Schema:
+    """The schema of a device profile."""
+    shape = _form(Device, without=("source",))
+    properties = shape["properties"]
+    properties["system"]["enum"] = ["auto", *plugins.names("systems")]
+    properties["transport"] = {"oneOf": [_transport(name) for name in plugins.names("transports")]}
+    engines = {name: _form(plugins.load("engines", name).Config) for name in plugins.names("engines")}
+    properties["engines"] = {"type": "object", "properties": engines, "additionalProperties": False}
+    properties["defaults"] = _form(profiles.Defaults)
+    properties["defaults"]["properties"]["engine"] = {"enum": plugins.names("engines")}
+    return {"$schema": DIALECT, "title": "edgebench device profile", **shape}
+
+
+def model() -> Schema:
+    """The schema of a model profile."""
+    shape = _form(ModelForm)
+    gguf = _form(GgufForm)
+    gguf["properties"] |= {name: {"type": "string"} if name in PLAIN else _form(form) for name, form in SOURCES.items()}
+    gguf["oneOf"] = [{"required": [name]} for name in SOURCES]
+    shape["properties"] |= {"gguf": gguf, "mlc": _form(Mlc)}
+    shape["anyOf"] = [{"required": ["gguf"]}, {"required": ["mlc"]}]
+    return {"$schema": DIALECT, "title": "edgebench model profile", **shape}
+
+
+def _transport(name: str) -> Schema:
+    shape = _form(plugins.load("transports", name).Config)
+    shape["properties"] = {"kind": {"const": name}, **shape["properties"]}
+    shape["required"] = ["kind", *shape.get("required", [])]
+    return shape
+
+
+def _form(form: type, without: Collection[str] = ()) -> Schema:
+    """A dataclass as a schema, its fields' docstrings as their descriptions."""
+    shape: Schema = adapter(form).json_schema()
+    shape = _inlined(shape, shape.get("$defs", {}))
+    properties = {name: value for name, value in shape.get("properties", {}).items() if name not in without}
+    for name, text in field_docs(form).items():
+        if name in properties:
+            properties[name]["description"] = text
+    for value in properties.values():
+        value.pop("title", None)
+    shape = {"type": "object", "properties": properties, "additionalProperties": False}
+    needed = [name for name in required(form) if name not in without]
+    return shape | ({"required": needed} if needed else {})
+
+
+def _inlined(part: Any, definitions: Schema) -> Any:
+    """The same schema with every reference replaced by what it stands for."""
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(value, definitions) for name, value in part.items() if name != "$defs"}
+
+
+def field_docs(form: type) -> dict[str, str]:
+    """The text that stands under each field of a class, as one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(form))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, after in zip(body.body, body.body[1:], strict=False):
+        match field, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.replace("``", "`").split())
+    return docs
