@@ -68,7 +68,7 @@ def _gaps(decodes: Sequence[dict[str, Json]]) -> dict[str, float]:
     gaps = sorted(b - a for t in decodes for a, b in zip(t["token_times"], t["token_times"][1:], strict=False))
     if not gaps:
         return {}
-    return {f"itl_p{round(100 * q)}_s": quantile(gaps, q) for q in (0.5, 0.9, 0.99)}
+    return {f"itl_s_p{round(100 * q)}": quantile(gaps, q) for q in (0.5, 0.9, 0.99)}
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

@@ -135,6 +135,18 @@ METRICS = _table(
         "lower",
     ),
     Definition(
+        "steady_anon_b", "B", "steady anonymous memory", "median of the anonymous part while measuring", "lower"
+    ),
+    Definition("steady_file_b", "B", "steady file memory", "median of the file-backed part while measuring", "lower"),
+    Definition("steady_shmem_b", "B", "steady shared memory", "median of the shared part while measuring", "lower"),
+    Definition(
+        "available_min_b",
+        "B",
+        "least memory left",
+        "the least memory that the device could still give to programs",
+        "higher",
+    ),
+    Definition(
         "base_rss_b",
         "B",
         "resident memory before the model",
@@ -150,6 +162,8 @@ METRICS = _table(
     ),
     Definition("cpu_util", "1", "CPU use", "mean use while decoding, 1 = every core busy all the time"),
     Definition("cpu_util_p95", "1", "CPU use, p95", "95th percentile of the CPU use while decoding"),
+    Definition("cpu_engine", "cores", "CPU use of the engine", "processor time of the engine's processes per second"),
+    Definition("cpu_engine_p95", "cores", "CPU use of the engine, p95", "95th percentile of the same"),
     Definition("gpu_util", "1", "GPU use", "mean use of the GPU while decoding, 1 = always busy"),
     Definition("gpu_util_p95", "1", "GPU use, p95", "95th percentile of the GPU use while decoding"),
     Definition(
