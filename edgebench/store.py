@@ -246,6 +246,13 @@ class Store:
         with database.faults(self.path):
             return [Row._make(row) for row in self._db.execute(query, values)]
 
+    def count(self, where: Where = Where()) -> int:
+        """How many records there are."""
+        clause, values = _clause(where)
+        with database.faults(self.path):
+            query = f"SELECT count(*) FROM (SELECT 1 FROM trials JOIN runs ON runs.id = trials.run {clause})"
+            return int(self._db.execute(query, values).fetchone()[0])
+
     def logs(self, id: str) -> list[str]:
         """The engine's own logs of a trial, one a start."""
         with database.faults(self.path):

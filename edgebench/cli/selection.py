@@ -1,0 +1,116 @@
+"""Which results of which store: the options and output that commands on results share."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from edgebench.errors import UsageError
+from edgebench.store import Store, Where, default_path
+
+Command = Callable[..., Any]
+
+store_option = click.option(
+    "--store",
+    "path",
+    type=click.Path(path_type=Path),
+    default=default_path,
+    show_default="$EDGEBENCH_STORE or reports/results.sqlite",
+    help="The file with the results.",
+)
+
+output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not to stdout."
+)
+
+_FILTERS = {
+    "run": "Of this run: its id, the beginning of it, or its name.",
+    "device": "Measured on this device.",
+    "model": "Of this model.",
+    "engine": "With this engine.",
+    "backend": "On this backend.",
+    "scenario": "Of this scenario.",
+}
+
+
+def where_options(command: Command) -> Command:
+    """``--run``, ``--device``, … ``--since`` as the command's argument ``where``."""
+
+    @wraps(command)
+    def with_where(*args: Any, since: str | None, newest: int | None, **options: Any) -> Any:
+        chosen = {f"{name}s": options.pop(name) for name in _FILTERS}
+        where = Where(**chosen, since=since_when(since) if since else "", newest=newest)
+        return command(*args, where=where, **options)
+
+    with_where = click.option("--newest", type=click.IntRange(1), metavar="N", help="Only the newest N.")(with_where)
+    with_where = click.option("--since", metavar="WHEN", help="Since 2026-11-01, or 90m, 12h, 7d, 2w ago.")(with_where)
+    for name, text in reversed(_FILTERS.items()):
+        with_where = click.option(f"--{name}", multiple=True, help=text + " Again for more.")(with_where)
+    return with_where
+
+
+def since_when(text: str, *, now: datetime | None = None) -> str:
+    """``7d``, ``12h`` or a date as the store writes times. Raises ``UsageError``."""
+    ago = re.fullmatch(r"([0-9]{1,6})\s*([mhdw])", text, re.ASCII)
+    try:
+        if ago:
+            unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[ago[2]]
+            when = (now or datetime.now(timezone.utc)) - timedelta(**{unit: int(ago[1])})
+        else:
+            when = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--since: {text!r} is no time", "Write 2026-11-01, 2026-11-01T18:30, 90m, 12h or 7d."
+        ) from error
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@contextmanager
+def existing(path: Path) -> Iterator[Store | None]:
+    """The store to read; None, and a message, where nobody has measured anything here yet.
+
+    A file that was named on the command line must be there.
+    """
+    source = click.get_current_context().get_parameter_source("path")
+    if not path.exists() and source is not ParameterSource.COMMANDLINE:
+        click.echo(f"no results yet: there is no {path}", err=True)
+        click.echo("  `edgebench run` makes some; --store names another file.", err=True)
+        yield None
+        return
+    with Store(path, read_only=True) as store:
+        yield store
+
+
+def terminal() -> tuple[int | None, bool]:
+    """Columns of the terminal on stdout (None: it is none) and whether it may be coloured."""
+    if not sys.stdout.isatty():
+        return None, False
+    coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return shutil.get_terminal_size().columns, coloured
+
+
+def write(content: str | bytes, output: Path | None) -> None:
+    """To stdout, or to a file that is there in full or not at all. Raises ``UsageError``."""
+    if output is None:
+        click.echo(content, nl=False)
+        return
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+        unfinished.replace(output)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{output} cannot be written: {error.strerror}", "Name another file with -o.") from error
+    click.echo(f"wrote {output}", err=True)

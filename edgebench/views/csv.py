@@ -1,0 +1,69 @@
+"""The records as tidy CSV: one observation (one round of one trial) a row, units in the header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from edgebench.core import Option, Record
+from edgebench.metrics import METRICS
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Csv:
+    """A row for each round; a trial without rounds has one row that says how it ended."""
+
+    suffix: ClassVar[str] = ".csv"
+
+    def render(self, records: Sequence[Record]) -> str:
+        header, rows = table(records)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([_safe(name) for name in header])
+        writer.writerows([_safe(value) for value in row] for row in rows)
+        return out.getvalue()
+
+
+def table(records: Sequence[Record]) -> tuple[list[str], Iterator[list[Option | None]]]:
+    """Header and rows; for every column the same kind of value, None where there is none."""
+    options = sorted({name for record in records for name in record.trial.options})
+    units = {name: one.unit for record in records for name, one in record.metrics.items()}
+    order = list(METRICS)
+    names = sorted(units, key=lambda name: (order.index(name) if name in order else len(order), name))
+    header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
+    header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
+    header += [f"option_{name}" for name in options] + ["doubts", "failure", "round"]
+    header += [name if units[name] == "1" else f"{name} [{units[name]}]" for name in names]
+    return header, _rows(records, options, names)
+
+
+def _rows(records: Sequence[Record], options: Sequence[str], names: Sequence[str]) -> Iterator[list[Option | None]]:
+    for record in records:
+        trial, model, engine = record.trial, record.facts.get("model") or {}, record.facts.get("engine") or {}
+        about: list[Option | None] = [record.id, record.run.get("id"), record.run.get("name"), record.started]
+        about += [record.status, trial.device, trial.model, model.get("sha256"), model.get("quantization")]
+        about += [trial.engine, engine.get("build"), trial.backend, engine.get("backend"), trial.scenario]
+        about += [trial.options.get(name) for name in options]
+        about += [" ".join(dict.fromkeys(doubt.id for doubt in record.doubts))]
+        about += [record.failure.message if record.failure else None]
+        for place, one in enumerate(sorted(record.rounds, key=lambda one: one.index)):
+            yield [*about, one.index, *(_reading(record, name, place) for name in names)]
+        if not record.rounds:
+            yield [*about, None, *(None for _ in names)]
+
+
+def _reading(record: Record, name: str, place: int) -> float | None:
+    metric = record.metrics.get(name)
+    return metric.rounds[place] if metric and place < len(metric.rounds) else None
+
+
+def _safe(value: Option | None) -> Option | None:
+    """Text that a spreadsheet would take for a formula gets an apostrophe; numbers stay numbers."""
+    if isinstance(value, str):
+        # NUL ends the text for many readers; CSV has no way to write it.
+        value = value.replace("\0", "\ufffd")
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return value

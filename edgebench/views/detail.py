@@ -1,0 +1,107 @@
+"""One record in full, for a terminal or a text file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from edgebench import doubts, metrics, stats
+from edgebench.core import Json, Record
+from edgebench.views import units
+from edgebench.views.text import clean, describe
+
+_TURN_FIGURES = {
+    "prompt_tokens": ("prompt", "tokens"),
+    "cached_tokens": ("cached", "tokens"),
+    "completion_tokens": ("generated", "tokens"),
+    "ttft_s": ("first token", "s"),
+    "prefill_tps": ("prefill", "tokens/s"),
+    "decode_tps": ("decode", "tokens/s"),
+}
+
+
+def detail(record: Record) -> str:
+    """Status, figures with every round, doubts and what to do, turns, facts, how to repeat it."""
+    parts = [_head(record), _figures(record), _turns(record), _doubts(record), _facts(record.facts), _next(record)]
+    return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
+
+
+def _head(record: Record) -> Iterator[str]:
+    name = record.run.get("name")
+    yield f"{record.id}  {record.status}  {record.started}  run {record.run.get('id', '–')}" + (
+        f" ({clean(str(name))})" if name else ""
+    )
+    yield ", ".join(f"{part} {text}" for part, text in describe(record).items())
+    if record.failure:
+        yield f"why: {clean(record.failure.message)}" + (f" ({record.failure.signal})" if record.failure.signal else "")
+        if record.failure.hint:
+            yield f"     {clean(record.failure.hint)}"
+        yield from (f"   | {clean(line)}" for line in record.failure.log)
+    yield from (f"note: {clean(note)}" for note in record.notes)
+
+
+def _figures(record: Record) -> list[str]:
+    order = list(metrics.METRICS)
+    named = sorted(record.metrics.items(), key=lambda one: (order.index(one[0]) if one[0] in order else 999, one[0]))
+    rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if named else []
+    notes = []
+    for name, one in named:
+        factor, _ = units.scale(one.value, one.unit)
+        iqr = units.number(one.iqr / factor) if one.iqr is not None else ""
+        rounds = " ".join("–" if value is None else units.number(value / factor) for value in one.rounds)
+        rows.append((clean(name), units.quantity(one.value, one.unit), units.interval(one), iqr, rounds))
+        if one.note:
+            notes.append(f"{clean(name)}: {clean(one.note)}")
+    return [*columns(rows), *dict.fromkeys(notes)]
+
+
+def _turns(record: Record) -> list[str]:
+    """Medians over the rounds of each turn that has a name of its own."""
+    turns: dict[str, list[Mapping[str, Json]]] = {}
+    for one in record.rounds:
+        for turn in one.turns:
+            turns.setdefault(clean(str(turn.get("label", ""))), []).append(turn)
+    rows = [("turn", *(title for title, _ in _TURN_FIGURES.values()))]
+    for label, same in turns.items():
+        cells = []
+        for name, (_, unit) in _TURN_FIGURES.items():
+            values = [float(turn[name]) for turn in same if isinstance(turn.get(name), int | float)]
+            value = stats.median(values) if values else None
+            cells.append("–" if value is None else f"{value:.0f}" if unit == "tokens" else units.quantity(value, unit))
+        rows.append((label, *cells))
+    return columns(rows) if turns else []
+
+
+def _doubts(record: Record) -> Iterator[str]:
+    for doubt in record.doubts:
+        yield f"! {clean(doubt.id)}" + (f": {clean(doubt.detail)}" if doubt.detail else "")
+        kind = doubts.KINDS.get(doubt.id)
+        if kind:
+            yield f"  {kind.meaning} {kind.remedy}"
+
+
+def _facts(facts: Mapping[str, Json], prefix: str = "") -> Iterator[str]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{prefix}{clean(str(name))}.")
+        elif value is not None:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{prefix}{clean(str(name))}: {clean(shown)}"
+
+
+def _next(record: Record) -> Iterator[str]:
+    if record.run.get("command"):
+        yield f"made by: {clean(str(record.run['command']))}"
+    yield f"Next: edgebench results show {record.id} --log"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines of text; the first column to the left, figures to the right."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        padded = [first + " " * (widths[0] - cell_len(first))]
+        padded += [" " * (width - cell_len(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return lines

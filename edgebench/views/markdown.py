@@ -1,0 +1,62 @@
+"""The records as a Markdown table, for a README or an issue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from edgebench import doubts
+from edgebench.core import Record
+from edgebench.views.lead import TITLES, figure
+from edgebench.views.reading import metric
+from edgebench.views.text import clean, describe, varying
+
+
+class Markdown:
+    """One row a record: figures with their intervals; doubts as notes below."""
+
+    suffix: ClassVar[str] = ".md"
+
+    def render(self, records: Sequence[Record]) -> str:
+        if not records:
+            return "No results.\n"
+        differ, common = varying([describe(record) for record in records])
+        shown = {name: title for name, title in TITLES.items() if any(metric(record, name) for record in records)}
+        lines = [" · ".join(f"{name} {escaped(text)}" for name, text in common.items()), ""]
+        header = [*differ, *shown.values(), "doubts"]
+        lines += [
+            _row([escaped(name) for name in header]),
+            _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
+        ]
+        for record in records:
+            lines.append(_row(_cells(record, differ, list(shown))))
+        found = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
+        known = [doubts.KINDS[id] for id in found if id in doubts.KINDS]
+        if known:
+            lines += ["", *(f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known)]
+        return "\n".join(lines) + "\n"
+
+
+def _cells(record: Record, differ: Sequence[str], shown: Sequence[str]) -> list[str]:
+    parts = describe(record)
+    named = [escaped(parts.get(name, "")) for name in differ]
+    marks = ", ".join(dict.fromkeys(escaped(doubt.id) for doubt in record.doubts))
+    if record.status != "ok":
+        why = f": {escaped(record.failure.message)}" if record.failure else ""
+        marks = f"**{record.status}**{why}" + (f"; {marks}" if marks else "")
+    return [*named, *(_figure(record, name) for name in shown), marks]
+
+
+def _figure(record: Record, name: str) -> str:
+    text, interval = figure(record, name)
+    return f"{text} [{interval}]" if interval else text
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def escaped(text: str) -> str:
+    """Text as text: nothing in it is Markdown, HTML, a table's bar or a mention."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~@&$])", r"\\\1", clean(text))

@@ -1,0 +1,125 @@
+"""The records as a table for a terminal or a text file: lead figures, doubts, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from edgebench import doubts
+from edgebench.core import Record
+from edgebench.views.lead import TITLES, figure
+from edgebench.views.reading import metric
+from edgebench.views.text import clean, describe, varying
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
+_WIDE = 1000
+_WRONG = {"ok": "", "running": "still running", "interrupted": "interrupted", "lost": "device lost"}
+
+
+class Table:
+    """A table in plain text, as wide as it needs to be; ``draw`` fits it to a terminal."""
+
+    suffix: ClassVar[str] = ".txt"
+
+    def render(self, records: Sequence[Record]) -> str:
+        return draw(records)
+
+
+def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
+    """The table in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.text import Text
+
+    if not records:
+        return "No results.\n"
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=width or _WIDE,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        legacy_windows=False,
+        emoji=False,
+        highlight=False,
+    )
+    differ, common = varying([describe(record) for record in records])
+    shown = [name for name in TITLES if any(metric(record, name) for record in records)]
+    hidden: list[str] = []
+    grid = _grid(records, differ, shown)
+    roomy = console.options.update(max_width=_WIDE)
+    while len(shown) > 4 and console.measure(grid, options=roomy).maximum > console.width:
+        hidden.insert(0, shown.pop())
+        grid = _grid(records, differ, shown)
+    if common:
+        console.print(Text(" · ".join(_named(name, text) for name, text in common.items()), style="bold"))
+    console.print(grid)
+    if hidden:
+        names = ", ".join(TITLES[name] for name in hidden)
+        console.print(Text(f"no room here for: {names}", style="dim"))
+    for line, style in (*_failed(records), *_doubted(records)):
+        console.print(Text(line, style=style))
+    console.print(Text(f"\nNext: edgebench results show {records[-1].id}", style="dim"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _named(name: str, text: str) -> str:
+    return text if name in ("model", "engine", "backend", "scenario") else f"{name} {text}"
+
+
+def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]) -> Grid:
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("result", no_wrap=True)
+    for name in differ:
+        grid.add_column(Text(name), overflow="fold", min_width=min(6, len(name)))
+    for name in shown:
+        grid.add_column(_folded(TITLES[name]), justify="right", no_wrap=True)
+    for record in records:
+        parts = describe(record)
+        cells = [Text(parts.get(name, "")) for name in differ]
+        figures = [Text("\n".join(figure(record, name)).rstrip()) for name in shown]
+        mark = "" if record.status == "ok" else f"\n{_WRONG.get(record.status, record.status)}"
+        first = Text(record.id + (" !" if record.doubts else "") + mark, style="" if record.status == "ok" else "red")
+        grid.add_row(first, *cells, *figures)
+    return grid
+
+
+def _folded(title: str) -> str:
+    """A heading on two lines where its first part is long enough for one."""
+    first, _, last = title.rpartition(" ")
+    return f"{first}\n{last}" if first else title
+
+
+def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    for record in records:
+        if record.failure:
+            yield f"\n{record.id} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
+            if record.failure.hint:
+                yield f"  {clean(record.failure.hint)}", ""
+    for note in dict.fromkeys(note for record in records for note in record.notes):
+        yield f"note: {clean(note)}", ""
+
+
+def _doubted(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Each kind of doubt once, with the results it concerns and what to do."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for record in records:
+        for doubt in record.doubts:
+            found.setdefault(doubt.id, []).append((record.id, clean(doubt.detail)))
+    for id, cases in found.items():
+        details = list(dict.fromkeys(detail for _, detail in cases if detail))
+        said = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
+        ids = list(dict.fromkeys(record for record, _ in cases))
+        where = "every result" if len(ids) == len(records) > 1 else ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        kind = doubts.KINDS.get(id)
+        yield f"\n! {clean(id)}{said}  ({where})", "yellow"
+        if kind:
+            yield f"  {kind.meaning} {kind.remedy}", ""

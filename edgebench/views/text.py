@@ -1,0 +1,54 @@
+"""Text that people gave (names, logs, options), made fit to be shown; and what tells records apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgebench.core import Option, Record
+
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of ordinary words in several scripts."""
+
+
+def clean(text: str) -> str:
+    """One line without control characters: nothing in it can move a terminal's cursor.
+
+    Also without the marks that turn the direction of writing, which can make a name look like
+    another one.
+    """
+    shown = (char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd" for char in text)
+    return "".join(shown).strip()
+
+
+def lines(text: str) -> str:
+    """Several lines, such as a log, each one clean."""
+    return "\n".join(clean(line.expandtabs()) if line.strip() else "" for line in text.split("\n"))
+
+
+def option(name: str, value: Option) -> str:
+    """An option's value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else clean(str(value))
+
+
+def describe(record: Record) -> dict[str, str]:
+    """What a record is a measurement of, each part by its name: device, model, … and its options."""
+    trial = record.trial
+    parts = {
+        "device": trial.device,
+        "model": trial.model,
+        "engine": trial.engine,
+        "backend": trial.backend,
+        "scenario": trial.scenario,
+    }
+    return {
+        **{name: clean(part) for name, part in parts.items()},
+        **{clean(name).replace("_", "-"): option(name, value) for name, value in trial.options.items()},
+    }
+
+
+def varying(described: Sequence[Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
+    """The names of the parts in which records differ, and those parts that all have in common."""
+    names = list(dict.fromkeys(name for parts in described for name in parts))
+    differ = [name for name in names if len({parts.get(name) for parts in described}) > 1]
+    common = {name: described[0][name] for name in names if name not in differ} if described else {}
+    return differ, common
