@@ -8,21 +8,27 @@ from dataclasses import dataclass
 from edgebench import stats
 from edgebench.core import Record
 from edgebench.views import units
+from edgebench.views.charts.bars import fastest
 from edgebench.views.reading import Kind, by_kind, fell_back, labels, latest, metric
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best of one kind of work in one respect, and what was not shown to differ from it."""
+class Claim:
+    """In one respect the best of its kind of work: how good, and what was not shown to be worse."""
 
-    respect: str
-    noun: str
-    name: str
+    does: str
     value: str
-    interval: str
-    record: str
     ties: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Best:
+    """A configuration and all that it is best in."""
+
+    name: str
+    record: str
+    doubts: tuple[str, ...]
+    claims: tuple[Claim, ...]
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,19 @@ class Answer:
     kind: Kind
     compared: int
     bests: tuple[Best, ...]
+    reduced: bool
+    """Whether of several settings only the fastest of each device, engine and backend is compared."""
     left_out: int = 0
     """Configurations that used another backend than asked for: never compared."""
 
 
 RESPECTS = {
-    "decode_tps": ("is fastest", "decode", True),
-    "peak_footprint_b": ("takes the least memory", "memory", False),
-    "load_s": ("loads quickest", "load", False),
-    "j_per_token": ("takes the least energy per token", "energy per token", False),
+    "decode_tps": ("is fastest", True),
+    "peak_footprint_b": ("takes the least memory", False),
+    "load_s": ("loads quickest", False),
+    "j_per_token": ("takes the least energy per token", False),
 }
-"""By metric: what its best is said to do, what the reading is called, whether more is better."""
+"""By metric: what its best does, and whether more is better."""
 
 TIES = 3
 """Names that are spelled out; more are counted."""
@@ -53,10 +61,27 @@ def answers(records: Sequence[Record]) -> list[Answer]:
     found = []
     for kind, group in by_kind([record for record in latest(records) if record.status == "ok"]):
         fit = [record for record in group if not fell_back(record)]
-        bests = tuple(best for name in RESPECTS if (best := _best(fit, name)) is not None)
+        compared = fastest(fit)
+        if len(compared) == 1:
+            compared = fit
+        bests = _bests(compared)
         if bests:
-            found.append(Answer(kind, len(fit), bests, len(group) - len(fit)))
-    return found
+            found.append(Answer(kind, len(compared), bests, len(compared) < len(fit), len(group) - len(fit)))
+    return sorted(found, key=lambda answer: -answer.compared)
+
+
+def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
+    """Claims, gathered by the configuration they are about."""
+    names = labels(records)
+    claims: dict[str, list[Claim]] = {}
+    known = {record.id: record for record in records}
+    for name in RESPECTS:
+        claim = _claim(records, name, names)
+        if claim:
+            claims.setdefault(claim[0], []).append(claim[1])
+    return tuple(
+        Best(names[id], id, tuple(doubt.id for doubt in known[id].doubts), tuple(said)) for id, said in claims.items()
+    )
 
 
 def differs(a: Record, b: Record, name: str) -> bool:
@@ -69,16 +94,14 @@ def differs(a: Record, b: Record, name: str) -> bool:
     return change is not None and change.verdict != "no difference shown"
 
 
-def _best(records: Sequence[Record], name: str) -> Best | None:
-    respect, noun, more = RESPECTS[name]
-    able = [(found.value, record) for record in records if (found := metric(record, name))]
+def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple[str, Claim] | None:
+    """The id of the best record and what is claimed of it; None where nobody measured it."""
+    does, more = RESPECTS[name]
+    able = [(found, record) for record in records if (found := metric(record, name))]
     if not able:
         return None
-    able.sort(key=lambda pair: (-pair[0] if more else pair[0], pair[1].id))
-    names = labels([record for _, record in able])
-    first = able[0][1]
-    found = metric(first, name)
-    assert found is not None
+    able.sort(key=lambda pair: (-pair[0].value if more else pair[0].value, pair[1].id))
+    found, first = able[0]
     ties: list[str] = []
     for _, other in able[1:]:
         # In the order of the medians, so that the first clear difference ends the tie.
@@ -87,13 +110,6 @@ def _best(records: Sequence[Record], name: str) -> Best | None:
         ties.append(names[other.id])
     if len(ties) > TIES:
         ties = [*ties[:TIES], f"{len(ties) - TIES} more"]
-    return Best(
-        respect,
-        noun,
-        names[first.id],
-        units.quantity(found.value, found.unit),
-        units.interval(found),
-        first.id,
-        tuple(ties),
-        tuple(doubt.id for doubt in first.doubts),
-    )
+    between = units.interval(found)
+    value = units.quantity(found.value, found.unit) + (f", {between}" if between else "")
+    return first.id, Claim(does, value, tuple(ties))

@@ -29,7 +29,7 @@ DETAILS = 250
 """Records whose facts, rounds and logs a page holds."""
 LINES = 100
 """Lines of a figure's table."""
-ANSWERS = 3
+ANSWERS = 1
 """Kinds of work whose answer is on the first screen."""
 STILL_WIDTH = 640
 """Pixels of the still picture that stands in where scripts don't run."""
@@ -41,6 +41,7 @@ class Choice:
 
     title: str
     name: str
+    every: str
     options: tuple[str, ...]
 
 
@@ -141,7 +142,7 @@ def choices(rows: Sequence[TableRow]) -> list[Choice]:
     for name in ("device", "model", "engine", "backend", "scenario"):
         values = tuple(sorted({str(getattr(row, name)) for row in rows}))
         if len(values) > 1:
-            found.append(Choice(name.capitalize(), name, values))
+            found.append(Choice(name.capitalize(), name, f"All {name}s", values))
     return found
 
 

@@ -57,7 +57,7 @@ def record(
     values = values if metrics is None else dict(metrics)
     done = status == "ok"
     made = tuple(
-        Round(i, started, values if done else {}, tuple(turns), tuple(samples) if i == 0 else (), fresh=i == 0)
+        Round(i, started, values, shaken(turns, 1 + spread * (i - 2)), tuple(samples) if i == 0 else (), fresh=i == 0)
         for i in range(rounds if done else 0)
     )
     return Record(
@@ -82,7 +82,12 @@ def record(
     )
 
 
-def conversation(turns: int = 8, depth: int = 250) -> list[dict[str, Any]]:
+def shaken(turns: Sequence[Mapping[str, Any]], by: float) -> tuple[dict[str, Any], ...]:
+    """The turns of another round: every rate and time a little different."""
+    return tuple({key: v * by if isinstance(v, float) else v for key, v in turn.items()} for turn in turns)
+
+
+def conversation(turns: int = 8, depth: int = 250, pace: float = 1.0) -> list[dict[str, Any]]:
     """Turns of one conversation that grows: rates fall with depth."""
     return [
         {
@@ -90,9 +95,9 @@ def conversation(turns: int = 8, depth: int = 250) -> list[dict[str, Any]]:
             "depth": depth * n,
             "prompt_tokens": depth * n,
             "cached_tokens": depth * (n - 1),
-            "prefill_tps": 400 / (1 + n / 10),
-            "decode_tps": 40 / (1 + n / 20),
-            "ttft_s": 0.3 + 0.05 * n,
+            "prefill_tps": pace * 400 / (1 + n / 10),
+            "decode_tps": pace * 40 / (1 + n / 20),
+            "ttft_s": (0.3 + 0.05 * n) / pace,
         }
         for n in range(1, turns + 1)
     ]
@@ -147,11 +152,16 @@ def everything() -> list[Record]:
     for threads in (1, 2, 4, 6, 8, 12, 16):
         rate = 40 * math.exp(-(((math.log2(threads) - 3) / 2) ** 2))
         made.append(
-            record(options={"ctx": 2048, "threads": threads}, metrics={"decode_tps": rate, "peak_footprint_b": 3e8})
+            record(
+                device="synthetic-laptop",
+                options={"ctx": 2048, "threads": threads},
+                metrics={"decode_tps": rate, "peak_footprint_b": 3e8, "peak_rss_b": 3e8, "load_s": 0.31},
+            )
         )
     chat = {"decode_tps": 30.0, "ttft_s": 0.5, "prefill_tps": 300.0}
-    for engine in ("llama.cpp", "mlc-llm"):
-        made.append(record(scenario="chat", engine=engine, metrics=chat, turns=conversation()))
+    for engine, pace in (("llama.cpp", 1.0), ("mlc-llm", 0.8)):
+        rates = {name: value * pace for name, value in chat.items()}
+        made.append(record(scenario="chat", engine=engine, metrics=rates, turns=conversation(pace=pace)))
     for k in (0, 1, 2, 4, 6, 8, 12, 16):
         speedup = 1.0 if k == 0 else 1 + 0.9 * math.exp(-(((k - 7) / 6) ** 2)) - 0.1
         values = {"decode_tps": 20 * speedup, "speedup": speedup}

@@ -41,6 +41,13 @@ def fastest(records: Sequence[Record]) -> list[Record]:
     return sorted(best.values(), key=_rate, reverse=True)
 
 
+def side_by_side(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
+    """Records by kind of work; kinds with a single device and backend only where there are no others."""
+    groups = by_kind(records)
+    several = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
+    return several or groups
+
+
 def _rate(record: Record) -> float:
     found = metric(record, "decode_tps")
     return found.value if found else 0.0
@@ -65,7 +72,7 @@ def spread(found: Metric, unit: str = "") -> str:
 
 def decode(records: Sequence[Record]) -> Figure | None:
     """Decode rate by device and backend."""
-    groups = by_kind([r for r in latest(records) if metric(r, "decode_tps")])
+    groups = side_by_side([r for r in latest(records) if metric(r, "decode_tps")])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:
@@ -94,7 +101,7 @@ def _decode(kind: Kind, records: list[Record]) -> Panel:
         row |= {"value": found.value, "doubted": bool(record.doubts)}
         rows.append(row | ends(found))
         lines.append(Line((names[record.id], spread(found), doubts(record)), record.id))
-    base = chart(rows, height=alt.Step(STEP))
+    base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None),
@@ -121,7 +128,9 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
     name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=900).encode(
         x=alt.datum(0), y=y, text="name:N"
     )
-    rules = sure.mark_rule(style="interval", yOffset=8).encode(x="low:Q", x2="high:Q", y=y)
+    rules = [
+        sure.mark_rule(style=style, yOffset=8).encode(x="low:Q", x2="high:Q", y=y) for style in ("casing", "interval")
+    ]
     caps = [
         sure.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
         for side in ("low", "high")
@@ -131,14 +140,14 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
         .mark_text(align="left", baseline="middle", dx=8, dy=8, style="value")
         .encode(x="end:Q", y=y, text="text:N")
     )
-    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), rules, *caps, name, value)
+    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *rules, *caps, name, value)
     spec: Spec = form.to_dict()
     return spec
 
 
 def memory(records: Sequence[Record]) -> Figure | None:
     """Peak memory stacked by kind."""
-    groups = by_kind([r for r in latest(records) if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
+    groups = side_by_side([r for r in latest(records) if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:
@@ -188,7 +197,7 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
         lines.append(Line((names[record.id], spread(found), said, doubts(record)), record.id))
     order = [name for name, _ in PARTS] + ["resident, not split"]
     shown = [part for part in order if any(row["part"] == part for row in rows)]
-    base = chart(rows, height=alt.Step(STEP))
+    base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",

@@ -38,8 +38,9 @@ def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[a
     base = chart(rows, height=230)
     several = len({row["series"] for row in rows}) > 1
     x = alt.X("x:Q", title=axes.x, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=8))
-    if len({row["x"] for row in rows}) <= 12 and all(float(row["x"]).is_integer() for row in rows):
-        x = x.axis(alt.Axis(grid=False, values=sorted({row["x"] for row in rows}), labelOverlap="greedy"))
+    places = sorted({row["x"] for row in rows})
+    if len(places) <= 20 and places[-1] <= 256:
+        x = x.axis(alt.Axis(grid=False, values=places, labelOverlap="greedy", labelSeparation=6))
     y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=True, nice=True))
     names = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
     colour = alt.Color("series:N", legend=alt.Legend() if several else None, scale=names)

@@ -71,10 +71,9 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
     )
     middle = max(row["x"] for row in rows) * 0.55
     text = [
-        base.transform_filter(f"datum.best && datum.x {side} {middle}").mark_text(
-            style="aside", align=align, dx=shift, dy=-12
-        )
-        for side, align, shift in (("<", "left", 8), (">=", "right", -8))
+        chart(named).mark_text(style="aside", align="left" if left else "right", dx=8 if left else -8, dy=-12)
+        for left in (True, False)
+        if (named := [row for row in rows if row["best"] and (row["x"] < middle) is left])
     ]
     form: Any = alt.layer(
         base.transform_filter("isValid(datum.ylow)").mark_rule(style="interval").encode(x=x, y="ylow:Q", y2="yhigh:Q"),
@@ -117,7 +116,7 @@ def _roofline(kind: Kind, group: list[Record]) -> Panel:
         rows.append(row | ends(rate))
         cells = (names[record.id], spread(rate), f"{units.number(ceiling)} tokens/s", spread(use), doubts(record))
         lines.append(Line(cells, record.id))
-    base = chart(rows, height=alt.Step(STEP))
+    base = chart(rows, height=STEP * len(rows))
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),

@@ -92,6 +92,7 @@ def config(*, page: bool) -> dict[str, Any]:
         "point": {"size": 44, "filled": True, "opacity": 1},
         "style": {
             "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
+            "casing": {"color": colour("paper"), "strokeWidth": 5, "opacity": 0.75},
             "name": {"color": colour("ink"), "fontSize": 13},
             "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},
             "aside": {"color": colour("muted"), "fontSize": 12},
