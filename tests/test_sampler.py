@@ -216,13 +216,17 @@ SPIN = """
 import sys, time
 print('ready', flush=True)
 begin = time.monotonic()
+marks = []
 while True:
     now = time.monotonic()
+    marks.append((now, time.process_time()))
     if now - begin > {seconds}: break
     used = time.process_time()
     while time.process_time() - used < 0.1 * {share}: pass
     time.sleep(max(0, now + 0.1 - time.monotonic()))
-print(begin, now, time.process_time(), flush=True)
+# On a busy machine it doesn't get the share it wants: what it got in the last seconds is what counts.
+since, used = next(mark for mark in marks if mark[0] > now - 4)
+print(since, now, marks[-1][1] - used, flush=True)
 sys.stdin.read()
 """
 
@@ -233,7 +237,7 @@ def test_processor_use_of_a_known_share(session, helper, share):
     with Sampler(session, process.pid, {"cpu": Cpu()}) as sampler:
         begin, end, used = map(float, process.stdout.readline().split())
         assert sampler.wait(lambda s: s.local(s.samples[-1].at) > end, 60)
-    measured = sampler.between(end - 4, end)["cpu_engine"]
+    measured = sampler.between(begin, end)["cpu_engine"]
     assert measured == pytest.approx(used / (end - begin), abs=0.03)
 
 
