@@ -418,6 +418,8 @@ class Quantity:
     """The definition, one or two sentences."""
     over: Mapping[str, Literal["mean", "median", "p95", "max", "min", "sum", "last"]]
     """The metrics of a stretch of time, and how each is made from the readings in it."""
+    across: Literal["mean", "sum", "max"] = "mean"
+    """How readings with different labels (cores, sensors, GPUs) make one metric."""
 
 
 @dataclass(frozen=True)

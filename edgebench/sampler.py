@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, median
 from threading import Thread
 from types import TracebackType
 from typing import Protocol
@@ -22,7 +23,7 @@ from edgebench.errors import DeviceLost, EdgebenchError
 
 TICK_S = 0.01
 """Resolution of the device's clock, and of processor time, in /proc."""
-_Key = tuple[str, frozenset[tuple[str, str]]]
+_Row = tuple[float, float, Mapping[str, str]]
 _CLOCK = re.compile(r"^(?:/proc/self/stat:)?\d+ \(.*\) \S (.+)$")
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
@@ -107,8 +108,8 @@ class Sampler:
         self._reasons: dict[str, str] = {}
         self._costs: dict[str, tuple[float, float]] = {}
         self._seen: list[float] = []
-        self._since: dict[_Key, float] = {}
-        self._routes: dict[str, list[_Source]] = {}
+        self._since: list[float] = []
+        """For each sample when its source was read before."""
         self._process: Process | None = None
         self._thread: Thread | None = None
         self._closing = False
@@ -191,28 +192,34 @@ class Sampler:
             key: value
             for name, what in self.quantities.items()
             for key, over in what.over.items()
-            if (value := _over(over, rows.get(name, []))) is not None
+            if (value := _across(over, what.across, rows.get(name, []))) is not None
         }
 
     def by_label(self, name: str, label: str, start: float, end: float) -> dict[str, float]:
         """The mean of one quantity for each value of one label, such as the cores'."""
-        parts: dict[str, list[tuple[float, float]]] = {}
+        parts = self.integral(name, label, start, end)
+        return {key: total / covered for key, (total, covered) in parts.items()}
+
+    def integral(self, name: str, label: str, start: float, end: float) -> dict[str, tuple[float, float]]:
+        """For each value of a label: the sum of value × seconds, and the seconds that were covered.
+
+        Of a power in watts that is the energy in joules.
+        """
+        parts: dict[str, tuple[float, float]] = {}
         for value, weight, labels in self._rows(start, end).get(name, []):
             if label in labels:
-                parts.setdefault(labels[label], []).append((value, weight))
-        return {key: sum(v * w for v, w in row) / sum(w for _, w in row) for key, row in parts.items()}
+                total, covered = parts.get(labels[label], (0.0, 0.0))
+                parts[labels[label]] = total + value * weight, covered + weight
+        return parts
 
-    def _rows(self, start: float, end: float) -> dict[str, list[tuple[float, float, Mapping[str, str]]]]:
+    def _rows(self, start: float, end: float) -> dict[str, list[_Row]]:
         """By name: (value, seconds of the stretch it stands for, labels).
 
-        A reading stands for the time since the one before it, as counters do.
+        A reading stands for the time since its source was read before, as counters do.
         """
-        rows: dict[str, list[tuple[float, float, Mapping[str, str]]]] = {}
-        before = dict(self._since)
-        for sample in list(self.samples):
-            key = _key(sample)
-            weight = min(self.local(sample.at), end) - max(self.local(before[key]), start)
-            before[key] = sample.at
+        rows: dict[str, list[_Row]] = {}
+        for sample, since in zip(list(self.samples), self._since, strict=False):
+            weight = min(self.local(sample.at), end) - max(self.local(since), start)
             if weight > 0:
                 rows.setdefault(sample.name, []).append((sample.value, weight, sample.labels))
         return rows
@@ -222,8 +229,10 @@ class Sampler:
             return f"not read on {self._session.device.system}"
         files = [path for source in sources for path in source.reading.files]
         for key, reason in self._reasons.items():
-            if key == probe or any(_pattern((path,)).match(key) for path in files):
-                return reason if key == probe else f"{key}: {reason}"
+            if key == probe:
+                return reason
+            if files and _pattern(files).match(f"{key}:"):
+                return f"{key}: {reason}"
         said = next((source.last for source in sources if source.reading.command and source.last), "")
         return said or "nothing was reported"
 
@@ -268,16 +277,14 @@ class Sampler:
             self._file(text)
 
     def _file(self, text: str) -> None:
-        path, _, _ = text.partition(":")
-        if path == "/proc/self/stat":
+        if text.startswith("/proc/self/stat:"):
             self._time = _device_time(text)
             if self._time is not None:
                 self._seen.append(self._time)
             return
-        if path not in self._routes:
-            self._routes[path] = [s for s in self._sources.values() if s.pattern and s.pattern.match(path)]
-        for source in self._routes[path]:
-            source.lines.append(text)
+        for source in self._sources.values():
+            if source.pattern and source.pattern.match(text):
+                source.lines.append(text)
 
     def _parse(self, source: _Source, arrived: float | None = None) -> None:
         """Give one reading's text to its probe; garbage costs that reading only."""
@@ -299,7 +306,7 @@ class Sampler:
         before, source.at = source.at, at
         try:
             for sample in self._probes[source.probe].parse(at, "\n".join(lines)):
-                self._since.setdefault(_key(sample), at - TICK_S if before is None else before)
+                self._since.append(at - TICK_S if before is None else before)
                 self.samples.append(sample)
         except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             self._reasons.setdefault(source.probe, f"not understood: {error}")
@@ -318,10 +325,6 @@ def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe
     return {name: plugins.load("probes", name)() for name in (plugins.names("probes") if probes is None else probes)}
 
 
-def _key(sample: Sample) -> _Key:
-    return sample.name, frozenset(sample.labels.items())
-
-
 def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
     sources = {}
     for name, probe in probes.items():
@@ -332,9 +335,9 @@ def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
 
 
 def _pattern(files: Sequence[str]) -> re.Pattern[str]:
-    """A regular expression of the paths that the shell makes of these."""
+    """What a line of one of these files begins with, once the shell has expanded them."""
     parts = (re.escape(path).replace(r"\{pid\}", r"\d+").replace(r"\*", "[^/]*") for path in files)
-    return re.compile(f"(?:{'|'.join(parts)})$")
+    return re.compile(f"(?:{'|'.join(parts)}):")
 
 
 def _device_time(line: str) -> float | None:
@@ -352,15 +355,23 @@ def _number(text: str) -> bool:
     return True
 
 
-def _over(over: str, rows: Sequence[tuple[float, float, Mapping[str, str]]]) -> float | None:
-    if not rows:
+def _across(over: str, across: str, rows: Sequence[_Row]) -> float | None:
+    """One number of a stretch: first over time for each label, then across the labels."""
+    groups: dict[frozenset[tuple[str, str]], list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(frozenset(row[2].items()), []).append(row)
+    values = [_over(over, group) for group in groups.values()]
+    if not values:
         return None
+    return {"mean": fmean(values), "sum": sum(values), "max": max(values)}[across]
+
+
+def _over(over: str, rows: Sequence[_Row]) -> float:
     values = sorted(value for value, _, _ in rows)
     if over == "mean":
         return sum(value * weight for value, weight, _ in rows) / sum(weight for _, weight, _ in rows)
     if over == "median":
-        middle = len(values) // 2
-        return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+        return median(values)
     if over == "p95":
         return values[min(len(values) - 1, int(0.95 * len(values)))]
     return {"max": max(values), "min": min(values), "sum": sum(values), "last": rows[-1][0]}[over]
