@@ -1,13 +1,18 @@
 """Every metric: its name, unit, definition and which direction is better. The one place.
 
-``docs/glossary.md`` is generated from here. A metric of somebody else's probe is not in the list;
-``find`` then reads its unit from the end of its name.
+Metrics that a probe reads are defined by the probe itself (``Quantity``); here they only have a
+title and a direction, if any (``PROBED``). ``docs/glossary.md`` is generated from all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
+
+from edgebench import plugins
+from edgebench.core import Quantity
 
 Better = Literal["lower", "higher", ""]
 
@@ -30,7 +35,7 @@ def _table(*rows: Definition) -> dict[str, Definition]:
 METRICS = _table(
     Definition(
         "peak_footprint_b",
-        "B",
+        "bytes",
         "memory footprint",
         "peak_rss_b + peak_gpu_b: the most memory the engine held, in RAM and on the GPU, nothing counted twice",
         "lower",
@@ -41,27 +46,6 @@ METRICS = _table(
         "load time",
         "engine process start → first successful readiness answer, of fresh starts only, on the device's clock where "
         "that can be had. Rounds of one regime only (first, cold or warm); the note says which",
-        "lower",
-    ),
-    Definition(
-        "load_first_s",
-        "s",
-        "load time, first ever",
-        "load_s where kernels or shaders were compiled for the first time",
-        "lower",
-    ),
-    Definition(
-        "load_cold_s",
-        "s",
-        "load time, cold",
-        "load_s with the model evicted from the page cache, the eviction verified",
-        "lower",
-    ),
-    Definition(
-        "load_warm_s",
-        "s",
-        "load time, warm",
-        "load_s with the model in the page cache",
         "lower",
     ),
     Definition(
@@ -112,74 +96,21 @@ METRICS = _table(
     Definition("itl_s_p90", "s", "time between tokens, p90", "90th percentile of the gaps between tokens", "lower"),
     Definition("itl_s_p99", "s", "time between tokens, p99", "99th percentile of the gaps between tokens", "lower"),
     Definition(
-        "peak_rss_b",
-        "B",
-        "peak resident memory",
-        "peak resident memory of the engine's process tree plus what of it was swapped out",
-        "lower",
-    ),
-    Definition("peak_anon_b", "B", "peak anonymous memory", "peak of the anonymous part of resident memory", "lower"),
-    Definition(
-        "peak_file_b",
-        "B",
-        "peak file memory",
-        "peak of the file-backed part of resident memory: mapped weights that were touched are here",
-        "lower",
-    ),
-    Definition("peak_swap_b", "B", "peak swap", "peak of the engine's memory that was swapped out", "lower"),
-    Definition(
-        "steady_rss_b",
-        "B",
-        "steady resident memory",
-        "median resident memory while decoding; with a GPU it falls after the load while the peak stays",
-        "lower",
-    ),
-    Definition(
-        "steady_anon_b", "B", "steady anonymous memory", "median of the anonymous part while measuring", "lower"
-    ),
-    Definition("steady_file_b", "B", "steady file memory", "median of the file-backed part while measuring", "lower"),
-    Definition("steady_shmem_b", "B", "steady shared memory", "median of the shared part while measuring", "lower"),
-    Definition(
-        "available_min_b",
-        "B",
-        "least memory left",
-        "the least memory that the device could still give to programs",
-        "higher",
-    ),
-    Definition(
         "base_rss_b",
-        "B",
+        "bytes",
         "resident memory before the model",
         "the engine's resident memory before it loads the model: the bundled server's holds a Python interpreter",
         "lower",
     ),
     Definition(
         "peak_gpu_b",
-        "B",
+        "bytes",
         "peak GPU memory",
         "peak GPU memory of the engine's process that isn't already in its resident memory",
         "lower",
     ),
-    Definition("cpu_util", "1", "CPU use", "mean use while decoding, 1 = every core busy all the time"),
-    Definition("cpu_util_p95", "1", "CPU use, p95", "95th percentile of the CPU use while decoding"),
-    Definition("cpu_engine", "cores", "CPU use of the engine", "processor time of the engine's processes per second"),
-    Definition("cpu_engine_p95", "cores", "CPU use of the engine, p95", "95th percentile of the same"),
-    Definition("gpu_util", "1", "GPU use", "mean use of the GPU while decoding, 1 = always busy"),
-    Definition("gpu_util_p95", "1", "GPU use, p95", "95th percentile of the GPU use while decoding"),
-    Definition(
-        "steal",
-        "1",
-        "steal",
-        "share of CPU time that the hypervisor gave to others (/proc/stat)",
-        "lower",
-    ),
-    Definition(
-        "other_load",
-        "1",
-        "other load",
-        "share of all CPU time that processes other than the engine used",
-        "lower",
-    ),
+    Definition("gpu_util", "ratio", "GPU use", "mean use of the GPU while decoding, 1 = always busy"),
+    Definition("gpu_util_p95", "ratio", "GPU use, p95", "95th percentile of the GPU use while decoding"),
     Definition(
         "energy_j",
         "J",
@@ -200,10 +131,10 @@ METRICS = _table(
     ),
     Definition("power_w", "W", "power", "mean power while decoding, the idle baseline included", "lower"),
     Definition("temp_max_c", "°C", "highest temperature", "highest reading of any sensor of the device", "lower"),
-    Definition("throttled", "1", "throttled", "share of the round's time in which the device throttled", "lower"),
+    Definition("throttled", "ratio", "throttled", "share of the round's time in which the device throttled", "lower"),
     Definition(
         "mbu",
-        "1",
+        "ratio",
         "memory bandwidth use",
         "bytes the model must read per token (weights used + KV at that depth) × decode_tps ÷ read bandwidth measured "
         "on that device; above 1 means a mistake (doubt mbu-above-one)",
@@ -211,14 +142,14 @@ METRICS = _table(
     ),
     Definition(
         "acceptance",
-        "1",
+        "ratio",
         "acceptance",
         "draft tokens accepted ÷ draft tokens proposed; the target's own bonus token isn't counted",
         "higher",
     ),
     Definition(
         "speedup",
-        "1",
+        "×",
         "speed-up",
         "decode_tps with the draft ÷ decode_tps of the target alone, paired by round",
         "higher",
@@ -238,15 +169,53 @@ METRICS = _table(
 LEAD = ("peak_footprint_b", "load_s", "decode_tps", "ttft_s", "prefill_tps")
 """What every table shows first, in this order; ms per token is 1 ÷ decode_tps."""
 
-_SUFFIXES = {"_tps": "tokens/s", "_s": "s", "_b": "B", "_j": "J", "_w": "W", "_hz": "Hz", "_c": "°C"}
+PROBED: Mapping[str, tuple[str, Better]] = {
+    "peak_rss_b": ("peak resident memory", "lower"),
+    "peak_anon_b": ("peak anonymous memory", "lower"),
+    "peak_file_b": ("peak file memory", "lower"),
+    "peak_swap_b": ("peak swap", "lower"),
+    "steady_rss_b": ("steady resident memory", "lower"),
+    "steady_anon_b": ("steady anonymous memory", "lower"),
+    "steady_file_b": ("steady file memory", "lower"),
+    "steady_shmem_b": ("steady shared memory", "lower"),
+    "available_min_b": ("least memory left", "higher"),
+    "cpu_util": ("CPU use", ""),
+    "cpu_util_p95": ("CPU use, p95", ""),
+    "cpu_engine": ("CPU use of the engine", ""),
+    "cpu_engine_p95": ("CPU use of the engine, p95", ""),
+    "steal": ("steal", "lower"),
+    "other_load": ("other load", "lower"),
+}
+"""Title and direction of metrics that probes define: unit and meaning are in the probe."""
+
+_OVER = {
+    "mean": "mean",
+    "median": "median",
+    "p95": "95th percentile",
+    "max": "greatest",
+    "min": "least",
+    "sum": "sum",
+    "last": "last",
+}
+
+
+@cache
+def known() -> Mapping[str, Definition]:
+    """Every metric by its name: ours in their order, then those that only a probe knows."""
+    found = dict(METRICS)
+    for probe in plugins.names("probes"):
+        quantities: Mapping[str, Quantity] = plugins.load("probes", probe).quantities
+        for quantity in quantities.values():
+            for name, over in quantity.over.items():
+                title, better = PROBED.get(name, (name.rsplit("_", 1)[0].replace("_", " "), ""))
+                meaning = f"{quantity.text} Of a round: the {_OVER.get(over, over)}"
+                found[name] = Definition(name, quantity.unit, title, meaning, better)
+    return found
 
 
 def find(name: str) -> Definition:
-    """The definition of a metric; for one that isn't ours, its unit by the end of its name."""
-    if name in METRICS:
-        return METRICS[name]
-    unit = next((unit for suffix, unit in _SUFFIXES.items() if name.endswith(suffix)), "1")
-    return Definition(name, unit, name, "")
+    """The definition of a metric; of one that nobody here knows, its name alone."""
+    return known().get(name) or Definition(name, "", name, "")
 
 
 def glossary() -> str:
@@ -254,13 +223,13 @@ def glossary() -> str:
     lines = [
         "# Glossary of metrics",
         "",
-        "Made by `python docs/generate.py` from `edgebench/metrics.py`. Units are those of records: base units.",
-        "`1` is a ratio. ms per token is 1 ÷ `decode_tps`. Inside a record, a metric's value is the median of its",
-        "rounds, `low` and `high` are its 95 % bootstrap interval (see [statistics](statistics.md)).",
+        "Made by `python docs/generate.py` from `edgebench/metrics.py` and the probes. Units are those of records:",
+        "base units; a `ratio` of 1 is 100 %. ms per token is 1 ÷ `decode_tps`. In a record, a metric's value is the",
+        "median of its rounds, `low` and `high` are its 95 % bootstrap interval (see [statistics](statistics.md)).",
         "",
         "| name | unit | better | what it is |",
         "|---|---|---|---|",
     ]
-    for row in METRICS.values():
+    for row in known().values():
         lines.append(f"| `{row.name}` | {row.unit} | {row.better or '–'} | **{row.title}**: {row.meaning} |")
     return "\n".join(lines) + "\n"

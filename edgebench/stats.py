@@ -152,15 +152,23 @@ def summarise(rounds: Sequence[float | None], unit: str, *, note: str = "") -> M
 def over_rounds(rounds: Sequence[Round]) -> dict[str, Metric]:
     """Every metric of a trial over its rounds; ``rounds[i]`` of each metric is the i-th round.
 
-    ``load…`` metrics count only in rounds that started the engine.
+    ``load…`` metrics count only in rounds that started the engine, and of those only in the rounds
+    of one regime (``notes["load_regime"]``: first, cold or warm), the most frequent one.
     """
     ordered = sorted(rounds, key=lambda one: one.index)
+    regimes = [one.notes.get("load_regime") for one in ordered if one.fresh]
+    # Of equally frequent ones the last: a run ends warmer than it began.
+    regime = max(reversed(regimes), key=regimes.count, default=None)
     names = dict.fromkeys(name for one in ordered for name in one.metrics)
     found: dict[str, Metric] = {}
     for name in names:
-        values = [one.metrics.get(name) if one.fresh or not name.startswith("load") else None for one in ordered]
+        load = name.startswith("load")
+        values = [
+            one.metrics.get(name) if not load or (one.fresh and one.notes.get("load_regime") == regime) else None
+            for one in ordered
+        ]
         if any(value is not None and math.isfinite(value) for value in values):
-            found[name] = summarise(values, metrics.find(name).unit)
+            found[name] = summarise(values, metrics.find(name).unit, note=str(regime or "") if load else "")
     return found
 
 

@@ -31,26 +31,26 @@ class Memory:
 
     quantities: Mapping[str, Quantity] = {
         "peak_rss_b": Quantity(
-            "byte",
+            "bytes",
             "Peak resident memory of the engine's process tree since it started or since the last reset "
             "(VmHWM, kept by the kernel; the peaks of several processes are added up).",
             {"peak_rss_b": "max"},
         ),
-        "rss_b": Quantity("byte", "Resident memory of the engine's process tree (VmRSS).", {"steady_rss_b": "median"}),
+        "rss_b": Quantity("bytes", "Resident memory of the engine's process tree (VmRSS).", {"steady_rss_b": "median"}),
         "rss_anon_b": Quantity(
-            "byte", "Its anonymous part (RssAnon).", {"peak_anon_b": "max", "steady_anon_b": "median"}
+            "bytes", "Its anonymous part (RssAnon).", {"peak_anon_b": "max", "steady_anon_b": "median"}
         ),
         "rss_file_b": Quantity(
-            "byte",
+            "bytes",
             "Its part that is pages of mapped files, such as weights (RssFile).",
             {"peak_file_b": "max", "steady_file_b": "median"},
         ),
-        "rss_shmem_b": Quantity("byte", "Its shared-memory part (RssShmem).", {"steady_shmem_b": "median"}),
+        "rss_shmem_b": Quantity("bytes", "Its shared-memory part (RssShmem).", {"steady_shmem_b": "median"}),
         "swap_b": Quantity(
-            "byte", "Memory of the process tree in swap (VmSwap), not part of resident memory.", {"peak_swap_b": "max"}
+            "bytes", "Memory of the process tree in swap (VmSwap), not part of resident memory.", {"peak_swap_b": "max"}
         ),
         "available_b": Quantity(
-            "byte", "Memory the machine could still give to programs (MemAvailable).", {"available_min_b": "min"}
+            "bytes", "Memory the machine could still give to programs (MemAvailable).", {"available_min_b": "min"}
         ),
     }
     readings: Mapping[str, Sequence[Reading]] = {"linux": _LINUX, "android": _LINUX}

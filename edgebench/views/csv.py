@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from edgebench.core import Option, Record
-from edgebench.metrics import METRICS
+from edgebench.metrics import known
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -31,12 +31,12 @@ def table(records: Sequence[Record]) -> tuple[list[str], Iterator[list[Option | 
     """Header and rows; for every column the same kind of value, None where there is none."""
     options = sorted({name for record in records for name in record.trial.options})
     units = {name: one.unit for record in records for name, one in record.metrics.items()}
-    order = list(METRICS)
+    order = list(known())
     names = sorted(units, key=lambda name: (order.index(name) if name in order else len(order), name))
     header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
     header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
     header += [f"option_{name}" for name in options] + ["doubts", "failure", "round"]
-    header += [name if units[name] == "1" else f"{name} [{units[name]}]" for name in names]
+    header += [f"{name} [{units[name]}]" if units[name] else name for name in names]
     return header, _rows(records, options, names)
 
 

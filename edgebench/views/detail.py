@@ -40,7 +40,7 @@ def _head(record: Record) -> Iterator[str]:
 
 
 def _figures(record: Record) -> list[str]:
-    order = list(metrics.METRICS)
+    order = list(metrics.known())
     named = sorted(record.metrics.items(), key=lambda one: (order.index(one[0]) if one[0] in order else 999, one[0]))
     rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if named else []
     notes = []
