@@ -1,1 +1,8 @@
+"""Fixtures of the test lab; hypothesis without deadlines, since the machine may be busy."""
+
+from hypothesis import settings
+
+settings.register_profile("edgebench", deadline=None)
+settings.load_profile("edgebench")
+
 pytest_plugins = ["lab.here", "lab.proxy", "lab.sshd"]
