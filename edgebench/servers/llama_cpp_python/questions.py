@@ -1,0 +1,230 @@
+"""What one may ask the loaded models. One question at a time: the caller holds ``App.lock``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import beams, requests
+from .library import Llama, LlamaError, differences, libllama, log
+from .requests import Fields, Refused
+from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDraft, Tally, read
+
+
+class App:
+    """A target, perhaps a draft, and the questions."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.loaded: Llama | None = None
+        self.draft: Llama | None = None
+        self.build = self.system_info = ""
+
+    def load(self) -> None:
+        """Load both models. Raises ``LlamaError``, ``ImportError``."""
+        options = self.options
+        lib, self.build = libllama()
+        self.system_info = lib.llama_print_system_info().decode().strip()
+        log(f"build: {self.build}")
+        log(f"system_info: n_threads = {options.threads} / {os.cpu_count()} | {self.system_info}")
+        target = Llama(lib, options.model, options, options.gpu_layers)
+        if options.model_draft:
+            if target.recurrent:
+                raise LlamaError("a recurrent target cannot drop refused tokens from its memory: no draft can help it")
+            log(f"loading draft model {options.model_draft}")
+            self.draft = Llama(lib, options.model_draft, options, options.gpu_layers_draft)
+            why = differences(target, self.draft)
+            if why:
+                raise LlamaError(f"target and draft do not have the same vocabulary: {why}")
+        self.loaded = target
+        log(f"model loaded: context of {target.n_ctx} tokens")
+
+    def close(self) -> None:
+        for model in (self.draft, self.loaded):
+            if model:
+                model.close()
+
+    @property
+    def model(self) -> Llama:
+        """The target. Raises ``Refused`` while it is loading."""
+        if self.loaded is None:
+            raise Refused("Loading model", 503, "unavailable_error")
+        return self.loaded
+
+    # --- text ---
+
+    def props(self) -> Mapping[str, Any]:
+        model = self.model
+        return {
+            "build_info": self.build,
+            "system_info": self.system_info,
+            "model_path": model.path,
+            "draft_path": self.options.model_draft,
+            "total_slots": 1,
+            "chat_template": model.template(),
+            "default_generation_settings": {"n_ctx": model.n_ctx, "speculative.n_max": self.options.draft_max},
+        }
+
+    def tokenize(self, fields: Fields) -> Mapping[str, Any]:
+        special, parse = fields.flag("add_special", False), fields.flag("parse_special", True)
+        return {"tokens": self.model.tokenize(fields.text("content", ""), special, parse)}
+
+    def detokenize(self, fields: Fields) -> Mapping[str, Any]:
+        tokens = fields.wholes("tokens", 0, self.model.n_vocab - 1, [])
+        return {"content": b"".join(self.model.piece(token, True) for token in tokens).decode("utf-8", "replace")}
+
+    def apply_template(self, fields: Fields) -> Mapping[str, Any]:
+        import jinja2
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        messages = fields.body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise Refused("'messages' must be a list of objects")
+        model = self.model
+        try:
+            formatter = Jinja2ChatFormatter(model.template(), eos_token=model.eos, bos_token=model.bos)
+            return {"prompt": formatter(messages=messages).prompt}
+        except (jinja2.TemplateError, ValueError, TypeError) as error:
+            raise Refused(f"the model's chat template does not take these messages: {error}") from None
+
+    def prompt(self, fields: Fields) -> list[int]:
+        """The tokens of ``prompt`` (a text or tokens) or of ``messages``."""
+        model, value = self.model, fields.body.get("prompt")
+        if "messages" in fields:
+            value = self.apply_template(fields)["prompt"]
+        if isinstance(value, str):
+            # Some templates write the beginning-of-sequence token themselves.
+            tokens = model.tokenize(value, special=not (model.bos and value.startswith(model.bos)))
+        else:
+            tokens = fields.wholes("prompt", 0, model.n_vocab - 1, [])
+        if not tokens:
+            raise Refused("'prompt' must be a text or a list of tokens, and not empty")
+        if len(tokens) > model.n_ctx:
+            message = f"request ({len(tokens)} tokens) exceeds the available context size ({model.n_ctx} tokens)"
+            kind = "exceed_context_size_error"
+            raise Refused(message, 400, kind, n_prompt_tokens=len(tokens), n_ctx=model.n_ctx)
+        return tokens
+
+    # --- generation ---
+
+    def ask(self, fields: Fields) -> Ask:
+        return requests.ask(fields, self.prompt(fields), self.options.draft_max, self.draft is not None)
+
+    def tokens(self, ask: Ask, tally: Tally) -> Iterator[tuple[int, str]]:
+        """Each generated token and the characters that it completes."""
+        model = self.model
+        if ask.beams > 1:
+            found: Iterator[int] = iter(beams.search(model, ask, model.eog, tally))
+        else:
+            model.open(1)
+            found = iter(Generation(model, ask, model.eog, tally, self.drafter(ask)))
+        data = b""
+        for token in found:
+            data += b"" if token in model.eog else model.piece(token)
+            whole, data = characters(data)
+            yield token, whole
+            if self.stopping.is_set():
+                raise Refused("the server is stopping", 503, "unavailable_error")
+
+    def drafter(self, ask: Ask) -> Callable[[np.random.Generator], Drafter] | None:
+        model, draft = self.model, self.draft
+        if ask.kind == "prompt-lookup":
+            from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+            return lambda rng: LookupDraft(LlamaPromptLookupDecoding.find_candidate_pred_tokens, model.n_vocab)
+        return (lambda rng: ModelDraft(draft, ask, model.eog, rng)) if draft else None
+
+    # --- measurements ---
+
+    def costs(self, fields: Fields) -> Mapping[str, Any]:
+        """Seconds for verifying so many tokens at once after the prompt, and for one draft step.
+
+        ``verify_s``: by number of tokens (``sizes``), one figure a repeat; ``draft_s``: likewise.
+        """
+        model, prompt = self.model, self.prompt(fields)
+        sizes = fields.wholes("sizes", 1, model.n_batch, list(range(1, 18)))
+        most = max(sizes, default=1)
+        if len(prompt) + most > model.n_ctx:
+            raise Refused(f"{len(prompt)} + {most} tokens do not fit in a context of {model.n_ctx}")
+        model.open(1)
+        following = (prompt * (1 + most // len(prompt)))[:most]
+        read(model, prompt, True)
+        if self.draft:
+            read(self.draft, prompt, True)
+        verify_s: dict[str, list[float]] = {str(size): [] for size in sizes}
+        draft_s: list[float] = []
+        for _ in range(fields.whole("repeats", 1, 1000, 3)):
+            for size in sizes:
+                verify_s[str(size)].append(timed(model, following[:size]))
+            if self.draft:
+                draft_s.append(timed(self.draft, following[:1]))
+        return {"depth": len(prompt), "verify_s": verify_s, "draft_s": draft_s}
+
+    def logits(self, fields: Fields) -> Mapping[str, Any]:
+        """The target's logits after each of the last ``last`` tokens of a text.
+
+        For each: the ``top`` likeliest as [token, logit], the logits of the tokens in ``of``, the
+        logarithm of the sum of all exponentials, and, where the text goes on, the log-likelihood
+        of its next token. With ``single`` they are evaluated one at a time, as a generation
+        without a draft does it; else all at once, as a verification does.
+        """
+        model, prompt = self.model, self.prompt(fields)
+        last = min(fields.whole("last", 1, model.n_batch, 1), len(prompt))
+        top, of = fields.whole("top", 0, model.n_vocab, 2), fields.wholes("of", 0, model.n_vocab - 1, [])
+        model.open(1)
+        model.keep(0)
+        begin = len(prompt) - last
+        if begin:
+            model.feed(prompt[:begin], 1)
+        groups = [[token] for token in prompt[begin:]] if fields.flag("single", False) else [prompt[begin:]]
+        found: list[dict[str, Any]] = []
+        for group in groups:
+            for row in model.feed(group, len(group)):
+                place = begin + len(found)
+                following = prompt[place + 1] if place + 1 < len(prompt) else None
+                found.append({"position": place, **described(row, top, of, following)})
+        return {"logits": found}
+
+
+def described(row: Any, top: int, of: Sequence[int], following: int | None) -> dict[str, Any]:
+    peak = float(row.max())
+    total = peak + float(np.log(np.exp(row.astype(np.float64) - peak).sum()))
+    result: dict[str, Any] = {
+        "top": [[int(token), float(row[token])] for token in np.argsort(-row, kind="stable")[:top]],
+        "of": [float(row[token]) for token in of],
+        "log_sum_exp": total,
+    }
+    if following is not None:
+        result["next_log_likelihood"] = float(row[following]) - total
+    return result
+
+
+def timed(decoder: Decoder, tokens: Sequence[int]) -> float:
+    """Seconds for evaluating tokens at once and choosing after each."""
+    held = len(decoder.tokens)
+    begun = time.perf_counter()
+    decoder.feed(tokens, len(tokens)).argmax(axis=1)
+    taken = time.perf_counter() - begun
+    decoder.keep(held)
+    return taken
+
+
+def characters(data: bytes) -> tuple[str, bytes]:
+    """The whole characters of UTF-8 data, and the bytes of one that isn't finished."""
+    for back in range(1, min(3, len(data)) + 1):
+        lead = data[-back]
+        if lead >= 0xC0:
+            needed = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            cut = len(data) - back if back < needed else len(data)
+            return data[:cut].decode("utf-8", "replace"), data[cut:]
+        if lead < 0x80:
+            break
+    return data.decode("utf-8", "replace"), b""
