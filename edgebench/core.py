@@ -330,6 +330,8 @@ class Opened(Protocol):
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output: ...
 
+    def push(self, local: Path, remote: str, progress: Progress | None = None) -> None: ...
+
 
 class Engine(Protocol):
     """An inference engine: a process on the device that listens on the device's loopback.

@@ -43,7 +43,7 @@ class Tiny:
         return np.array([self.after(self.tokens[: end - rows + 1 + i]) for i in range(rows)])
 
     def keep(self, count: int) -> None:
-        assert 0 <= count
+        assert count >= 0
         del self.tokens[count:]
 
     def plant(self, text: Sequence[int], width: int) -> np.ndarray:

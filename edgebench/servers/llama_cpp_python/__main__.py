@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from .library import LlamaError, log
+from .library import LlamaError, libllama, log
 from .questions import App
 from .serve import bind
 
@@ -30,7 +30,7 @@ def layers(text: str) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="llama_cpp_python", allow_abbrev=False, description=__doc__)
     add = parser.add_argument
-    add("-m", "--model", required=True, help="GGUF file of the (target) model")
+    add("-m", "--model", help="GGUF file of the (target) model")
     add("-md", "--model-draft", help="GGUF file of the draft model")
     add("-c", "--ctx-size", type=int, default=0, metavar="N", help="tokens (0: as the model was trained)")
     add("-b", "--batch-size", type=int, default=2048, metavar="N", help="logical batch, tokens")
@@ -45,12 +45,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--no-warmup", dest="warmup", action="store_false", help="no empty run after loading")
     add("--host", default="127.0.0.1", choices=["127.0.0.1", "localhost"])
     add("--port", type=int, default=8080, metavar="N")
-    return parser.parse_args(argv)
+    add("--version", action="store_true", help="build and instruction sets")
+    options = parser.parse_args(argv)
+    if not options.model and not options.version:
+        parser.error("-m is needed")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM."""
     options = parse(argv)
+    if options.version:
+        try:
+            lib, build = libllama()
+        except (ImportError, OSError, RuntimeError) as error:
+            log(f"error: this Python cannot load llama_cpp: {error}")
+            return 1
+        print(f"build: {build}\nsystem_info: {lib.llama_print_system_info().decode()}")
+        return 0
     missing = [path for path in (options.model, options.model_draft) if path and not Path(path).is_file()]
     if missing:
         log(f"error: no such file: {missing[0]}")

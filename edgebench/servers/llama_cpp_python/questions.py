@@ -40,6 +40,7 @@ class App:
             if target.recurrent:
                 raise LlamaError("a recurrent target cannot drop refused tokens from its memory: no draft can help it")
             log(f"loading draft model {options.model_draft}")
+            options.ctx_size = target.n_ctx  # 0 would be as long as the draft was trained
             self.draft = Llama(lib, options.model_draft, options, options.gpu_layers_draft)
             why = differences(target, self.draft)
             if why:

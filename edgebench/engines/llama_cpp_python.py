@@ -1,0 +1,134 @@
+"""llama-cpp-python on the device's own Python, behind a server that speaks llama-server's dialect."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench.engines import llama_server, llamacpp
+from edgebench.errors import EngineFailed, EngineMissing, TimedOut
+
+MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile may say of it."""
+
+    python: str | None = None
+    """A Python 3.9 or later that can ``import llama_cpp``; absent: this one on this machine, ``python3`` elsewhere."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the engine's process only."""
+
+
+class LlamaCppPython:
+    """The server of ``edgebench/servers/llama_cpp_python``, sent to the device as one file."""
+
+    Config = Settings
+    format = "gguf"
+    k_per_request = True
+    """Draft tokens are said with each request: one process serves every K and the baseline."""
+
+    def __init__(self, device: Opened, config: Settings) -> None:
+        self._device = device
+        self._config = config
+        self._program: list[str] = []
+        self._flags: frozenset[str] = frozenset()
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
+        local = self._device.device.transport["kind"] == "local"
+        python = self._config.python or (sys.executable if local else "python3")
+        self._program = [python, self._place(local)]
+        self._flags = llamacpp.help_flags(self._say("--help"))
+        told = self._say("--version")
+        facts: dict[str, Any] = {"name": "llama-cpp-python", "path": python}
+        build = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("build:")), None)
+        if build:
+            facts["build"] = build
+        if sets := llamacpp.instruction_sets(told):
+            facts["instruction_sets"] = list(sets)
+        return facts
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        argv = [*self._program, *llamacpp.flags(launch, self._flags), "--host", "127.0.0.1", "--port", str(port)]
+        return Command(argv, env=self._config.env, secrets=(key_variable,))
+
+    def ready(self, client: Client) -> bool:
+        return llama_server.ready(client)
+
+    def ready_line(self, line: str) -> bool:
+        return line.startswith("model loaded: ")
+
+    def complete(self, client: Client, request: Request) -> Reply:
+        return llama_server.complete(client, request)
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        return llama_server.count_tokens(client, text)
+
+    def costs(self, client: Client, prompt: Sequence[Mapping[str, str]], sizes: Sequence[int]) -> dict[str, Json]:
+        """Seconds, once each: ``verify_s`` by number of tokens verified at once, ``draft_s`` of one draft step."""
+        asked = {"messages": [dict(message) for message in prompt], "sizes": list(sizes), "repeats": 1}
+        status, found = client.post("/edgebench/costs", asked)
+        if status != 200 or not isinstance(found, dict):
+            raise EngineFailed(f"/edgebench/costs answered {status}: {str(found)[:300]}")
+        return found
+
+    def notes(self, log: Iterable[str]) -> EngineNotes:
+        return llama_server.notes(log)
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        return llama_server.fallback(launch, status)
+
+    def _place(self, local: bool) -> str:
+        """The server's path on the device, put there unless it is there already."""
+        from platformdirs import user_cache_path
+
+        data = archive()
+        name = f"llama_cpp_python-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
+        here = user_cache_path("edgebench") / "servers" / name
+        if not here.is_file():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            part = here.with_suffix(".part")
+            part.write_bytes(data)
+            part.replace(here)
+        if local:
+            return str(here)
+        there = f"{self._device.workspace}/servers/{name}"
+        self._device.push(here, there)
+        return there
+
+    def _say(self, flag: str) -> str:
+        argv = [*self._program, flag]
+        try:
+            said = self._device.run(self._device.system.quote(argv), timeout=120)
+        except TimedOut as error:
+            raise EngineMissing(f"{argv[0]} printed nothing for 120 s") from error
+        if said.status != 0:
+            words = (said.stderr.strip() or said.stdout.strip())[-500:]
+            raise EngineMissing(
+                f"llama-cpp-python cannot run on {self._device.device.name}: {words}",
+                f"On that device: `{argv[0]} -m pip install llama-cpp-python` (it compiles for about ten minutes), "
+                "or name another Python under engines: llama-cpp-python: python.",
+            )
+        return said.stdout + "\n" + said.stderr
+
+
+def archive() -> bytes:
+    """The server as one file that Python runs (a zip with ``__main__.py``); the same bytes every time."""
+    package = files("edgebench") / "servers" / "llama_cpp_python"
+    parts = {
+        f"llama_cpp_python/{part.name}": part.read_bytes() for part in package.iterdir() if part.name[-3:] == ".py"
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in sorted({**parts, "__main__.py": MAIN}.items()):
+            file.writestr(zipfile.ZipInfo(name), data)
+    return buffer.getvalue()

@@ -1,0 +1,71 @@
+"""Tiny GGUF models with random weights, for what does not depend on what a model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, TokenType
+
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz ", *"äö€"]
+
+
+def tiny(
+    path: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    width: int = 32,
+    context: int = 512,
+    pieces: Sequence[str] = LETTERS,
+    add_bos: bool = True,
+) -> Path:
+    """A llama with random weights and a vocabulary of letters and bytes; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    heads, inner = 2, 2 * width
+    writer = GGUFWriter(path, "llama")
+    writer.add_name(f"tiny-{seed}")
+    writer.add_file_type(0)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+
+    special = [("<unk>", TokenType.UNKNOWN), ("<s>", TokenType.CONTROL), ("</s>", TokenType.CONTROL)]
+    of_bytes = [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
+    words = [(piece.replace(" ", "▁"), TokenType.NORMAL) for piece in pieces]
+    vocabulary = [*special, *of_bytes, *words]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([text for text, _ in vocabulary])
+    writer.add_token_scores([-float(i) for i in range(len(vocabulary))])
+    writer.add_token_types([kind for _, kind in vocabulary])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(add_bos)
+
+    def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
+        writer.add_tensor(name, (rng.normal(0, scale / np.sqrt(columns), (rows, columns))).astype(np.float32))
+
+    matrix("token_embd.weight", len(vocabulary), width, 8)
+    matrix("output.weight", len(vocabulary), width, 4)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            matrix(f"{block}.{part}.weight", width, width, 3)
+        matrix(f"{block}.ffn_gate.weight", inner, width, 2)
+        matrix(f"{block}.ffn_up.weight", inner, width, 2)
+        matrix(f"{block}.ffn_down.weight", width, inner, 2)
+        for part in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"{block}.{part}.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
