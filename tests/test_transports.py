@@ -15,7 +15,7 @@ from lab.place import Place, free_port
 
 from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
 
-PLACES = ["local", "linux", "termux"]
+PLACES = ["local", "linux", "termux", "android", "old_android"]
 LONG = 60.0
 """Seconds within which everything here happens even on a busy machine."""
 
@@ -96,8 +96,8 @@ def test_large_output_is_whole_on_both_streams(wire):
 
 def test_megabyte_lines_and_control_characters(wire, place):
     (place.here / "log").write_bytes(b"x" * 3_000_000 + b"\x1b[31m\x01\xff")
-    assert wire.run(f"cat {place.folder}/log").stdout == "x" * 3_000_000 + "\x1b[31m\x01�"
-    lines, status = finish(wire.spawn(f"cat {place.folder}/log"))
+    assert wire.run(f"cat '{place.folder}/log'").stdout == "x" * 3_000_000 + "\x1b[31m\x01�"
+    lines, status = finish(wire.spawn(f"cat '{place.folder}/log'"))
     assert "".join(line.text for line in lines) == "x" * 3_000_000 + "\x1b[31m\x01�"
     assert status == 0
 

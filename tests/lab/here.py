@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Iterator
@@ -47,4 +48,5 @@ def sleeper() -> Iterator[Sleeper]:
     one = Sleeper()
     yield one
     for process in one.running():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
