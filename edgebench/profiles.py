@@ -18,7 +18,7 @@ from edgebench.core import Device
 from edgebench.documents import Document, shown
 from edgebench.errors import ProfileError, UsageError
 
-Kind = Literal["devices", "models"]
+Kind = Literal["devices", "models", "references"]
 
 SUFFIXES = (".yaml", ".yml")
 

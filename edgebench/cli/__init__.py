@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "measure models on devices",
     "devices": "list, show and check devices",
     "models": "list, show, pull and verify models",
+    "report": "write all results as a page, tables or pictures",
     "results": "list, show and export results",
 }
 

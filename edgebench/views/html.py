@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgebench import __version__, metrics
 from edgebench.core import Record
-from edgebench.views import charts
+from edgebench.references import Reference
+from edgebench.views import beside, charts
 from edgebench.views.answer import answers
 from edgebench.views.charts import Figure, Panel, theme
 from edgebench.views.reading import latest
@@ -48,17 +49,17 @@ class Choice:
 class Html:
     """The view: a page without a reference and without a server behind it."""
 
-    suffix: ClassVar[str] = "html"
+    suffix: ClassVar[str] = ".html"
 
     def render(self, records: Sequence[Record]) -> str:
         return page(records)
 
 
-def page(records: Sequence[Record], *, live: str = "", empty: str = "") -> str:
+def page(records: Sequence[Record], *, reference: Reference | None = None, live: str = "", empty: str = "") -> str:
     """The page's text.
 
-    ``live`` is the data's version where a server stands behind the page; ``empty`` says why there
-    are no records.
+    ``reference`` is put beside the records. ``live`` is the data's version where a server stands
+    behind the page. ``empty`` says why there are no records.
     """
     groups = table(records, most=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
@@ -81,6 +82,10 @@ def page(records: Sequence[Record], *, live: str = "", empty: str = "") -> str:
         rows={row.id for row in rows},
         detailed={row.id for row in rows if row.detailed},
         details=told,
+        reference=reference,
+        reference_columns=beside.COLUMNS,
+        beside=beside.beside(reference, records) if reference else [],
+        others=len(beside.others(reference, records)) if reference else 0,
         cut=f"Here are {len(rows)} of {len(records)} records: the newest of each configuration first. "
         "`edgebench report --format csv` has all."
         if len(rows) < len(records)

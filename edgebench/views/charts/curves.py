@@ -86,6 +86,8 @@ def _by_turn(
     found: dict[float, list[float]] = {}
     for one in record.rounds:
         for index, turn in enumerate(one.turns):
+            if "measures" in turn and key.removesuffix("_tps").removesuffix("_s") not in turn["measures"]:
+                continue  # warming up, or filling the context
             at, value = x(turn, index), turn.get(key)
             if at is not None and isinstance(value, int | float) and isfinite(value):
                 found.setdefault(at, []).append(float(value))
@@ -119,8 +121,13 @@ def _turn_panels(
     return panels, tuple(dict.fromkeys(notes))
 
 
-def _has_turns(record: Record) -> bool:
-    return record.status == "ok" and any(len(one.turns) > 1 for one in record.rounds)
+def _talks(record: Record) -> bool:
+    """Whether its turns build on one another."""
+    return record.status == "ok" and any(", turn 2" in str(turn.get("label")) for turn in _turns(record))
+
+
+def _turns(record: Record) -> Sequence[Mapping[str, Json]]:
+    return record.rounds[0].turns if record.rounds else ()
 
 
 def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
@@ -131,7 +138,7 @@ def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against the context that is already there."""
     wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([record for record in latest(records) if _has_turns(record)])
+    groups = by_kind([record for record in latest(records) if _talks(record)])
     panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
     panels += _depth_options(records, wanted)
     if not panels:
@@ -161,7 +168,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         return float(turn_number(turn, index))
 
     wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([r for r in latest(records) if _has_turns(r) and r.trial.scenario == "chat"])
+    groups = by_kind([r for r in latest(records) if _talks(r)])
     panels, notes = _turn_panels(groups, wanted, number, "turn")
     if not panels:
         return None

@@ -1,0 +1,160 @@
+"""``edgebench report``: all results as a page, or as what papers, spreadsheets and CI take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from edgebench import plugins
+from edgebench.cli.selection import existing, store_option, where_options, write
+from edgebench.core import Record
+from edgebench.references import Reference
+from edgebench.store import Store, Where
+
+SAMPLED = 3
+"""So many of the newest records are looked at for samples: one of them gives the timeline."""
+
+FORMATS = ("html", "md", "csv", "json", "svg", "png")
+
+
+class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """A reference's name or path; the shell completes the names."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from edgebench import references
+
+        found = [CompletionItem(name) for name in references.names() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+@click.command()
+@where_options
+@store_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="html", show_default=True)
+@click.option(
+    "-o",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    help="The folder to write to.",
+)
+@click.option("--reference", type=ReferenceName(), help="Put published figures beside: edge-2023, or your own file.")
+@click.option(
+    "--serve", "served", is_flag=True, help="Show the page on this machine's loopback; it grows as a run does."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --serve: the port; 0 is any free one.")
+def command(
+    path: Path,
+    where: Where,
+    form: Literal["html", "md", "csv", "json", "svg", "png"],
+    folder: Path,
+    reference: str | None,
+    served: bool,
+    port: int,
+) -> None:
+    """Write all results as one page that can be sent to anybody: reports/index.html.
+
+    The page needs no network and no server. Other formats: md (tables and pictures), csv (one
+    observation a row), json, svg and png (the figures).
+    """
+    from edgebench import references
+
+    if served and form != "html":
+        raise click.UsageError("--serve shows the page: leave out --format")
+    known = references.load(reference) if reference else None
+    if served:
+        _serve(path, where, known, port)
+        return
+    with existing(path) as store:
+        records = gather(store, where) if store else []
+    if store is not None and not records:
+        click.echo("no results match; `edgebench results list` shows what there is", err=True)
+    _WRITERS[form](records, folder, known, path)
+
+
+def gather(store: Store, where: Where) -> list[Record]:
+    """The records asked for; the newest ones with their samples."""
+    records = list(store.records(where))
+    finished = sorted((record for record in records if record.rounds), key=lambda record: record.finished)
+    ids = [record.id for record in finished[-SAMPLED:]]
+    sampled = {record.id: record for record in store.records(Where(ids=ids), samples=True)} if ids else {}
+    return [sampled.get(record.id, record) for record in records]
+
+
+def _html(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+    from edgebench.views.html import page
+
+    write(page(records, reference=reference, empty=f"Looked in {path}."), folder / "index.html")
+
+
+def _plain(view: str, name: str) -> Callable[[Sequence[Record], Path, Reference | None, Path], None]:
+    def render(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+        write(plugins.load("views", view)().render(records), folder / name)
+
+    return render
+
+
+def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path, Reference | None, Path], None]:
+    def render(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+        from edgebench.views.pictures import pictures
+
+        drawn = 0
+        for figure, picture in pictures(records, form):
+            write(picture, folder / f"{figure.id}.{form}")
+            drawn += 1
+        if records and not drawn:
+            click.echo("these records have nothing to draw", err=True)
+
+    return render
+
+
+def _markdown(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+    from edgebench.views.pictures import pictures
+
+    parts = [plugins.load("views", "markdown")().render(records)]
+    for figure, picture in pictures(records, "svg"):
+        write(picture, folder / f"{figure.id}.svg")
+        parts.append(f"## {figure.title}\n\n{figure.reading}\n\n![{figure.title}]({figure.id}.svg)\n")
+    write("\n".join(parts), folder / "report.md")
+
+
+_WRITERS = {
+    "html": _html,
+    "md": _markdown,
+    "csv": _plain("csv", "report.csv"),
+    "json": _plain("json", "report.json"),
+    "svg": _pictures("svg"),
+    "png": _pictures("png"),
+}
+
+
+def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> None:
+    from edgebench.cli.serve import serve
+    from edgebench.views.html import page
+
+    def version() -> str:
+        """Changes whenever something is written to the store."""
+        stamps = []
+        for part in (path, path.with_name(f"{path.name}-wal")):
+            try:
+                found = part.stat()
+            except FileNotFoundError:
+                continue
+            stamps.append(f"{found.st_mtime_ns}.{found.st_size}")
+        return "-".join(stamps) or "empty"
+
+    def draw(seen: str) -> str:
+        records: list[Record] = []
+        if path.exists():
+            with Store(path, read_only=True) as store:
+                records = gather(store, where)
+        return page(records, reference=reference, live=seen, empty=f"Looking in {path}.")
+
+    serve(draw, version, port)

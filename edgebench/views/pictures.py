@@ -1,0 +1,24 @@
+"""The figures of a report as files: the page's own specifications, light, on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from edgebench.core import Record
+from edgebench.views.charts import Figure, figures, theme
+
+SCALE = 2.0
+"""Pixels of a PNG for each of the page's."""
+
+
+def pictures(records: Sequence[Record], form: Literal["svg", "png"]) -> Iterator[tuple[Figure, bytes]]:
+    """Every figure these records have data for, and its picture."""
+    import vl_convert
+
+    for figure in figures(records):
+        spec = theme.for_picture([panel.spec for panel in figure.panels], [panel.title for panel in figure.panels])
+        if form == "svg":
+            yield figure, vl_convert.vegalite_to_svg(spec).encode()
+        else:
+            yield figure, vl_convert.vegalite_to_png(spec, scale=SCALE)
