@@ -31,19 +31,19 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
     ``read_only`` never makes a file; it changes one only to migrate it. Raises ``StoreError``.
     """
+    if path.is_dir():
+        raise StoreError(f"{path} cannot be opened: it is a folder", "Name a file with --store.")
     with faults(path):
-        db = _open(path) if not read_only else _open_read_only(path)
-    try:
-        with faults(path):
-            if _version(db, path) < len(_migrations()):
-                if read_only:
-                    db.close()
-                    db = _open(path)
-                _migrate(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
+        if read_only:
+            db = _open_read_only(path)
+            try:
+                if _version(db, path) == len(_migrations()):
+                    return db
+            except BaseException:
+                db.close()
+                raise
+            db.close()
+        return _open(path)
 
 
 @contextmanager
@@ -100,9 +100,13 @@ def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
     try:
+        # Looked at before anything is changed: it may be somebody else's.
+        version = _version(db, path)
         _use_wal(db)
         # A commit is on the disk before the next round begins; there are few of them.
         db.execute("PRAGMA synchronous = FULL")
+        if version < len(_migrations()):
+            _migrate(db)
     except BaseException:
         db.close()
         raise
@@ -160,7 +164,7 @@ _DAMAGED = "Keep the file; `sqlite3 FILE .recover` saves what is readable. Name 
 
 def _understood(path: Path, said: str) -> StoreError:
     for words, what, hint in (
-        (("disk is full", "No space", "disk I/O error"), "cannot be written: no space, or the disk failed",
+        (("disk is full", "No space", "disk I/O error"), "cannot be read or written: no space, or the disk failed",
          "Every finished round before this is kept. Free some space and run again."),
         (("readonly", "read-only", "Read-only"), "cannot be written", "Name a file you may write with --store."),
         (("not a database",), "is not a store of edgebench", "Name another file with --store."),
