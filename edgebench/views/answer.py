@@ -80,7 +80,8 @@ def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
         if claim:
             claims.setdefault(claim[0], []).append(claim[1])
     return tuple(
-        Best(names[id], id, tuple(doubt.id for doubt in known[id].doubts), tuple(said)) for id, said in claims.items()
+        Best(names[id], id, tuple(dict.fromkeys(doubt.id for doubt in known[id].doubts)), tuple(said))
+        for id, said in claims.items()
     )
 
 

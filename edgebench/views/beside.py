@@ -93,5 +93,5 @@ def _own(row: Published, record: Record, name: str) -> Own:
         if found and column == "s_per_token" and found.low is not None and found.high is not None:
             between = f"{units.number(found.low / factor)}–{units.number(found.high / factor)}"
         cells.append((_text(found.value if found else None, column), between, share))
-    doubts = tuple(doubt.id for doubt in record.doubts)
+    doubts = tuple(dict.fromkeys(doubt.id for doubt in record.doubts))
     return Own(name, record.id, tuple(cells), tuple(differences(row, record)), doubts)

@@ -105,7 +105,7 @@ def _row(record: Record, earlier: bool, detailed: bool) -> TableRow:
         status=record.status,
         reason=record.failure.message if record.failure else "",
         cells=tuple(_cell(record, name) for name, _, _ in COLUMNS),
-        doubts=tuple((doubt.id, said(doubt.id, doubt.detail)) for doubt in record.doubts),
+        doubts=doubted(record),
         earlier=earlier,
         detailed=detailed,
         when=record.finished[:16].replace("T", " "),
@@ -124,11 +124,17 @@ def _cell(record: Record, name: str) -> Cell:
     return Cell(units.quantity(found.value, found.unit), units.interval(found), found.value, name)
 
 
-def said(id: str, detail: str) -> str:
-    """What a doubt means and what to do, with what was seen."""
-    known = doubts.KINDS.get(id)
-    parts = [detail, known.meaning, known.remedy] if known else [detail]
-    return " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)
+def doubted(record: Record) -> tuple[tuple[str, str], ...]:
+    """Each doubt once: its id, and what was seen, what it means and what to do."""
+    seen: dict[str, list[str]] = {}
+    for doubt in record.doubts:
+        seen.setdefault(doubt.id, []).append(doubt.detail)
+    said = []
+    for id, details in seen.items():
+        known = doubts.KINDS.get(id)
+        parts = ["; ".join(filter(None, details)), *((known.meaning, known.remedy) if known else ())]
+        said.append((id, " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)))
+    return tuple(said)
 
 
 @dataclass(frozen=True)

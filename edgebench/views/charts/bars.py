@@ -54,7 +54,8 @@ def _rate(record: Record) -> float:
 
 
 def doubts(record: Record) -> str:
-    return ", ".join(doubt.id for doubt in record.doubts)
+    """The names of a record's doubts, each once."""
+    return ", ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
 
 
 def named(record: Record, names: dict[str, str]) -> str:

@@ -74,7 +74,7 @@ def config(*, page: bool) -> dict[str, Any]:
         "labelFontSize": 12,
         "symbolSize": 90,
         "labelLimit": 280,
-        "columns": 2,
+        "columns": 4,
         "offset": 8,
     }
     return {
@@ -92,6 +92,8 @@ def config(*, page: bool) -> dict[str, Any]:
         "point": {"size": 44, "filled": True, "opacity": 1},
         "style": {
             "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
+            "band-prompt": {"color": colour("c2"), "opacity": 0.16},
+            "band-tokens": {"color": colour("c1"), "opacity": 0.08},
             "casing": {"color": colour("paper"), "strokeWidth": 5, "opacity": 0.75},
             "name": {"color": colour("ink"), "fontSize": 13},
             "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},

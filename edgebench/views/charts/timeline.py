@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from edgebench.core import Record, Round, Sample
+from edgebench.core import Json, Record, Round, Sample
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.reading import labels
 
+if TYPE_CHECKING:
+    import altair as alt
+
 POINTS = 300
 """Readings a line keeps; longer ones are drawn by the mean of each stretch, and say so."""
 SERIES = 6
+BINS = 120
+"""Stretches of time in which tokens are counted."""
+PHASES = 400
+"""Requests whose phases are shaded."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,20 @@ TRACKS = (
     Track("Temperature", "_c", "°C"),
     Track("Clocks", "_hz", "Hz"),
     Track("Use", "_util", "1"),
-    Track("Tokens", "_tps", "tokens/s"),
 )
+
+HIDDEN = ("peak_", "available")
+"""Samples that other series say better."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The round that is drawn: when it began and ended on its clock, and its phases, seconds."""
+
+    record: Record
+    start: float
+    end: float
+    phases: tuple[Row, ...]
 
 
 def timeline(records: Sequence[Record]) -> Figure | None:
@@ -41,58 +60,128 @@ def timeline(records: Sequence[Record]) -> Figure | None:
     if not sampled:
         return None
     record, one = max(sampled, key=lambda pair: (pair[0].finished, pair[0].id, len(pair[1].samples)))
-    start = min(sample.at for sample in one.samples)
-    end = max(sample.at for sample in one.samples)
-    panels = tuple(panel for track in TRACKS if (panel := _track(record, one, track, (start, end))) is not None)
+    times = [sample.at for sample in one.samples] + [at for turn in one.turns for at in _moments(turn)]
+    start, end = min(times), max(times)
+    view = View(record, start, end, tuple(phase for turn in one.turns[:PHASES] for phase in _phases(turn, start)))
+    drawn = [_tokens(view, one), *(_track(view, one, track) for track in TRACKS)]
+    panels = tuple(panel for panel in drawn if panel is not None)
     if not panels:
         return None
-    name = f"{labels([record])[record.id]} · {record.trial.model} · {record.trial.backend} · round {one.index + 1}"
-    reading = f"One round of one trial, on the device's own clock: {name}."
-    longest = max(len(series) for series in _lines(one, "").values())
+    trial = record.trial
+    name = f"{labels([record])[record.id]}, {trial.model}, {trial.backend}, {trial.scenario}, round {one.index + 1}"
+    reading = f"All on one clock: {name}. Bands shade the requests: first the prompt, then the tokens that come."
+    longest = max((len(series) for series in _series(one, "").values()), default=0)
     notes = (f"Lines of more than {POINTS} readings show the mean of each stretch.",) if longest > POINTS else ()
     return Figure("timeline", "Timeline of one run", reading, panels, notes)
 
 
-def _lines(one: Round, suffix: str) -> dict[str, list[Sample]]:
+def _moments(turn: Mapping[str, Json]) -> list[float]:
+    sent = turn.get("sent_at")
+    return [] if sent is None else [float(sent), float(sent) + float(turn.get("total_s") or 0)]
+
+
+def _phases(turn: Mapping[str, Json], start: float) -> list[Row]:
+    """When the engine read the prompt and when it wrote, seconds since the start."""
+    if turn.get("sent_at") is None or turn.get("ttft_s") is None:
+        return []
+    sent = float(turn["sent_at"]) - start
+    first, last = sent + float(turn["ttft_s"]), sent + float(turn.get("total_s") or turn["ttft_s"])
+    label = str(turn.get("label", ""))
+    phases: list[Row] = [{"from": sent, "to": first, "phase": "prompt", "label": label}]
+    return phases if last <= first else [*phases, {"from": first, "to": last, "phase": "tokens", "label": label}]
+
+
+def _tokens(view: View, one: Round) -> Panel | None:
+    """Tokens a second, counted in stretches of equal length."""
+    times = [
+        float(turn["sent_at"]) + float(turn["ttft_s"]) + float(at) - view.start
+        for turn in one.turns
+        if turn.get("sent_at") is not None and turn.get("ttft_s") is not None
+        for at in turn.get("token_times") or ()
+    ]
+    if len(times) < 2:
+        return None
+    width = max((view.end - view.start) / BINS, 0.1)
+    counts = [0] * (int((view.end - view.start) / width) + 1)
+    for at in times:
+        counts[min(max(int(at / width), 0), len(counts) - 1)] += 1
+    points = [(place * width, count / width) for place, count in enumerate(counts)]
+    rows = [{"x": x, "y": y, "series": "tokens", "record": view.record.id} for x, y in points]
+    text = f"{units.number(width)} s"
+    line = Line(
+        ("tokens", str(len(times)), units.quantity(max(y for _, y in points), "tokens/s"), text), view.record.id
+    )
+    spec = _axes(view, rows, "tokens/s", shape="step")
+    return Panel("Tokens", spec, (line,), ("what", "in all", "most at once", "counted in stretches of"))
+
+
+def _series(one: Round, suffix: str) -> dict[str, list[Sample]]:
+    """The samples of a track by series; per-core ones only where they are few."""
     found: dict[str, list[Sample]] = {}
     for sample in one.samples:
-        if sample.name.endswith(suffix):
+        if sample.name.endswith(suffix) and not sample.name.startswith(HIDDEN):
             name = sample.name.removesuffix(suffix).replace("_", " ") or sample.name
-            marks = " ".join(f"{key} {value}" for key, value in sorted(sample.labels.items()))
+            marks = " ".join(str(value) for _, value in sorted(sample.labels.items()))
             found.setdefault(f"{name} {marks}".strip(), []).append(sample)
-    return found
+    if len(found) > SERIES:
+        whole = {name: samples for name, samples in found.items() if not samples[0].labels}
+        found = whole or found
+    moving = {name: samples for name, samples in found.items() if any(sample.value for sample in samples)}
+    return dict(list((moving or found).items())[:SERIES])
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
     """At most so many points: the mean of each stretch of equally many readings."""
-    step = -(-len(points) // most)
-    parts = [points[i : i + step] for i in range(0, len(points), max(step, 1))]
+    step = max(-(-len(points) // most), 1)
+    parts = [points[i : i + step] for i in range(0, len(points), step)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def _track(record: Record, one: Round, track: Track, span: tuple[float, float]) -> Panel | None:
-    import altair as alt
-
-    series = dict(list(_lines(one, track.suffix).items())[:SERIES])
+def _track(view: View, one: Round, track: Track) -> Panel | None:
+    series = _series(one, track.suffix)
     if not series:
         return None
     highest = max(abs(sample.value) for samples in series.values() for sample in samples)
     factor, name = units.scale(highest, track.unit)
-    rows: list[Row] = []
-    lines = []
+    rows, lines = list[Row](), list[Line]()
     for key, samples in series.items():
-        ordered = sorted((sample.at - span[0], sample.value) for sample in samples)
-        rows += [{"x": x, "y": y / factor, "series": key, "record": record.id} for x, y in thin(ordered)]
+        ordered = sorted((sample.at - view.start, sample.value) for sample in samples)
+        rows += [{"x": x, "y": y / factor, "series": key, "record": view.record.id} for x, y in thin(ordered)]
         values = [value for _, value in ordered]
         said = [units.quantity(pick, track.unit) for pick in (values[0], min(values), max(values), values[-1])]
-        lines.append(Line((key, *said, str(len(values))), record.id))
-    base = chart(rows, height=110)
-    x = alt.X("x:Q", title="seconds since the round began", scale=alt.Scale(domain=[0, span[1] - span[0]], nice=False))
-    y = alt.Y("y:Q", title=name, scale=alt.Scale(zero=track.unit != "°C", nice=True), axis=alt.Axis(tickCount=4))
-    colour = alt.Color("series:N", sort=None, legend=alt.Legend() if len(series) > 1 else None)
-    tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("x:Q", title="second", format=".1f")]
-    tooltip.append(alt.Tooltip("y:Q", title=name, format=".4"))
-    form: Any = base.mark_line(interpolate="monotone").encode(x=x, y=y, color=colour, tooltip=tooltip)
-    spec: Spec = form.to_dict()
+        lines.append(Line((key, *said, str(len(values))), view.record.id))
     heading = track.title if len(series) > 1 else f"{track.title}: {next(iter(series))}"
+    spec = _axes(view, rows, name, shape="linear", zero=track.unit != "°C")
     return Panel(heading, spec, tuple(lines), ("what", "first", "lowest", "highest", "last", "readings"))
+
+
+def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step", "linear"], zero: bool = True) -> Spec:
+    """Lines over the shaded phases."""
+    import altair as alt
+
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    scale = alt.Scale(domain=[0, max(view.end - view.start, 0.001)], nice=False)
+    x = alt.X("x:Q", title="seconds since the round began", scale=scale)
+    y = alt.Y("y:Q", title=unit, scale=alt.Scale(zero=zero, nice=True), axis=alt.Axis(tickCount=4))
+    colour = alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend() if len(names) > 1 else None)
+    tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("x:Q", title="second", format=".1f")]
+    tooltip.append(alt.Tooltip("y:Q", title=unit, format=".4"))
+    line: Any = chart(rows, height=110).mark_line(interpolate=shape)
+    layers = [*_bands(view), line.encode(x=x, y=y, color=colour, tooltip=tooltip)]
+    form: Any = alt.layer(*layers).properties(height=110)
+    spec: Spec = form.to_dict()
+    return spec
+
+
+def _bands(view: View) -> list[alt.Chart]:
+    """A shade for each phase of each request, behind the lines."""
+    import altair as alt
+
+    bands = []
+    for phase in ("prompt", "tokens"):
+        rows = [row for row in view.phases if row["phase"] == phase]
+        if rows:
+            tooltip = [alt.Tooltip("label:N", title="request"), alt.Tooltip("phase:N", title="phase")]
+            band = chart(rows).mark_rect(style=f"band-{phase}")
+            bands.append(band.encode(x=alt.X("from:Q"), x2="to:Q", tooltip=tooltip))
+    return bands
