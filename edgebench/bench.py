@@ -10,7 +10,7 @@ from typing import Any
 
 from edgebench import doubts, measure, plugins, provision, stats
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
-from edgebench.errors import DeviceLost, EngineFailed
+from edgebench.errors import DeviceLost, EngineFailed, Unreadable
 from edgebench.launcher import Live, signal_name
 from edgebench.plan import Plan, Planned
 from edgebench.session import Session
@@ -222,8 +222,8 @@ class Bench:
         assert self._live is not None
         try:
             return self._engine.complete(self._live.client, request)
-        except EngineFailed as error:
-            raise self._live.died() or error from error
+        except (EngineFailed, Unreadable) as error:
+            raise self._live.died() or EngineFailed(str(error), error.hint, log=self._live.tail) from error
 
     def _sampled(self, live: Live, begin: float, end: float, turns: Sequence[Mapping[str, Json]]) -> dict[str, float]:
         """Probes over the round: memory over all of it, everything else while decoding."""

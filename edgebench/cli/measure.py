@@ -58,7 +58,6 @@ def _one_device(plan: Plan, store: Store, run: str) -> list[Record]:
         engine = kind(session, kind.Config(**settings))
         with closing(Bench(plan, session, engine).events()) as events:
             for event in events:
-                live.show(event)
                 if isinstance(event, bench.Began):
                     ids[event.index] = store.begin_trial(run, event.trial, event.facts)
                 elif isinstance(event, bench.Measured):
@@ -70,4 +69,5 @@ def _one_device(plan: Plan, store: Store, run: str) -> list[Record]:
                     record = replace(event.record, id=ids[event.index], run=store.run(run))
                     store.finish(record)
                     records.append(record)
+                live.show(event)  # what is shown is already kept
     return records

@@ -19,7 +19,7 @@ class Throughput:
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""
-        return int(options["depth"]) + max(int(options["prompt_tokens"]), 1) + int(options["gen_tokens"])
+        return int(options["depth"]) + 1 + max(int(options["prompt_tokens"]), int(options["gen_tokens"]))
 
     def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
         prompt, gen, depth = (int(setting.options[name]) for name in ("prompt_tokens", "gen_tokens", "depth"))

@@ -1,0 +1,376 @@
+"""``edgebench run`` on this machine: the bundled engine and a real model, end to end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from lab import faulty_server
+from lab.cli import Program
+
+QUICK = ("--rounds", "2", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512")
+
+
+def engines() -> list[psutil.Process]:
+    """The engine processes that run on this machine now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(word.endswith(("servers/bundled.py", "faulty_server.py")) for word in words):
+            found.append(process)
+    return found
+
+
+def engines_of(folder: Path) -> list[psutil.Process]:
+    """Those started by an edgebench that runs in ``folder``."""
+    mine = []
+    for process in engines():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PWD") == str(folder) or process.cwd() == str(folder):
+                mine.append(process)
+    return mine
+
+
+def wait_for(condition, timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_defaults_measure_this_machine(edgebench: Program) -> None:
+    ran = edgebench("run", *QUICK, "--threads", "1,2", "--json", "-")
+    assert ran.status == 0, ran.stderr
+    assert [record["status"] for record in ran.records] == ["ok", "ok"]
+    assert {record["trial"]["options"]["threads"] for record in ran.records} == {1, 2}
+    for record in ran.records:
+        trial, metrics = record["trial"], record["metrics"]
+        assert (trial["device"], trial["model"], trial["engine"]) == ("local", "smollm2-135m-q4_1", "llama.cpp")
+        assert (trial["backend"], trial["scenario"], trial["options"]["ctx"]) == ("cpu", "throughput", 512)
+        for name in ("decode_tps", "prefill_tps", "ttft_s", "load_s", "peak_rss_b", "peak_footprint_b"):
+            assert len(metrics[name]["rounds"]) == 2
+            assert metrics[name]["value"] > 0
+        assert metrics["decode_tps"]["low"] <= metrics["decode_tps"]["value"] <= metrics["decode_tps"]["high"]
+        # The weights are mapped and touched: the process can't be smaller than they are.
+        assert metrics["peak_rss_b"]["value"] > record["facts"]["model"]["weights_bytes"]
+        assert 10 * 2**20 < metrics["base_rss_b"]["value"] < metrics["peak_rss_b"]["value"]
+        assert record["facts"]["engine"]["backend"] == "cpu"
+        assert len(record["facts"]["model"]["sha256"]) == 64
+        assert "few-rounds" in [doubt["id"] for doubt in record["doubts"]]
+
+
+def test_every_rate_follows_from_counts_and_times(edgebench: Program) -> None:
+    record = edgebench("run", *QUICK, "--rounds", "1", "--json", "-").record
+    (one,) = record["rounds"]
+    warm_up, prefill, decode = one["turns"]
+    assert warm_up["measures"] == []
+    assert (prefill["prompt_tokens"], prefill["cached_tokens"], prefill["label"]) == (32, 0, "pp32")
+    assert (decode["completion_tokens"], len(decode["token_times"]), decode["token_clock"]) == (12, 12, "engine")
+    metrics = record["metrics"]
+    assert metrics["prefill_tps"]["value"] == pytest.approx(32 / prefill["prefill_s"])
+    assert metrics["decode_tps"]["value"] == pytest.approx(11 / decode["token_times"][-1], rel=1e-3)
+    gaps = [b - a for a, b in itertools.pairwise(decode["token_times"])]
+    assert min(gaps) <= metrics["itl_s_p50"]["value"] <= max(gaps)
+
+
+def test_depth_fills_the_context_before_measuring(edgebench: Program) -> None:
+    record = edgebench("run", *QUICK, "--depth", "200", "--rounds", "1", "--json", "-").record
+    _, fill, prefill, decode = record["rounds"][0]["turns"]
+    assert fill["prompt_tokens"] == 200
+    assert prefill["prompt_tokens"] == 232
+    assert prefill["prefill_tokens"] == 32
+    assert decode["cached_tokens"] >= 199
+    assert decode["depth"] == 200 + 12
+
+
+def test_chat_goes_to_near_the_limit(edgebench: Program) -> None:
+    args = ("--scenario", "chat", "--conversations", "2", "--reply-tokens", "48", "--ctx", "512", "--batch", "16")
+    record = edgebench("run", *args, "--rounds", "1", "--json", "-").record
+    turns = [turn for turn in record["rounds"][0]["turns"] if turn["measures"]]
+    names = {turn["label"].split(",")[0] for turn in turns}
+    assert names == {"conversation 1 multi-turn", "conversation 2 zero-shot"}
+    for name in names:
+        held = [turn for turn in turns if turn["label"].startswith(name)]
+        assert len(held) >= 3
+        assert 512 - 48 - 100 < held[-1]["depth"] <= 512
+        for before, after in itertools.pairwise(held):
+            # Each turn builds on the last reply, which the engine has in its cache.
+            assert after["cached_tokens"] > 0.8 * before["depth"]
+            assert after["prefill_tokens"] == after["prompt_tokens"] - after["cached_tokens"]
+        assert all({"ttft_s", "prefill_tps"} <= turn.keys() for turn in held)
+
+
+def test_cold_starts_are_verified(edgebench: Program, real_model: Path) -> None:
+    mine = edgebench.folder / "mine.gguf"
+    mine.write_bytes(real_model.read_bytes())
+    os.sync()
+    record = edgebench("run", *QUICK, "--model", str(mine), "--load", "cold", "--json", "-").record
+    fresh = [one["notes"] for one in record["rounds"] if one["fresh"]]
+    assert fresh
+    for notes in fresh:
+        assert notes["load_regime"] == "cold"
+        assert notes["resident"] <= 0.01
+
+
+def test_trials_of_one_launch_share_an_engine(edgebench: Program) -> None:
+    ran = edgebench("run", *QUICK, "--rounds", "1", "--gen-tokens", "8,12,16", "--json", "-")
+    assert ran.status == 0
+    fresh = [one["fresh"] for record in ran.records for one in record["rounds"]]
+    assert sorted(fresh) == [False, False, True]
+    assert sum("load_s" in record["metrics"] for record in ran.records) == 1
+
+
+def test_the_table_leads_to_the_next_command(edgebench: Program) -> None:
+    ran = edgebench("run", *QUICK, "--rounds", "1")
+    assert ran.status == 0
+    lines = ran.stdout.splitlines()
+    assert "footprint" in ran.stdout
+    assert "ms per" in ran.stdout
+    (following,) = [line for line in lines if line.startswith("Next: edgebench ")]
+    again = edgebench(*following.removeprefix("Next: edgebench ").split())
+    assert again.status == 0
+    assert "decode" in again.stdout
+    id = edgebench("results", "list", "--json")
+    assert id.status == 0
+
+
+def test_the_log_is_kept(edgebench: Program) -> None:
+    record = edgebench("run", *QUICK, "--rounds", "1", "--json", "-").record
+    log = edgebench("results", "show", record["id"], "--log")
+    assert "model buffer size" in log.stdout
+
+
+def test_context_beyond_the_models_is_said_and_cut(edgebench: Program) -> None:
+    ran = edgebench("run", *QUICK, "--rounds", "1", "--ctx", "9000", "--json", "-")
+    assert ran.record["trial"]["options"]["ctx"] == 8192
+    assert "a context of 9000 was asked for; smollm2-135m-q4_1 has 8192, so 8192 was used" in ran.stderr
+    assert any("8192 was used" in note for note in ran.record["notes"])
+
+
+def test_interrupt_ends_cleanly(edgebench: Program) -> None:
+    process = edgebench.start("run", "--rounds", "50", "--prompt-tokens", "16", "--gen-tokens", "16", "--ctx", "256")
+    assert process.stderr
+    for line in process.stderr:
+        if "round 1/50" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "what was measured is kept" in rest
+    assert "exit code 130" in rest
+    wait_for(lambda: not engines_of(edgebench.folder))
+    (record,) = json.loads(edgebench("results", "list", "--json").stdout)["records"]
+    assert record["status"] == "interrupted"
+
+
+def test_killed_without_warning_loses_the_round_in_flight_at_most(edgebench: Program) -> None:
+    process = edgebench.start("run", "--rounds", "50", "--prompt-tokens", "16", "--gen-tokens", "16", "--ctx", "256")
+    assert process.stderr
+    seen = 0
+    for line in process.stderr:
+        seen += ": round " in line
+        if seen == 3:
+            break
+    process.kill()
+    process.wait(60)
+    process.stderr.close()
+    store = edgebench.folder / "reports" / "results.sqlite"
+    with contextlib.closing(sqlite3.connect(store)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT count(*) FROM rounds").fetchone()[0] >= 3
+    wait_for(lambda: not engines_of(edgebench.folder))
+    shown = edgebench("results", "list")
+    assert shown.status == 0
+    assert "interrupted" in shown.stdout
+
+
+def test_two_runs_at_once_neither_block_nor_mix(edgebench: Program) -> None:
+    runs = [edgebench.start("run", *QUICK, "--name", name, "--json", "-") for name in ("one", "two")]
+    documents = [json.loads(run.communicate(timeout=300)[0]) for run in runs]
+    for name, document in zip(("one", "two"), documents, strict=True):
+        (record,) = document["records"]
+        assert record["run"]["name"] == name
+        assert len(record["rounds"]) == 2
+        kept = json.loads(edgebench("results", "export", "--format", "json", "--run", name).stdout)
+        assert [r["id"] for r in kept["records"]] == [record["id"]]
+
+
+# --- what people get wrong -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--device", "locla"], ["locla", "local"]),
+        (["--model", "smollm2-135m-q4"], ["smollm2-135m-q4", "smollm2-135m-q4_1"]),
+        (["--model", "./nowhere.gguf"], ["nowhere.gguf"]),
+        (["--engine", "lama.cpp"], ["lama.cpp", "llama.cpp"]),
+        (["--scenario", "trougput"], ["trougput", "throughput"]),
+        (["--threads", "8..1"], ["--threads", "8..1", "1..8"]),
+        (["--threads", "0"], ["--threads"]),
+        (["--threads", "two"], ["--threads", "two"]),
+        (["--thread", "2"], ["--threads"]),
+        (["--rounds", "0"], ["rounds"]),
+        (["--ctx", "64"], ["513", "--ctx"]),
+        (["--prompt-tokens", "5000", "--ctx", "4096"], ["5001", "4096", "--ctx 5001"]),
+    ],
+)
+def test_mistakes_exit_with_2_and_the_way_out(edgebench: Program, args: list[str], words: list[str]) -> None:
+    ran = edgebench("run", *args)
+    assert ran.status == 2
+    assert ran.stdout == ""
+    for word in words:
+        assert word in ran.stderr
+    assert not engines_of(edgebench.folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty", "text", "cut"])
+def test_files_that_are_no_models_are_refused_before_anything_starts(
+    edgebench: Program, real_model: Path, kind: str
+) -> None:
+    path = edgebench.folder / "m.gguf"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        content = {"empty": b"", "text": b"<html>404</html>" * 99}.get(kind)
+        path.write_bytes(real_model.read_bytes()[: 5 * 2**20] if content is None else content)
+    ran = edgebench("run", "--model", str(path))
+    assert ran.status == 2
+    assert "m.gguf" in ran.stderr
+    assert not (edgebench.folder / "reports").exists()
+
+
+def test_home_that_does_not_exist(edgebench: Program) -> None:
+    edgebench.env.update(HOME="/nowhere/at/all", XDG_CACHE_HOME="", XDG_CONFIG_HOME="")
+    ran = edgebench("run", *QUICK, "--rounds", "1")
+    assert ran.status == 0, ran.stderr
+
+
+def test_store_that_is_something_else(edgebench: Program) -> None:
+    edgebench.write("reports/results.sqlite", "this is a letter to my aunt\n" * 100)
+    ran = edgebench("run", *QUICK)
+    assert ran.status == 2
+    assert "results.sqlite" in ran.stderr
+
+
+# --- engines that go wrong -------------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty(edgebench: Program) -> Iterator[Program]:
+    """A device ``faulty-MODE`` for each way of going wrong."""
+    for mode in (
+        "dies-at-decode",
+        "dies-midway",
+        "dies-while-loading",
+        "never-ready",
+        "silent",
+        "garbage",
+        "port-taken",
+    ):
+        script = edgebench.write(
+            f"{mode}.sh", f'#!/bin/sh\nexec "{sys.executable}" "{faulty_server.__file__}" {mode} "$@"\n'
+        )
+        script.chmod(0o755)
+        edgebench.write(
+            f"devices/faulty-{mode}.yaml",
+            f"name: faulty-{mode}\nsystem: linux\ntransport: {{kind: local}}\n"
+            f"engines:\n  llama.cpp:\n    path: '{script}'\n"
+            f"    env: {{EDGEBENCH_TEST_MARKER: '{edgebench.folder}/marker'}}\n",
+        )
+    yield edgebench
+    assert not engines_of(edgebench.folder)
+
+
+def test_death_by_signal_is_retried_once_without_repacking(faulty: Program) -> None:
+    record = faulty("run", *QUICK, "--device", "faulty-dies-at-decode", "--json", "-").record
+    assert record["status"] == "ok"
+    assert len(record["rounds"]) == 2
+    assert any("SIGILL" in note and "--no-repack" in note for note in record["notes"])
+    assert "engine-fallback" in [doubt["id"] for doubt in record["doubts"]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "signal_name"),
+    [
+        ("dies-midway", ["SIGKILL"], "SIGKILL"),
+        ("dies-while-loading", ["exit status 1", "while it was loading"], None),
+        ("never-ready", ["not ready after 3 s"], None),
+        ("silent", ["not ready after 3 s"], None),
+        ("garbage", ["not JSON"], None),
+    ],
+)
+def test_a_broken_engine_is_a_failed_trial(
+    faulty: Program, mode: str, words: list[str], signal_name: str | None
+) -> None:
+    timeout = ["--load-timeout", "3"] if mode in ("never-ready", "silent") else []
+    ran = faulty("run", *QUICK, *timeout, "--device", f"faulty-{mode}", "--json", "-")
+    assert ran.status == 1
+    record = ran.record
+    assert record["status"] == "failed"
+    for word in words:
+        assert word in record["failure"]["message"]
+    assert record["failure"]["signal"] == signal_name
+    assert "\x1b" not in edgebench_table(faulty)
+
+
+def edgebench_table(program: Program) -> str:
+    return program("results", "list").stdout
+
+
+def test_the_last_words_of_an_engine_are_in_the_failure(faulty: Program) -> None:
+    record = faulty("run", *QUICK, "--device", "faulty-dies-while-loading", "--json", "-").record
+    assert any("tensor 'output' has wrong shape" in line for line in record["failure"]["log"])
+
+
+def test_a_port_that_is_taken_is_tried_elsewhere(faulty: Program) -> None:
+    record = faulty("run", *QUICK, "--rounds", "1", "--device", "faulty-port-taken", "--json", "-").record
+    assert record["status"] == "ok"
+    assert (faulty.folder / "marker").exists()
+
+
+def test_a_failed_device_does_not_stop_the_others(faulty: Program) -> None:
+    ran = faulty("run", *QUICK, "--device", "faulty-dies-while-loading", "--device", "local", "--json", "-")
+    assert ran.status == 1
+    assert {r["trial"]["device"]: r["status"] for r in ran.records} == {
+        "faulty-dies-while-loading": "failed",
+        "local": "ok",
+    }
+
+
+def test_an_engine_that_is_not_there(edgebench: Program) -> None:
+    edgebench.write(
+        "devices/bare.yaml",
+        "name: bare\nsystem: linux\ntransport: {kind: local}\nengines: {llama.cpp: {path: /nowhere/llama-server}}\n",
+    )
+    ran = edgebench("run", "--device", "bare")
+    assert ran.status == 3
+    assert "/nowhere/llama-server" in ran.stderr
+
+
+def test_the_key_is_in_no_command_line_and_no_log(edgebench: Program) -> None:
+    process = edgebench.start("run", "--rounds", "3", "--prompt-tokens", "16", "--gen-tokens", "64", "--ctx", "256")
+    assert process.stderr
+    for line in process.stderr:
+        if ": measuring" in line:
+            break
+    (engine,) = engines_of(edgebench.folder)
+    key = engine.environ()["LLAMA_API_KEY"]
+    assert len(key) == 32
+    seen = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
+    assert not any(key in text for text in seen)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    for file in edgebench.folder.rglob("*"):
+        if file.is_file():
+            assert key.encode() not in file.read_bytes()
