@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from edgebench import plugins
+from edgebench.cli.selection import terminal, write
 from edgebench.core import Record
+from edgebench.views.table import draw
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -39,9 +41,11 @@ json_output: Decorator = click.option(
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
     """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
     if json_to is not None:
-        document = plugins.load("views", "json")().render(records)
+        write(plugins.load("views", "json")().render(records), None if json_to == "-" else Path(json_to))
         if json_to == "-":
-            click.echo(document)
             return
-        Path(json_to).write_text(document + "\n", encoding="utf-8")
-    click.echo(plugins.load("views", view)().render(records))
+    if view == "table":
+        width, colour = terminal()
+        write(draw(records, width=width, colour=colour), None)
+    else:
+        write(plugins.load("views", view)().render(records), None)

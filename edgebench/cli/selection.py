@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from functools import wraps
 from pathlib import Path
@@ -111,6 +111,7 @@ def write(content: str | bytes, output: Path | None) -> None:
         unfinished.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
         unfinished.replace(output)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise UsageError(f"{output} cannot be written: {error.strerror}", "Name another file with -o.") from error
     click.echo(f"wrote {output}", err=True)

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from edgebench.core import Option, Record
 from edgebench.metrics import known
+from edgebench.views.text import clean
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 
 
 class Csv:
@@ -61,9 +62,8 @@ def _reading(record: Record, name: str, place: int) -> float | None:
 
 
 def _safe(value: Option | None) -> Option | None:
-    """Text that a spreadsheet would take for a formula gets an apostrophe; numbers stay numbers."""
+    """Text on one line; what a spreadsheet would take for a formula gets an apostrophe."""
     if isinstance(value, str):
-        # NUL ends the text for many readers; CSV has no way to write it.
-        value = value.replace("\0", "\ufffd")
+        value = clean(value)
         return f"'{value}" if value.startswith(_FORMULA) else value
     return value

@@ -12,9 +12,12 @@ from edgebench.views.reading import metric
 from edgebench.views.text import clean, describe, varying
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table as Grid
 
 _WIDE = 1000
+_FOLDED = 6
+"""So narrow may a column of names become before figures are left out."""
 _WRONG = {"ok": "", "running": "still running", "interrupted": "interrupted", "lost": "device lost"}
 
 
@@ -48,23 +51,32 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
         highlight=False,
     )
     differ, common = varying([describe(record) for record in records])
-    shown = [name for name in TITLES if any(metric(record, name) for record in records)]
-    hidden: list[str] = []
-    grid = _grid(records, differ, shown)
-    roomy = console.options.update(max_width=_WIDE)
-    while len(shown) > 4 and console.measure(grid, options=roomy).maximum > console.width:
-        hidden.insert(0, shown.pop())
-        grid = _grid(records, differ, shown)
+    shown, hidden = _fitting(console, records, differ)
     if common:
         console.print(Text(" · ".join(_named(name, text) for name, text in common.items()), style="bold"))
-    console.print(grid)
+    console.print(_grid(records, differ, shown))
     if hidden:
-        names = ", ".join(TITLES[name] for name in hidden)
-        console.print(Text(f"no room here for: {names}", style="dim"))
+        left_out = ", ".join(TITLES[name] for name in hidden)
+        console.print(Text(f"no room here for: {left_out}", style="dim"))
     for line, style in (*_failed(records), *_doubted(records)):
         console.print(Text(line, style=style))
     console.print(Text(f"\nNext: edgebench results show {records[-1].id}", style="dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The figures there is room for, and those left out."""
+    shown = [name for name in TITLES if any(metric(record, name) for record in records)]
+    hidden: list[str] = []
+    roomy = console.options.update(max_width=_WIDE)
+    while shown[1:]:
+        # The four lead figures stay while folding the names makes room for them.
+        names = differ if shown[4:] else []
+        needed = console.measure(_grid(records, names, shown), options=roomy).maximum
+        if needed + (0 if names else (_FOLDED + 2) * len(differ)) <= console.width:
+            break
+        hidden.insert(0, shown.pop())
+    return shown, hidden
 
 
 def _named(name: str, text: str) -> str:
@@ -79,7 +91,7 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     grid.add_column("result", no_wrap=True)
     for name in differ:
-        grid.add_column(Text(name), overflow="fold", min_width=min(6, len(name)))
+        grid.add_column(Text(name), overflow="fold", min_width=min(_FOLDED, len(name)))
     for name in shown:
         grid.add_column(_folded(TITLES[name]), justify="right", no_wrap=True)
     for record in records:

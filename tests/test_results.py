@@ -1,0 +1,186 @@
+"""``edgebench results`` as it is typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+from lab.records import conversation, record, samples
+
+from edgebench.cli import cli
+from edgebench.cli.selection import since_when
+from edgebench.core import Failure, Record
+from edgebench.errors import EdgebenchError, StoreError, UsageError
+from edgebench.store import Store
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command line in an empty folder; errors of ours come as exceptions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEBENCH_STORE", raising=False)
+
+    def run(*argv: object) -> Result:
+        result = CliRunner().invoke(cli, [str(word) for word in argv])
+        if isinstance(result.exception, EdgebenchError):
+            raise result.exception
+        return result
+
+    return run
+
+
+def fill(path: Path, *made: Record, name: str = "nightly") -> list[Record]:
+    with Store(path) as store:
+        run = store.begin_run({"name": name, "command": "edgebench run --threads 1,2"})
+        done = []
+        for one in made:
+            id = store.begin_trial(run, one.trial, one.facts)
+            store.add_log(id, "llama: loading\nllama: \x1b[2Jdone\n")
+            done.append(replace(one, id=id, run=store.run(run)))
+            store.finish(done[-1])
+    return done
+
+
+DEFAULT = Path("reports/results.sqlite")
+
+
+def test_where_nobody_measured_yet_it_says_what_to_do(call: Call) -> None:
+    for command in ("list", "export"):
+        result = call("results", command)
+        assert result.exit_code == 0
+        assert "no results yet" in result.stderr
+        assert "edgebench run" in result.stderr
+    assert json.loads(call("results", "list", "--json").stdout) == {"schema": 1, "records": []}
+    assert not DEFAULT.parent.exists()
+
+
+def test_a_store_that_was_named_must_be_there(call: Call) -> None:
+    with pytest.raises(StoreError, match=r"no store at other\.sqlite"):
+        call("results", "list", "--store", "other.sqlite")
+
+
+def test_list_shows_the_newest_and_says_how_to_see_all(call: Call) -> None:
+    fill(DEFAULT, *(record(options={"threads": n}) for n in range(1, 25)))
+    result = call("results", "list")
+    assert result.stdout.count("MiB") == 20
+    assert "the newest 20 of 24; all: --newest 24" in result.stderr
+    assert call("results", "list", "--newest", 24).stdout.count("MiB") == 24
+    assert len(json.loads(call("results", "list", "--json").stdout)["records"]) == 24
+
+
+def test_list_filters(call: Call, tmp_path: Path) -> None:
+    one, other = fill(DEFAULT, record(device="a"), record(device="b", backend="cuda"))
+    fill(DEFAULT, record(device="c"), name="weekly")
+
+    def listed(*argv: str) -> list[str]:
+        document = json.loads(call("results", "list", "--json", *argv).stdout)
+        jsonschema.validate(document, SCHEMA)
+        return [each["trial"]["device"] for each in document["records"]]
+
+    assert listed("--device", "a", "--device", "b") == ["a", "b"]
+    assert listed("--backend", "cuda") == ["b"]
+    assert listed("--run", "weekly") == ["c"]
+    assert listed("--run", one.run["id"]) == ["a", "b"]
+    assert listed("--newest", "1") == ["c"]
+    assert listed("--since", "1h") == ["a", "b", "c"]
+    assert listed("--since", "2099-01-01") == []
+    assert listed("--device", "$(nobody)") == []
+    assert other.id
+
+
+def test_the_store_by_environment(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "elsewhere.sqlite", record(device="there"))
+    monkeypatch.setenv("EDGEBENCH_STORE", str(tmp_path / "elsewhere.sqlite"))
+    assert "device there" in call("results", "list").stdout
+
+
+def test_show_takes_the_beginning_of_an_id(call: Call) -> None:
+    (one,) = fill(DEFAULT, record(turns=conversation(2), samples=samples(2), doubts=["steal"]))
+    shown = call("results", "show", one.id[:5]).stdout
+    assert shown.startswith(f"{one.id}  ok")
+    assert "(nightly)" in shown
+    assert "conversation 1, turn 2" in shown
+    assert "made by: edgebench run --threads 1,2" in shown
+    document = json.loads(call("results", "show", one.id, "--json").stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert len(document["records"][0]["rounds"][0]["samples"]) == len(samples(2))
+
+
+def test_show_log_prints_the_engines_log_and_nothing_that_steers_a_terminal(call: Call) -> None:
+    (one,) = fill(DEFAULT, record())
+    assert call("results", "show", one.id, "--log").stdout == "llama: loading\nllama: \ufffd[2Jdone\n"
+
+
+def test_show_of_nothing(call: Call) -> None:
+    fill(DEFAULT, record())
+    with pytest.raises(UsageError, match="no result begins with 'zz'"):
+        call("results", "show", "zz")
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "markdown", "table"])
+def test_export_to_a_file_is_what_stdout_gets(call: Call, tmp_path: Path, form: str) -> None:
+    fill(DEFAULT, record(), record(status="failed", failure=Failure("died")))
+    stdout = call("results", "export", "--format", form).stdout
+    result = call("results", "export", "--format", form, "-o", "out dir/results.x")
+    assert result.stdout == ""
+    assert "wrote out dir/results.x" in result.stderr
+    assert (tmp_path / "out dir/results.x").read_text("utf-8") == stdout
+    assert [file.name for file in (tmp_path / "out dir").iterdir()] == ["results.x"]
+
+
+def test_exported_csv_is_tidy(call: Call) -> None:
+    fill(DEFAULT, record(options={"threads": 4}))
+    rows = list(csv.DictReader(io.StringIO(call("results", "export", "--format", "csv").stdout)))
+    assert [row["round"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert all(float(row["decode_tps [tokens/s]"]) > 0 and row["option_threads"] == "4" for row in rows)
+
+
+def test_an_output_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
+    fill(DEFAULT, record())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        call("results", "export", "-o", "file/x.json")
+
+
+def test_unknown_words_are_refused_with_the_near_one(call: Call) -> None:
+    result = call("results", "lits")
+    assert result.exit_code == 2
+    assert "Did you mean list?" in result.stderr
+    assert call("results", "export", "--format", "xls").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("7d", "2026-01-03T12:00:00.000Z"),
+        ("90m", "2026-01-10T10:30:00.000Z"),
+        ("2w", "2025-12-27T12:00:00.000Z"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000Z"),
+        ("2026-01-01T01:30+02:00", "2025-12-31T23:30:00.000Z"),
+    ],
+)
+def test_since(text: str, when: str) -> None:
+    assert since_when(text, now=datetime(2026, 1, 10, 12, tzinfo=timezone.utc)) == when
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "7 years", "2026-13-01", "999999w", "٣d"])
+def test_a_time_that_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        since_when(text)
+
+
+def test_help_names_every_command(call: Call) -> None:
+    text = call("results", "--help").stdout
+    assert all(re.search(rf"^  {command}\b", text, re.M) for command in ("list", "show", "export"))

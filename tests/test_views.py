@@ -1,0 +1,216 @@
+"""Plain views: what leads, what is honest, and text that stays text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lab.records import conversation, record
+from rich.cells import cell_len
+
+from edgebench import plugins
+from edgebench.core import Failure, Metric, Record, View
+from edgebench.views.detail import detail
+from edgebench.views.markdown import escaped
+from edgebench.views.table import draw
+from edgebench.views.text import clean
+
+LEAD = {
+    "peak_footprint_b": 300.0 * 1024**2,
+    "load_s": 0.8,
+    "decode_tps": 40.0,
+    "ttft_s": 0.25,
+    "prefill_tps": 310.0,
+}
+EVIL = "\x1b[31m=cmd|' /C calc'!A0\u202e<script>alert(1)</script>|`[bold]x[/bold]\r\n\x00end"
+
+
+def sweep() -> list[Record]:
+    options = [{"threads": threads, "ctx": 2048} for threads in (1, 2, 4)]
+    return [record(metrics=LEAD, options=one) for one in options]
+
+
+@pytest.mark.parametrize("name", ["table", "markdown", "csv", "json", "jsonl"])
+def test_every_view_takes_no_records_one_and_failed_ones(name: str) -> None:
+    view = plugins.load("views", name)()
+    assert isinstance(view, View)
+    lost = record(status="lost", failure=Failure("the cable was pulled", "Plug it in."))
+    for records in ([], [record()], [lost], [*sweep(), lost]):
+        text = view.render(records)
+        assert text.endswith("\n") or not text
+        assert not re.search(r"\bnan\b", text)
+        assert name == "json" or ("the cable was pulled" in text) == (lost in records)
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+def test_the_lead_figures_come_in_their_order_with_intervals() -> None:
+    lines = draw(sweep()).splitlines()
+    first, second = lines[1], lines[2]
+    assert re.findall(r"\S+", second) == [
+        "result",
+        "threads",
+        "footprint",
+        "time",
+        "tokens/s",
+        "token",
+        "token",
+        "tokens/s",
+    ]
+    assert re.findall(r"\S+", first) == ["memory", "load", "ms", "per", "first", "prefill"]
+    assert re.search(r"300 MiB\s+800 ms\s+40\.0\s+25\.0\s+250 ms\s+310", lines[4])
+    assert re.search(r"294–306\s+784–816\s+39\.2–40\.8\s+24\.5–25\.5\s+245–255\s+304–316", lines[5])
+
+
+def test_only_what_differs_is_a_column() -> None:
+    text = draw(sweep())
+    assert "threads" in text.splitlines()[2]
+    assert text.splitlines()[0].startswith("device synthetic-laptop · synthetic-1b · llama.cpp · cpu · throughput")
+    assert "ctx 2048" in text.splitlines()[0]
+    assert "synthetic-laptop" not in "".join(text.splitlines()[1:])
+
+
+def test_doubts_and_failures_stand_under_the_table_with_what_to_do() -> None:
+    failed = record(status="failed", failure=Failure("the engine died by SIGILL", "Give it --no-repack.", 132))
+    text = draw([record(doubts=["steal"]), failed])
+    assert "! steal: synthetic" in text
+    assert "hypervisor" in text
+    assert f"{failed.id} failed: the engine died by SIGILL\n  Give it --no-repack." in text
+    assert text.endswith(f"Next: edgebench results show {failed.id}\n")
+
+
+def test_a_figure_that_was_not_measured_is_a_dash_and_never_zero() -> None:
+    text = draw([record(metrics={"decode_tps": 40.0}), record(metrics={"load_s": 1.0})])
+    assert re.search(r"–\s+40\.0", text)
+    assert not re.search(r"\s0(\.0+)?\s", text)
+
+
+def test_one_round_has_no_interval() -> None:
+    assert "–" not in "".join(draw([record(rounds=1, metrics={"decode_tps": 40.0})]).splitlines()[4:])
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 80, 100, 160])
+def test_it_fits_the_terminal_and_says_what_it_left_out(width: int) -> None:
+    names = ["phone", "a-rather-long-name-of-a-device-in-a-lab"]
+    records = [record(metrics=LEAD, device=name, id=f"2mz3a5wfscz{name[0]}") for name in names]
+    text = draw(records, width=width)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert ("39.2–40.8  24.5–25.5" in text) == (width >= 72)
+    assert "prefill" in text
+    assert ("no room here" in text) == (width < 120)
+
+
+def test_colour_only_where_asked_for() -> None:
+    assert "\x1b[" not in draw([record(doubts=["steal"])])
+    assert "\x1b[" in draw([record(doubts=["steal"])], colour=True)
+
+
+@given(st.text(max_size=40), st.integers(40, 200))
+def test_no_name_can_steer_a_terminal_or_break_the_table(name: str, width: int) -> None:
+    odd = record(
+        device=name, model=EVIL, metrics=LEAD, options={"x": EVIL}, status="failed", failure=Failure(EVIL, EVIL)
+    )
+    for text in (draw([odd, record(metrics=LEAD)], width=width), detail(odd)):
+        assert all(char.isprintable() or char in "\n\u200c\u200d" for char in text)
+
+
+def test_markup_in_names_stays_text() -> None:
+    assert "[bold]x[/bold]" in draw([record(model="[bold]x[/bold]", metrics=LEAD)])
+
+
+# --- CSV ---------------------------------------------------------------------------------------
+
+
+def _rows(records: list[Record]) -> list[dict[str, str]]:
+    text = plugins.load("views", "csv")().render(records)
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_has_one_observation_a_row_and_units_in_the_header() -> None:
+    records = sweep()
+    rows = _rows(records)
+    assert len(rows) == 15
+    assert [row["round"] for row in rows[:5]] == ["0", "1", "2", "3", "4"]
+    measured = [float(row["decode_tps [tokens/s]"]) for row in rows[:5]]
+    assert measured == list(records[0].metrics["decode_tps"].rounds)
+    assert {"load_s [s]", "peak_footprint_b [bytes]"} <= set(rows[0])
+    assert [row["option_threads"] for row in rows[::5]] == ["1", "2", "4"]
+
+
+def test_csv_leaves_a_missing_reading_empty_and_shows_failed_trials() -> None:
+    one = record(metrics={"decode_tps": 40.0})
+    gap = replace(one, metrics={"decode_tps": Metric(40.0, "tokens/s", (40.0, None, 40.0, 40.0, 40.0))})
+    rows = _rows([gap, record(status="failed", failure=Failure("died"))])
+    assert [row["decode_tps [tokens/s]"] for row in rows] == ["40.0", "", "40.0", "40.0", "40.0", ""]
+    assert (rows[-1]["status"], rows[-1]["failure"], rows[-1]["round"]) == ("failed", "died", "")
+
+
+@given(st.text(max_size=30))
+def test_no_text_in_csv_is_a_formula_and_all_of_it_comes_back(name: str) -> None:
+    (row, *_) = _rows([record(device=name, metrics={"ttft_s": 1.0}, options={"x": -1})])
+    assert row["device"] in (clean(name), f"'{clean(name)}")
+    assert not row["device"].startswith(("=", "+", "-", "@"))
+    assert row["option_x"] == "-1"
+
+
+# --- Markdown ----------------------------------------------------------------------------------
+
+
+def test_markdown_is_a_table_with_figures_and_intervals() -> None:
+    lines = plugins.load("views", "markdown")().render(sweep()).splitlines()
+    assert lines[2] == (
+        "| threads | memory footprint | load time | tokens/s | ms per token | first token | prefill tokens/s | doubts |"
+    )
+    assert lines[4].startswith("| 1 | 300 MiB [294–306] | 800 ms [784–816] | 40.0 [39.2–40.8] | 25.0 [24.5–25.5] |")
+
+
+@given(st.text(max_size=30))
+def test_every_row_of_a_markdown_table_has_the_same_cells(name: str) -> None:
+    text = plugins.load("views", "markdown")().render([record(device=name), record(device=EVIL, doubts=["steal"])])
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_nothing_in_markdown_is_html() -> None:
+    assert "<script" not in escaped("<script>alert(1)</script>").replace("\\<", "")
+    assert escaped("a|b `c` [d](e) **f**") == r"a\|b \`c\` \[d\]\(e\) \*\*f\*\*"
+
+
+# --- JSON --------------------------------------------------------------------------------------
+
+
+def test_json_lines_are_the_documents_records() -> None:
+    records = sweep()
+    document = json.loads(plugins.load("views", "json")().render(records))
+    lines = plugins.load("views", "jsonl")().render(records).splitlines()
+    assert [json.loads(line) for line in lines] == document["records"]
+
+
+# --- one record --------------------------------------------------------------------------------
+
+
+def test_one_record_in_full() -> None:
+    one = record(metrics=LEAD, turns=conversation(3), doubts=["steal"], notes=["a note"])
+    text = detail(one)
+    assert re.search(r"decode_tps\s+40\.0 tokens/s\s+39\.2–40\.8", text)
+    assert re.search(r"conversation 1, turn 2\s+500\s+250\s+–\s+400 ms", text)
+    assert "! steal: synthetic\n  A hypervisor" in text
+    assert "device.cpu: Synthetic CPU" in text
+    assert "note: a note" in text
+    assert "made by: edgebench run" in text
+
+
+def test_a_failed_record_shows_its_last_log_lines() -> None:
+    failure = Failure("the engine died", "Look.", 132, "SIGILL", ("loading\x1b[2J", "illegal instruction"))
+    text = detail(record(status="failed", failure=failure))
+    assert "why: the engine died (SIGILL)" in text
+    assert "   | illegal instruction" in text
+    assert "\x1b" not in text
