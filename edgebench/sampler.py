@@ -19,7 +19,7 @@ from typing import Protocol
 
 from edgebench import plugins
 from edgebench.core import Opened, Probe, Process, Quantity, Reading, Sample, Transport
-from edgebench.errors import DeviceLost, EdgebenchError
+from edgebench.errors import DeviceLost, EdgebenchError, Unreadable
 
 TICK_S = 0.01
 """Resolution of the device's clock, and of processor time, in /proc."""
@@ -161,13 +161,18 @@ class Sampler:
     def absent(self) -> dict[str, str]:
         """Why a quantity has no sample, for each that has none."""
         there = {sample.name for sample in list(self.samples)}
-        reasons = {}
-        for probe_name, probe in self._probes.items():
-            sources = [source for source in self._sources.values() if source.probe == probe_name]
-            for name in probe.quantities:
-                if name not in there:
-                    reasons[name] = self._why(probe_name, sources)
-        return reasons
+        reasons: dict[str, dict[str, str]] = {}
+        for name, probe in self._probes.items():
+            sources = [source for source in self._sources.values() if source.probe == name]
+            for quantity in probe.quantities.keys() - there:
+                known = reasons.setdefault(quantity, {})
+                if sources:
+                    known[name] = self._why(name, sources)
+        nowhere = f"not read on {self._session.device.system}"
+        return {
+            quantity: "; ".join(f"{name}: {why}" if len(known) > 1 else why for name, why in known.items()) or nowhere
+            for quantity, known in sorted(reasons.items())
+        }
 
     @property
     def cost(self) -> Cost | None:
@@ -225,8 +230,6 @@ class Sampler:
         return rows
 
     def _why(self, probe: str, sources: Sequence[_Source]) -> str:
-        if not sources:
-            return f"not read on {self._session.device.system}"
         files = [path for source in sources for path in source.reading.files]
         for key, reason in self._reasons.items():
             if key == probe:
@@ -309,7 +312,8 @@ class Sampler:
                 self._since.append(at - TICK_S if before is None else before)
                 self.samples.append(sample)
         except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-            self._reasons.setdefault(source.probe, f"not understood: {error}")
+            said = str(error) if isinstance(error, Unreadable) else f"not understood: {error}"
+            self._reasons.setdefault(source.probe, said)
 
     def _spent(self, key: str, stat: str) -> None:
         """Note the processor time of the loop, or of a command's loop, and of its children."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgebench.core import Quantity, Reading, Sample
+from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
 
 TICK_S = 0.01
 """USER_HZ is 100 on every architecture that Linux runs on today."""
@@ -18,17 +19,9 @@ class Cpu:
     """Shares since the reading before: each covers the time between the two."""
 
     quantities: Mapping[str, Quantity] = {
-        "cpu_util": Quantity(
-            "ratio",
-            "Share of the machine's processor time spent working, all cores, stolen time left out (/proc/stat).",
-            {"cpu_util": "mean", "cpu_util_p95": "p95"},
-        ),
+        "cpu_util": CPU_UTIL,
         "cpu_core_util": Quantity("ratio", "The same for one core.", {}),
-        "cpu_engine": Quantity(
-            "cores",
-            "Processor time of the engine's process tree per second: how many cores it keeps busy.",
-            {"cpu_engine": "mean", "cpu_engine_p95": "p95"},
-        ),
+        "cpu_engine": CPU_ENGINE,
         "other_load": Quantity(
             "ratio", "Share of the machine's processor time that other processes used.", {"other_load": "mean"}
         ),

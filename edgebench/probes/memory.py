@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgebench.core import Quantity, Reading, Sample
+from edgebench.probes.quantities import AVAILABLE, PEAK_RSS, RSS
 
 _FIELDS = {
     "VmHWM": "peak_rss_b",
@@ -30,13 +31,8 @@ class Memory:
     """``/proc/PID/status`` of the process and its descendants, added up at each tick."""
 
     quantities: Mapping[str, Quantity] = {
-        "peak_rss_b": Quantity(
-            "bytes",
-            "Peak resident memory of the engine's process tree since it started or since the last reset "
-            "(VmHWM, kept by the kernel; the peaks of several processes are added up).",
-            {"peak_rss_b": "max"},
-        ),
-        "rss_b": Quantity("bytes", "Resident memory of the engine's process tree (VmRSS).", {"steady_rss_b": "median"}),
+        "peak_rss_b": PEAK_RSS,
+        "rss_b": RSS,
         "rss_anon_b": Quantity(
             "bytes", "Its anonymous part (RssAnon).", {"peak_anon_b": "max", "steady_anon_b": "median"}
         ),
@@ -49,9 +45,9 @@ class Memory:
         "swap_b": Quantity(
             "bytes", "Memory of the process tree in swap (VmSwap), not part of resident memory.", {"peak_swap_b": "max"}
         ),
-        "available_b": Quantity(
-            "bytes", "Memory the machine could still give to programs (MemAvailable).", {"available_min_b": "min"}
-        ),
+        "available_b": AVAILABLE,
+        "swap_in_b": Quantity("bytes", "Read back from swap by the whole machine.", {"swap_in_b": "sum"}),
+        "swap_out_b": Quantity("bytes", "Written to swap by the whole machine.", {"swap_out_b": "sum"}),
     }
     readings: Mapping[str, Sequence[Reading]] = {"linux": _LINUX, "android": _LINUX}
 
@@ -64,14 +60,21 @@ class Memory:
             self._page = int(text)
             return []
         sums: defaultdict[str, int] = defaultdict(int)
+        processes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for line in text.splitlines():
             if (found := _LINE.match(line)) and found[2] in _FIELDS:
-                sums[_FIELDS[found[2]]] += int(found[3]) * 1024
+                processes[found[1]][_FIELDS[found[2]]] = int(found[3]) * 1024
             elif found := _AVAILABLE.match(line):
-                sums["available_b"] += int(found[1]) * 1024
+                sums["available_b"] = int(found[1]) * 1024
             elif (found := _TRAFFIC.match(line)) and self._page:
                 name, pages = f"swap_{found[1]}_b", int(found[2])
                 if name in self._swapped:
                     sums[name] = max(0, pages - self._swapped[name]) * self._page
                 self._swapped[name] = pages
+        for process in processes.values():
+            held = process.get("rss_b", 0) + process.get("swap_b", 0)
+            if "peak_rss_b" in process:
+                process["peak_rss_b"] = max(process["peak_rss_b"], held)
+            for name, value in process.items():
+                sums[name] += value
         return [Sample(name, value, at) for name, value in sums.items()]

@@ -69,33 +69,36 @@ def _ticks(readings: list[Reading], alive: str) -> str:
     for reading in readings:
         groups.setdefault(reading.interval, []).append(reading)
     beat = min((interval for interval in groups if interval), default=1.0)
-    once = [f"tree; {_names(readings)}; grep -cH x $f 2>&1 >/dev/null | sed 's/^/! /'"] if readings else []
-    if 0 in groups:
-        once.append(f"{_grep(groups.pop(0))}; stat -")
-    body = [f"[ $((i % {max(1, round(TREE_S / beat))})) = 0 ] && tree"]
-    for interval, group in sorted(groups.items()):
+    once, body = ["tree"], [f"[ $((i % {max(1, round(TREE_S / beat))})) = 0 ] && tree"]
+    for number, (interval, group) in enumerate(sorted(groups.items())):
+        fixed, moving = _paths(group)
+        name = f"k{number}"
+        once.append(f'{name}=; for g in {fixed}; do [ -r "$g" ] && {name}="${name} $g"; done; f="{fixed}"; {moving}')
+        once.append("grep -cH x $f 2>&1 >/dev/null | sed 's/^/! /'")
+        read = f'f=${name}; {moving}\nif [ -n "$f" ]; then {_grep(group)}; fi; stat -'
         every = max(1, round(interval / beat))
-        text = f"{_grep(group)}; stat -"
-        body.append(f"if [ $((i % {every})) = 0 ]; then {text}; fi" if every > 1 else text)
-    if not groups:
-        body.append("stat -")
+        if not interval:
+            once.append(read)
+        else:
+            body.append(f"if [ $((i % {every})) = 0 ]; then {read}; fi" if every > 1 else read)
     body.append(f"sleep {beat:g}; i=$((i + 1))")
     return "\n".join([*once, f"i=0; while {alive}; do", *body, "done"]) + "\n"
 
 
-def _names(readings: list[Reading]) -> str:
-    """Shell text that puts the files' paths into ``f``."""
+def _paths(readings: list[Reading]) -> tuple[str, str]:
+    """The paths that stay, and shell text that adds those of each process of the tree to ``f``."""
     paths = list(dict.fromkeys(path for reading in readings for path in reading.files))
-    fixed = " ".join(path for path in paths if "{pid}" not in path)
     moving = " ".join(path.replace("{pid}", "$x") for path in paths if "{pid}" in path)
-    text = f'f="/proc/self/stat {fixed}"'
-    return text + (f'; for x in $t; do f="$f {moving}"; done' if moving else "")
+    return (
+        " ".join(path for path in paths if "{pid}" not in path),
+        f'for x in $t; do f="$f {moving}"; done' if moving else ":",
+    )
 
 
 def _grep(readings: list[Reading]) -> str:
     lines = list(dict.fromkeys(reading.lines for reading in readings))
     wanted = "" if "" in lines else "|".join([*lines, r"^[0-9]+ [(]grep[)]"])
-    return f"{_names(readings)}; grep $b -sHE {shlex.quote(wanted)} $f"
+    return f"grep $b -sHE {shlex.quote(wanted)} /proc/self/stat $f"
 
 
 def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> str:

@@ -1,0 +1,35 @@
+"""Objects as Windows' PowerShell prints them with ``ConvertTo-Json -Compress``.
+
+JSON keeps numbers free of the machine's language, and the CIM classes' names are English
+everywhere, unlike the names of performance counters.
+"""
+
+from __future__ import annotations
+
+import json
+
+from edgebench.core import Json
+from edgebench.errors import Unreadable
+
+
+def objects(text: str) -> list[dict[str, Json]]:
+    """All objects, one line or array each; an empty answer is an empty list.
+
+    Raises ``Unreadable`` for text that isn't JSON, such as an error message.
+    """
+    found: list[dict[str, Json]] = []
+    for line in text.strip().lstrip("\ufeff").splitlines():
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            raise Unreadable(line.strip()[:200]) from None
+        found += [row for row in (value if isinstance(value, list) else [value]) if isinstance(row, dict)]
+    return found
+
+
+def number(row: dict[str, Json], name: str) -> float | None:
+    """A field that is a number, else None (missing, null, text)."""
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

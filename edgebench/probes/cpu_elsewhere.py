@@ -1,0 +1,79 @@
+"""Processor time on macOS and Windows, which have no /proc."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+from edgebench.probes.cim import number, objects
+from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
+from edgebench.probes.tree import members
+
+_ROW = re.compile(r"^ *(\d+) +(\d+) +(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+\.\d+) *$", re.MULTILINE)
+_TOP = re.compile(r"^CPU usage: ([\d.]+)% user, ([\d.]+)% sys, ([\d.]+)% idle")
+
+
+class CpuElsewhere:
+    """``ps`` and ``top`` on macOS; ``Get-Process`` and the processor's counters on Windows."""
+
+    quantities: Mapping[str, Quantity] = {"cpu_util": CPU_UTIL, "cpu_engine": CPU_ENGINE}
+    readings: Mapping[str, Sequence[Reading]] = {
+        "macos": (
+            Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,time=", interval=1),
+            Reading(command="top -l 0 -s 1 -n 0", interval=0),
+        ),
+        "windows": (
+            Reading(
+                command="Get-Process -Id {pid} | Select-Object @{n='Ticks';e={$_.TotalProcessorTime.Ticks}} | "
+                "ConvertTo-Json -Compress",
+                interval=0.5,
+            ),
+            Reading(
+                command="Get-CimInstance Win32_PerfFormattedData_PerfOS_Processor -Filter \"Name='_Total'\" | "
+                "Select-Object PercentProcessorTime | ConvertTo-Json -Compress",
+                interval=1,
+            ),
+        ),
+    }
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self._frames = 0
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        if found := _TOP.match(text):
+            # The first frame of top is the mean since the machine started.
+            self._frames += 1
+            if self._frames > 1:
+                yield Sample("cpu_util", (float(found[1]) + float(found[2])) / 100, at)
+        elif text.startswith("pid "):
+            yield from self._engine(at, _macos_seconds(text))
+        elif text.lstrip().startswith(("{", "[")):
+            for row in objects(text):
+                percent, ticks = number(row, "PercentProcessorTime"), number(row, "Ticks")
+                if percent is not None and 0 <= percent <= 100:
+                    yield Sample("cpu_util", percent / 100, at)
+                if ticks is not None:
+                    yield from self._engine(at, ticks * 1e-7)
+
+    def _engine(self, at: float, seconds: float | None) -> Iterable[Sample]:
+        before = self._last
+        if seconds is None:
+            return
+        self._last = at, seconds
+        if before and at > before[0] and seconds >= before[1]:
+            yield Sample("cpu_engine", (seconds - before[1]) / (at - before[0]), at)
+
+
+def _macos_seconds(text: str) -> float | None:
+    """Processor time of the tree: ``0:01.23``, ``1:02:03.45`` or with days before a dash."""
+    parents: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    for pid, parent, days, hours, minutes, seconds in _ROW.findall(text):
+        parents[int(pid)] = int(parent)
+        whole = (int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes)
+        spent[int(pid)] = whole * 60 + float(seconds)
+    root = re.match(r"pid (\d+)", text)
+    tree = members(int(root[1]), parents) if root else set()
+    return sum(spent[pid] for pid in tree) if tree else None

@@ -1,0 +1,120 @@
+"""GPUs of AMD, Intel and Arm on Linux: the kernel's per-process accounts and AMD's own files.
+
+``/proc/PID/fdinfo`` as the kernel's "DRM client usage stats" describe it: ``drm-resident-REGION``
+(``drm-memory-REGION`` in older drivers), ``drm-engine-NAME`` in nanoseconds. One client can have
+several file descriptors: they count once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_USED, GPU_UTIL, POWER, TEMPERATURE
+
+_FDINFO = re.compile(r"^(/proc/\d+/fdinfo/\d+):drm-([\w-]+):\s*(.+?)\s*$")
+_AMOUNT = re.compile(r"^(\d+)(?: (KiB|MiB|GiB|ns))?$")
+_SCALE = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_CARD = "/sys/class/drm/card*/device"
+_FILE = re.compile(r"^/sys/class/drm/(card\d+)/device/(?:hwmon/hwmon\d+/)?(\w+):(\d+)$")
+_MEANING = {
+    "gpu_busy_percent": ("gpu_util", 0.01),
+    "mem_info_vram_used": ("gpu_used_b", 1.0),
+    "power1_average": ("power_w", 1e-6),
+    "power1_input": ("power_w", 1e-6),
+    "temp1_input": ("temp_c", 1e-3),
+    "freq1_input": ("gpu_clock_hz", 1.0),
+}
+
+
+class Drm:
+    """GPU memory and use of the engine's process, and AMD cards' power, clock and temperature."""
+
+    quantities: Mapping[str, Quantity] = {
+        "gpu_memory_b": GPU_MEMORY,
+        "gpu_used_b": GPU_USED,
+        "gpu_util": GPU_UTIL,
+        "gpu_clock_hz": GPU_CLOCK,
+        "power_w": POWER,
+        "temp_c": TEMPERATURE,
+    }
+    readings: Mapping[str, Sequence[Reading]] = {
+        "linux": (
+            Reading(files=("/proc/{pid}/fdinfo/*",), lines="^drm-", interval=1),
+            Reading(
+                files=(
+                    f"{_CARD}/gpu_busy_percent",
+                    f"{_CARD}/mem_info_vram_used",
+                    *(f"{_CARD}/hwmon/hwmon*/{name}" for name in list(_MEANING)[2:]),
+                ),
+                interval=1,
+            ),
+        ),
+    }
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._engines: dict[tuple[str, str], int] = {}
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        return [*self._files(at, text), *self._clients(at, text)]
+
+    def _files(self, at: float, text: str) -> Iterable[Sample]:
+        powered = set()
+        for line in text.splitlines():
+            if not (found := _FILE.match(line)) or found[2] not in _MEANING:
+                continue
+            card, (name, scale) = found[1], _MEANING[found[2]]
+            value = int(found[3]) * scale
+            if name == "power_w" and (card in powered or value <= 0):
+                continue
+            if name == "power_w":
+                powered.add(card)
+            yield Sample(name, value, at, {"of": card} if name in ("power_w", "temp_c") else {"gpu": card})
+
+    def _clients(self, at: float, text: str) -> Iterable[Sample]:
+        fields: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for line in text.splitlines():
+            if found := _FDINFO.match(line):
+                fields[found[1]][found[2]] = found[3]
+        clients = {
+            (rows.get("pdev", rows.get("driver", "")), rows["client-id"]): rows
+            for rows in fields.values()
+            if "client-id" in rows
+        }
+        if not clients:
+            return
+        memory: defaultdict[str, int] = defaultdict(int)
+        engines: dict[tuple[str, str], int] = {}
+        for (gpu, client), rows in clients.items():
+            if regions := _regions(rows):
+                memory[gpu] += sum(regions.values())
+            for name, value in rows.items():
+                amount = _AMOUNT.match(value)
+                if name.startswith("engine-") and not name.startswith("engine-capacity") and amount:
+                    engines[f"{gpu} {name[7:]}", client] = int(amount[1])
+        yield from (Sample("gpu_memory_b", value, at, {"gpu": gpu}) for gpu, value in memory.items())
+        yield from self._busy(at, engines)
+
+    def _busy(self, at: float, engines: dict[tuple[str, str], int]) -> Iterable[Sample]:
+        spent: defaultdict[str, int] = defaultdict(int)
+        for key, value in engines.items():
+            if key in self._engines:
+                spent[key[0]] += max(0, value - self._engines[key])
+        if self._at is not None and at > self._at:
+            for name, nanoseconds in spent.items():
+                yield Sample("gpu_util", min(1.0, nanoseconds * 1e-9 / (at - self._at)), at, {"engine": name})
+        self._at, self._engines = at, engines
+
+
+def _regions(rows: Mapping[str, str]) -> dict[str, int]:
+    """Bytes by memory region; ``cpu`` is what was moved off the GPU."""
+    found: dict[str, int] = {}
+    for kind in ("memory-", "resident-"):
+        for name, value in rows.items():
+            amount = _AMOUNT.match(value)
+            if name.startswith(kind) and amount and amount[2] != "ns" and name[len(kind) :] != "cpu":
+                found[name[len(kind) :]] = int(amount[1]) * _SCALE[amount[2]]
+    return found

@@ -1,0 +1,46 @@
+"""Memory of the engine's process tree on macOS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+from edgebench.probes.quantities import PEAK_RSS, RSS
+from edgebench.probes.tree import members
+
+_ROW = re.compile(r"^ *(\d+) +(\d+) +(\d+) *$", re.MULTILINE)
+_FOOTPRINT = re.compile(r"phys_footprint(_peak)?: (\d+) (B|KB|MB|GB)")
+_SCALE = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+class MemoryMacos:
+    """``ps`` for resident memory (its peak is the highest reading), ``footprint`` for the rest."""
+
+    quantities: Mapping[str, Quantity] = {
+        "peak_rss_b": PEAK_RSS,
+        "rss_b": RSS,
+        "footprint_b": Quantity(
+            "bytes",
+            "macOS's physical footprint of the process: dirty, compressed and GPU memory, no clean mapped weights.",
+            {"footprint_b": "median"},
+        ),
+        "footprint_peak_b": Quantity("bytes", "Its highest value, kept by the kernel.", {"footprint_peak_b": "max"}),
+    }
+    readings: Mapping[str, Sequence[Reading]] = {
+        "macos": (
+            Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,rss=", interval=1),
+            Reading(command="footprint -p {pid} | grep phys_footprint", interval=5),
+        )
+    }
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        for peak, amount, unit in _FOOTPRINT.findall(text):
+            yield Sample("footprint_peak_b" if peak else "footprint_b", int(amount) * _SCALE[unit], at)
+        if not (root := re.match(r"pid (\d+)", text)):
+            return
+        rows = {int(pid): (int(parent), int(rss)) for pid, parent, rss in _ROW.findall(text)}
+        tree = members(int(root[1]), {pid: parent for pid, (parent, _) in rows.items()})
+        if total := sum(rows[pid][1] for pid in tree) * 1024:
+            yield Sample("rss_b", total, at)
+            yield Sample("peak_rss_b", total, at, {"how": "highest reading"})

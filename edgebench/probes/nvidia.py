@@ -1,0 +1,117 @@
+"""NVIDIA GPUs by ``nvidia-smi``, which streams: starting it costs more than all its readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgebench.core import Quantity, Reading, Sample
+from edgebench.errors import Unreadable
+from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_USED, GPU_UTIL, POWER, TEMPERATURE, THROTTLED
+
+_FIELDS = "index,utilization.gpu,memory.used,power.draw,temperature.gpu,clocks.sm"
+_FORMAT = "--format=csv,noheader,nounits"
+# Drivers before 535 call the reasons "throttle"; an unknown field ends nvidia-smi at once.
+_DEVICE = (
+    f"nvidia-smi --query-gpu={_FIELDS},clocks_event_reasons.active {_FORMAT} --loop-ms=500 || "
+    f"nvidia-smi --query-gpu={_FIELDS},clocks_throttle_reasons.active {_FORMAT} --loop-ms=500"
+)
+_APPS = f"nvidia-smi --query-compute-apps=pid,gpu_uuid,used_memory {_FORMAT}"
+_ONCE = f"nvidia-smi --query-gpu={_FIELDS},clocks_throttle_reasons.active {_FORMAT}"
+
+REASONS = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+"""Bits of NVML's nvmlClocksThrottleReasons that mean the GPU is being held back against its will.
+The others (idle, chosen clocks, synchronised boost, power cap: the normal state at full load) don't."""
+_POWER_CAP = 0x04
+
+
+class Nvidia:
+    """Memory of the engine's process, use, clocks, power, temperature and throttling of each GPU.
+
+    Under Windows' WDDM the driver doesn't tell a process's memory (``[N/A]``): then it is the
+    growth of the GPU's memory in use since sampling began, and the label ``how`` says so.
+    """
+
+    quantities: Mapping[str, Quantity] = {
+        "gpu_memory_b": GPU_MEMORY,
+        "gpu_used_b": GPU_USED,
+        "gpu_util": GPU_UTIL,
+        "gpu_clock_hz": GPU_CLOCK,
+        "gpu_power_capped": Quantity("1", "1 while a GPU is at its power limit.", {"gpu_power_capped": "mean"}),
+        "power_w": POWER,
+        "temp_c": TEMPERATURE,
+        "throttled": THROTTLED,
+    }
+    readings: Mapping[str, Sequence[Reading]] = {
+        "linux": (
+            Reading(command=_DEVICE, interval=0),
+            Reading(command=f"echo pid {{pid}}; {_APPS} --loop-ms=1000", interval=0),
+        ),
+        "windows": (
+            Reading(command=_ONCE, interval=2),
+            Reading(command=f"'pid {{pid}}'; {_APPS}", interval=2),
+        ),
+    }
+
+    def __init__(self) -> None:
+        self._pid = ""
+        self._hidden = False
+        self._first: dict[str, float] = {}
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        samples: list[Sample] = []
+        for line in text.splitlines():
+            parts = [part.strip() for part in line.split(",")]
+            if len(parts) == 7 and parts[0].isdigit():
+                samples += self._device(at, parts)
+            elif len(parts) == 3 and parts[1].startswith("GPU-"):
+                samples += self._process(at, parts)
+            elif line.startswith("pid "):
+                self._pid = line[4:].strip()
+            elif line.strip() and "is not a valid field" not in line:
+                raise Unreadable(line.strip()[:200])
+        return samples
+
+    def _process(self, at: float, parts: Sequence[str]) -> Iterable[Sample]:
+        if parts[0] != self._pid:
+            return
+        used = _number(parts[2])
+        self._hidden = used is None
+        if used is not None:
+            yield Sample("gpu_memory_b", used * 2**20, at, {"gpu": parts[1]})
+
+    def _device(self, at: float, parts: Sequence[str]) -> Iterable[Sample]:
+        gpu = parts[0]
+        util, used, power, temperature, clock = (_number(part) for part in parts[1:6])
+        if util is not None and util <= 100:
+            yield Sample("gpu_util", util / 100, at, {"gpu": gpu})
+        if used is not None:
+            yield Sample("gpu_used_b", used * 2**20, at, {"gpu": gpu})
+            grown = used - self._first.setdefault(gpu, used)
+            if self._hidden:
+                how = "growth of the memory in use on the whole GPU"
+                yield Sample("gpu_memory_b", max(0.0, grown) * 2**20, at, {"gpu": gpu, "how": how})
+        if power is not None and 0 < power < 3000:
+            yield Sample("power_w", power, at, {"of": f"gpu {gpu}"})
+        if temperature is not None and 0 < temperature < 150:
+            yield Sample("temp_c", temperature, at, {"of": f"gpu {gpu}"})
+        if clock is not None:
+            yield Sample("gpu_clock_hz", clock * 1e6, at, {"gpu": gpu})
+        if parts[6].startswith("0x"):
+            mask = int(parts[6], 16)
+            yield Sample("gpu_power_capped", float(bool(mask & _POWER_CAP)), at, {"gpu": gpu})
+            for bit, reason in REASONS.items():
+                yield Sample("throttled", float(bool(mask & bit)), at, {"by": f"gpu {gpu}: {reason}"})
+
+
+def _number(text: str) -> float | None:
+    """None for ``[N/A]``, ``[Not Supported]``, ``[Unknown Error]`` and their kin."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value >= 0 else None
