@@ -28,7 +28,7 @@ class Battery:
 
     quantities: Mapping[str, Quantity] = {
         "power_w": POWER,
-        "on_battery": Quantity("1", "1 while the device runs on its battery.", {"on_battery": "min"}, across="max"),
+        "on_battery": Quantity("ratio", "1 while the device runs on its battery.", {"on_battery": "min"}, across="max"),
         "temp_c": TEMPERATURE,
     }
     readings: Mapping[str, Sequence[Reading]] = {

@@ -10,7 +10,7 @@ from edgebench.probes.quantities import PEAK_RSS, RSS
 from edgebench.probes.tree import members
 
 _ROW = re.compile(r"^ *(\d+) +(\d+) +(\d+) *$", re.MULTILINE)
-_FOOTPRINT = re.compile(r"phys_footprint(_peak)?: (\d+) (B|KB|MB|GB)")
+_FOOTPRINT = re.compile(r"phys_footprint(_peak)?: ([\d.,]+) (B|KB|MB|GB)")
 _SCALE = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -30,13 +30,15 @@ class MemoryMacos:
     readings: Mapping[str, Sequence[Reading]] = {
         "macos": (
             Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,rss=", interval=1),
-            Reading(command="footprint -p {pid} | grep phys_footprint", interval=5),
+            Reading(command="footprint -f bytes -p {pid} | grep phys_footprint", interval=5),
         )
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         for peak, amount, unit in _FOOTPRINT.findall(text):
-            yield Sample("footprint_peak_b" if peak else "footprint_b", int(amount) * _SCALE[unit], at)
+            yield Sample(
+                "footprint_peak_b" if peak else "footprint_b", float(amount.replace(",", "")) * _SCALE[unit], at
+            )
         if not (root := re.match(r"pid (\d+)", text)):
             return
         rows = {int(pid): (int(parent), int(rss)) for pid, parent, rss in _ROW.findall(text)}

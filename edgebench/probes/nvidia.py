@@ -41,7 +41,7 @@ class Nvidia:
         "gpu_used_b": GPU_USED,
         "gpu_util": GPU_UTIL,
         "gpu_clock_hz": GPU_CLOCK,
-        "gpu_power_capped": Quantity("1", "1 while a GPU is at its power limit.", {"gpu_power_capped": "mean"}),
+        "gpu_power_capped": Quantity("ratio", "1 while a GPU is at its power limit.", {"gpu_power_capped": "mean"}),
         "power_w": POWER,
         "temp_c": TEMPERATURE,
         "throttled": THROTTLED,

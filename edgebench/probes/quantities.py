@@ -47,7 +47,7 @@ CPU_ENGINE = Quantity(
 POWER = Quantity("W", "Power drawn; the label `of` says by what: the whole device (battery, psys) or a part of it.", {})
 TEMPERATURE = Quantity("°C", "Temperature; the label `of` names the sensor.", {"temp_max_c": "max"}, across="max")
 THROTTLED = Quantity(
-    "1",
+    "ratio",
     "1 while something slows the device down for its heat or its power supply; the label `by` says what does.",
     {"throttled": "mean"},
     across="max",
