@@ -27,6 +27,8 @@ LARGEST = 1 << 20
 """Bytes: a profile is written by a person, so a larger file is something else."""
 
 Form = TypeVar("Form")
+
+_MISSING = ("missing", "missing_argument")
 Place = tuple[str | int, ...]
 
 
@@ -139,17 +141,20 @@ class Document:
         """Note a mistake at a place."""
         self.mistakes.append(Mistake(self.line(place), _dotted(place), wrong, right))
 
-    def unknown(self, place: Place, name: str, wrong: str, known: Collection[str]) -> None:
-        """Note a name that isn't one of those known, with the near one."""
+    def unknown(self, place: Place, name: str, wrong: str, known: Collection[str]) -> str:
+        """Note a name that isn't one of those known, and return the near one, if there is any."""
         near = get_close_matches(name, known, n=1)
         choices = f"there are: {', '.join(sorted(known))}" if known else ""
         self.mistake(place, wrong, f"did you mean {near[0]}?" if near else choices)
+        return near[0] if near else ""
 
-    def read(self, form: type[Form], *place: str, without: Collection[str] = ()) -> Form | None:
+    def read(
+        self, form: type[Form], *place: str, others: Collection[str] = (), hidden: Collection[str] = ()
+    ) -> Form | None:
         """The mapping at a place as a dataclass; its mistakes are noted, and None is returned then.
 
-        ``without`` names keys of the mapping that are somebody else's, or fields of the dataclass
-        that a file may not set.
+        ``others`` are keys of the mapping that somebody else reads; ``hidden`` are fields of the
+        dataclass that a file may not set.
         """
         from pydantic import ValidationError
 
@@ -159,30 +164,35 @@ class Document:
         if not isinstance(data, Mapping):
             self.mistake(place, f"must be a mapping, not {shown(data)}")
             return None
-        own = {key: value for key, value in data.items() if key not in without}
+        own = {key: value for key, value in data.items() if key not in others}
+        for key in own.keys() & {*hidden}:
+            del own[key]
+            self.mistake((*place, key), "is not known here")
         try:
             checked = adapter(form).validate_json(json.dumps(own), strict=True)  # type: ignore[arg-type]
         except ValidationError as error:
-            self._note(form, place, error.errors(include_url=False), without)
+            self._note(form, place, error.errors(include_url=False), others, hidden)
             return None
         except EdgebenchError as error:
             self.mistake(place, str(error), error.hint)
             return None
-        names = [f.name for f in fields(form) if f.init and f.name not in without]  # type: ignore[arg-type]
+        names = [f.name for f in fields(form) if f.init and f.name not in hidden]  # type: ignore[arg-type]
         return form(**{name: getattr(checked, name) for name in names})
 
-    def _note(self, form: type, place: Place, errors: Sequence[ErrorDetails], without: Collection[str]) -> None:
+    def _note(
+        self, form: type, place: Place, errors: Sequence[ErrorDetails], others: Collection[str], hidden: Collection[str]
+    ) -> None:
+        meant = {*others}
         by_place: dict[Place, list[ErrorDetails]] = {}
-        for error in errors:
+        for error in sorted(errors, key=lambda error: error["type"] in _MISSING):
             at = (*place, *error["loc"])
-            if error["type"] in ("missing", "missing_argument", "unexpected_keyword_argument"):
-                known = [name for name in field_names(form, error["loc"][:-1]) if name not in without]
-                if error["type"] == "unexpected_keyword_argument":
-                    self.unknown(at, str(at[-1]), "is not known here", known)
-                elif at[-1] not in without:
-                    self.mistake(at, "is missing")
-                continue
-            by_place.setdefault(at[: self._find(at)[0]], []).append(error)
+            if error["type"] == "unexpected_keyword_argument":
+                known = ({*field_names(form, error["loc"][:-1])} | {*others}) - {*hidden}
+                meant.add(self.unknown(at, str(at[-1]), "is not known here", known))
+            elif error["type"] not in _MISSING:
+                by_place.setdefault(at[: self._find(at)[0]], []).append(error)
+            elif at[-1] not in meant:  # else it is there, misspelt
+                self.mistake(at, "is missing")
         for at, group in by_place.items():
             value: Any = group[0]["input"]
             if any(e["type"] == "value_error" for e in group):

@@ -105,10 +105,8 @@ def named(document: Document) -> str:
 def load_device(name_or_path: str) -> Device:
     """A device by its profile's name or path. Raises ``ProfileError`` with every mistake in it."""
     document = Document(locate("devices", name_or_path))
-    device = document.read(Device, without=("source",))
+    device = document.read(Device, hidden=("source",))
     named(document)
-    if document.get("source") is not None:
-        document.mistake(("source",), "is not known here")
     _check_transport(document)
     _check_engines(document)
     _check_system(document)
@@ -140,7 +138,7 @@ def _check_transport(document: Document) -> None:
         return
     form = _form(document, "transports", kind, ("transport", "kind"))
     if form is not None:
-        document.read(form, "transport", without=("kind",))
+        document.read(form, "transport", others=("kind",))
 
 
 def _check_engines(document: Document) -> None:

@@ -36,13 +36,13 @@ def command() -> None:
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
     """List the models there are profiles of, and which of them lie on this machine."""
-    found, broken = [], []
+    rows, broken = [], []
     for profile in profiles.names("models").values():
         try:
-            found.append(models.load(str(profile)))
+            model = models.load(str(profile))
+            rows.append((model, models.cached(model)))
         except ProfileError as error:
             broken.append(error)
-    rows = [(model, models.cached(model)) for model in found]
     if as_json:
         print_json({"models": [_summary(model, path) for model, path in rows]})
     else:

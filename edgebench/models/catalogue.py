@@ -130,7 +130,7 @@ def load(name_or_path: str) -> Model:
     profiles.named(document)
     gguf, source, mlc = None, None, None
     if isinstance(document.get("gguf"), Mapping):
-        gguf = document.read(GgufForm, "gguf", without=tuple(SOURCES))
+        gguf = document.read(GgufForm, "gguf", others=tuple(SOURCES))
         source = _source(document)
     if isinstance(document.get("mlc"), Mapping):
         mlc = document.read(Mlc, "mlc")
@@ -139,6 +139,15 @@ def load(name_or_path: str) -> Model:
     document.settle()
     assert form is not None  # or settle would have raised
     return Model(form.name, gguf, source, mlc, form.description, form.license, document.path)
+
+
+def _check_base(document: Document, name: str) -> None:
+    """The model that another one is made from must be there, and not be made itself."""
+    place, known = ("gguf", "requantize", "model"), profiles.names("models")
+    if name not in known:
+        document.unknown(place, name, f"no model is called {shown(name)}", known)
+    elif Document(known[name]).get("gguf", "requantize") is not None:
+        document.mistake(place, f"{name} is made from another model itself", "name that one")
 
 
 def _source(document: Document) -> Source | None:
@@ -150,6 +159,8 @@ def _source(document: Document) -> Source | None:
     (name,) = given
     if name not in PLAIN:
         found: Source | None = document.read(SOURCES[name], "gguf", name)
+        if isinstance(found, Requantize):
+            _check_base(document, found.model)
         return found
     value = document.get("gguf", name)
     if not isinstance(value, str):

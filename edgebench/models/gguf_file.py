@@ -97,20 +97,20 @@ class _Reader:
     def damaged(self, what: str) -> ModelError:
         return ModelError(f"{self.path} is damaged: {what} (at byte {self.at})", "Fetch the file again.")
 
+    def truncated(self) -> ModelError:
+        what = f"{self.path} is truncated: it ends inside its header, at byte {self.size}"
+        return ModelError(what, "Fetch the file again.")
+
     def take(self, count: int) -> bytes:
         data = self.file.read(count) if count <= self.size - self.at else b""
         if len(data) < count:
-            raise ModelError(
-                f"{self.path} is truncated: it ends inside its header, at byte {self.size}", "Fetch it again."
-            )
+            raise self.truncated()
         self.at += count
         return data
 
     def skip(self, count: int) -> None:
         if count > self.size - self.at:
-            raise ModelError(
-                f"{self.path} is truncated: it ends inside its header, at byte {self.size}", "Fetch it again."
-            )
+            raise self.truncated()
         self.at = self.file.seek(self.at + count)
 
     def number(self, form: str = "<Q") -> int:
@@ -120,13 +120,15 @@ class _Reader:
     def count(self, what: str, smallest: int) -> int:
         """A number of things that take at least ``smallest`` bytes each."""
         value = self.number()
-        if value > MOST_ITEMS or value * smallest > self.size - self.at:
+        if value > MOST_ITEMS:
             raise self.damaged(f"it claims {value} {what}")
+        if value * smallest > self.size - self.at:
+            raise self.truncated()
         return value
 
     def text(self) -> bytes:
         length = self.number()
-        if length > min(MOST_TEXT, self.size - self.at):
+        if length > MOST_TEXT:
             raise self.damaged(f"it claims a text of {length} bytes")
         return self.take(length)
 
@@ -222,6 +224,6 @@ class _Reader:
         if end > self.size:
             raise ModelError(
                 f"{self.path} is truncated: its weights end at byte {end}, the file at byte {self.size}",
-                "Fetch it again.",
+                "Fetch the file again.",
             )
         return [Tensor(t.name, t.shape, t.type, t.elements, t.size, start + t.offset) for t in tensors]

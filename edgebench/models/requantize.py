@@ -17,6 +17,9 @@ from edgebench.models import gguf_file
 if TYPE_CHECKING:
     from gguf import GGUFWriter, ReaderField, ReaderTensor
 
+WIDTH = {"F16": 2, "BF16": 2, "F32": 4}
+"""Bytes of one weight."""
+
 _OWN = ("GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture", "general.file_type")
 
 

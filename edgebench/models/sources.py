@@ -6,7 +6,6 @@ Every fetcher writes to a ``.part`` file that a later call goes on with, and ret
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import shutil
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 TRIES = 5
 """Attempts in a row that may bring no byte before a download is given up."""
 
-FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+PAUSE = 1.0
+"""Seconds to wait after an attempt that brought nothing, once more for each in a row."""
 
 MARGIN = 64 << 20
 """Bytes that a download leaves free on the disk."""
@@ -134,7 +134,6 @@ def fetch(
     progress: Progress | None,
     *,
     headers: Mapping[str, str | bool] | None = None,
-    pause: float = 1.0,
 ) -> str:
     """Fetch a web address into ``part``, going on where an earlier attempt stopped.
 
@@ -158,7 +157,7 @@ def fetch(
             if failures >= TRIES:
                 why = _first_line(error) if error else "the answers end too early"
                 raise ModelError(f"{address} cannot be fetched: {why}", "What came so far is kept; try again later.")
-            time.sleep(pause * failures)
+            time.sleep(PAUSE * failures)
 
 
 def _attempt(
@@ -179,21 +178,14 @@ def _attempt(
             have = 0
         length = answer.headers.get("content-length")
         total = have + int(length) if length and length.isdigit() else 0
-        _check_room(part, total - have)
+        check_room(part, total - have)
         _remember(part, address, answer.headers)
-        try:
-            with part.open("ab" if have else "wb") as file:
-                for chunk in answer.iter_raw(CHUNK):
-                    file.write(chunk)
-                    have += len(chunk)
-                    if progress:
-                        progress(have, max(total, have))
-        except OSError as error:
-            if error.errno in FULL:
-                part.unlink(missing_ok=True)
-            raise ModelError(
-                f"{part} cannot be written: {error.strerror}", "Make room, or set EDGEBENCH_CACHE."
-            ) from error
+        with part.open("ab" if have else "wb") as file:
+            for chunk in answer.iter_raw():
+                file.write(chunk)
+                have += len(chunk)
+                if progress:
+                    progress(have, max(total, have))
     return have >= total
 
 
@@ -214,7 +206,8 @@ def _remember(part: Path, address: str, headers: httpx.Headers) -> None:
     part.with_suffix(".from").write_text(json.dumps({"url": address, "tag": tag}), "utf-8")
 
 
-def _check_room(part: Path, needed: int) -> None:
+def check_room(part: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold. Raises ``ModelError``."""
     free = shutil.disk_usage(part.parent).free
     if needed + MARGIN > free:
         raise ModelError(

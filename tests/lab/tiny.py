@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quantize
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz ", *"äö€"]
+
+TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
 
 
 def tiny(
@@ -17,22 +19,32 @@ def tiny(
     seed: int = 0,
     layers: int = 2,
     width: int = 32,
+    heads: int = 2,
+    heads_kv: int | Sequence[int] | None = None,
     context: int = 512,
     pieces: Sequence[str] = LETTERS,
     add_bos: bool = True,
+    kind: str = "F32",
+    template: str | None = None,
+    extra: Mapping[str, int] | None = None,
 ) -> Path:
-    """A llama with random weights and a vocabulary of letters and bytes; the same for the same seed."""
+    """A llama with random weights and a vocabulary of letters and bytes; the same for the same seed.
+
+    ``kind`` is the type of its matrices; ``heads_kv`` may differ from layer to layer; ``extra`` are
+    further keys with whole numbers.
+    """
     rng = np.random.default_rng(seed)
-    heads, inner = 2, 2 * width
+    inner, number = 2 * width, GGMLQuantizationType[kind]
+    of_layer = [heads if heads_kv is None else heads_kv] * layers if not isinstance(heads_kv, Sequence) else heads_kv
     writer = GGUFWriter(path, "llama")
     writer.add_name(f"tiny-{seed}")
-    writer.add_file_type(0)
+    writer.add_file_type(LlamaFileType[f"{'ALL' if kind == 'F32' else 'MOSTLY'}_{kind}"])
     writer.add_context_length(context)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(inner)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
+    writer.add_head_count_kv(of_layer[0] if len(set(of_layer)) == 1 else of_layer)
     writer.add_rope_dimension_count(width // heads)
     writer.add_layer_norm_rms_eps(1e-5)
 
@@ -48,17 +60,24 @@ def tiny(
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(add_bos)
+    if template is not None:
+        writer.add_chat_template(template)
+    for key, value in (extra or {}).items():
+        writer.add_uint32(key, value)
 
     def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
-        writer.add_tensor(name, (rng.normal(0, scale / np.sqrt(columns), (rows, columns))).astype(np.float32))
+        weights = (rng.normal(0, scale / np.sqrt(columns), (rows, columns))).astype(np.float32)
+        writer.add_tensor(name, weights if kind == "F32" else quantize(weights, number), raw_dtype=number)
 
     matrix("token_embd.weight", len(vocabulary), width, 8)
     matrix("output.weight", len(vocabulary), width, 4)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     for layer in range(layers):
         block = f"blk.{layer}"
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            matrix(f"{block}.{part}.weight", width, width, 3)
+        cached = of_layer[layer] * width // heads
+        for part, rows in (("attn_q", width), ("attn_k", cached), ("attn_v", cached), ("attn_output", width)):
+            if rows:
+                matrix(f"{block}.{part}.weight", rows, width, 3)
         matrix(f"{block}.ffn_gate.weight", inner, width, 2)
         matrix(f"{block}.ffn_up.weight", inner, width, 2)
         matrix(f"{block}.ffn_down.weight", width, inner, 2)
