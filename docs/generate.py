@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgebench import doubts, metrics, records
+from edgebench import doubts, metrics, records, schemas
 
 DOCUMENTS = {
     "glossary.md": metrics.glossary,
     "doubts.md": doubts.listing,
+    "schemas/device.json": lambda: schemas.printed(schemas.device()),
+    "schemas/model.json": lambda: schemas.printed(schemas.model()),
     "schemas/records.json": lambda: json.dumps(records.schema(), indent=2) + "\n",
 }
 

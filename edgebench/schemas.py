@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Collection
 from typing import Any
@@ -44,6 +45,11 @@ def model() -> Schema:
     shape["properties"] |= {"gguf": gguf, "mlc": _form(Mlc)}
     shape["anyOf"] = [{"required": ["gguf"]}, {"required": ["mlc"]}]
     return {"$schema": DIALECT, "title": "edgebench model profile", **shape}
+
+
+def printed(schema: Schema) -> str:
+    """A schema as it is written to a file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _transport(name: str) -> Schema:

@@ -284,7 +284,7 @@ def test_the_shipped_local_device_is_this_machine() -> None:
 def test_the_schema_in_the_docs_is_the_programs(kind: str) -> None:
     printed = run(f"{kind}s", "schema").stdout
     there = (ROOT / f"docs/schemas/{kind}.json").read_text("utf-8")
-    assert there == printed, f"make it anew: edgebench {kind}s schema > docs/schemas/{kind}.json"
+    assert there == printed, "make it anew: python docs/generate.py"
     jsonschema.Draft7Validator.check_schema(json.loads(there))
 
 

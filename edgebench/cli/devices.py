@@ -5,7 +5,6 @@ A further command is one more file: its module's ``command``, named in ``MORE``.
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 
 import click
@@ -66,7 +65,7 @@ def schema() -> None:
     """Print the JSON Schema of these profiles, for editors."""
     from edgebench import schemas
 
-    click.echo(json.dumps(schemas.device(), indent=2, ensure_ascii=False))
+    click.echo(schemas.printed(schemas.device()), nl=False)
 
 
 @command.command()

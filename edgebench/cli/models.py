@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -58,7 +57,7 @@ def schema() -> None:
     """Print the JSON Schema of these profiles, for editors."""
     from edgebench import schemas
 
-    click.echo(json.dumps(schemas.model(), indent=2, ensure_ascii=False))
+    click.echo(schemas.printed(schemas.model()), nl=False)
 
 
 @command.command()
