@@ -645,6 +645,14 @@ def test_what_the_hub_refuses_is_said(hub: Web, status: int, code: str, said: st
     assert "Traceback" not in result.stderr
 
 
+def test_a_hub_that_is_not_there() -> None:
+    profile(HUB)
+    result = edgebench("models", "pull", "mine", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "edgebench: the hub does not answer for lab/tiny-GGUF: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 # --- the cache -------------------------------------------------------------------------------
 
 

@@ -104,9 +104,10 @@ def from_hub(hub: Hub, part: Path, progress: Progress | None, check: Callable[[s
 @contextlib.contextmanager
 def _hub_errors(hub: Hub) -> Iterator[None]:
     """Says in edgebench's words what the hub refused."""
-    import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import errors, get_session
 
+    # The library under it has been requests, httpx and httpx2, by version.
+    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
     page = f"the page of {hub.repo} on the hub"
     try:
         yield
@@ -123,7 +124,7 @@ def _hub_errors(hub: Hub) -> Iterator[None]:
         raise ModelError(f"{hub.repo} has no revision {hub.revision}", f"See {page}.") from error
     except errors.EntryNotFoundError as error:
         raise ModelError(f"{hub.repo} has no file {hub.file}", f"See the files on {page}.") from error
-    except (httpx.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+    except (library.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
         why = _first_line(error)
         raise ModelError(f"the hub does not answer for {hub.repo}: {why}", "Is this machine online?") from error
 
