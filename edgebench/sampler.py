@@ -269,6 +269,8 @@ class Sampler:
                     self._parse(source, arrived)
         elif kind == "%":
             key, _, stat = rest.partition(" ")
+            if self.clock is None:
+                self._seen.append(arrived)
             self._spent(key, stat)
             for name, source in self._sources.items():
                 if (name == key) if key != "-" else bool(source.reading.files):
@@ -317,6 +319,9 @@ class Sampler:
 
     def _spent(self, key: str, stat: str) -> None:
         """Note the processor time of the loop, or of a command's loop, and of its children."""
+        if stat.startswith("cpu ") and _number(stat[4:]):
+            self._costs[key] = self._costs.get(key, (float(stat[4:]),))[0], float(stat[4:])
+            return
         fields = stat.rpartition(") ")[2].split(" ")
         if len(fields) > 14 and all(part.isdigit() for part in fields[11:15]):
             spent = sum(int(part) for part in fields[11:15]) * TICK_S

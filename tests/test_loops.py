@@ -1,0 +1,99 @@
+"""The sampler's loop for systems that aren't here: its syntax where an interpreter exists, and its shape."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from edgebench import plugins
+from edgebench.core import Device, Reading
+from edgebench.errors import UsageError
+from edgebench.sampler import Sampler
+from edgebench.session import Session
+from edgebench.systems import loops
+
+QUOTES = 'it\'s "here" $(echo no) `echo no` äß'
+
+
+def readings(system: str) -> dict[str, Reading]:
+    """Of all installed probes."""
+    return {
+        f"{name}.{index}": reading
+        for name in plugins.names("probes")
+        for index, reading in enumerate(plugins.load("probes", name)().readings.get(system, ()))
+    }
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
+@pytest.mark.parametrize("system", ["linux", "android", "macos"])
+def test_every_posix_loop_is_valid_shell(shell, system):
+    text = loops.posix(readings(system), 4711, proc=system != "macos")
+    script = shlex.split(text)[3]
+    checked = subprocess.run([shell, "-n", "-c", script], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    # dropbear drops a connection whose command is much longer.
+    assert len(text) < 8000
+
+
+def script_of(text: str) -> str:
+    program, _, encoded = text.rpartition(" ")
+    assert program == "powershell -NoProfile -NonInteractive -EncodedCommand"
+    return base64.b64decode(encoded).decode("utf-16-le")
+
+
+def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
+    text = loops.powershell(readings("windows"), 4711)
+    assert len(text) < loops.COMMAND_LINE
+    script = script_of(text)
+    assert "{pid}" not in script
+    assert all(script.count(left) == script.count(right) for left, right in ("()", "{}", "[]"))
+    quoted = script_of(loops.powershell({"a.0": Reading(command=QUOTES)}, 4711))
+    assert "'it''s \"here\" $(echo no) `echo no` äß'" in quoted
+
+
+def test_too_many_windows_probes_are_refused_in_words():
+    with pytest.raises(UsageError, match="characters"):
+        loops.powershell({f"a.{i}": Reading(command="Get-Something " * 20) for i in range(20)}, 1)
+
+
+def seen(name: str):
+    return lambda sampler: any(sample.name == name for sample in list(sampler.samples))
+
+
+class Mac:
+    """macOS's loop, run here by a shell that has no /proc to look at, with the Mac's programs acted out."""
+
+    loop = staticmethod(lambda readings, pid: loops.posix(readings, pid, proc=False))
+
+
+def test_the_loop_without_proc_runs_commands_and_uses_arrival_times(tmp_path, monkeypatch):
+    acted = {
+        "ps": f'case "$*" in *rss*) echo "  {os.getpid()}     1   2048";; *) echo "  {os.getpid()} 1 0:01.50";; esac',
+        "footprint": "echo '    phys_footprint: 15517760 B'; echo '    phys_footprint_peak: 15616064 B'",
+        "top": "while :; do echo 'CPU usage: 5.26% user, 10.52% sys, 84.21% idle '; sleep 0.2; done",
+        "ioreg": "exit 1",
+        "pmset": "sleep 600",
+    }
+    for name, script in acted.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert shutil.which("perl")
+    with Session(Device("mac", "linux", {"kind": "local"})) as session:
+        session.system = Mac()
+        session.device = Device("mac", "macos", {"kind": "local"})
+        with Sampler(session, os.getpid()) as sampler:
+            for name in ("rss_b", "footprint_peak_b", "cpu_util"):
+                assert sampler.wait(seen(name), 60), sampler.absent
+    metrics = sampler.between(0, float("inf"))
+    assert metrics["peak_rss_b"] == 2048 * 1024
+    assert metrics["footprint_peak_b"] == 15616064
+    assert metrics["cpu_util"] == pytest.approx(0.1578)
+    assert sampler.absent["throttled"] == "nothing was reported"
+    assert sampler.absent["steal"] == "not read on macos"
+    assert sampler.clock is None
