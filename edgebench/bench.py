@@ -10,7 +10,7 @@ from typing import Any
 
 from edgebench import doubts, measure, plugins, provision, stats
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
-from edgebench.errors import DeviceLost, EngineFailed, Unreadable
+from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
 from edgebench.launcher import Live, signal_name
 from edgebench.plan import Plan, Planned
 from edgebench.session import Session
@@ -41,6 +41,7 @@ class Doing:
     index: int
     text: str
     round: int | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,13 @@ class Bench:
         self._round_s = 0.0
 
     def events(self) -> Generator[Event, None, None]:
-        """Every trial ends in exactly one ``Ended``, whatever happens to the engine or the device.
+        """Every trial that began ends in exactly one ``Ended``, whatever happens to engine or device.
 
-        Raises ``EngineMissing`` and ``DeviceRefused`` before the first trial begins.
+        Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
         self._facts = {"device": self._session.facts(), "engine": dict(self._engine.prepare())}
+        yield from self._prepare()
         try:
-            yield from self._prepare()
             for index in range(self._plan.rounds):
                 yield from self._round(index)
             yield from self._stop()
@@ -119,6 +120,11 @@ class Bench:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
             yield Ended(index, self._record(state))
+
+    def abort(self) -> None:
+        """From another thread: let what is under way fail, so that ``events`` yields soon."""
+        if live := self._live:
+            live.running.stop(patience=3)
 
     def _prepare(self) -> Iterator[Event]:
         for index, planned in enumerate(self._plan.trials):
@@ -152,7 +158,9 @@ class Bench:
                 fresh = True
             yield Doing(index, "measuring", number)
             done = self._measure(index, number, fresh)
-        except EngineFailed as error:
+        except DeviceLost:
+            raise
+        except EdgebenchError as error:
             yield from self._failed(index, number, error)
             return
         state.rounds.append(done)
@@ -258,11 +266,12 @@ class Bench:
 
     # --- ends --------------------------------------------------------------------------------
 
-    def _failed(self, index: int, number: int, error: EngineFailed) -> Iterator[Event]:
+    def _failed(self, index: int, number: int, error: EdgebenchError) -> Iterator[Event]:
         """A dead or refusing engine: once another way where the engine knows one, else a failed trial."""
         state = self._states[index]
         yield from self._stop()
-        other = self._engine.fallback(state.launch, error.status or 0, error.log)
+        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
+        other = self._engine.fallback(state.launch, status or 0, log)
         if other is not None:
             launch, why = other
             for one in self._states:
@@ -274,8 +283,8 @@ class Bench:
             yield from self._trial(index, number)
             return
         state.status = "failed"
-        state.failure = Failure(str(error), error.hint, error.status, signal_name(error.status), error.log)
-        yield Doing(index, f"failed: {error}", number)
+        state.failure = Failure(str(error), error.hint, status, signal_name(status), log)
+        yield Doing(index, f"failed: {error}", number, failed=True)
 
     def _stop(self) -> Iterator[Event]:
         if self._live is None:
@@ -288,7 +297,7 @@ class Bench:
         for index, state in enumerate(self._states):
             if not state.failure and len(state.rounds) < self._plan.rounds:
                 state.status, state.failure = "lost", Failure(str(error), error.hint)
-                yield Doing(index, f"device lost: {error}")
+                yield Doing(index, f"device lost: {error}", failed=True)
 
     def _facts_of(self, state: _State) -> dict[str, Json]:
         model = state.planned.model

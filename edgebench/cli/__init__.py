@@ -61,6 +61,13 @@ def cli() -> None:
     """
 
 
+def say_error(error: EdgebenchError) -> None:
+    """What went wrong and what to do next, on stderr."""
+    click.echo(f"edgebench: {error}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
 def main() -> None:
     """The program's entry: errors become two lines on stderr and the exit code they carry."""
     try:
@@ -72,9 +79,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except EdgebenchError as error:
-        click.echo(f"edgebench: {error}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+        say_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing to say, and no second error at exit.

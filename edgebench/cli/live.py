@@ -16,27 +16,20 @@ from edgebench.plan import Plan
 from edgebench.views import units
 
 
-class Live:
-    """Progress on stderr. Feed it the bench's events; it never writes to stdout."""
+class Display:
+    """Progress on stderr, a line a device. Feed it the bench's events; it never writes to stdout."""
 
-    def __init__(self, plan: Plan, device: str) -> None:
-        self._trials: list[Trial] = [planned.trial for planned in plan.trials]
-        self._total = plan.rounds * len(plan.trials)
-        self._rounds = plan.rounds
-        self._device = device
-        self._done = 0
-        self._failed: set[int] = set()
-        self._began = time.monotonic()
-        self._last = ""
-        self._progress: Any = None
-        self._task: Any = None
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._bar: Any = None
+        self._plans = plans
+        self._rows: list[Row] = []
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Display:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-            self._progress = Progress(
+            self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
@@ -46,15 +39,35 @@ class Live:
                 refresh_per_second=4,
                 transient=True,
             )
-            self._task = self._progress.add_task(f"{self._device}: getting ready", total=self._total, left="")
-            self._progress.start()
+            self._bar.start()
+        self._rows = [Row(plan, self._bar) for plan in self._plans]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress:
-            self._progress.stop()
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, number: int, event: bench.Event) -> None:
+        """An event of the device with this number."""
+        self._rows[number].show(event)
+
+
+class Row:
+    """One device's progress."""
+
+    def __init__(self, plan: Plan, bar: Any) -> None:
+        self._trials: list[Trial] = [planned.trial for planned in plan.trials]
+        self._total = plan.rounds * len(plan.trials)
+        self._rounds = plan.rounds
+        self._device = plan.trials[0].device.name
+        self._done = 0
+        self._failed: set[int] = set()
+        self._began = time.monotonic()
+        self._last = ""
+        self._bar = bar
+        self._task = bar.add_task(f"{self._device}: getting ready", total=self._total, left="") if bar else None
 
     def show(self, event: bench.Event) -> None:
         """Take note of an event and show it."""
@@ -68,20 +81,19 @@ class Live:
             self._say(event.index, event.record.status, event.record.failure.message)
 
     def _doing(self, event: bench.Doing) -> None:
-        if event.text.startswith("failed"):
+        if event.failed:
             self._failed.add(event.index)
-        if self._progress:
-            name = describe(self._trials, event.index)
-            text = f"{self._device}: {name}, {event.text}" + (f" ({self._last})" if self._last else "")
-            self._progress.update(self._task, description=text[:110])
+        if self._bar:
+            text = f"{self._device}: {describe(self._trials, event.index)}, {event.text}"
+            self._bar.update(self._task, description=text + (f" ({self._last})" if self._last else ""))
         elif event.round in (None, 0):
             self._say(event.index, event.text)
 
     def _say(self, index: int, *parts: str) -> None:
         text = ": ".join([f"{self._device}: {describe(self._trials, index)}", *(part for part in parts if part)])
-        if self._progress:
-            self._progress.update(self._task, completed=self._done, left=self._left())
-            self._progress.console.print(text, markup=False, highlight=False)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, left=self._left())
+            self._bar.console.print(text, markup=False, highlight=False)
         else:
             click.echo(text, err=True)
 

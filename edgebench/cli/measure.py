@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,61 +15,132 @@ import click
 
 from edgebench import __version__, bench, plugins
 from edgebench.bench import Bench
-from edgebench.cli import options
-from edgebench.cli.live import Live
+from edgebench.cli import options, say_error
+from edgebench.cli.live import Display
 from edgebench.core import Record
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError
 from edgebench.plan import Plan
 from edgebench.session import Session
 from edgebench.store import Store
 
+Events = queue.SimpleQueue[tuple[int, bench.Event | None]]
+
 INTERRUPTED = 130
+PATIENCE = 20.0
+"""Seconds that interrupted devices get to end their engines."""
 
 
 def carry_out(plans: Sequence[Plan], path: Path, *, name: str, json_output: str | None) -> int:
-    """Run the plans, keep everything, show the result; the exit code."""
-    for plan in plans:
-        for note in dict.fromkeys(note for planned in plan.trials for note in planned.notes):
-            click.echo(f"note: {note}", err=True)
+    """Run the plans, one device each and all at once, keep everything, show the result; the exit code."""
+    for note in dict.fromkeys(note for plan in plans for planned in plan.trials for note in planned.notes):
+        click.echo(f"note: {note}", err=True)
+    command = shlex.join(["edgebench", *sys.argv[1:]])
     with Store(path) as store:
-        meta = {
-            "name": name,
-            "command": shlex.join(["edgebench", *sys.argv[1:]]),
-            "seed": plans[0].seed,
-            "version": __version__,
-        }
+        meta = {"name": name, "command": command, "seed": plans[0].seed, "version": __version__}
         run = store.begin_run(meta)
+        events: Events = queue.SimpleQueue()
+        workers = [Worker(number, plan, events) for number, plan in enumerate(plans)]
         try:
-            records = [record for plan in plans for record in _one_device(plan, store, run)]
+            records = follow(workers, events, store, run)
         except KeyboardInterrupt:
+            end(workers)
             click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
             click.echo(f"  See it: edgebench results list --run {run}", err=True)
             return INTERRUPTED
-    options.emit(records, json_output, "table")
-    if any(record.status == "lost" for record in records):
-        return 4
-    return 1 if any(record.status != "ok" for record in records) else 0
+    errors = [worker.error for worker in workers if worker.error]
+    if records:
+        options.emit(records, json_output, "table")
+    elif len(workers) == 1:
+        raise errors[0]
+    for error in errors:
+        say_error(error)
+    return exit_code(records, errors)
 
 
-def _one_device(plan: Plan, store: Store, run: str) -> list[Record]:
-    device = plan.trials[0].device
-    ids: dict[int, str] = {}
-    records: list[Record] = []
-    with Session(device) as session, Live(plan, device.name) as live:
-        kind = plugins.load("engines", plan.trials[0].trial.engine)
-        settings = device.engines.get(plan.trials[0].trial.engine, {})
-        engine = kind(session, kind.Config(**settings))
-        with closing(Bench(plan, session, engine).events()) as events:
-            for event in events:
-                if isinstance(event, bench.Began):
-                    ids[event.index] = store.begin_trial(run, event.trial, event.facts)
-                elif isinstance(event, bench.Measured):
-                    store.add_round(ids[event.index], event.round)
-                elif isinstance(event, bench.Logged):
-                    for index in event.indexes:
-                        store.add_log(ids[index], event.text)
-                elif isinstance(event, bench.Ended):
-                    record = replace(event.record, id=ids[event.index], run=store.run(run))
-                    store.finish(record)
-                    records.append(record)
-                live.show(event)  # what is shown is already kept
-    return records
+class Worker(threading.Thread):
+    """One device's plan in a thread of its own; what happens goes into the queue, None at the end."""
+
+    def __init__(self, number: int, plan: Plan, events: Events) -> None:
+        super().__init__(daemon=True, name=plan.trials[0].device.name)
+        self._number = number
+        self._events = events
+        self.plan = plan
+        self._bench: Bench | None = None
+        self._ended = False
+        self.error: EdgebenchError | None = None
+        self.defect: Exception | None = None
+        """Anything else that ended it: to be raised again where people see it."""
+
+    def run(self) -> None:
+        first = self.plan.trials[0]
+        try:
+            with Session(first.device) as session:
+                kind = plugins.load("engines", first.trial.engine)
+                engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
+                self._bench = Bench(self.plan, session, engine)
+                with closing(self._bench.events()) as events:
+                    for event in events:
+                        if self._ended:
+                            return
+                        self._events.put((self._number, event))
+        except EdgebenchError as error:
+            self.error = error
+        except Exception as defect:  # noqa: BLE001 - raised again by the main thread
+            self.defect = defect
+        finally:
+            self._events.put((self._number, None))
+
+    def abort(self) -> None:
+        """Let it end soon."""
+        self._ended = True
+        if self._bench:
+            self._bench.abort()
+
+
+def follow(workers: Sequence[Worker], events: Events, store: Store, run: str) -> list[Record]:
+    """Start the workers and take their events, each first into the store, then onto the screen."""
+    ids: dict[tuple[int, int], str] = {}
+    records: dict[tuple[int, int], Record] = {}
+    running = len(workers)
+    with Display([worker.plan for worker in workers]) as display:
+        for worker in workers:
+            worker.start()
+        while running:
+            number, event = events.get()
+            if event is None:
+                running -= 1
+                if defect := workers[number].defect:
+                    raise defect
+                continue
+            if isinstance(event, bench.Began):
+                ids[number, event.index] = store.begin_trial(run, event.trial, event.facts)
+            elif isinstance(event, bench.Measured):
+                store.add_round(ids[number, event.index], event.round)
+            elif isinstance(event, bench.Logged):
+                for index in event.indexes:
+                    store.add_log(ids[number, index], event.text)
+            elif isinstance(event, bench.Ended):
+                key = number, event.index
+                records[key] = replace(event.record, id=ids[key], run=store.run(run))
+                store.finish(records[key])
+            display.show(number, event)
+    return [records[key] for key in sorted(records)]
+
+
+def end(workers: Sequence[Worker]) -> None:
+    """Interrupted: end the engines, all at once."""
+    threads = [threading.Thread(target=worker.abort, daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in [*threads, *workers]:
+        if thread.ident:
+            thread.join(PATIENCE)
+
+
+def exit_code(records: Sequence[Record], errors: Sequence[EdgebenchError]) -> int:
+    """0 done, 1 with failed trials, 3 where a device refused, 4 where one was lost."""
+    if any(record.status == "lost" for record in records) or any(isinstance(e, DeviceLost) for e in errors):
+        return DeviceLost.exit_code
+    if any(isinstance(error, DeviceRefused) for error in errors):
+        return DeviceRefused.exit_code
+    return 1 if errors or any(record.status != "ok" for record in records) else 0
