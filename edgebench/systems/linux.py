@@ -30,12 +30,13 @@ class Linux:
         return loops.posix(readings, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
-        """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2)."""
-        file = posix.quote([path])
+        """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2). A model may
+        be a folder of files."""
+        files = f"find -L {posix.quote([path])} -type f -exec"
         return PageCache(
-            Fact(f"LC_ALL=C fincore -b -n -r -o RES,SIZE -- {file}", parse_fincore),
-            fill=f"cat -- {file} >/dev/null",
-            evict=f"dd if={file} iflag=nocache count=0 2>/dev/null",
+            Fact(f"LC_ALL=C {files} fincore -b -n -r -o RES,SIZE -- {{}} +", parse_fincore),
+            fill=f"{files} cat -- {{}} + >/dev/null",
+            evict=f"{files} dd if={{}} iflag=nocache count=0 ';' 2>/dev/null",
         )
 
 
@@ -98,11 +99,11 @@ def parse_meminfo(text: str) -> Mapping[str, Json]:
 
 
 def parse_fincore(text: str) -> Mapping[str, Json]:
-    """``fincore -b -n -r -o RES,SIZE`` → ``resident``: share of the file in the page cache, 0…1."""
+    """``fincore -b -n -r -o RES,SIZE`` → ``resident``: share of the files in the page cache, 0…1."""
     numbers = text.split()
-    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+    if not numbers or len(numbers) % 2 or not all(number.isdigit() for number in numbers):
         raise Unreadable(f"fincore printed something else: {text[:200]!r}")
-    cached, size = map(int, numbers)
+    cached, size = sum(map(int, numbers[::2])), sum(map(int, numbers[1::2]))
     return {"resident": min(1.0, cached / size) if size else 1.0}
 
 
