@@ -56,7 +56,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "models",
     multiple=True,
     type=ProfileName("models"),
-    help=f"Model profile or GGUF file; again for more.  [default: {DEFAULT_MODEL}]",
+    help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {DEFAULT_MODEL}]",
 )
 @click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
 @click.option("--backend", help="cpu, cuda, metal, opencl, vulkan.  [default: the device's, else cpu]")
@@ -102,13 +102,14 @@ def command(
     opened = [_device(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
-    files = _models(models or [DEFAULT_MODEL])
+    engines = [engine or str(device.defaults.get("engine", DEFAULT_ENGINE)) for device in opened]
+    files = {form: _models(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
     plans = [
         Plan(
             trials(
                 device,
-                files,
-                engine=engine or str(device.defaults.get("engine", DEFAULT_ENGINE)),
+                files[_form(used)],
+                engine=used,
                 backend=backend or str(device.defaults.get("backend", "cpu")),
                 scenarios=list(dict.fromkeys(scenarios)) or [DEFAULT_SCENARIO],
                 asked=asked,
@@ -118,7 +119,7 @@ def command(
             load=load,
             load_timeout=load_timeout,
         )
-        for device in opened
+        for device, used in zip(opened, engines, strict=True)
     ]
     return measure.carry_out(plans, store, name=name, json_output=json_output)
 
@@ -137,11 +138,16 @@ def _device(name: str) -> Device:
     return profiles.load_device(name)
 
 
-def _models(names: Sequence[str]) -> list[ModelFile]:
+def _form(engine: str) -> Any:
+    """The form of model that an engine takes."""
+    return plugins.load("engines", engine).format
+
+
+def _models(names: Sequence[str], form: Any) -> list[ModelFile]:
     from edgebench import models
 
     found = []
     for name in dict.fromkeys(names):
         with transfer(f"getting {name}") as progress:
-            found.append(models.resolve(name, progress=progress))
+            found.append(models.resolve(name, form=form, progress=progress))
     return found

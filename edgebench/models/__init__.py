@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from edgebench import profiles
 from edgebench.core import ModelFile, Progress
 from edgebench.errors import ModelError
+from edgebench.models import mlc
 from edgebench.models.cache import Cache, hash_file
 from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
 from edgebench.models.header import header, tokens
@@ -21,15 +23,26 @@ FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 __all__ = ["cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
 
-def resolve(name_or_path: str, *, progress: Progress | None = None) -> ModelFile:
-    """A model as a checked file on this machine, fetched where it isn't here yet.
+Form = Literal["gguf", "mlc"]
+"""llama.cpp's form of a model, a file; and MLC-LLM's, a folder."""
 
-    Takes a profile's name, the path of a profile, or the path of a GGUF file. Raises
-    ``ProfileError`` for an unknown name, ``ModelError`` for a file that can't be had or trusted.
+
+def resolve(name_or_path: str, *, form: Form = "gguf", progress: Progress | None = None) -> ModelFile:
+    """A model in an engine's form as checked files on this machine, fetched where they aren't here yet.
+
+    Takes a profile's name, the path of a profile, or the path of a GGUF file or of a folder of
+    MLC-LLM's. Raises ``ProfileError`` for an unknown name, ``ModelError`` for what can't be had or
+    trusted, or is in the other form.
     """
     path = as_path(name_or_path)
     if path is None:
-        return pull(load(name_or_path), progress=progress)
+        model = load(name_or_path)
+        return mlc.pull(model, progress=progress) if form == "mlc" else pull(model, progress=progress)
+    if mlc.is_folder(path) != (form == "mlc"):
+        wanted = "a folder of MLC-LLM's weights" if form == "mlc" else "a GGUF file"
+        raise ModelError(f"this engine takes {wanted}, and {path} isn't one", "Name another model, or --engine.")
+    if form == "mlc":
+        return mlc.resolve(path, progress=progress)
     facts = header(path)
     return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
 

@@ -58,14 +58,21 @@ class Cache:
             index.setdefault("files", {})[str(path.absolute())] = [stat.st_size, stat.st_mtime_ns, sha256]
             self._write(index)
 
+    def seen(self, path: Path) -> str | None:
+        """A file's hash where it was read before and neither its size nor its time has changed."""
+        stat = path.stat()
+        entry = self._index().get("files", {}).get(str(path.absolute()))
+        same = isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns] and len(entry) == 3
+        return str(entry[2]) if same else None
+
     def sha256(self, path: Path, progress: Progress | None = None) -> str:
         """A file's hash; read again only where its size or its time changed."""
+        known = self.seen(path)
+        if known is not None:
+            return known
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
         name = str(path.absolute())
-        entry = self._index().get("files", {}).get(name)
-        if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
-            return str(entry[2])
         digest = hash_file(path, progress)
         # Only a saving of time: where nothing can be written, the next run reads the file again.
         with contextlib.suppress(OSError, ModelError), self.lock("index"):

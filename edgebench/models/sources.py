@@ -94,7 +94,7 @@ def from_hub(hub: Hub, part: Path, progress: Progress | None, check: Callable[[s
     from huggingface_hub.utils._headers import build_hf_headers
 
     url = hf_hub_url(hub.repo, hub.file, revision=hub.revision)
-    with _hub_errors(hub):
+    with hub_errors(hub):
         promised = (get_hf_file_metadata(url).etag or "").lower()
     if len(promised) == 64:
         check(promised)
@@ -102,7 +102,7 @@ def from_hub(hub: Hub, part: Path, progress: Progress | None, check: Callable[[s
 
 
 @contextlib.contextmanager
-def _hub_errors(hub: Hub) -> Iterator[None]:
+def hub_errors(hub: Hub) -> Iterator[None]:
     """Says in edgebench's words what the hub refused."""
     from huggingface_hub import errors, get_session
 

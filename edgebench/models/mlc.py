@@ -1,0 +1,237 @@
+"""MLC-LLM's form of a model: a folder with ``mlc-chat-config.json``, a cache file that lists the
+weights' shards with their MD5, the shards and the tokenizer's files.
+
+Form of the cache file: ``{"metadata": {"ParamBytes", "BitsPerParam"}, "records": [{"dataPath",
+"nbytes", "md5sum"}]}``. MLC-LLM v0.20 reads ``tensor-cache.json``, older ones ``ndarray-cache.json``;
+neither reads the other's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgebench.core import Json, ModelFile, Progress
+from edgebench.errors import ModelError
+from edgebench.models.cache import CHUNK, Cache
+from edgebench.models.catalogue import Hub, Mlc, Model
+
+CONFIG = "mlc-chat-config.json"
+CACHES = ("tensor-cache.json", "ndarray-cache.json")
+"""By version: from v0.20 on, and before."""
+
+WANTED = (CONFIG, *CACHES, "params_shard_*.bin", "tokenizer*", "vocab.json", "merges.txt", "*tokens*.json")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is meant as MLC-LLM's form: a folder."""
+    return path.is_dir()
+
+
+def resolve(path: Path, *, name: str = "", progress: Progress | None = None) -> ModelFile:
+    """A folder as a checked model. Raises ``ModelError`` with the file that is missing or damaged."""
+    config = _json(path / CONFIG, f"{path} is not a model for MLC-LLM")
+    lists = {cache: _json(path / cache, "") for cache in CACHES if (path / cache).is_file()}
+    if not lists:
+        raise ModelError(
+            f"{path} has no list of its weights: neither {' nor '.join(CACHES)}",
+            "Pull the folder again, or convert the weights with mlc_llm convert_weight.",
+        )
+    listed = next(iter(lists.values()))
+    records = list(_records(path, listed))
+    files = [path / CONFIG, *(path / cache for cache in lists), *(path / record["dataPath"] for record in records)]
+    files += [path / str(tokenizer) for tokenizer in config.get("tokenizer_files", ())]
+    _check_there(path, files)
+    hashes = _check_shards(path, records, progress)
+    digest = hashlib.sha256()
+    for file in sorted(set(files)):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{hashes.get(file) or Cache().sha256(file)}\n".encode())
+    size = sum(file.stat().st_size for file in set(files))
+    facts = {**_facts(path, config, listed), "caches": sorted(lists), "files": len(set(files))}
+    quantization, architecture = str(config["quantization"]), str(config["model_type"])
+    return ModelFile(name or path.name, path, digest.hexdigest(), size, "mlc", quantization, architecture, facts)
+
+
+def cached(model: Model) -> Path | None:
+    """Where the folder lies on this machine already; None where it must be fetched."""
+    form = _form(model)
+    if form.path is not None:
+        path = model.profile.parent / Path(form.path).expanduser()
+        return path if path.is_dir() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    assert form.hub is not None
+    found = try_to_load_from_cache(form.hub, CONFIG, revision=form.revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def pull(model: Model, *, progress: Progress | None = None) -> ModelFile:
+    """Have the folder here, every shard checked by its MD5. Raises ``ModelError``."""
+    form = _form(model)
+    path = cached(model)
+    if form.hub is not None:
+        path = _fetch(form, progress) if path is None or _incomplete(path) else path
+    if path is None:
+        raise ModelError(f"{model.name}: {form.path}: there is no such folder", f"It is named in {model.profile}.")
+    file = resolve(path, name=model.name, progress=progress)
+    if file.quantization != form.quantization:
+        raise ModelError(
+            f"{model.name}: {path} is {file.quantization}, {model.profile} says {form.quantization}",
+            "Correct the profile, or name another repository in it.",
+        )
+    return file
+
+
+def verify(model: Model, *, progress: Progress | None = None) -> ModelFile:
+    """Read every file again and hold it against its MD5. Raises ``ModelError``."""
+    path = cached(model)
+    if path is None:
+        raise ModelError(f"{model.name} is not on this machine", f"`edgebench models pull {model.name}` fetches it.")
+    for file in path.iterdir():
+        Cache().forget(file)
+    return pull(model, progress=progress)
+
+
+def _form(model: Model) -> Mlc:
+    if model.mlc is None:
+        raise ModelError(f"{model.name} has no form for MLC-LLM", "Its profile names none under mlc:.")
+    return model.mlc
+
+
+def _fetch(form: Mlc, progress: Progress | None) -> Path:
+    """Every file of the repository that the engine reads, into the hub's own cache, where what came
+    so far is kept."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    from edgebench.models.sources import hub_errors
+
+    assert form.hub is not None
+    with hub_errors(Hub(form.hub, CONFIG, form.revision)):
+        told = HfApi().model_info(form.hub, revision=form.revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in told.siblings or () if _wanted(file.rfilename)}
+        done, total = 0, sum(sizes.values())
+        # The config comes last: it is what says that the folder is complete.
+        for name in sorted(sizes, key=lambda name: (name == CONFIG, name)):
+            hf_hub_download(form.hub, name, revision=form.revision)
+            done += sizes[name]
+            if progress:
+                progress(done, total)
+        return Path(hf_hub_download(form.hub, CONFIG, revision=form.revision)).parent
+
+
+def _wanted(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in WANTED)
+
+
+def _incomplete(path: Path) -> bool:
+    return not any((path / cache).exists() for cache in CACHES)
+
+
+def _json(file: Path, otherwise: str) -> dict[str, Any]:
+    hint = "Pull the folder again, or name the folder that mlc_llm convert_weight and gen_config wrote."
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{otherwise}: it has no {file.name}", hint) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", hint) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} holds no object", hint)
+    return found
+
+
+def _records(path: Path, listed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The shards. Raises ``ModelError`` for a list that isn't one, or names files outside the folder."""
+    records = listed.get("records")
+    for record in records if isinstance(records, list) else [records]:
+        name = record.get("dataPath") if isinstance(record, dict) else None
+        outside = isinstance(name, str) and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts)
+        if not isinstance(record, dict) or not isinstance(name, str) or outside:
+            raise ModelError(f"the list of weights in {path} is not understood: {str(record)[:120]}")
+        yield record
+
+
+def _check_there(path: Path, files: list[Path]) -> None:
+    missing = [file.relative_to(path).as_posix() for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ModelError(f"{path} is not whole: {', '.join(missing[:3])}{more} missing", "Pull the folder again.")
+
+
+def _check_shards(path: Path, records: list[dict[str, Any]], progress: Progress | None) -> dict[Path, str]:
+    """SHA-256 of each shard, read once for that and for the MD5 that it is held against."""
+    cache = Cache()
+    done, total = 0, sum((path / record["dataPath"]).stat().st_size for record in records)
+    found = {}
+    for record in records:
+        file = path / record["dataPath"]
+        size = file.stat().st_size
+        if isinstance(record.get("nbytes"), int) and size != record["nbytes"]:
+            raise ModelError(
+                f"{file} is damaged: it has {size} bytes, its list says {record['nbytes']}",
+                "Remove that file and pull the folder again.",
+            )
+        known = cache.seen(file)
+        if known is None and record.get("md5sum") not in (None, md5(file)):
+            raise ModelError(
+                f"{file} is damaged: its MD5 is not {record['md5sum']}", "Remove that file and pull the folder again."
+            )
+        found[file] = known or cache.sha256(file)
+        done += size
+        if progress:
+            progress(done, total)
+    return found
+
+
+def md5(file: Path) -> str:
+    """MD5 of a file, hexadecimal: what MLC-LLM's lists hold."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as opened:
+        while chunk := opened.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[str, Json]:
+    """What a trial must know, from the config. Raises ``ModelError``."""
+    inner = config.get("model_config")
+    try:
+        assert isinstance(inner, dict)
+        layers, heads = int(inner["num_hidden_layers"]), int(inner["num_attention_heads"])
+        width = int(inner.get("head_dim") or int(inner["hidden_size"]) // heads)
+        kv_heads = int(inner.get("num_key_value_heads") or heads)
+        longest = max(
+            int(found)
+            for found in (
+                inner.get("max_position_embeddings"),
+                inner.get("context_window_size"),
+                config.get("context_window_size"),
+            )
+            if found is not None
+        )
+        vocabulary = min(int(found) for found in (config.get("vocab_size"), inner.get("vocab_size")) if found)
+        model_type, quantization = config["model_type"], config["quantization"]
+    except (AssertionError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"{path / CONFIG} is not understood: {error or 'it has no model_config'}", "Was it made by mlc_llm?"
+        ) from error
+    facts: dict[str, Json] = {
+        "architecture": str(model_type),
+        "quantization": str(quantization),
+        "layers": layers,
+        "vocabulary": vocabulary,
+        # Keys and values are held in the type that the model computes in.
+        "kv_bytes_per_token": 2 * layers * kv_heads * width * (4 if "f32" in str(quantization) else 2),
+    }
+    if longest > 0:
+        facts["context_length"] = longest
+    about = listed.get("metadata")
+    if isinstance(about, dict) and about.get("ParamBytes"):
+        facts["weights_bytes"] = int(about["ParamBytes"])
+        if about.get("BitsPerParam"):
+            facts["parameters"] = round(int(about["ParamBytes"]) * 8 / float(about["BitsPerParam"]))
+    return facts
