@@ -154,7 +154,7 @@ class Bench:
             if self._live is None or self._live.launch != state.launch:
                 yield from self._stop()
                 yield Doing(index, "starting the engine", number)
-                self._start(index)
+                yield from self._start(index, number)
                 fresh = True
             yield Doing(index, "measuring", number)
             done = self._measure(index, number, fresh)
@@ -166,12 +166,13 @@ class Bench:
         state.rounds.append(done)
         yield Measured(index, done)
 
-    def _start(self, index: int) -> None:
+    def _start(self, index: int, number: int) -> Iterator[Event]:
         state = self._states[index]
         plan = self._plan
         live = Live(self._session, self._engine, state.launch, regime=plan.load, timeout=plan.load_timeout)
         self._users = {index}
-        live.__enter__()
+        for text in live.opening():
+            yield Doing(index, text, number)
         self._live = live
 
     def _measure(self, index: int, number: int, fresh: bool) -> Round:
@@ -197,6 +198,8 @@ class Bench:
             notes["sampling_cost"] = cost.share
         if fresh:
             metrics["load_s"] = live.load.seconds
+            if live.load.compile_s is not None:
+                metrics["compile_s"] = live.load.compile_s
             notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
         kept = tuple(replace(s, at=live.sampler.local(s.at)) for s in live.sampler.samples)
         within = tuple(s for s in kept if begin <= s.at <= end + 1)
@@ -258,6 +261,7 @@ class Bench:
             "layers_offloaded": notes.layers_offloaded,
             "layers": notes.layers,
             "buffers": dict(notes.buffers) or None,
+            **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
         }
         state.engine.update({name: value for name, value in told.items() if value is not None})
         more = missing_instruction_sets(self._facts["device"], self._facts["engine"])

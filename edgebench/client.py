@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -84,10 +85,15 @@ def _body(answer: httpx.Response) -> Json:
 
 
 def _said(body: Json) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        error = error.get("message")
-    return str(error or body)[:500]
+    """The words of an error's body. MLC-LLM's is JSON inside a JSON string; FastAPI's is ``detail``."""
+    if isinstance(body, str):
+        with contextlib.suppress(ValueError):
+            body = json.loads(body)
+    words = None
+    if isinstance(body, dict):
+        error = body.get("error")
+        words = error.get("message") if isinstance(error, dict) else error or body.get("message") or body.get("detail")
+    return str(words or body)[:500]
 
 
 def events(blocks: list[tuple[float, bytes]]) -> Iterator[tuple[float, Json]]:

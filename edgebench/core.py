@@ -367,6 +367,21 @@ class Engine(Protocol):
         """After a death: another launch worth one try and why, or None."""
 
 
+@runtime_checkable
+class Narrator(Protocol):
+    """What an engine may be able to tell beyond ``Engine``, from its log alone."""
+
+    def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
+        """Seconds this start has spent compiling the model, and whether that is over; None: it
+        compiles nothing. Such a start isn't measured: the engine is started again."""
+
+    def verdict(self, log: Sequence[str]) -> tuple[str, str] | None:
+        """A fault after which it lives on but never answers: its own words and what to do."""
+
+    def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
+        """Of an engine that died: the sentence that says why, and what to do. None: there is none."""
+
+
 # --- scenarios -------------------------------------------------------------------------------
 
 

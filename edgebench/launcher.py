@@ -7,13 +7,15 @@ import random
 import re
 import secrets
 import signal
+import threading
 import time
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 from edgebench.client import HttpClient
-from edgebench.core import Engine, EngineNotes, Launch
+from edgebench.core import Engine, EngineNotes, Launch, Narrator
 from edgebench.errors import EngineFailed, TimedOut, Unreadable
 from edgebench.sampler import Sampler
 from edgebench.session import Running, Session
@@ -24,6 +26,12 @@ PORTS = range(20_000, 32_000)
 PORT_TRIES = 5
 TAKEN = re.compile(r"couldn't bind|address already in use", re.I)
 POLL_S = 0.02
+WATCH_S = 0.2
+"""Between two looks at the log of an engine that may lose its wits and live on."""
+COMPILE_S = 3600.0
+"""Longest time that compiling a model may take; it doesn't count as loading."""
+SAY_S = 15.0
+"""Between two words on a compilation that goes on."""
 LOG_TAIL = 25
 """Lines of an engine's log that a failure shows."""
 
@@ -41,6 +49,8 @@ class Load:
     """Whether the end is the engine's own ready line or the first answer to a question."""
     resident: float | None
     """Share of the model file in the page cache before the start, 0…1."""
+    compile_s: float | None = None
+    """What an earlier start spent on compiling the model, seconds; None where nothing was compiled."""
 
 
 class Live:
@@ -67,14 +77,27 @@ class Live:
         self.load: Load
 
     def __enter__(self) -> Live:
+        for _ in self.opening():
+            pass
+        return self
+
+    def opening(self) -> Iterator[str]:
+        """What ``with`` does, step by step: yields what there is to say while it takes long."""
         with contextlib.ExitStack() as stack:
             resident, regime = prepare_cache(self._session, self.launch.model, self._regime)
-            ready_at, clock = self._start(stack)
+            compiled = None
+            while True:
+                ready_at, clock = yield from self._start(stack)
+                narrated = self._narrated()
+                if narrated is None or compiled is not None:
+                    break
+                compiled = narrated[0]
+                stack.close()
+                yield f"compiled the model in {compiled:.0f} s, starting it again"
             started = self.running.started_at
             assert started is not None
-            self.load = Load(ready_at - started, regime, clock, resident)
+            self.load = Load(ready_at - started, regime, clock, resident, compiled)
             self._stack = stack.pop_all()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,9 +123,32 @@ class Live:
             return None
         if self.running.lost:
             raise self.running.lost
-        return death(self.running, "while it was measured")
+        return self._death("while it was measured")
 
-    def _start(self, stack: contextlib.ExitStack) -> tuple[float, Literal["log", "poll"]]:
+    def _death(self, when: str) -> EngineFailed:
+        """The end of the engine, in its own words where it had any."""
+        found = death(self.running, when)
+        if not isinstance(self._engine, Narrator):
+            return found
+        verdict = self._engine.verdict(self.log)
+        said = verdict or self._engine.last_words(self.log)
+        if said is None:
+            return found
+        how = f"the engine failed {when}" if verdict else str(found)
+        return EngineFailed(f"{how}: {said[0]}", said[1] or found.hint, status=found.status, log=found.log)
+
+    def _narrated(self) -> tuple[float, bool] | None:
+        return self._engine.compiling(self.running.log) if isinstance(self._engine, Narrator) else None
+
+    def _watch(self, running: Running) -> None:
+        """End an engine that goes on without its model's thread: nobody would ever be answered."""
+        assert isinstance(self._engine, Narrator)
+        while not running.wait(WATCH_S):
+            if self._engine.verdict(running.log_text()):
+                running.stop(patience=2)
+                return
+
+    def _start(self, stack: contextlib.ExitStack) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
         """Try ports until one is free; the times of readiness."""
         for attempt in range(PORT_TRIES):
             port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
@@ -111,11 +157,13 @@ class Live:
                 self.running = self._session.start(command, [key])
                 inner.callback(self.running.stop)
                 pid = self.running.wait_started()
+                if isinstance(self._engine, Narrator):
+                    threading.Thread(target=self._watch, args=(self.running,), daemon=True).start()
                 self.sampler = inner.enter_context(Sampler(self._session, pid))
                 self.client = HttpClient(inner.enter_context(self._session.forward(port)), key)
                 inner.callback(self.client.close)
                 try:
-                    ready = self._wait_ready()
+                    ready = yield from self._wait_ready()
                 except PortTaken:
                     if attempt == PORT_TRIES - 1:
                         raise
@@ -124,9 +172,17 @@ class Live:
                 return ready
         raise AssertionError("unreachable")
 
-    def _wait_ready(self) -> tuple[float, Literal["log", "poll"]]:
-        deadline = time.monotonic() + self._timeout
-        while time.monotonic() < deadline:
+    def _wait_ready(self) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
+        began = time.monotonic()
+        said_at = 0.0
+        while True:
+            seconds, over = self._narrated() or (0.0, True)
+            now = time.monotonic()
+            if now > began + self._timeout + min(seconds, COMPILE_S):
+                break
+            if not over and now > said_at + SAY_S:
+                yield f"compiling the model for this device, {seconds:.0f} s so far"
+                said_at = now
             if self.running.ended:
                 if self.running.lost:
                     raise self.running.lost
@@ -134,7 +190,7 @@ class Live:
                     raise PortTaken(
                         "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
                     )
-                raise death(self.running, "while it was loading")
+                raise self._death("while it was loading")
             try:
                 if self._engine.ready(self.client):
                     return self._ready_at(time.monotonic())

@@ -49,6 +49,14 @@ METRICS = _table(
         "lower",
     ),
     Definition(
+        "compile_s",
+        "s",
+        "compile time",
+        "what the engine spent on compiling the model for this device, where it had no compiled one yet; not part of "
+        "load_s, which is of a start after that",
+        "lower",
+    ),
+    Definition(
         "load_engine_s",
         "s",
         "load time, engine's own",
