@@ -1,0 +1,3 @@
+"""Which list of weights this version reads."""
+
+CACHE = "tensor-cache.json"

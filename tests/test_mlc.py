@@ -1,0 +1,347 @@
+"""MLC-LLM's serve, driven as a user does it, against a stand-in that keeps to its protocol alone.
+
+Nothing here is a measurement: every record of the stand-in says ``test-double``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from lab.mlc import Laptop, weights
+
+from edgebench import profiles
+from edgebench.core import Launch, Line, Request
+from edgebench.engines import mlc_install, mlc_server
+from edgebench.engines.mlc import MlcLlm, Settings
+from edgebench.errors import EngineFailed, Unreadable
+from edgebench.launcher import Live
+from edgebench.session import Session
+
+SHORT = ("--prompt-tokens", "64", "--gen-tokens", "16", "--ctx", "256")
+
+
+def edgebench(laptop: Laptop, *argv: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "EDGEBENCH_CACHE": str(laptop.folder / "cache")}
+    return subprocess.run(
+        [sys.executable, "-m", "edgebench", *argv],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=laptop.folder,
+        check=False,
+        timeout=300,
+    )
+
+
+def run(laptop: Laptop, profile: str, *argv: str, rounds: int = 1) -> subprocess.CompletedProcess[str]:
+    model = () if "--model" in argv else ("--model", str(laptop.model))
+    words = ["--device", profile, "--engine", "mlc-llm", *model, "--rounds", str(rounds), *argv]
+    return edgebench(laptop, "run", *words)
+
+
+def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["records"]
+    return found
+
+
+# --- what a run gives ------------------------------------------------------------------------
+
+
+def test_throughput_of_exact_lengths(laptop: Laptop) -> None:
+    (record,) = records(run(laptop, laptop.profile(), *SHORT, "--batch", "32", "--json", "-", rounds=2))
+    engine = record["facts"]["engine"]
+    assert engine["build"] == "0.20.0+test-double"
+    assert engine["backend"] == "cpu"
+    assert (engine["kv_capacity"], engine["prefill_chunk"]) == (256, 32)
+    assert engine["buffers"]["estimated parameters"] == round(100.25 * 2**20)
+    turns = {turn["label"]: turn for turn in record["rounds"][0]["turns"]}
+    assert (turns["pp64"]["prefill_tokens"], turns["pp64"]["cached_tokens"]) == (64, 0)
+    # The engine would have stopped at its end-of-sequence token: ignore_eos arrived where it counts.
+    assert turns["tg16"]["completion_tokens"] == 16
+    assert len(turns["tg16"]["token_times"]) == 16
+    assert turns["tg16"]["token_clock"] == "arrival"
+    assert {"load_s", "ttft_s", "prefill_tps", "decode_tps", "peak_rss_b", "base_rss_b"} <= set(record["metrics"])
+
+
+def test_compiling_is_told_apart_from_loading(laptop: Laptop) -> None:
+    profile = laptop.profile("slow-compile")
+    first = run(laptop, profile, *SHORT, "--load-timeout", "20", "--json", "-")
+    (record,) = records(first)
+    assert "compiling the model for this device" in first.stderr
+    assert "starting it again" in first.stderr
+    assert record["metrics"]["compile_s"]["value"] > 1.5
+    (record,) = records(run(laptop, profile, *SHORT, "--json", "-"))
+    assert "compile_s" not in record["metrics"]
+    assert record["facts"]["engine"]["model_lib"].startswith(str(laptop.folder / "home"))
+
+
+def test_chat_goes_to_the_context_limit(laptop: Laptop) -> None:
+    argv = ("--scenario", "chat", "--ctx", "600", "--conversations", "1", "--reply-tokens", "32", "--json", "-")
+    (record,) = records(run(laptop, laptop.profile(), *argv))
+    turns = [turn for turn in record["rounds"][0]["turns"] if turn["label"] != "warm-up"]
+    assert len(turns) > 2
+    assert turns[-1]["depth"] > turns[0]["depth"]
+    assert all(turn["cached_tokens"] == 0 for turn in turns)
+    assert "ö" in turns[0]["text"]
+
+
+def test_a_rate_that_the_engine_leaves_out_is_computed_anyway(laptop: Laptop) -> None:
+    (record,) = records(run(laptop, laptop.profile("no-decode-rate"), *SHORT, "--json", "-"))
+    assert record["metrics"]["decode_tps"]["value"] > 0
+
+
+def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
+    device = profiles.load_device(laptop.profile())
+    with Session(device) as session:
+        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        assert engine.prepare()["key"] is True
+        with Live(session, engine, Launch(str(laptop.model), ctx=256)) as live:
+            key = live.client._http.headers["authorization"].removeprefix("Bearer ")
+            tree = [psutil.Process(live.running.pid), *psutil.Process(live.running.pid).children(recursive=True)]
+            assert not [process for process in tree if any(key in word for word in process.cmdline())]
+            assert "--api-key" not in " ".join(tree[0].cmdline()).replace("'--api-key'", "")
+            live.client._http.headers["authorization"] = "Bearer wrong"
+            assert live.client.get("/v1/models") == (401, {"detail": "Invalid API Key"})
+            with pytest.raises(EngineFailed, match="refuses its own key"):
+                engine.ready(live.client)
+
+
+# --- speculation -----------------------------------------------------------------------------
+
+
+def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
+    device = profiles.load_device(laptop.profile(fault))
+    with Session(device) as session:
+        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine.prepare()
+        with Live(session, engine, launch) as live:
+            try:
+                asked = Request(tokens=(1, 2, 3), max_tokens=21, ignore_eos=True)
+                return [engine.complete(live.client, asked) for _ in range(2)]
+            except EngineFailed as error:
+                raise live.died() or error from error
+
+
+def test_acceptance_leaves_out_the_verifiers_own_token(laptop: Laptop) -> None:
+    draft = weights(laptop.folder / "models" / "draft")
+    # The stand-in proposes 4 and takes 3 of them, 4 tokens a step with its own one; 20 follow the first.
+    for reply in speculate(laptop, Launch(str(laptop.model), ctx=256, draft=str(draft), k=4)):
+        assert (reply.draft_tokens, reply.draft_accepted) == (20, 15)
+        assert reply.completion_tokens == 21
+        assert reply.decode_s > 0
+
+
+def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
+    draft = weights(laptop.folder / "models" / "draft")
+    device = profiles.load_device(laptop.profile())
+    with Session(device) as session:
+        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine.prepare()
+        flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8))
+        assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
+        for wrong, words in (
+            (Launch("m", draft="d", k=7, batch=7), "chunk of 7 is too small for K = 7"),
+            (Launch("m", draft="d"), "nothing without a fixed length"),
+            (Launch("m", draft="d,e", k=1), "comma"),
+            (Launch("m", backend="sycl"), "no backend sycl"),
+            (Launch("m", gpu_layers=3), "some of the layers"),
+        ):
+            with pytest.raises(EngineFailed, match=words):
+                engine.flags(wrong)
+
+
+def test_an_engine_that_lives_on_without_its_model_is_noticed(laptop: Laptop) -> None:
+    draft = weights(laptop.folder / "models" / "draft")
+    launch = Launch(str(laptop.model), ctx=256, draft=str(draft), k=4)
+    with pytest.raises(EngineFailed, match="failed while it was measured: 5 4"):
+        speculate(laptop, launch, fault="draft-too-long")
+
+
+# --- what goes wrong -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("insufficient-memory", "Insufficient GPU memory error: The available single GPU memory is 1024.000 MB"),
+        ("dies-midway", "died by SIGKILL while it was measured"),
+        ("compile-fails", "Cannot find compilation output, compilation failed"),
+        ("refuses", "with 400: Request prompt has 16 tokens in total, larger than the model input length limit 256."),
+    ],
+)
+def test_faults_become_failed_trials_in_the_engines_own_words(laptop: Laptop, fault: str, words: str) -> None:
+    done = run(laptop, laptop.profile(fault), *SHORT)
+    assert done.returncode == 1, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "failed" in edgebench(laptop, "results", "list").stdout
+
+
+def test_a_port_that_never_opens(laptop: Laptop) -> None:
+    done = run(laptop, laptop.profile("never-opens"), *SHORT, "--load-timeout", "3")
+    assert done.returncode == 1
+    assert "was not ready after 3 s" in done.stderr
+
+
+def test_an_answer_without_its_times(laptop: Laptop) -> None:
+    done = run(laptop, laptop.profile("no-times"), *SHORT)
+    assert done.returncode == 5
+    assert "the engine's usage holds no times" in done.stderr
+
+
+def test_a_device_that_is_not_there(laptop: Laptop) -> None:
+    done = run(laptop, laptop.profile(), *SHORT, "--backend", "cuda")
+    assert done.returncode == 1
+    assert "Device is not found on your local environment: cuda" in done.stderr
+
+
+def test_a_model_library_of_another_target(laptop: Laptop) -> None:
+    library = laptop.folder / "lib of a mac.dylib"
+    library.write_bytes(b"\xcf\xfa\xed\xfe")
+    done = run(laptop, laptop.profile(model_lib=str(library)), *SHORT)
+    assert done.returncode == 1
+    assert "Library binary was created using {metal}" in done.stderr
+    assert "compiled for another backend" in done.stdout + done.stderr
+
+
+def test_without_the_engine_its_source_is_named(laptop: Laptop) -> None:
+    done = run(laptop, laptop.profile(python=sys.executable), *SHORT)
+    assert done.returncode == 3
+    assert "has no mlc_llm" in done.stderr
+    assert "pip install --pre -U -f https://mlc.ai/wheels mlc-llm-nightly-cpu mlc-ai-nightly-cpu" in done.stderr
+    done = run(laptop, laptop.profile(python="/no/such/python"), *SHORT)
+    assert done.returncode == 3
+    assert "cannot run on laptop" in done.stderr
+
+
+def test_advice_fits_the_device() -> None:
+    assert "mlc-llm-nightly-cu128" in mlc_install.advice("linux", "cuda")
+    assert "mlc-llm-nightly-cpu" in mlc_install.advice("macos", "metal")
+    assert mlc_install.advice("windows").count("`python -m pip") == 1
+    assert "MLCChat app" in mlc_install.advice("android")
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+# Forms of mlc-llm 79d603f (July 2026): support/auto_device.py, interface/jit.py, cpp/serve/config.cc, uvicorn.
+LOG = (
+    "edgebench: 412345678 bytes resident before the model loads",
+    "[2026-07-23 05:44:46] INFO auto_device.py:79: \x1b[92mFound\x1b[0m device: cuda:0",
+    "[2026-07-23 05:44:47] INFO auto_device.py:79: \x1b[92mFound\x1b[0m device: cpu:0",
+    "[2026-07-23 05:44:48] INFO auto_device.py:35: Using device: \x1b[1mcuda:0\x1b[0m",
+    "[2026-07-23 05:44:48] INFO jit.py:171: Using cached model lib: \x1b[1m/home/me/model_lib/0.so\x1b[0m",
+    '[05:44:50] /src/mlc-llm/cpp/serve/config.cc:721: The actual engine mode is "interactive". So max batch '
+    "size is 1, max KV cache token capacity is 4096, prefill chunk size is 2048.",
+    "[05:44:50] /src/mlc-llm/cpp/serve/config.cc:726: Estimated total single GPU memory usage: 4959.116 MB "
+    "(Parameters: 3615.133 MB. KVCache: 1180.094 MB. Temporary buffer: 163.890 MB). The actual usage might be "
+    "slightly larger than the estimated number.",
+    "INFO:     Uvicorn running on http://127.0.0.1:20001 (Press CTRL+C to quit)",
+)
+
+
+def test_notes() -> None:
+    notes = mlc_server.notes(LOG)
+    assert notes.backend == "cuda"
+    assert notes.buffers["estimated total"] == round(4959.116 * 2**20)
+    assert notes.extra == {
+        "base_rss_b": 412345678,
+        "kv_capacity": 4096,
+        "prefill_chunk": 2048,
+        "model_lib": "/home/me/model_lib/0.so",
+    }
+    assert mlc_server.ready_line(LOG[-1])
+    # Two devices found and none chosen: nobody knows.
+    assert mlc_server.notes(LOG[:3]).backend is None
+
+
+def test_compiling_adds_up_over_models() -> None:
+    words = ("Compiling using commands below:", "…", "Using compiled model lib: a", "Compiling using commands below:")
+    log = [Line("err", text, float(at)) for at, text in enumerate(words)]
+    assert mlc_server.compiling(log[:3]) == (2.0, True)
+    spent = mlc_server.compiling(log)
+    assert spent is not None
+    assert spent[1] is False
+    assert mlc_server.compiling([Line("err", "Using cached model lib: a", 0.0)]) is None
+
+
+def test_a_server_whose_model_is_gone() -> None:
+    log = ["INFO:     Uvicorn running", "Exception in thread Thread-1 (background_loop):", "Traceback", '  File "x"']
+    assert mlc_server.verdict(log[:1]) is None
+    # The words come last; before that nothing is known yet.
+    assert mlc_server.verdict(log) is None
+    log.append("tvm.error.InternalError: Check failed: (a) is false: Insufficient GPU memory error: too little")
+    assert mlc_server.verdict(log) == (
+        "Insufficient GPU memory error: too little",
+        "It does not fit: use a smaller --ctx, --batch or quantization.",
+    )
+
+
+def event(choices: list[Any], usage: Any = None) -> dict[str, Any]:
+    return {"id": "1", "choices": choices, "usage": usage, "model": None}
+
+
+def test_a_reply_is_recomputed_from_counts_and_times() -> None:
+    extra = {"prefill_tokens": 10, "ttft_s": 0.5, "end_to_end_latency_s": 2.5, "inter_token_latency_s": 0.4}
+    chat = [
+        (1.0, event([{"delta": {"role": "assistant", "content": "a"}, "finish_reason": None}])),
+        (2.0, event([{"delta": {"role": "assistant", "content": "b"}, "finish_reason": "length"}])),
+        (2.1, event([], {"prompt_tokens": 12, "completion_tokens": 5, "extra": extra})),
+    ]
+    reply = mlc_server.reply(chat, 0.4)
+    assert (reply.text, reply.finish) == ("ab", "length")
+    assert (reply.prompt_tokens, reply.cached_tokens, reply.prefill_tokens) == (12, 2, 10)
+    assert (reply.prefill_s, reply.decode_s) == (0.5, 2.0)
+    assert reply.token_times == (0.0, 1.0)
+    assert reply.ttft_s == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("events", "error", "words"),
+    [
+        ([(0.0, event([{"text": "a"}]))], Unreadable, "without its usage"),
+        ([(0.0, [1])], Unreadable, "not an object"),
+        ([(0.0, {"object": "error", "message": "no"})], EngineFailed, "error: no"),
+        ([(0.0, event([{"text": "", "finish_reason": "error"}]))], EngineFailed, "said nothing"),
+        (
+            [
+                (0.0, event([{"text": "", "finish_reason": "length"}])),
+                (0.0, event([], {"prompt_tokens": 0, "completion_tokens": 0})),
+            ],
+            EngineFailed,
+            "does not fit the engine's context",
+        ),
+    ],
+)
+def test_broken_answers(events: list[Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        mlc_server.reply(events, 0.0)
+
+
+def test_the_stand_in_is_as_strict_as_the_engine(laptop: Laptop) -> None:
+    python = laptop.folder / "bin dir" / "python"
+    laptop.profile()
+    argv = [str(python), "-m", "mlc_llm", "serve", str(laptop.model), "--no-such-flag"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --no-such-flag" in done.stderr
+
+
+def test_a_version_that_knows_less(laptop: Laptop, tmp_path: Path) -> None:
+    """Flags are those of the source on the device."""
+    device = profiles.load_device(laptop.profile())
+    with Session(device) as session:
+        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine.prepare()
+        engine._flags -= {"--api-key", "--prefix-cache-mode"}
+        with pytest.raises(EngineFailed, match="does not know --prefix-cache-mode"):
+            engine.flags(Launch(str(laptop.model)))
+        engine._flags |= {"--prefix-cache-mode"}
+        assert "--api-key" not in " ".join(engine.command(Launch(str(laptop.model)), 1, "KEY").argv)
