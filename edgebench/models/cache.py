@@ -93,9 +93,13 @@ class Cache:
         """Let one program at a time work on a source; another one waits."""
         from filelock import FileLock
 
-        folder = self.folder("locks")
-        with FileLock(folder / f"{short(key)}.lock"):
+        lock = FileLock(self.folder("locks") / f"{short(key)}.lock")
+        with self._writable():
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def part(self, key: str) -> Path:
         """The unfinished file of a source."""

@@ -78,6 +78,8 @@ def read(path: Path, *, keep: Sequence[str] = ()) -> Header:
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a folder, not a GGUF file", "Name the .gguf file inside it.")
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise ModelError(f"{path} is not a file, but a pipe or a device")
         with path.open("rb") as file:
             return _Reader(path, file, frozenset(keep)).header()
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ everything else in the file stays as it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,21 +41,28 @@ def requantize(source: Path, target: Path, kind: str, progress: Progress | None 
     writer.add_file_type(LlamaFileType.ALL_F32 if kind == "F32" else LlamaFileType[f"MOSTLY_{kind}"])
     for tensor in reader.tensors:
         _describe(writer, tensor, _type_of(tensor, wanted))
+    whole = False
     try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        total = sum(int(tensor.n_elements) for tensor in reader.tensors)
-        done = 0
-        for tensor in reader.tensors:
-            writer.write_tensor_data(_converted(tensor, _type_of(tensor, wanted)))
-            done += int(tensor.n_elements)
-            if progress:
-                progress(done, total)
+        _write(writer, reader.tensors, wanted, progress)
+        whole = True
     except NotImplementedError as error:
         raise ModelError(f"{source} cannot be made {kind}: {error}") from error
     finally:
         writer.close()
+        if not whole:  # it could not be gone on with
+            target.unlink(missing_ok=True)
+
+
+def _write(writer: GGUFWriter, tensors: Sequence[ReaderTensor], wanted: Any, progress: Progress | None) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    done, total = 0, sum(int(tensor.n_elements) for tensor in tensors)
+    for tensor in tensors:
+        writer.write_tensor_data(_converted(tensor, _type_of(tensor, wanted)))
+        done += int(tensor.n_elements)
+        if progress:
+            progress(done, total)
 
 
 def _copy_field(writer: GGUFWriter, name: str, field: ReaderField) -> None:
@@ -73,7 +81,6 @@ def _describe(writer: GGUFWriter, tensor: ReaderTensor, kind: Any) -> None:
     block, size = GGML_QUANT_SIZES[kind]
     shape = [int(length) for length in reversed(tensor.shape)]
     nbytes = int(tensor.n_elements) // block * size
-    # Matrices of one byte a cell, as the writer wants quantized ones: it derives the rest.
     import numpy as np
 
     writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), nbytes, raw_dtype=kind)

