@@ -156,9 +156,7 @@ def over_rounds(rounds: Sequence[Round]) -> dict[str, Metric]:
     of one regime (``notes["load_regime"]``: first, cold or warm), the most frequent one.
     """
     ordered = sorted(rounds, key=lambda one: one.index)
-    regimes = [one.notes.get("load_regime") for one in ordered if one.fresh]
-    # Of equally frequent ones the last: a run ends warmer than it began.
-    regime = max(reversed(regimes), key=regimes.count, default=None)
+    regime = load_regime(ordered)
     names = dict.fromkeys(name for one in ordered for name in one.metrics)
     found: dict[str, Metric] = {}
     for name in names:
@@ -170,6 +168,13 @@ def over_rounds(rounds: Sequence[Round]) -> dict[str, Metric]:
         if any(value is not None and math.isfinite(value) for value in values):
             found[name] = summarise(values, metrics.find(name).unit, note=str(regime or "") if load else "")
     return found
+
+
+def load_regime(rounds: Sequence[Round]) -> str | None:
+    """The regime (first, cold, warm) of the starts that count; None where nothing is known."""
+    regimes = [one.notes.get("load_regime") for one in rounds if one.fresh]
+    # Of equally frequent ones the last: a run ends warmer than it began.
+    return max(reversed(regimes), key=regimes.count, default=None)
 
 
 # --- comparison ------------------------------------------------------------------------------
@@ -189,13 +194,18 @@ class Change:
     paired: bool
 
     @property
+    def few(self) -> bool:
+        """Whether there are fewer rounds than a verdict needs."""
+        return self.rounds < FEW
+
+    @property
     def verdict(self) -> Verdict:
         """Whether b lies above or below a, or that no difference was shown.
 
         Fewer than five rounds show no difference: chance alone orders three pairs alike in one
         case of four.
         """
-        if self.low is None or self.high is None or self.rounds < FEW or self.low <= 1 <= self.high:
+        if self.low is None or self.high is None or self.few or self.low <= 1 <= self.high:
             return "no difference shown"
         return "lower" if self.high < 1 else "higher"
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "devices": "list, show and check devices",
     "models": "list, show, pull and verify models",
     "report": "write all results as a page, tables or pictures",
+    "compare": "say whether two runs, devices, engines or builds differ",
     "results": "list, show and export results",
 }
 

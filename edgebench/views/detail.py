@@ -43,15 +43,16 @@ def _figures(record: Record) -> list[str]:
     order = list(metrics.known())
     named = sorted(record.metrics.items(), key=lambda one: (order.index(one[0]) if one[0] in order else 999, one[0]))
     rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if named else []
-    notes = []
+    notes: dict[str, list[str]] = {}
     for name, one in named:
         factor, _ = units.scale(one.value, one.unit)
         iqr = units.number(one.iqr / factor) if one.iqr is not None else ""
         rounds = " ".join("–" if value is None else units.number(value / factor) for value in one.rounds)
         rows.append((clean(name), units.quantity(one.value, one.unit), units.interval(one), iqr, rounds))
-        if one.note:
-            notes.append(f"{clean(name)}: {clean(one.note)}")
-    return [*columns(rows), *dict.fromkeys(notes)]
+        for note in filter(None, one.note.split("; ")):
+            notes.setdefault(clean(note), []).append(clean(name))
+    said = (f"{names[0] if len(names) == 1 else f'{len(names)} figures'}: {note}" for note, names in notes.items())
+    return [*columns(rows), *said]
 
 
 def _turns(record: Record) -> list[str]:

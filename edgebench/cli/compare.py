@@ -1,0 +1,222 @@
+"""``edgebench compare``: whether two runs, devices, engines, backends, builds or stores differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebench import metrics
+from edgebench.cli.selection import existing, store_option, where_options, write
+from edgebench.comparison import Axis, Comparison, compare, difference
+from edgebench.core import Record
+from edgebench.errors import UsageError
+from edgebench.records import dumps
+from edgebench.store import Row, Store, Where
+
+_COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
+_SETS = frozenset({"run", "record", "store"})
+"""These may be compared with one another: each is a set of records that were made at some time."""
+_SHORTEST = 4
+"""Fewer characters than this are not taken for the beginning of an id."""
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """One thing that a word on the command line can stand for."""
+
+    axis: Axis
+    value: str
+
+
+class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """A share as it is typed: ``5%``."""
+
+    name = "percent"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(%?)\s*", value, re.ASCII)
+        if found is None or not found[2]:
+            near = f" Did you mean {found[1]}%?" if found else " Write it as 5%."
+            self.fail(f"{value!r} is no percentage.{near}", param, ctx)
+        return float(found[1]) / 100
+
+
+def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    from difflib import get_close_matches
+
+    for name in names:
+        if name not in metrics.known():
+            near = get_close_matches(name, metrics.known(), n=1)
+            hint = f"Did you mean {near[0]}?" if near else "They are listed in docs/glossary.md."
+            raise UsageError(f"no metric is called {name!r}", hint)
+    return names
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@where_options
+@store_option
+@click.option("--metric", "names", multiple=True, callback=_metric, help="Compare this metric only. Again for more.")
+@click.option("--fail-above", "limit", type=Share(), help="Exit 1 where B is worse by more than this, such as 5%.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    a: str,
+    b: str,
+    path: Path,
+    where: Where,
+    names: tuple[str, ...],
+    limit: float | None,
+    as_json: bool,
+) -> None:
+    """Compare A with B: runs, results, devices, engines, backends, builds or store files.
+
+    A run is named by its id, the beginning of it, or the name it was given (the newest of that
+    name). Where a word means several things, say which: device:local, run:local.
+
+    Only like is compared with like: the same model file, quantization, scenario and options. A
+    difference that chance can explain is called "no difference shown". Exit codes: 1 for a change
+    beyond --fail-above, 2 where there is nothing alike to compare.
+    """
+    from edgebench.views import sidebyside
+
+    sides = _sides(path, where, (a, b))
+    comparison = compare(*sides.records, sides.axis, names or metrics.LEAD)
+    if not comparison.pairs:
+        raise _nothing_alike(sides)
+    write(dumps(sidebyside.as_json(comparison), indent=2) + "\n" if as_json else sidebyside.text(comparison), None)
+    if limit is not None:
+        ctx.exit(_judged(comparison, limit))
+
+
+def _judged(comparison: Comparison, limit: float) -> int:
+    """The exit code, and on stderr why."""
+    code = 0
+    for pair in comparison.pairs:
+        if pair.a.status != "ok" or pair.b.status != "ok" or all(one.change is None for one in pair.findings):
+            click.echo(f"cannot be compared: {pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}", err=True)
+            code = code or 2
+        for finding in pair.findings:
+            if finding.worse > limit:
+                title = metrics.find(finding.name).title
+                click.echo(f"worse by {finding.worse:.1%}, limit {limit:.1%}: {title}, {pair.b.id}", err=True)
+                code = 1
+    return code
+
+
+# --- what A and B stand for --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sides:
+    axis: Axis
+    names: tuple[str, str]
+    records: tuple[list[Record], list[Record]]
+
+
+def _sides(path: Path, where: Where, names: tuple[str, str]) -> _Sides:
+    files = [_file(name) for name in names]
+    if all(files):
+        return _Sides("store", names, (_read(files[0], where), _read(files[1], where)))
+    with existing(path) as store:
+        if store is None:
+            raise UsageError("there is nothing to compare yet", "Measure twice: edgebench run --name before …")
+        rows = store.rows(where)
+        found = [
+            [_Meaning("store", str(file))] if file else _meanings(store, rows, name)
+            for file, name in zip(files, names, strict=True)
+        ]
+        one, other = _agreed(found, names)
+        axis = one.axis if one.axis not in _SETS else "run"
+        return _Sides(axis, names, (_records(store, where, one), _records(store, where, other)))
+
+
+def _file(name: str) -> Path | None:
+    path = Path(name.removeprefix("store:"))
+    return path if path.is_file() or name.startswith("store:") else None
+
+
+def _read(path: Path | None, where: Where) -> list[Record]:
+    assert path is not None
+    with Store(path, read_only=True) as store:
+        return list(store.records(where))
+
+
+def _meanings(store: Store, rows: Sequence[Row], name: str) -> list[_Meaning]:
+    prefix, _, rest = name.partition(":")
+    said = rest != "" and prefix in (*_COLUMNS, "run", "record", "build")
+    value = rest if said else name
+    found = [_Meaning(axis, value) for axis in _COLUMNS if any(getattr(row, axis) == value for row in rows)]
+    runs = {row.run for row in rows if value == row.run_name or _begins(row.run, value)}
+    if runs:
+        found.append(_Meaning("run", max(runs)))
+    ids = {row.id for row in rows if _begins(row.id, value)}
+    if len(ids) == 1:
+        found.append(_Meaning("record", ids.pop()))
+    # Builds are in the documents: looked for last, since every one must be opened.
+    if (not found or prefix == "build") and any(_build(record) == value for record in store.records()):
+        found.append(_Meaning("build", value))
+    return [one for one in found if not said or one.axis == prefix]
+
+
+def _begins(id: str, value: str) -> bool:
+    return len(value) >= _SHORTEST and id.startswith(value)
+
+
+def _build(record: Record) -> str | None:
+    engine = record.facts.get("engine")
+    return engine.get("build") if isinstance(engine, dict) else None
+
+
+def _agreed(found: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[_Meaning, _Meaning]:
+    """The one way in which both words can be meant. Raises ``UsageError`` for none or several."""
+    for name, meanings in zip(names, found, strict=True):
+        if not meanings:
+            raise UsageError(
+                f"{name!r} is no run, result, device, engine, backend, build or store file here",
+                "See: edgebench results list",
+            )
+    pairs = [
+        (one, other)
+        for one in found[0]
+        for other in found[1]
+        if one.axis == other.axis or {one.axis, other.axis} <= _SETS
+    ]
+    if not pairs:
+        kinds = " and ".join(f"{name!r} is a {meanings[0].axis}" for name, meanings in zip(names, found, strict=True))
+        raise UsageError(f"{kinds}: two different things", "Compare two devices, or two engines, or two runs …")
+    if len(pairs) > 1:
+        ways = ", or ".join(f"{one.axis}:{names[0]} {other.axis}:{names[1]}" for one, other in pairs)
+        raise UsageError(f"{names[0]!r} and {names[1]!r} can mean several things", f"Say which: {ways}.")
+    if pairs[0][0] == pairs[0][1]:
+        raise UsageError(f"{names[0]!r} and {names[1]!r} are the same {pairs[0][0].axis}", "Name two.")
+    return pairs[0]
+
+
+def _records(store: Store, where: Where, meaning: _Meaning) -> list[Record]:
+    value = [meaning.value]
+    if meaning.axis == "store":
+        return _read(Path(meaning.value), where)
+    if meaning.axis == "build":
+        return [record for record in store.records(where) if _build(record) == meaning.value]
+    only: dict[str, Any] = {{"record": "ids"}.get(meaning.axis, f"{meaning.axis}s"): value}
+    return list(store.records(replace(where, **only)))
+
+
+def _nothing_alike(sides: _Sides) -> UsageError:
+    a, b = sides.records
+    for name, records in zip(sides.names, sides.records, strict=True):
+        if not records:
+            return UsageError(f"{name!r} has no results to compare")
+    found = difference(a, b, sides.axis)
+    what = "; ".join(f"{name}: {one} against {other}" for name, (one, other) in found.items())
+    return UsageError(f"nothing alike to compare. The nearest two differ in {what}", "Measure both the same way.")

@@ -1,0 +1,295 @@
+"""``edgebench compare``: like with like, and a difference only where one was shown."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from lab.records import record
+
+from edgebench import stats
+from edgebench.cli import cli
+from edgebench.comparison import compare, difference
+from edgebench.core import Failure, Record, Round
+from edgebench.errors import EdgebenchError, StoreError, UsageError
+from edgebench.store import Store
+
+DEFAULT = Path("reports/results.sqlite")
+Call = Callable[..., Result]
+
+
+def noisy(rate: float = 40.0, *, seed: int = 0, noise: float = 0.005, rounds: int = 5, **more: Any) -> Record:
+    """A synthetic record whose rounds scatter around a rate."""
+    chance = random.Random(seed)
+    made = tuple(
+        Round(i, "", {"decode_tps": rate * chance.gauss(1, noise), "ttft_s": 10 / rate * chance.gauss(1, noise)})
+        for i in range(rounds)
+    )
+    return replace(record(**more), rounds=made, metrics=stats.over_rounds(made))
+
+
+def fill(path: Path, *made: Record, name: str = "") -> list[Record]:
+    """Records of one run."""
+    with Store(path) as store:
+        run = store.begin_run({"name": name})
+        done = []
+        for one in made:
+            done.append(replace(one, id=store.begin_trial(run, one.trial, one.facts), run=store.run(run)))
+            store.finish(done[-1])
+    return done
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command line in an empty folder; errors of ours come as exceptions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEBENCH_STORE", raising=False)
+
+    def run(*argv: object) -> Result:
+        result = CliRunner().invoke(cli, ["compare", *map(str, argv)])
+        if isinstance(result.exception, EdgebenchError):
+            raise result.exception
+        return result
+
+    return run
+
+
+def verdicts(result: Result) -> Mapping[str, str]:
+    (one,) = json.loads(result.stdout)["comparisons"]
+    return {name: finding["verdict"] for name, finding in one["metrics"].items()}
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+def test_a_slower_run_is_worse_by_rate_and_by_latency(call: Call) -> None:
+    fill(DEFAULT, noisy(40, seed=1), name="before")
+    fill(DEFAULT, noisy(34, seed=2), name="after")
+    result = call("before", "after", "--json")
+    assert verdicts(result) == {"decode_tps": "worse", "ttft_s": "worse"}
+    (one,) = json.loads(result.stdout)["comparisons"]
+    rate = one["metrics"]["decode_tps"]
+    assert rate["low"] < 0.85 < rate["high"] < 1
+    assert one["paired"] is False
+    assert verdicts(call("after", "before", "--json")) == {"decode_tps": "better", "ttft_s": "better"}
+
+
+def test_the_same_twice_shows_no_difference(call: Call) -> None:
+    fill(DEFAULT, noisy(40, seed=1, noise=0.05), name="before")
+    fill(DEFAULT, noisy(40, seed=2, noise=0.05), name="after")
+    result = call("before", "after", "--fail-above", "0.1%")
+    assert result.exit_code == 0
+    assert result.stdout.count("no difference shown") == 2
+
+
+def test_devices_of_one_run_are_paired_by_round(call: Call) -> None:
+    drift = [1.0, 0.9, 0.8, 0.7, 0.6]
+
+    def rounds(rate: float) -> tuple[Round, ...]:
+        return tuple(Round(i, "", {"decode_tps": rate * factor}) for i, factor in enumerate(drift))
+
+    made = []
+    for device, rate in (("laptop", 40.0), ("phone", 39.0)):
+        kept = rounds(rate)
+        made.append(replace(record(device=device), rounds=kept, metrics=stats.over_rounds(kept)))
+    fill(DEFAULT, *made)
+    result = call("laptop", "phone", "--json")
+    (one,) = json.loads(result.stdout)["comparisons"]
+    assert one["paired"] is True
+    assert one["metrics"]["decode_tps"]["ratio"] == pytest.approx(0.975)
+    assert one["metrics"]["decode_tps"]["verdict"] == "worse"
+    assert "paired by round" in call("laptop", "phone").stdout
+
+
+def test_few_rounds_show_no_difference_however_large_it_looks(call: Call) -> None:
+    fill(DEFAULT, noisy(40, rounds=3), name="before")
+    fill(DEFAULT, noisy(10, rounds=3), name="after")
+    result = call("before", "after", "--fail-above", "5%")
+    assert result.exit_code == 0
+    assert "too few rounds: 3" in result.stdout
+
+
+def test_a_round_that_one_side_missed_is_left_out_of_the_pairs() -> None:
+    kept = tuple(Round(i, "", {"decode_tps": 40.0 + i}) for i in range(6))
+    a = replace(record(device="a"), rounds=kept, metrics=stats.over_rounds(kept))
+    some = tuple(one for one in kept if one.index != 2)
+    b = replace(record(device="b"), rounds=some, metrics=stats.over_rounds(some))
+    (pair,) = compare([a], [b], "device", ["decode_tps"]).pairs
+    change = pair.findings[0].change
+    assert change is not None
+    assert (change.ratio, change.rounds) == (1.0, 5)
+
+
+def test_load_times_of_different_regimes_are_not_compared() -> None:
+    def started(regime: str, seconds: float) -> Record:
+        kept = tuple(Round(i, "", {"load_s": seconds}, fresh=True, notes={"load_regime": regime}) for i in range(5))
+        return replace(record(), rounds=kept, metrics=stats.over_rounds(kept))
+
+    (pair,) = compare([started("cold", 9.0)], [started("warm", 1.0)], "run", ["load_s"]).pairs
+    assert pair.findings[0].change is None
+    assert pair.findings[0].why == "cold against warm starts"
+    assert pair.findings[0].worse == 0
+
+
+# --- the exit code for CI ----------------------------------------------------------------------
+
+
+def test_it_fails_only_above_the_limit(call: Call) -> None:
+    fill(DEFAULT, noisy(40, seed=1), name="before")
+    fill(DEFAULT, noisy(36, seed=2), name="after")
+    assert call("before", "after").exit_code == 0
+    assert call("before", "after", "--fail-above", "50%").exit_code == 0
+    result = call("before", "after", "--fail-above", "5%")
+    assert result.exit_code == 1
+    assert "worse by" in result.stderr
+    assert "decode rate" in result.stderr
+    assert call("after", "before", "--fail-above", "5%").exit_code == 0
+    assert call("before", "after", "--fail-above", "5%", "--metric", "ttft_s").exit_code == 1
+
+
+def test_a_trial_that_failed_cannot_be_compared(call: Call) -> None:
+    fill(DEFAULT, noisy(40), name="before")
+    fill(DEFAULT, record(status="failed", failure=Failure("died")), name="after")
+    result = call("before", "after", "--fail-above", "5%")
+    assert result.exit_code == 2
+    assert "cannot be compared" in result.stderr
+    assert "failed: died" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("limit", "near"), [("5", "Did you mean 5%?"), ("x", "Write it as 5%"), ("-3%", "Write it"), ("", "Write")]
+)
+def test_a_limit_is_a_percentage(call: Call, limit: str, near: str) -> None:
+    result = call("a", "b", "--fail-above", limit)
+    assert result.exit_code == 2
+    assert near in result.stderr
+
+
+def test_an_unknown_metric_is_named_with_the_near_one(call: Call) -> None:
+    with pytest.raises(UsageError, match="no metric is called 'decode_tsp'") as caught:
+        call("a", "b", "--metric", "decode_tsp")
+    assert caught.value.hint == "Did you mean decode_tps?"
+
+
+# --- like with like ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"options": {"ctx": 8192}}, "option ctx: 2048 against 8192"),
+        ({"options": {"ctx": 2048, "threads": 4}}, "option threads: unknown against 4"),
+        ({"scenario": "chat"}, "scenario: throughput against chat"),
+        ({"model": "other"}, "model sha256"),
+        ({"quantization": "F16"}, "quantization: Q4_1 against F16"),
+        ({"backend": "cuda"}, "backend: cpu against cuda"),
+        ({"backend": "cpu", "used": "vulkan"}, "backend: cpu against vulkan"),
+        ({"device": "phone"}, "device: synthetic-laptop against phone"),
+    ],
+)
+def test_what_is_not_alike_is_not_compared_and_it_says_why(call: Call, changed: dict[str, Any], says: str) -> None:
+    fill(DEFAULT, noisy(), name="before")
+    fill(DEFAULT, noisy(**changed), name="after")
+    with pytest.raises(UsageError, match="nothing alike to compare") as caught:
+        call("before", "after")
+    assert says in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_between_devices_only_the_device_may_differ(call: Call) -> None:
+    fill(DEFAULT, noisy(device="laptop"), noisy(device="phone", options={"ctx": 8192}))
+    with pytest.raises(UsageError, match="option ctx"):
+        call("laptop", "phone")
+
+
+def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -> None:
+    a = noisy(40, engine="llama.cpp")
+    facts = {"model": {"sha256": "f" * 64, "quantization": "q4f16_1"}, "engine": {"backend": "opencl", "build": "9"}}
+    b = noisy(50, engine="mlc-llm", backend="opencl", facts=facts)
+    (pair,) = compare([a], [b], "engine").pairs
+    assert pair.differs["quantization"] == ("Q4_1", "q4f16_1")
+    assert pair.differs["engine build"] == ("b0", "9")
+    assert difference([a], [b], "run").keys() >= {"engine", "model sha256", "quantization", "backend"}
+
+
+def test_what_has_no_counterpart_is_listed(call: Call) -> None:
+    fill(DEFAULT, noisy(options={"threads": 1}), noisy(options={"threads": 2}), name="before")
+    fill(DEFAULT, noisy(options={"threads": 2}), noisy(options={"threads": 8}), name="after")
+    text = call("before", "after").stdout
+    assert "only in A:" in text
+    assert "only in B:" in text
+    assert "threads 8" in text.splitlines()[-1]
+
+
+# --- what A and B may be -----------------------------------------------------------------------
+
+
+def test_results_by_the_beginning_of_their_ids(call: Call) -> None:
+    (a,) = fill(DEFAULT, noisy(40))
+    (b,) = fill(DEFAULT, noisy(40))
+    assert f"A: {a.id}" in call(a.id, b.id).stdout
+    assert f"A: {a.id}" in call(f"record:{a.id[:11]}", b.id).stdout
+
+
+def test_the_newest_run_of_a_name_is_meant(call: Call) -> None:
+    fill(DEFAULT, noisy(10), name="nightly")
+    (newest,) = fill(DEFAULT, noisy(40), name="nightly")
+    (other,) = fill(DEFAULT, noisy(40), name="other")
+    text = call("nightly", other.run["id"]).stdout
+    assert f"A: {newest.id}, run nightly" in text
+
+
+def test_two_stores(call: Call, tmp_path: Path) -> None:
+    fill(tmp_path / "a b.sqlite", noisy(40, seed=1))
+    fill(tmp_path / "other", noisy(20, seed=2))
+    assert verdicts(call("a b.sqlite", tmp_path / "other", "--json"))["decode_tps"] == "worse"
+    with pytest.raises(StoreError, match="no store at"):
+        call("store:missing", "store:other")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(StoreError):
+        call("text", "other")
+
+
+def test_a_store_and_a_run(call: Call, tmp_path: Path) -> None:
+    fill(tmp_path / "old.sqlite", noisy(40, seed=1))
+    fill(DEFAULT, noisy(20, seed=2), name="new")
+    assert verdicts(call("old.sqlite", "new", "--json"))["decode_tps"] == "worse"
+
+
+def test_builds_of_an_engine(call: Call) -> None:
+    for build, rate in (("b100", 40), ("b200", 60)):
+        facts = dict(noisy().facts)
+        facts["engine"] = {"build": build, "backend": "cpu"}
+        fill(DEFAULT, noisy(rate, seed=rate, facts=facts))
+    result = call("b100", "b200")
+    assert "also differs: engine build: b100 → b200" in result.stdout
+    assert "better" in result.stdout
+
+
+def test_backends(call: Call) -> None:
+    layers = {"ctx": 2048, "gpu_layers": "all"}
+    fill(DEFAULT, noisy(40, seed=1), noisy(80, seed=2, backend="cuda", options=layers))
+    assert verdicts(call("cpu", "cuda", "--json"))["decode_tps"] == "better"
+
+
+def test_words_that_mean_nothing_two_things_or_the_same(call: Call) -> None:
+    with pytest.raises(UsageError, match="nothing to compare yet"):
+        call("a", "b")
+    fill(DEFAULT, noisy(device="laptop"), name="phone")
+    fill(DEFAULT, noisy(device="phone"), name="laptop")
+    with pytest.raises(UsageError, match="'tablet' is no run"):
+        call("tablet", "phone")
+    with pytest.raises(UsageError, match="several things") as caught:
+        call("laptop", "phone")
+    assert "device:laptop device:phone, or run:laptop run:phone" in caught.value.hint
+    assert call("device:laptop", "device:phone").exit_code == 0
+    with pytest.raises(UsageError, match="two different things"):
+        call("cpu", "device:laptop")
+    with pytest.raises(UsageError, match="the same backend"):
+        call("cpu", "cpu")
