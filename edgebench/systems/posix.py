@@ -16,46 +16,42 @@ def quote(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-# The watcher. Three shells: the program's own (becomes the program by exec), a reader that turns
-# lines of standard input into signals, and the watcher itself, which counts the seconds since the
-# last one. Only constructs that dash, bash and mksh with toybox have: no `read -t`, no `wait -n`.
-# In a shell without job control a background job's standard input is /dev/null and SIGINT is
-# ignored in it, hence file descriptor 3 and TERM as the polite word after INT.
+# The program runs in the foreground of a subshell that becomes it by exec: in the background a
+# shell without job control would make it ignore SIGINT. Beside it, adopted by init so that they are
+# not in the program's process tree: a watcher that counts the seconds since the last beat, and a
+# reader that turns lines of standard input into signals. Only constructs that dash, bash and mksh
+# with toybox have: no `read -t`, no `wait -n`. A background job's standard input is /dev/null,
+# hence file descriptor 3; what the shell itself would say of signals goes nowhere, hence 4.
 _WATCHER = """\
-exec 3<&0
-{secrets}up() {{ read -r now rest 2>/dev/null </proc/uptime && echo "$now" || echo -; }}
-( {enter}exec {program} ) </dev/null 3<&- & child=$!
-echo {tag} pid $child $(up)
-missed=0
-trap 'missed=0' USR1
-trap 'kill -INT $child; kill -TERM $child' HUP TERM INT
-me=$$
-( trap - HUP TERM INT USR1
-  while IFS= read -r word <&3; do
-    case $word in
-      beat) kill -USR1 $me ;;
-      stop) kill -INT $child ;;
-      term) kill -TERM $child ;;
-      kill) kill -KILL $child ;;
-    esac
-  done
-  kill -TERM $child; sleep 2; kill -KILL $child ) >/dev/null 2>&1 &
-reader=$!
-( trap - HUP TERM INT USR1
-  while kill -0 $child; do
-    sleep 1; kill -ALRM $me || exit
-  done ) >/dev/null 2>&1 3<&- &
-clock=$!
-trap 'missed=$((missed+1)); [ $missed -lt {missed} ] || kill -KILL $child' ALRM
-while :; do
-  wait $child; status=$?
-  kill -0 $child 2>/dev/null || break
-done
-wait $child 2>/dev/null; last=$?
-[ $last -eq 127 ] || status=$last
-kill $reader $clock 2>/dev/null
-echo {tag} exit $status $(up)
-exit 0
+exec 3<&0 4>&2 2>/dev/null
+{secrets}up() {{ read -r now rest </proc/uptime && echo "$now" || echo -; }}
+own() {{ exec sh -c 'echo $PPID'; }}
+(
+  child=$(own)
+  ( (
+    watcher=$(own)
+    missed=0
+    trap 'missed=0' USR1
+    ( trap - USR1
+      while IFS= read -r word <&3; do
+        case $word in
+          beat) kill -USR1 $watcher ;;
+          stop) kill -INT $child ;;
+          term) kill -TERM $child ;;
+          kill) kill -KILL $child ;;
+        esac
+      done
+      kill -TERM $child; sleep 2; kill -KILL $child ) &
+    while sleep 1 && kill -0 $child; do
+      missed=$((missed+1))
+      [ $missed -lt {missed} ] || kill -KILL $child
+    done
+    kill $! ) >/dev/null 4>&- & )
+  echo {tag} pid $child $(up)
+  exec 2>&4 4>&-
+  {enter}exec {program} </dev/null 3<&-
+)
+echo {tag} exit $? $(up)
 """
 
 

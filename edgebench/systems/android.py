@@ -1,0 +1,37 @@
+"""Android, through ``adb shell`` or through Termux: mksh or another POSIX shell, and toybox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgebench.core import Command, Fact, PageCache, Reading
+from edgebench.systems import loops, posix
+
+
+class Android:
+    """What ``adb shell`` reaches: user ``shell``, and one folder that may be written and executed."""
+
+    default_workspace = "/data/local/tmp/edgebench"
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        return {}
+
+    def quote(self, argv: Sequence[str]) -> str:
+        return posix.quote(argv)
+
+    def supervise(self, command: Command, tag: str) -> str:
+        return posix.supervise(command, tag)
+
+    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+        return loops.posix(readings, pid)
+
+    def page_cache(self, path: str) -> PageCache | None:
+        """toybox can evict nothing and look at nothing."""
+        return None
+
+
+class Termux(Android):
+    """Termux over SSH: an app's sandbox, everything under its own home."""
+
+    default_workspace = "edgebench"
