@@ -88,6 +88,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
+            _check_text(node)
             kind = node.tag.rpartition(":")[2]
             if kind == "bool":
                 return node.value.lower() == "true"
@@ -98,7 +99,7 @@ class Document:
             return node.value if kind == "str" else None
         data: dict[str, Any] = {}
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            name = _check_text(key) if isinstance(key, yaml.ScalarNode) else ""
             if not name:
                 raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key.start_mark)
             if name in data:
@@ -282,6 +283,14 @@ def _quoting(errors: Sequence[ErrorDetails], value: Any) -> str:
             return ""
         return "take the quotes away"
     return ""
+
+
+def _check_text(node: yaml.ScalarNode) -> str:
+    """Half of a character, which only an escape can write, can't be printed or sent anywhere."""
+    text: str = node.value
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise yaml.MarkedYAMLError(problem="half of a surrogate pair is no character", problem_mark=node.start_mark)
+    return text
 
 
 def _text(path: Path) -> str:

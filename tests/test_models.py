@@ -637,6 +637,19 @@ def test_a_model_from_the_hub(place: Path, hub: Web) -> None:
     assert json.loads(edgebench("models", "verify", "mine", "--json").stdout)["models"] == [file]
 
 
+def test_what_the_hubs_own_tools_have_fetched_is_used_where_it_is(place: Path, small: Path) -> None:
+    repository = place / "hub/hub/models--lab--tiny-GGUF"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("f" * 40)
+    there = repository / "snapshots" / ("f" * 40) / "tiny.gguf"
+    there.parent.mkdir(parents=True)
+    shutil.copy(small, there)
+    profile(HUB)
+    result = edgebench("models", "pull", "mine", "--json", HF_ENDPOINT="http://127.0.0.1:9")
+    assert json.loads(result.stdout)["models"][0]["path"] == str(there)
+    assert kept(place) == []
+
+
 def test_the_hub_changed_its_file_is_said_before_it_is_fetched(place: Path, hub: Web) -> None:
     profile(HUB)
     edgebench("models", "pull", "mine", HF_ENDPOINT=hub.address)

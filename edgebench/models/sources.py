@@ -95,6 +95,10 @@ def _copy(source: IO[bytes], file: BinaryIO, total: int, progress: Progress | No
 
 def in_hub_cache(hub: Hub) -> Path | None:
     """The file where Hugging Face's own tools have fetched it already."""
+    from huggingface_hub import constants
+
+    if not Path(constants.HF_HUB_CACHE, f"models--{hub.repo.replace('/', '--')}").is_dir():
+        return None  # without the import below, which takes longer than all the rest of a listing
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(hub.repo, hub.file, revision=hub.revision)
