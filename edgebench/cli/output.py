@@ -37,14 +37,15 @@ def print_json(document: Mapping[str, Json]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; off a terminal nothing is cut or wrapped."""
+    """A table as wide as the terminal, whose last column is cut there; off a terminal nothing is cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column in columns[:-1]:
         table.add_column(column, overflow="fold")
+    table.add_column(columns[-1], overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))  # Text: nothing in it is markup
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)

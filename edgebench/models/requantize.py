@@ -43,7 +43,7 @@ def requantize(source: Path, target: Path, kind: str, progress: Progress | None 
         _describe(writer, tensor, _type_of(tensor, wanted))
     whole = False
     try:
-        _write(writer, reader.tensors, wanted, progress)
+        _write(writer, reader.tensors, wanted, WIDTH[kind], progress)
         whole = True
     except NotImplementedError as error:
         raise ModelError(f"{source} cannot be made {kind}: {error}") from error
@@ -53,7 +53,9 @@ def requantize(source: Path, target: Path, kind: str, progress: Progress | None 
             target.unlink(missing_ok=True)
 
 
-def _write(writer: GGUFWriter, tensors: Sequence[ReaderTensor], wanted: Any, progress: Progress | None) -> None:
+def _write(
+    writer: GGUFWriter, tensors: Sequence[ReaderTensor], wanted: Any, width: int, progress: Progress | None
+) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -62,7 +64,7 @@ def _write(writer: GGUFWriter, tensors: Sequence[ReaderTensor], wanted: Any, pro
         writer.write_tensor_data(_converted(tensor, _type_of(tensor, wanted)))
         done += int(tensor.n_elements)
         if progress:
-            progress(done, total)
+            progress(done * width, total * width)
 
 
 def _copy_field(writer: GGUFWriter, name: str, field: ReaderField) -> None:
