@@ -5,4 +5,4 @@ from hypothesis import settings
 settings.register_profile("edgebench", deadline=None)
 settings.load_profile("edgebench")
 
-pytest_plugins = ["lab.android", "lab.cli", "lab.here", "lab.mlc", "lab.proxy", "lab.sshd"]
+pytest_plugins = ["lab.android", "lab.browser", "lab.cli", "lab.here", "lab.mlc", "lab.proxy", "lab.sshd"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgebench import stats
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
-from edgebench.views.reading import Kind, by_kind, fell_back, labels, latest, metric
+from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,12 @@ TIES = 3
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
-    """One answer for each kind of work that has a measured configuration, the widest first."""
+    """One answer for each kind of work that has a measured configuration, the widest first.
+
+    ``records`` holds one for each configuration, as ``latest`` gives them.
+    """
     found = []
-    for kind, group in by_kind([record for record in latest(records) if record.status == "ok"]):
+    for kind, group in by_kind([record for record in records if record.status == "ok"]):
         fit = [record for record in group if not fell_back(record)]
         compared = fastest(fit)
         if len(compared) == 1:
@@ -83,16 +85,6 @@ def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
         Best(names[id], id, tuple(dict.fromkeys(doubt.id for doubt in known[id].doubts)), tuple(said))
         for id, said in claims.items()
     )
-
-
-def differs(a: Record, b: Record, name: str) -> bool:
-    """Whether the rounds show a difference: paired where both were measured in one run."""
-    x, y = metric(a, name), metric(b, name)
-    if x is None or y is None:
-        return False
-    same_run = a.run.get("id") is not None and a.run.get("id") == b.run.get("id")
-    change = (stats.paired if same_run else stats.unpaired)(x.rounds, y.rounds)
-    return change is not None and change.verdict != "no difference shown"
 
 
 def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple[str, Claim] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebench.core import Record
 from edgebench.references import Published, Reference, comparable, differences, matches
 from edgebench.views import units
-from edgebench.views.reading import labels, latest, metric
+from edgebench.views.reading import labels, metric
 
 COLUMNS = (
     ("memory", "Memory"),
@@ -41,7 +41,7 @@ class Beside:
 
 def beside(reference: Reference, records: Sequence[Record]) -> list[Beside]:
     """Every row of a reference, with the newest own record of each configuration that matches it."""
-    newest = [record for record in latest(records) if record.status == "ok"]
+    newest = [record for record in records if record.status == "ok"]
     names = labels(newest)
     found = []
     for row in reference.rows:
@@ -55,7 +55,7 @@ def beside(reference: Reference, records: Sequence[Record]) -> list[Beside]:
 
 def others(reference: Reference, records: Sequence[Record]) -> list[Record]:
     """Own records that no row of the reference stands for."""
-    good = [record for record in latest(records) if record.status == "ok"]
+    good = [record for record in records if record.status == "ok"]
     return [record for record in good if not any(matches(row, record) for row in reference.rows)]
 
 

@@ -61,7 +61,8 @@ def page(records: Sequence[Record], *, reference: Reference | None = None, live:
     ``reference`` is put beside the records. ``live`` is the data's version where a server stands
     behind the page. ``empty`` says why there are no records.
     """
-    groups = table(records, most=ROWS, details=DETAILS)
+    newest = latest(records)
+    groups = table(records, newest, most=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
     figures = charts.figures(records)
     told = list(details(records, groups))
@@ -69,9 +70,9 @@ def page(records: Sequence[Record], *, reference: Reference | None = None, live:
     text: str = _template("page.html").render(
         title=heading(records),
         heading=heading(records),
-        summary=summary(records),
+        summary=summary(records, newest),
         empty=empty,
-        answers=answers(records),
+        answers=answers(newest),
         most_answers=ANSWERS,
         groups=groups,
         columns=COLUMNS,
@@ -84,8 +85,8 @@ def page(records: Sequence[Record], *, reference: Reference | None = None, live:
         details=told,
         reference=reference,
         reference_columns=beside.COLUMNS,
-        beside=beside.beside(reference, records) if reference else [],
-        others=len(beside.others(reference, records)) if reference else 0,
+        beside=beside.beside(reference, newest) if reference else [],
+        others=len(beside.others(reference, newest)) if reference else 0,
         cut=f"Here are {len(rows)} of {len(records)} records: the newest of each configuration first. "
         "`edgebench report --format csv` has all."
         if len(rows) < len(records)
@@ -119,7 +120,7 @@ def heading(records: Sequence[Record]) -> str:
     return f"{what} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
 
 
-def summary(records: Sequence[Record]) -> str:
+def summary(records: Sequence[Record], newest: Sequence[Record]) -> str:
     """How much was measured, and when."""
     if not records:
         return "edgebench report"
@@ -129,7 +130,7 @@ def summary(records: Sequence[Record]) -> str:
     doubted = sum(bool(record.doubts) for record in records)
     parts = [
         _many(len(records), "record"),
-        _many(len(latest(records)), "configuration"),
+        _many(len(newest), "configuration"),
         _many(bad, "without a result", plural=False) if bad else "",
         _many(doubted, "with doubts", plural=False) if doubted else "",
         f"measured {span}" if span else "",

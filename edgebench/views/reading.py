@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from edgebench import stats
 from edgebench.core import Json, Metric, Option, Record
 
 SETTINGS = frozenset(
@@ -96,6 +97,16 @@ def metric(record: Record, name: str) -> Metric | None:
         return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
     found = record.metrics.get(name)
     return found if found is not None and isfinite(found.value) else None
+
+
+def differs(a: Record, b: Record, name: str) -> bool:
+    """Whether the rounds show a difference: paired where both were measured in one run."""
+    x, y = metric(a, name), metric(b, name)
+    if x is None or y is None:
+        return False
+    same_run = a.run.get("id") is not None and a.run.get("id") == b.run.get("id")
+    change = (stats.paired if same_run else stats.unpaired)(x.rounds, y.rounds)
+    return change is not None and change.verdict != "no difference shown"
 
 
 def latest(records: Sequence[Record]) -> list[Record]:

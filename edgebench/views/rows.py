@@ -13,7 +13,6 @@ from edgebench.views.reading import (
     by_kind,
     command,
     fell_back,
-    latest,
     metric,
     settings,
     settings_text,
@@ -71,18 +70,18 @@ class Group:
     rows: tuple[TableRow, ...]
 
 
-def table(records: Sequence[Record], *, most: int, details: int) -> list[Group]:
-    """Rows by kind of work, fastest first; the newest of each configuration before earlier ones.
+def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, details: int) -> list[Group]:
+    """Rows by kind of work, fastest first; ``newest`` of each configuration before earlier ones.
 
     At most ``most`` rows, of which ``details`` lead to a section of their own.
     """
-    newest = {record.id for record in latest(records)}
+    current = {record.id for record in newest}
     order = sorted(records, key=lambda r: r.finished, reverse=True)
-    order.sort(key=lambda r: r.id not in newest)
+    order.sort(key=lambda r: r.id not in current)
     shown = order[:most]
     detailed = {record.id for record in order[:details]}
     return [
-        Group(kind, tuple(_row(record, record.id not in newest, record.id in detailed) for record in _ranked(group)))
+        Group(kind, tuple(_row(record, record.id not in current, record.id in detailed) for record in _ranked(group)))
         for kind, group in by_kind(shown)
     ]
 

@@ -16,7 +16,7 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     places = max(0, digits - 1 - floor(log10(abs(value))))
     text = f"{value:,.{places}f}"
-    return text.replace(",", " ")
+    return text.replace(",", "\u202f")  # a narrow space that no line breaks at
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:

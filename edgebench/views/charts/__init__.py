@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Record
+from edgebench.views.reading import latest
 
 if TYPE_CHECKING:
     import altair as alt
@@ -76,14 +77,18 @@ FIGURES = (
 
 
 def figures(records: Sequence[Record]) -> list[Figure]:
-    """Every figure these records have data for, in the order of a report."""
+    """Every figure these records have data for, in the order of a report.
+
+    Of each configuration the newest record is drawn.
+    """
+    newest = latest(records)
     drawn: list[Figure] = []
     for place in FIGURES:
         module, name = place.split(":")
         draw: Callable[[Sequence[Record]], Figure | None] = getattr(
             import_module(f"edgebench.views.charts.{module}"), name
         )
-        figure = draw(records)
+        figure = draw(newest)
         if figure is not None:
             drawn.append(figure)
     return drawn

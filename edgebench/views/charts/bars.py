@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
-from edgebench.views.reading import Kind, by_kind, labels, latest, metric
+from edgebench.views.reading import Kind, by_kind, labels, metric
 
 if TYPE_CHECKING:
     import altair as alt
@@ -73,7 +73,7 @@ def spread(found: Metric, unit: str = "") -> str:
 
 def decode(records: Sequence[Record]) -> Figure | None:
     """Decode rate by device and backend."""
-    groups = side_by_side([r for r in latest(records) if metric(r, "decode_tps")])
+    groups = side_by_side([r for r in records if metric(r, "decode_tps")])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:
@@ -148,7 +148,7 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
 
 def memory(records: Sequence[Record]) -> Figure | None:
     """Peak memory stacked by kind."""
-    groups = side_by_side([r for r in latest(records) if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
+    groups = side_by_side([r for r in records if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:

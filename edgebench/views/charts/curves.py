@@ -11,7 +11,7 @@ from edgebench.core import Json, Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.charts.bars import cut, spread
-from edgebench.views.reading import Kind, by_kind, labels, latest, metric, turn_number
+from edgebench.views.reading import Kind, by_kind, differs, labels, metric, turn_number
 
 if TYPE_CHECKING:
     import altair as alt
@@ -138,7 +138,7 @@ def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against the context that is already there."""
     wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([record for record in latest(records) if _talks(record)])
+    groups = by_kind([record for record in records if _talks(record)])
     panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
     panels += _depth_options(records, wanted)
     if not panels:
@@ -150,7 +150,7 @@ def depth(records: Sequence[Record]) -> Figure | None:
 def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
     """The same from trials that were each made at one depth (an option of the scenario)."""
     found: dict[Kind, list[Record]] = {}
-    for kind, group in by_kind(latest([r for r in records if isinstance(r.trial.options.get("depth"), int)])):
+    for kind, group in by_kind([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
         bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
         found.setdefault(bare, []).extend(group)
     panels = []
@@ -168,7 +168,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         return float(turn_number(turn, index))
 
     wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([r for r in latest(records) if _talks(r)])
+    groups = by_kind([r for r in records if _talks(r)])
     panels, notes = _turn_panels(groups, wanted, number, "turn")
     if not panels:
         return None
@@ -190,14 +190,18 @@ def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], 
     return {key: group for key, group in order if len({r.trial.options[option] for r in group}) > 1}
 
 
+def _able(records: Iterable[Record], option: str, key: str) -> list[Record]:
+    """Records that have both a number for the option and the metric."""
+    return [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
+
+
 def _number(record: Record, option: str) -> float:
     return float(record.trial.options[option])
 
 
 def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, axes: Axes) -> Panel | None:
     """One metric against one option, with the best value ringed."""
-    able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
-    series = list(_series(able, option).values())[:SERIES]
+    series = list(_series(_able(records, option, key), option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     rows, lines = list[Row](), list[Line]()
     for group in series:
@@ -221,35 +225,36 @@ def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, a
 
 def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
-    groups = by_kind([r for r in latest(records) if isinstance(r.trial.options.get("threads"), int)])
-    panels: list[Panel] = []
-    for kind, group in groups:
+    panels, notes = list[Panel](), list[str]()
+    for kind, group in by_kind(_able(records, "threads", "decode_tps")):
         panel = _sweep_panel(group, "threads", "decode_tps", kind.title, Axes("threads", "decode, tokens/s"))
-        panels += [panel] if panel and len(panels) < KINDS else []
+        if panel and len(panels) < KINDS:
+            panels.append(panel)
+            notes += _ties(group, "threads", "decode_tps")
     if not panels:
         return None
-    notes = tuple(f"{panel.title}: {text}" for panel in panels for text in _ties(panel))
     reading = "The ring is the highest median. Lines through points are the 95 % intervals."
-    return Figure("threads", "Thread sweep", reading, tuple(panels), notes)
+    return Figure("threads", "Thread sweep", reading, tuple(panels), tuple(notes))
 
 
-def _ties(panel: Panel) -> list[str]:
-    """Thread counts that are not shown to be slower than the best of their curve."""
-    rows = panel.spec["data"]["values"] if "values" in panel.spec.get("data", {}) else []
-    rows = rows or next(iter(panel.spec.get("datasets", {}).values()), [])
+def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
+    """Values of the option that were not shown to be worse than the best of their curve."""
+    series = list(_series(records, option).values())[:SERIES]
+    names = labels([record for group in series for record in group], without=(option,))
     said = []
-    for best in [row for row in rows if row.get("best") and "low" in row]:
-        near = [row for row in rows if row["series"] == best["series"] and row is not best]
-        near = [row for row in near if row.get("high", row["y"]) >= best["low"]]
+    for group in series:
+        best = max(group, key=lambda r: found.value if (found := metric(r, key)) else 0.0)
+        near = sorted(_number(r, option) for r in group if r is not best and not differs(best, r, key))
         if near:
-            others = ", ".join(f"{row['x']:g}" for row in near)
-            said.append(f"no difference shown between {best['x']:g} and {others} threads ({best['series']}).")
+            others = ", ".join(f"{value:g}" for value in near)
+            best_is = f"{_number(best, option):g}"
+            said.append(f"{names[best.id]}: no difference shown between {best_is} and {others} {option}.")
     return said
 
 
 def speculative(records: Sequence[Record]) -> Figure | None:
     """Speed-up and acceptance against K, measured and predicted."""
-    able = [r for r in latest(records) if isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
+    able = [r for r in records if isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
     groups = by_kind(able)
     panels: list[Panel] = []
     for kind, group in groups[:KINDS]:

@@ -9,14 +9,14 @@ from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, doubts, ends, fastest, named, spread
-from edgebench.views.reading import Kind, by_kind, labels, latest, metric
+from edgebench.views.reading import Kind, by_kind, labels, metric
 
 POINTS = 60
 
 
 def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
-    able = [r for r in latest(records) if metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
+    able = [r for r in records if metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
     groups = [(kind, group) for kind, group in by_kind(able) if len(group) > 1]
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
@@ -88,7 +88,7 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
 
 def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
-    able = [r for r in latest(records) if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > 0]
+    able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > 0]
     groups = by_kind(able)
     panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
     if not panels:

@@ -1,0 +1,473 @@
+"""The report: what it says, of what, in which forms."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from lab.records import everything, record, samples
+
+from edgebench import references
+from edgebench.cli import cli
+from edgebench.core import Failure, Record
+from edgebench.errors import EdgebenchError, ProfileError
+from edgebench.store import Store
+from edgebench.views import beside, units
+from edgebench.views.answer import answers
+from edgebench.views.charts import figures
+from edgebench.views.charts.planes import unbeaten
+from edgebench.views.charts.timeline import thin
+from edgebench.views.html import DETAILS, ROWS, page
+from edgebench.views.pictures import pictures
+from edgebench.views.reading import by_kind, command, labels, latest
+
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "</script><script>window.pwned=2</script>",
+    '"><img src=x onerror="window.pwned=3">',
+    "=cmd|' /C calc'!A0",
+    "{{7*7}}{% raw %}",
+    "\u202eolleh\u202c שלום عربى",
+    "🦙 模型 'quotes' & <b>",
+    "javascript:window.pwned=4",
+    "\\u003cscript\\u003e ${7*7} `x`",
+)
+
+
+def store(path: Path, records: Sequence[Record]) -> Path:
+    with Store(path) as opened:
+        for one in records:
+            opened.add(one)
+    return path
+
+
+def report(path: Path, *arguments: str) -> Result:
+    where = ["--store", str(path / "results.sqlite"), "-o", str(path)]
+    return CliRunner().invoke(cli, ["report", *where, *arguments], catch_exceptions=False, standalone_mode=False)
+
+
+class Tags(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self._scripts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self._scripts += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._scripts -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._scripts:
+            self.text += data
+
+
+def values_of(spec: object) -> list[dict[str, object]]:
+    """All rows of data in a specification."""
+    if isinstance(spec, dict):
+        own = spec.get("values") if isinstance(spec.get("values"), list) else []
+        own = [row for row in own if isinstance(row, dict)] if own else []
+        return own + [row for inner in spec.values() for row in values_of(inner)]
+    return [row for inner in spec for row in values_of(inner)] if isinstance(spec, list) else []
+
+
+# --- what is said -----------------------------------------------------------------------------
+
+
+def test_the_best_is_named_where_a_difference_is_shown() -> None:
+    fast = record(device="a", metrics={"decode_tps": 50.0, "peak_footprint_b": 9e8})
+    slow = record(device="b", metrics={"decode_tps": 20.0, "peak_footprint_b": 3e8})
+    (answer,) = answers([slow, fast])
+    said = {best.name: [claim.does for claim in best.claims] for best in answer.bests}
+    assert said == {"a": ["is fastest"], "b": ["takes the least memory"]}
+    assert all(not claim.ties for best in answer.bests for claim in best.claims)
+
+
+def test_a_difference_within_the_spread_is_not_a_difference() -> None:
+    one = record(device="a", metrics={"decode_tps": 40.0}, spread=0.2, run="1")
+    other = record(device="b", metrics={"decode_tps": 41.0}, spread=0.2, run="2")
+    (answer,) = answers([one, other])
+    (best,) = answer.bests
+    assert best.name == "b"
+    assert best.claims[0].ties == ("a",)
+    assert "no difference shown to" in page([one, other])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"quantization": "Q8_0"},
+        {"scenario": "chat"},
+        {"options": {"ctx": 4096}},
+        {"model": "other-model"},
+        {"facts": {"model": {"sha256": "f" * 64, "quantization": "Q4_1"}}},
+    ],
+)
+def test_only_like_is_compared_with_like(other: dict[str, object]) -> None:
+    records = [record(device="a"), record(device="b", **other)]  # type: ignore[arg-type]
+    assert len(by_kind(records)) == 2
+    assert [answer.compared for answer in answers(records)] == [1, 1]
+    assert all(len(panel.lines) == 1 for figure in figures(records) for panel in figure.panels)
+
+
+def test_a_fallen_back_trial_is_visible_and_never_the_best() -> None:
+    honest = record(device="a", backend="cuda", metrics={"decode_tps": 30.0})
+    fallen = record(device="b", backend="cuda", used="cpu", metrics={"decode_tps": 60.0})
+    (answer,) = answers([honest, fallen])
+    assert [best.record for best in answer.bests] == [honest.id]
+    assert answer.left_out == 1
+    text = Tags(page([honest, fallen])).text
+    assert "fell back" in text
+    assert "computed on cpu" in text
+
+
+def test_failed_and_doubted_trials_are_seen() -> None:
+    failed = record(device="a", status="failed", failure=Failure("out of memory", "use less", log=("oom-line-7",)))
+    text = Tags(page([failed, record(device="b", doubts=("throttled", "spread"))])).text
+    for word in ("failed", "out of memory", "use less", "oom-line-7", "throttled", "spread"):
+        assert word in text
+
+
+def test_of_repetitions_the_newest_is_drawn() -> None:
+    old = record(metrics={"decode_tps": 10.0}, started="2026-01-01T00:00:00Z")
+    new = record(metrics={"decode_tps": 12.0}, started="2026-02-01T00:00:00Z")
+    failed = record(status="failed", failure=Failure("no"), started="2026-03-01T00:00:00Z")
+    assert latest([new, failed, old]) == [new]
+    decode = next(figure for figure in figures([old, new, failed]) if figure.id == "decode")
+    assert [line.record for line in decode.panels[0].lines] == [new.id]
+
+
+def test_labels_say_what_differs_and_nothing_else() -> None:
+    same = [record(device="a", backend="cpu"), record(device="b", backend="cpu")]
+    assert set(labels(same).values()) == {"a", "b"}
+    other = record(device="b", backend="cuda", options={"ctx": 2048, "threads": 4})
+    assert labels([*same, other])[other.id] == "b · cuda · threads 4"
+
+
+def test_the_command_repeats_the_trial_whatever_it_is_called() -> None:
+    one = record(device="my phone", model="a'b$(x)", options={"ctx": 2048, "gpu_layers": "all"})
+    assert command(one).startswith("edgebench run --device 'my phone' --model 'a'\"'\"'b$(x)'")
+    assert "--gpu-layers all" in command(one)
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+EVERY = {"decode", "memory", "depth", "turns", "threads", "speculative", "frontier", "roofline", "timeline"}
+
+
+def test_every_figure_is_drawn_from_records_that_have_its_data() -> None:
+    drawn = {figure.id: figure for figure in figures(everything())}
+    assert set(drawn) == EVERY
+    for figure in drawn.values():
+        for panel in figure.panels:
+            assert values_of(panel.spec), figure.id
+            assert panel.lines, figure.id
+            assert all(len(line.cells) == len(panel.columns) for line in panel.lines)
+
+
+def test_no_figure_without_data() -> None:
+    assert figures([]) == []
+    assert figures([record(metrics={})]) == []
+    assert {figure.id for figure in figures([record()])} == {"decode", "memory"}
+
+
+def test_bars_begin_at_zero_and_carry_their_interval() -> None:
+    for figure in figures(everything()):
+        if figure.id not in ("decode", "memory", "roofline"):
+            continue
+        for panel in figure.panels:
+            text = json.dumps(panel.spec)
+            assert '"zero": true' in text
+            assert all("low" in row for row in values_of(panel.spec) if "name" in row)
+
+
+def test_the_optimum_of_a_thread_sweep_is_marked_and_its_ties_named() -> None:
+    rates = {1: (10.0, 0.02), 2: (19.0, 0.02), 4: (30.0, -0.05), 8: (30.2, 0.05)}
+    sweep = [
+        record(options={"ctx": 2048, "threads": n}, metrics={"decode_tps": rate}, spread=spread)
+        for n, (rate, spread) in rates.items()
+    ]
+    figure = next(figure for figure in figures(sweep) if figure.id == "threads")
+    best = {row["x"] for row in values_of(figure.panels[0].spec) if row.get("best")}
+    assert best == {8.0}
+    assert any("no difference shown between 8 and 4 threads" in note for note in figure.notes)
+
+
+def test_a_memory_split_that_does_not_add_up_is_not_stacked() -> None:
+    metrics = {"decode_tps": 9.0, "peak_footprint_b": 100e6, "peak_anon_b": 90e6, "peak_file_b": 80e6}
+    figure = next(f for f in figures([record(metrics=metrics)]) if f.id == "memory")
+    assert {row["part"] for row in values_of(figure.panels[0].spec)} == {"resident, not split"}
+
+
+def test_a_record_without_intervals_has_none_drawn() -> None:
+    figure = next(f for f in figures([record(rounds=1)]) if f.id == "decode")
+    assert all("low" not in row for row in values_of(figure.panels[0].spec))
+    assert "no interval" in figure.panels[0].lines[0].cells[1]
+
+
+def test_pictures_are_the_pages_own_figures() -> None:
+    for figure, svg in pictures([record(device=HOSTILE[0]), record(device="b")], "svg"):
+        root = ElementTree.fromstring(svg)
+        assert not [tag for tag in root.iter() if tag.tag.endswith(("script", "foreignObject", "image"))]
+        assert HOSTILE[0] in "".join(root.itertext()), figure.id
+    assert all(png.startswith(b"\x89PNG") for _, png in pictures([record()], "png"))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=40))
+def test_the_frontier_is_exactly_what_nothing_beats(points: list[tuple[float, float]]) -> None:
+    kept = [points[i] for i in unbeaten(points)]
+    for cost, gain in points:
+        beaten = any((c <= cost and g >= gain) and (c, g) != (cost, gain) for c, g in points)
+        assert ((cost, gain) in kept) is not beaten
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=900), st.integers(1, 300))
+def test_thinned_lines_keep_their_range_and_their_limit(points: list[tuple[float, float]], most: int) -> None:
+    kept = thin(points, most)
+    assert 1 <= len(kept) <= most
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    assert all(low - 1e-6 <= y <= high + 1e-6 for _, y in kept)
+
+
+# --- units ------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-9, 1e14), st.sampled_from(["B", "s", "1", "Hz", "tokens/s", "W", "J", "°C"]))
+def test_a_quantity_is_its_value_to_three_digits(value: float, unit: str) -> None:
+    factor, _ = units.scale(value, unit)
+    shown = float(units.quantity(value, unit).split(" ")[0].replace("\u202f", ""))
+    assert math.isclose(shown * factor, value, rel_tol=0.006)
+
+
+def test_units_that_people_read() -> None:
+    assert units.quantity(1.5 * 1024**3, "B") == "1.50 GiB"
+    assert units.quantity(0.31, "s") == "310 ms"
+    assert units.quantity(0.753, "1") == "75.3 %"
+
+
+# --- the page as text -------------------------------------------------------------------------
+
+
+def hostile_records() -> list[Record]:
+    made = [
+        record(device=name, model=f"m {name}", backend=f"b{i}", notes=(name,), options={"ctx": 2048, "threads": i + 1})
+        for i, name in enumerate(HOSTILE)
+    ]
+    return [
+        *made,
+        record(
+            device="x",
+            status="failed",
+            failure=Failure(HOSTILE[0], HOSTILE[1], log=HOSTILE),
+            facts={"device": dict(zip("abcdefghi", HOSTILE, strict=True)), "model": {}, "engine": {HOSTILE[2]: 1}},
+        ),
+    ]
+
+
+def test_hostile_text_stays_text() -> None:
+    text = page(hostile_records())
+    found = Tags(text)
+    assert found.tags.count("script") == 3  # the data, the library, the page's own
+    assert not {"img", "iframe", "object", "base", "form"} & set(found.tags) - {"form"}
+    assert not found.handlers
+    for name in HOSTILE:
+        assert name in found.text
+    assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", found.text.replace("{{7*7}}", ""))
+
+
+@examples(max_examples=60)
+@given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
+def test_any_name_gives_the_same_page_around_it(name: str, log: str) -> None:
+    def tags(device: str, line: str) -> list[str]:
+        one = record(device=device, id="x", status="failed", failure=Failure(line, line, log=(line,)))
+        return Tags(page([one])).tags
+
+    assert tags(name, log) == tags("a", "b")
+
+
+def test_the_policy_allows_only_the_pages_own_scripts() -> None:
+    text = page([record()])
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    rules = policy[1].replace("&#39;", "'")
+    assert "default-src 'none'" in rules
+    assert "connect-src 'none'" in rules
+    assert "unsafe" not in rules
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', re.sub(r"(?s)<script.*?</script>", "", text))
+
+
+def test_a_large_store_is_cut_and_says_so() -> None:
+    many = [record(options={"ctx": 2048, "threads": i + 1}) for i in range(ROWS + 50)]
+    text = Tags(page(many)).text
+    assert f"Here are {ROWS} of {ROWS + 50} records" in text
+    assert f"{DETAILS} of {ROWS + 50} are here" in text
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [record(metrics={})],
+        [record(rounds=1)],
+        [record(status="failed", failure=Failure("no"))],
+        [record(status="skipped"), record(status="lost", failure=Failure("gone")), record(status="interrupted")],
+        [record(device=f"装置 {i}") for i in range(300)],
+        [record(facts={})],
+        [record(samples=samples(1)[:1])],
+    ],
+    ids=["empty", "no metric", "one round", "all failed", "no result", "300 devices", "no facts", "one sample"],
+)
+def test_odd_stores_have_a_page_too(records: list[Record]) -> None:
+    assert "</html>" in page(records)
+
+
+# --- the reference of 2023 --------------------------------------------------------------------
+
+
+def test_the_reference_is_complete_and_agrees_with_itself() -> None:
+    reference = references.load("edge-2023")
+    assert len(reference.rows) == 11
+    by_what = {(row.what, row.engine, row.backend): row.metrics for row in reference.rows}
+    cuda = by_what["ROG M16 2023, Linux", "llama.cpp", "cuda"]
+    assert cuda["decode_tps"] == 51.46
+    assert cuda["load_s"] == 0.958
+    assert by_what["OnePlus 11", "mlc-llm", "opencl"]["decode_tps"] == 5.2
+    for row in reference.rows:
+        assert row.profiles
+        rate, pace = row.metrics["decode_tps"], row.metrics.get("s_per_token")
+        # Published side by side; the two were not always taken from the same run.
+        assert pace is None or math.isclose(1 / rate, pace, rel_tol=0.2)
+
+
+def own(**changes: object) -> Record:
+    settings: dict[str, object] = {
+        "device": "oneplus11",
+        "backend": "opencl",
+        "scenario": "chat",
+        "model": "llama-2-7b-chat-q4_0",
+        "quantization": "Q4_0",
+        "options": {"ctx": 4096, "batch": 16, "gpu_layers": "all"},
+        "metrics": {"decode_tps": 7.6, "load_s": 1.153, "peak_footprint_b": 4e9},
+    }
+    return record(**(settings | changes))  # type: ignore[arg-type]
+
+
+def test_own_rows_stand_beside_the_published_ones() -> None:
+    reference = references.load("edge-2023")
+    rows = beside.beside(reference, [own()])
+    (found,) = [row for row in rows if row.own]
+    assert found.what == "OnePlus 11 · llama.cpp · opencl"
+    assert found.published == ("3.73 GiB", "1.15 s", "3.80", "263")
+    assert found.own[0].differs == ()
+    assert [share for _, _, share in found.own[0].cells] == ["× 1.00", "× 1.00", "× 2.00", "× 0.500"]
+
+
+def test_what_differs_is_said_and_another_model_has_no_ratio() -> None:
+    reference = references.load("edge-2023")
+    other = own(model="smollm2", quantization="Q4_1", options={"ctx": 2048, "gpu_layers": "all"})
+    (found,) = [row for row in beside.beside(reference, [other]) if row.own]
+    said = "; ".join(found.own[0].differs)
+    assert "model smollm2, not llama-2-7b-chat" in said
+    assert "ctx 2048, not 4096" in said
+    assert "batch not given, not 16" in said
+    assert all(share == "" for _, _, share in found.own[0].cells)
+    assert beside.others(reference, [record(), other]) != []
+
+
+def test_own_references_are_found_and_their_mistakes_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "references"
+    folder.mkdir()
+    row = "{what: X, engine: e, backend: cpu, scenario: chat, model: m, metrics: {decode_tps: 1.5}}"
+    (folder / "mine.yaml").write_text(f"name: mine\ntitle: Mine\nrows:\n  - {row}\n")
+    assert references.names() == ["edge-2023", "mine"]
+    assert references.load("mine").rows[0].metrics == {"decode_tps": 1.5}
+    (folder / "bad.yaml").write_text("name: bad\ntitle: Bad\nrows:\n  - {what: X, engin: e}\n")
+    with pytest.raises(ProfileError, match=r"bad\.yaml:4: .*engin"):
+        references.load("bad")
+    with pytest.raises(ProfileError, match="no reference is called") as caught:
+        references.load("edge2023")
+    assert caught.value.hint == "Did you mean edge-2023?"
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_report_writes_one_page(tmp_path: Path) -> None:
+    store(tmp_path / "results.sqlite", [record(device="räksmörgås"), record(device="b")])
+    result = report(tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    text = (tmp_path / "index.html").read_text("utf-8")
+    assert "räksmörgås" in Tags(text).text
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [
+        ("md", {"report.md", "decode.svg", "memory.svg"}),
+        ("csv", {"report.csv"}),
+        ("json", {"report.json"}),
+        ("svg", {"decode.svg", "memory.svg"}),
+        ("png", {"decode.png", "memory.png"}),
+    ],
+)
+def test_every_format_writes_its_files(tmp_path: Path, form: str, files: set[str]) -> None:
+    store(tmp_path / "results.sqlite", [record()])
+    assert report(tmp_path, "--format", form).exit_code == 0
+    written = {path.name for path in tmp_path.iterdir() if "sqlite" not in path.name}
+    assert written == files
+    if form == "md":
+        for name in re.findall(r"\]\((.*?)\)", (tmp_path / "report.md").read_text("utf-8")):
+            assert (tmp_path / name).exists()
+
+
+def test_filters_choose_what_is_shown(tmp_path: Path) -> None:
+    store(tmp_path / "results.sqlite", [record(device="wanted"), record(device="other")])
+    report(tmp_path, "--device", "wanted")
+    text = Tags((tmp_path / "index.html").read_text("utf-8")).text
+    assert "wanted" in text
+    assert "other" not in text.replace("other backend", "")
+
+
+def test_an_empty_store_gives_a_helpful_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["report"], catch_exceptions=False, standalone_mode=False)
+    assert result.exit_code == 0
+    assert "edgebench run" in result.stderr
+    assert "edgebench run" in Tags((tmp_path / "reports" / "index.html").read_text("utf-8")).text
+
+
+def test_the_reference_is_put_in_the_page(tmp_path: Path) -> None:
+    store(tmp_path / "results.sqlite", [own()])
+    report(tmp_path, "--reference", "edge-2023")
+    text = Tags((tmp_path / "index.html").read_text("utf-8")).text
+    assert "Edge inference experiments of 2023" in text
+    assert "not measured here" in text
+
+
+def test_a_page_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    store(tmp_path / "results.sqlite", [record()])
+    (tmp_path / "index.html").mkdir()
+    with pytest.raises(EdgebenchError, match=r"index\.html cannot be written"):
+        report(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
