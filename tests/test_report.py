@@ -268,7 +268,9 @@ def test_units_that_people_read() -> None:
 
 def hostile_records() -> list[Record]:
     made = [
-        record(device=name, model=f"m {name}", backend=f"b{i}", notes=(name,), options={"ctx": 2048, "threads": i + 1})
+        record(
+            device=name, model=HOSTILE[i // 6], backend=f"b{i}", notes=(name,), options={"ctx": 2048, "threads": i + 1}
+        )
         for i, name in enumerate(HOSTILE)
     ]
     return [

@@ -3,7 +3,7 @@
   const root = document.documentElement;
   root.classList.add("js");
   const table = document.getElementById("results");
-  const remembered = `edgebench:${document.title}`;
+  const remembered = `edgebench:${location.pathname}`;
 
   // --- the table: sorts within each kind of work, filters across all ---------------------------
   const kinds = table ? [...table.tBodies].filter((body) => body.classList.contains("rows")) : [];
