@@ -38,16 +38,20 @@ def print_json(document: Mapping[str, Json]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal, whose last column is cut there; off a terminal nothing is cut."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns[:-1]:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns[:-1]):
+        widest = max(cell_len(text) for text in (column, *(row[index] for row in rows)))
+        table.add_column(column, min_width=widest, no_wrap=True)
     table.add_column(columns[-1], overflow="ellipsis", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_printable(cell)) for cell in row))  # Text: nothing in it is markup
+        table.add_row(
+            *(Text(_printable(cell), no_wrap=True, overflow="ellipsis") for cell in row)
+        )  # Text: nothing in it is markup
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
     with console.capture() as capture:
         console.print(table)
