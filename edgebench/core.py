@@ -227,6 +227,8 @@ class Launch:
     draft_gpu_layers: int | Literal["all"] | None = None
     k: int | None = None
     """Draft tokens proposed at once, where the engine can only be told at its start."""
+    spec_type: str | None = None
+    """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
     repack: bool = True
     """False: weights are not rearranged for the CPU's matrix units (llama.cpp's extra buffer
     types), the way out where a virtual machine claims AMX and forbids it."""
@@ -343,6 +345,10 @@ class Engine(Protocol):
     Config: ClassVar[type]
     format: ClassVar[str]
     """The form of model it takes: ``gguf`` or ``mlc``."""
+    k_per_request: ClassVar[bool]
+    """Whether draft tokens are said with each request, so that one process serves every K."""
+    drafts_without_model: ClassVar[tuple[str, ...]]
+    """Ways to draft without a draft model."""
 
     def prepare(self) -> Mapping[str, Json]:
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""

@@ -38,6 +38,7 @@ def turn(request: Request, reply: Reply) -> dict[str, Json]:
         told["decode_tps"] = (reply.completion_tokens - 1) / reply.decode_s
     if reply.draft_tokens:
         told["draft_tokens"], told["draft_accepted"] = reply.draft_tokens, reply.draft_accepted
+    told.update({name: reply.extra[name] for name in ("speculative", "costs") if name in reply.extra})
     if request.messages is not None:
         told["text"] = reply.text
     return {name: value for name, value in told.items() if value is not None}
@@ -58,9 +59,14 @@ def rates(turns: Sequence[dict[str, Json]]) -> dict[str, float]:
     firsts = sorted(t["ttft_s"] for t in turns if "ttft" in t["measures"] and "ttft_s" in t)
     if firsts:
         metrics["ttft_s"] = quantile(firsts, 0.5)
-    drafted = sum(t.get("draft_tokens", 0) for t in turns)
+    drafted = [t for t in decodes if "draft_tokens" in t]
     if drafted:
-        metrics["acceptance"] = sum(t["draft_accepted"] for t in turns if "draft_accepted" in t) / drafted
+        accepted = sum(t["draft_accepted"] for t in drafted)
+        metrics["acceptance"] = accepted / sum(t["draft_tokens"] for t in drafted)
+        made = sum(t["completion_tokens"] - 1 for t in drafted)
+        # Each verification yields one token of the target's own beside those it accepts.
+        if made > accepted:
+            metrics["tokens_per_verification"] = made / (made - accepted)
     return metrics
 
 

@@ -152,10 +152,18 @@ METRICS = _table(
         "higher",
     ),
     Definition(
-        "tokens_per_step",
+        "predicted_speedup",
+        "1",
+        "predicted speed-up",
+        "tokens_per_verification × T(1) ÷ (K̄ × T_draft + T(K̄ + 1)): what acceptance and the measured costs of a draft "
+        "step and of verifying n tokens at once, T(n), say; K̄ is the mean number of tokens proposed",
+        "higher",
+    ),
+    Definition(
+        "tokens_per_verification",
         "tokens",
-        "tokens per step",
-        "generated tokens ÷ evaluations of the target",
+        "tokens per verification",
+        "generated tokens (without the first) ÷ evaluations of the target; 1 without a draft",
         "higher",
     ),
     Definition("prompt_tokens", "tokens", "prompt tokens", "tokens of the prompts, cached ones included"),

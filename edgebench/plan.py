@@ -33,6 +33,11 @@ class Planned:
     def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
         """How the engine is started for it, with paths on the device."""
         options: dict[str, Any] = {k: v for k, v in self.trial.options.items() if k in LAUNCH_OPTIONS}
+        k = options.pop("k", None)
+        if k and not plugins.load("engines", self.trial.engine).k_per_request:
+            options["k"] = k
+            if draft_path is None:
+                options["spec_type"] = self.trial.options.get("draft")
         return Launch(model=model_path, draft=draft_path, backend=self.trial.backend, **options)
 
 
@@ -53,7 +58,8 @@ class Plan:
         draw = random.Random(f"{self.seed}/{round_index}")  # noqa: S311 - reproducible, not secret
         blocks: dict[str, list[int]] = {}
         for index, planned in enumerate(self.trials):
-            blocks.setdefault(repr(planned.launch(planned.model.sha256)), []).append(index)
+            draft = planned.draft.sha256 if planned.draft else None
+            blocks.setdefault(repr(planned.launch(planned.model.sha256, draft)), []).append(index)
         names = list(blocks)
         draw.shuffle(names)
         for name in names:

@@ -121,7 +121,7 @@ def test_props_tokenize_and_back(server: SpecServer) -> None:
         ("/completion", {"prompt": "a", "n_beams": 2, "speculative.n_max": 2}, 400, "without drafts"),
         ("/completion", {"prompt": [5] * 300}, 400, "exceeds the available context size"),
         ("/v1/chat/completions", {"messages": "hello"}, 400, "'messages'"),
-        ("/edgebench/costs", {"prompt": [5] * 250}, 400, "do not fit"),
+        ("/edgebench/costs", {"prompt": [5] * 256}, 400, "no room"),
         ("/nowhere", {}, 404, "File Not Found"),
     ],
 )
@@ -276,6 +276,17 @@ def test_real_model_greedy_tokens_are_the_targets_own_for_every_k() -> None:
         same_or_tie(server, prompt, alone, lookup)
         without = server.ask(prompt, 0, 12, kv_cache=False, cache_prompt=False)["tokens"]
         same_or_tie(server, prompt, alone[:12], without)
+
+
+def test_a_batch_smaller_than_a_draft_changes_nothing(server: SpecServer, folder: Path) -> None:
+    target, draft = tiny(folder / "b.gguf", seed=3), tiny(folder / "bd.gguf", seed=3, layers=1)
+    expected = server.ask(PROMPT, 0, 30, ignore_eos=True)["tokens"]
+    prompt = server.post("/tokenize", {"content": PROMPT, "add_special": True})[1]["tokens"]
+    with SpecServer("-m", target, "-md", draft, "-c", "256", "-b", "4", "-ub", "4") as small:
+        for k in (0, 3, 4, 9, 16):
+            same_or_tie(server, prompt, expected, small.ask(PROMPT, k, 30, ignore_eos=True)["tokens"])
+        found = small.post("/edgebench/logits", {"prompt": PROMPT, "last": 9})[1]["logits"]
+        assert [row["position"] for row in found] == list(range(len(prompt) - 9, len(prompt)))
 
 
 def test_the_context_is_filled_to_the_brim(server: SpecServer) -> None:

@@ -13,6 +13,7 @@ from edgebench.errors import EdgebenchError
 
 COMMANDS = {
     "run": "measure models on devices",
+    "speculative": "sweep the draft tokens of speculative decoding",
     "devices": "list, show and check devices",
     "models": "list, show, pull and verify models",
     "report": "write all results as a page, tables or pictures",

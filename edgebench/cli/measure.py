@@ -6,7 +6,7 @@ import queue
 import shlex
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,24 @@ PATIENCE = 20.0
 """Seconds that interrupted devices get to end their engines."""
 
 
-def carry_out(plans: Sequence[Plan], path: Path, *, name: str, json_output: str | None) -> int:
-    """Run the plans, one device each and all at once, keep everything, show the result; the exit code."""
+Finish = Callable[[Sequence[Record]], Sequence[Record]]
+"""What is made of one device's records before they are kept."""
+
+
+def carry_out(
+    plans: Sequence[Plan],
+    path: Path,
+    *,
+    name: str,
+    json_output: str | None,
+    view: str = "table",
+    finish: Finish | None = None,
+    then: Callable[[Sequence[Record]], Sequence[Plan]] | None = None,
+) -> int:
+    """Run the plans, one device each and all at once, keep everything, show the result; the exit code.
+
+    ``then`` may ask for more in the same run when it sees the records.
+    """
     for note in dict.fromkeys(note for plan in plans for planned in plan.trials for note in planned.notes):
         click.echo(f"note: {note}", err=True)
     command = shlex.join(["edgebench", *sys.argv[1:]])
@@ -41,7 +57,10 @@ def carry_out(plans: Sequence[Plan], path: Path, *, name: str, json_output: str 
         events: Events = queue.SimpleQueue()
         workers = [Worker(number, plan, events) for number, plan in enumerate(plans)]
         try:
-            records = follow(workers, events, store, run)
+            records = follow(workers, events, store, run, finish)
+            if then and (more := then(records)):
+                workers = [Worker(number, plan, events) for number, plan in enumerate(more)]
+                records += follow(workers, events, store, run, finish)
         except KeyboardInterrupt:
             end(workers)
             click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
@@ -49,7 +68,7 @@ def carry_out(plans: Sequence[Plan], path: Path, *, name: str, json_output: str 
             return INTERRUPTED
     errors = [worker.error for worker in workers if worker.error]
     if records:
-        options.emit(records, json_output, "table")
+        options.emit(records, json_output, view)
     elif len(workers) == 1:
         raise errors[0]
     for error in errors:
@@ -97,7 +116,9 @@ class Worker(threading.Thread):
             self._bench.abort()
 
 
-def follow(workers: Sequence[Worker], events: Events, store: Store, run: str) -> list[Record]:
+def follow(
+    workers: Sequence[Worker], events: Events, store: Store, run: str, finish: Finish | None = None
+) -> list[Record]:
     """Start the workers and take their events, each first into the store, then onto the screen."""
     ids: dict[tuple[int, int], str] = {}
     records: dict[tuple[int, int], Record] = {}
@@ -111,6 +132,11 @@ def follow(workers: Sequence[Worker], events: Events, store: Store, run: str) ->
                 running -= 1
                 if defect := workers[number].defect:
                     raise defect
+                if finish:
+                    mine = [key for key in sorted(records) if key[0] == number]
+                    records.update(zip(mine, finish([records[key] for key in mine]), strict=True))
+                    for key in mine:
+                        store.finish(records[key])
                 continue
             if isinstance(event, bench.Began):
                 ids[number, event.index] = store.begin_trial(run, event.trial, event.facts)
@@ -122,7 +148,8 @@ def follow(workers: Sequence[Worker], events: Events, store: Store, run: str) ->
             elif isinstance(event, bench.Ended):
                 key = number, event.index
                 records[key] = replace(event.record, id=ids[key], run=store.run(run))
-                store.finish(records[key])
+                if not finish:
+                    store.finish(records[key])
             display.show(number, event)
     return [records[key] for key in sorted(records)]
 

@@ -99,11 +99,11 @@ def command(
     from edgebench.plan import Plan, trials
 
     asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
-    opened = [_device(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
+    opened = [device_of(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
     engines = [engine or str(device.defaults.get("engine", DEFAULT_ENGINE)) for device in opened]
-    files = {form: _models(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
+    files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
     plans = [
         Plan(
             trials(
@@ -132,7 +132,7 @@ def _values(key: str, text: str) -> Sequence[Option]:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
 
 
-def _device(name: str) -> Device:
+def device_of(name: str) -> Device:
     from edgebench import profiles
 
     return profiles.load_device(name)
@@ -143,7 +143,7 @@ def _form(engine: str) -> Any:
     return plugins.load("engines", engine).format
 
 
-def _models(names: Sequence[str], form: Any) -> list[ModelFile]:
+def models_of(names: Sequence[str], form: Any) -> list[ModelFile]:
     from edgebench import models
 
     found = []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
 from edgebench.engines import llama_server, llamacpp
@@ -34,7 +35,7 @@ class LlamaCppPython:
     Config = Settings
     format = "gguf"
     k_per_request = True
-    """Draft tokens are said with each request: one process serves every K and the baseline."""
+    drafts_without_model = ("prompt-lookup",)
 
     def __init__(self, device: Opened, config: Settings) -> None:
         self._device = device
@@ -68,18 +69,24 @@ class LlamaCppPython:
         return line.startswith("model loaded: ")
 
     def complete(self, client: Client, request: Request) -> Reply:
+        if "costs" in request.extra:
+            return self._costs(client, request)
         return llama_server.complete(client, request)
 
     def count_tokens(self, client: Client, text: str) -> int:
         return llama_server.count_tokens(client, text)
 
-    def costs(self, client: Client, prompt: Sequence[Mapping[str, str]], sizes: Sequence[int]) -> dict[str, Json]:
-        """Seconds, once each: ``verify_s`` by number of tokens verified at once, ``draft_s`` of one draft step."""
-        asked = {"messages": [dict(message) for message in prompt], "sizes": list(sizes), "repeats": 1}
+    def _costs(self, client: Client, request: Request) -> Reply:
+        """Seconds of verifying so many tokens at once (``extra["costs"]``: sizes) after the prompt."""
+        messages = [dict(message) for message in request.messages or ()]
+        asked = {"messages": messages, "sizes": request.extra["costs"], "repeats": 1}
+        sent_at = time.monotonic()
         status, found = client.post("/edgebench/costs", asked)
         if status != 200 or not isinstance(found, dict):
             raise EngineFailed(f"/edgebench/costs answered {status}: {str(found)[:300]}")
-        return found
+        took = time.monotonic() - sent_at
+        clock: Literal["engine"] = "engine"
+        return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=took, extra={"costs": found})
 
     def notes(self, log: Iterable[str]) -> EngineNotes:
         return llama_server.notes(log)

@@ -74,6 +74,7 @@ class _Heard:
     times: list[float] = field(default_factory=list)
     timings: dict[str, Any] = field(default_factory=dict)
     finish: str = ""
+    speculative: dict[str, Any] = field(default_factory=dict)
 
     def hear(self, at: float, event: Json) -> None:
         if not isinstance(event, dict):
@@ -87,6 +88,7 @@ class _Heard:
         self.tokens.extend(event.get("tokens") or ())
         self.finish = end or self.finish
         self.timings = event.get("timings") or self.timings
+        self.speculative = event.get("speculative") or self.speculative
         new = int(self.timings.get("predicted_n", 0)) - len(self.times)
         if new > 0:
             self.arrivals += [at] * new
@@ -133,7 +135,7 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
         finish=heard.finish,
         draft_tokens=int(timings.get("draft_n", 0)),
         draft_accepted=int(timings.get("draft_n_accepted", 0)),
-        extra={"timings": timings},
+        extra={"timings": timings, **({"speculative": heard.speculative} if heard.speculative else {})},
     )
 
 

@@ -13,6 +13,10 @@ from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, R
 from edgebench.engines import llama_server
 from edgebench.errors import EngineMissing, TimedOut, UsageError
 
+NGRAM = 3
+"""Tokens that must have stood together before, where drafts are looked up in the text. llama.cpp's
+own default of 12 hardly ever finds anything in a short text."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,6 +33,8 @@ class LlamaCpp:
 
     Config = Settings
     format = "gguf"
+    k_per_request = False
+    drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
 
     def __init__(self, device: Opened, config: Settings) -> None:
         self._device = device
@@ -158,12 +164,17 @@ def flags(launch: Launch, known: frozenset[str]) -> list[str]:
     say(True, "--metrics", needed=False)
     say(4, "-lv", "--log-verbosity", "--verbosity", needed=False)
     say(not launch.repack, "--no-repack", "-nr")
-    if launch.draft is not None:
+    if launch.draft is not None or launch.spec_type is not None:
         _draft(launch, say)
     return argv
 
 
 def _draft(launch: Launch, say: Any) -> None:
+    if launch.spec_type is not None:
+        say(launch.spec_type, "--spec-type")
+        say(NGRAM, f"--spec-{launch.spec_type}-size-n")
+        say(launch.k, f"--spec-{launch.spec_type}-size-m")
+        return
     say(launch.draft, "-md", "--model-draft", "--spec-draft-model")
     # Since b9464 a draft model alone doesn't speculate.
     say("draft-simple", "--spec-type", needed=False)

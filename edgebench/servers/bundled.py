@@ -21,6 +21,9 @@ from typing import Any
 
 LAYERS_ALL = 999
 
+NGRAMS = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
+"""Ways to draft from the text itself, without a model."""
+
 
 def _layers(text: str) -> int:
     return {"all": LAYERS_ALL, "auto": -1}.get(text) or int(text)
@@ -49,10 +52,13 @@ def parser() -> argparse.ArgumentParser:
     add("--no-repack", action="store_true", help="leave the weights as they are in the file")
     add("-md", "--model-draft", help="GGUF file of the draft model")
     add("-ngld", "--n-gpu-layers-draft", type=_layers, default=-1, metavar="N|all|auto")
-    add("--spec-type", choices=("none", "draft-simple", "ngram-simple", "ngram-cache"), default="none")
+    add("--spec-type", choices=("none", "draft-simple", *NGRAMS), default="none")
     add("--spec-draft-n-max", type=int, default=3, help="draft tokens at once")
     add("--spec-draft-n-min", type=int, default=0)
     add("--spec-draft-p-min", type=float, default=0.0, help="least probability of a draft token")
+    for kind in NGRAMS:
+        add(f"--spec-{kind}-size-n", type=int, default=12, help="tokens that are looked up in the text")
+        add(f"--spec-{kind}-size-m", type=int, default=48, help="draft tokens at once")
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8080)
     add("--no-ui", action="store_true", help="there is none here")
@@ -100,6 +106,10 @@ def _speculative(p: Any, flags: argparse.Namespace) -> None:
     import xllamacpp as x
 
     p.speculative.types = [_enum(x.common_speculative_type, "COMMON_SPECULATIVE_TYPE_", flags.spec_type)]
+    if flags.spec_type in NGRAMS:
+        name = flags.spec_type.replace("-", "_")
+        ngram = getattr(p.speculative, name)
+        ngram.size_n, ngram.size_m = getattr(flags, f"spec_{name}_size_n"), getattr(flags, f"spec_{name}_size_m")
     draft = p.speculative.draft
     if flags.model_draft:
         # The property hands out a copy: change it and put it back.

@@ -79,6 +79,11 @@ def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str])
     return shown, hidden
 
 
+def failed_and_doubted(records: Sequence[Record]) -> list[str]:
+    """What is wrong with these records, for the views that stand beside the table."""
+    return [line for line, _ in (*_failed(records), *_doubted(records))]
+
+
 def _named(name: str, text: str) -> str:
     return text if name in ("model", "engine", "backend", "scenario") else f"{name} {text}"
 

@@ -35,7 +35,7 @@ class SpecServer:
         shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
         self.process = subprocess.Popen(
             [*shell, sys.executable, str(program), "--port", "0", "-t", "2", "--no-repack", *self.argv],
-            env={**os.environ, "LLAMA_API_KEY": KEY},
+            env={**os.environ, "LLAMA_API_KEY": KEY, "OMP_WAIT_POLICY": "passive"},
             stderr=self.log_file,
             cwd=self.folder.name,
         )

@@ -119,14 +119,18 @@ class Llama:
         held = len(self.tokens)
         if held + len(tokens) > self.n_ctx:
             raise LlamaError(f"{held} + {len(tokens)} tokens do not fit in a context of {self.n_ctx}")
-        result = None
+        found: list[Vector] = []
         for begin in range(0, len(tokens), self.n_batch):
             part = tokens[begin : begin + self.n_batch]
-            last = begin + len(part) == len(tokens)
+            wanted = min(len(part), max(0, begin + len(part) + rows - len(tokens)))
             entries = [(token, held + begin + i, 0) for i, token in enumerate(part)]
-            result = self.decode(entries, min(rows, len(part)) if last else 0)
+            if found:  # libllama's own memory: the next evaluation overwrites it
+                found[-1] = np.array(found[-1])
+            logits = self.decode(entries, wanted)
+            if wanted:
+                found.append(logits)
         self.tokens.extend(tokens)
-        return result
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def keep(self, count: int) -> None:
         if count >= len(self.tokens):

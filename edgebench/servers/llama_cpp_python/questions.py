@@ -148,13 +148,15 @@ class App:
     def costs(self, fields: Fields) -> Mapping[str, Any]:
         """Seconds for verifying so many tokens at once after the prompt, and for one draft step.
 
-        ``verify_s``: by number of tokens (``sizes``), one figure a repeat; ``draft_s``: likewise.
+        ``verify_s``: by number of tokens (those of ``sizes`` that fit), one figure a repeat;
+        ``draft_s``: likewise.
         """
         model, prompt = self.model, self.prompt(fields)
-        sizes = fields.wholes("sizes", 1, model.n_batch, list(range(1, 18)))
+        room = model.n_ctx - len(prompt)
+        sizes = [size for size in fields.wholes("sizes", 1, model.n_ctx, list(range(1, 18))) if size <= room]
         most = max(sizes, default=1)
-        if len(prompt) + most > model.n_ctx:
-            raise Refused(f"{len(prompt)} + {most} tokens do not fit in a context of {model.n_ctx}")
+        if room < 1:
+            raise Refused(f"after {len(prompt)} tokens there is no room in a context of {model.n_ctx}")
         model.open(1)
         following = (prompt * (1 + most // len(prompt)))[:most]
         read(model, prompt, True)
@@ -178,7 +180,7 @@ class App:
         without a draft does it; else all at once, as a verification does.
         """
         model, prompt = self.model, self.prompt(fields)
-        last = min(fields.whole("last", 1, model.n_batch, 1), len(prompt))
+        last = min(fields.whole("last", 1, model.n_ctx, 1), len(prompt))
         top, of = fields.whole("top", 0, model.n_vocab, 2), fields.wholes("of", 0, model.n_vocab - 1, [])
         model.open(1)
         model.keep(0)

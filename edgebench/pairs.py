@@ -1,0 +1,94 @@
+"""Whether a draft can help a target at all, told from the headers of their files, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgebench.core import Json, ModelFile
+from edgebench.errors import ModelError, UsageError
+
+MOST_DIFFERENCE = 128
+"""Tokens by which llama.cpp lets two vocabularies differ in size."""
+
+FIRST_COMPARED = 5
+"""llama.cpp compares the texts from this token on: those before are special, and named as one likes."""
+
+
+def check(target: ModelFile, draft: ModelFile) -> list[str]:
+    """What is odd about a pair that works. Raises ``UsageError`` for one that doesn't, with the reason.
+
+    The rules are llama.cpp's: the same type of tokenizer, the same automatic first and last token,
+    sizes that differ by at most 128, the same text for every token from number 5 on.
+    """
+    if target.sha256 == draft.sha256:
+        raise UsageError(
+            f"target and draft are the same file ({target.path})",
+            "A model cannot be its own draft: it would cost as much as it saves. Name a smaller one of its family.",
+        )
+    check_target(target)
+    why = _difference(target, draft)
+    if why:
+        raise UsageError(
+            f"{draft.name} cannot draft for {target.name}: {why}",
+            "A draft must have the target's own vocabulary: look for a smaller model of the same family.",
+        )
+    if draft.size > target.size:
+        return [f"the draft {draft.name} is larger than the target {target.name}: it can hardly be faster"]
+    return []
+
+
+def check_target(target: ModelFile) -> None:
+    """Raises ``UsageError`` for a target that cannot drop refused tokens from its memory."""
+    if target.facts.get("recurrent"):
+        raise UsageError(
+            f"{target.name} ({target.architecture}) is recurrent: it cannot drop refused tokens from its memory",
+            "Speculation needs a target with a KV cache in every layer.",
+        )
+
+
+def _difference(target: ModelFile, draft: ModelFile) -> str:
+    from edgebench import models
+
+    one, other = target.facts, draft.facts
+    if one.get("tokenizer") != other.get("tokenizer"):
+        return f"its tokenizer is of the type {other.get('tokenizer')}, the target's {one.get('tokenizer')}"
+    for name, what in (("add_bos", "adds a first token by itself"), ("add_eos", "adds a last token by itself")):
+        if name in one and name in other and one[name] != other[name]:
+            return f"one of the two {what}, the other does not"
+    sizes = [int(facts.get("vocabulary", 0)) for facts in (one, other)]
+    if abs(sizes[0] - sizes[1]) > MOST_DIFFERENCE:
+        return f"it has {sizes[1]} tokens, the target {sizes[0]}: more than {MOST_DIFFERENCE} apart"
+    pairs = enumerate(zip(models.tokens(target.path), models.tokens(draft.path), strict=False))
+    for token, (mine, its) in pairs:
+        if token >= FIRST_COMPARED and mine != its:
+            return f"token {token} is {_text(its)}, in the target it is {_text(mine)}"
+    return ""
+
+
+def _text(token: bytes) -> str:
+    return repr(token.decode("utf-8", "replace"))
+
+
+def needs_bytes(model: ModelFile, ctx: int, gpu_layers: Any = None) -> int:
+    """Bytes of RAM for weights and KV cache at F16, by the header; layers on a GPU don't count."""
+    weights = int(model.facts.get("weights_bytes", model.size))
+    cache = int(model.facts.get("kv_bytes_per_token", 0)) * ctx
+    layers = int(model.facts.get("layers", 0))
+    if gpu_layers == "all":
+        return 0
+    here = 1 - min(int(gpu_layers), layers) / layers if gpu_layers and layers else 1.0
+    return round((weights + cache) * here)
+
+
+def check_fit(parts: Mapping[str, int], facts: Mapping[str, Json], device: str) -> None:
+    """Raises ``ModelError`` where models need more memory than the device has. ``parts``: bytes by name."""
+    ram = facts.get("ram_b")
+    needed = sum(parts.values())
+    if ram is None or needed <= ram:
+        return
+    named = " + ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items())
+    raise ModelError(
+        f"{named} = {needed / 2**30:.1f} GiB do not fit into the {ram / 2**30:.1f} GiB of {device}",
+        "Weights and KV cache by the files' headers. Use a smaller quantization, a smaller --ctx, or --gpu-layers.",
+    )

@@ -1,0 +1,61 @@
+"""One greedy generation with K draft tokens at once; K = 0 is the target alone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+
+from edgebench.core import Option, Reply, Request, Setting
+from edgebench.errors import EngineFailed
+
+PROMPT = (
+    "Write a Python class for an AVL tree with a method that inserts a key and keeps the tree balanced. "
+    "Explain each rotation in comments."
+)
+MODEL_FREE = ("prompt-lookup", "ngram-")
+"""Beginnings of the names of drafts that may well find nothing to propose."""
+
+SIZES = (*range(1, 18), 25, 33, 65)
+"""Numbers of tokens whose verification at once is timed."""
+
+
+class Speculative:
+    """The 2023 question: does this draft help this target? Asked for code, as code repeats itself.
+
+    ``sweep`` says ``k``, ``draft`` (a model's name, or a way to draft without one), ``p_min`` (a
+    draft ends below that probability) and ``costs`` (K = 0 also times what drafting and verifying
+    cost; llama-cpp-python only).
+    """
+
+    options: Mapping[str, Option] = {"gen_tokens": 128}
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        """Tokens of context it takes."""
+        return int(options["gen_tokens"]) + 128
+
+    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+        options = setting.options
+        k, draft = int(options.get("k", 0)), str(options.get("draft", ""))
+        extra: dict[str, Option] = {"speculative.n_max": k}
+        if draft.startswith(MODEL_FREE):
+            extra["speculative.type"] = draft
+        if "p_min" in options:
+            extra["speculative.p_min"] = float(options["p_min"])
+        messages = ({"role": "user", "content": PROMPT},)
+        reply = yield Request(
+            messages=messages,
+            max_tokens=int(options["gen_tokens"]),
+            ignore_eos=True,
+            reuse_cache=True,
+            seed=setting.seed,
+            measures=("decode",),
+            label=f"k = {k}",
+            extra=extra,
+        )
+        if k and not reply.draft_tokens and not draft.startswith(MODEL_FREE):
+            raise EngineFailed(
+                f"silent non-speculation: asked for {k} draft tokens at once, the engine proposed none",
+                "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
+                "the vocabularies may not match, or this build needs --spec-type.",
+            )
+        if options.get("costs") and not k:
+            yield Request(messages=messages, measures=(), label="costs", extra={"costs": list(SIZES)})

@@ -1,0 +1,59 @@
+"""The plan of a sweep over the number of draft tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from edgebench import pairs, plan, plugins
+from edgebench.core import Device, ModelFile, Option
+from edgebench.errors import UsageError
+from edgebench.plan import Planned
+from edgebench.speculation import drafts_without_model
+
+MOST_K = 64
+BASELINE = "none"
+"""The option ``draft`` of the target alone."""
+
+
+def sweep(
+    device: Device,
+    target: ModelFile,
+    drafts: Sequence[ModelFile | str],
+    ks: Sequence[int],
+    *,
+    engine: str,
+    backend: str,
+    asked: Mapping[str, Option],
+    p_min: float = 0.0,
+) -> tuple[Planned, ...]:
+    """The target alone, and every draft at every K. Raises ``UsageError`` for a pair that can't work.
+
+    A draft is a model's file or a name of ``drafts_without_model``.
+    """
+    kind = plugins.load("engines", engine)
+    files = [draft for draft in drafts if isinstance(draft, ModelFile)]
+    if len(files) > 1:
+        raise UsageError("one draft model at a time", "Drafts without a model may stand beside it.")
+    for name in drafts:
+        if not isinstance(name, ModelFile) and name not in drafts_without_model(engine):
+            there = ", ".join(drafts_without_model(engine))
+            raise UsageError(f"{engine} has no draft called {name!r}", f"Without a draft model it has: {there}.")
+    pairs.check_target(target)
+    notes = tuple(note for file in files for note in pairs.check(target, file))
+    common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
+    (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
+    # Only a server of our own tells what verifying and drafting cost.
+    own: dict[str, Option] = {"k": 0, "draft": BASELINE, **({"costs": True} if kind.k_per_request else {})}
+    own.update({"p_min": p_min} if p_min else {})
+    trial = replace(baseline.trial, options={**baseline.trial.options, **own})
+    together = files[0] if files and kind.k_per_request else None
+    baseline = replace(baseline, trial=trial, draft=together, notes=(*baseline.notes, *notes))
+    planned = [baseline]
+    for draft in drafts:
+        file = draft if isinstance(draft, ModelFile) else together
+        name = draft.name if isinstance(draft, ModelFile) else draft
+        for k in ks:
+            options = {**baseline.trial.options, "k": k, "draft": name}
+            planned.append(replace(baseline, trial=replace(baseline.trial, options=options), draft=file))
+    return tuple(planned)

@@ -1,0 +1,247 @@
+"""``edgebench speculative``: sweeps of tiny models through the command line, refusals, and the figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lab.tiny import tiny
+
+import edgebench
+from edgebench.core import Metric, Record, Round, Trial
+from edgebench.speculation import Costs, completed, likely, verdict
+
+
+def speculative(folder: Path, *argv: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "edgebench", "speculative", "--ctx", "512", "--gen-tokens", "24", *map(str, argv)]
+    # Threads that wait by spinning starve one another on a busy machine.
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=env, check=False)
+
+
+def swept(folder: Path, *argv: object) -> list[dict[str, Any]]:
+    ended = speculative(folder, "--json", "-", *argv)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    records: list[dict[str, Any]] = json.loads(ended.stdout)["records"]
+    return records
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[object]:
+    """A target, and its own first layer as the draft; in a folder whose name needs quoting."""
+    folder = tmp_path / "mo dels' $(x) ü"
+    folder.mkdir()
+    target, draft = tiny(folder / "target.gguf", seed=3), tiny(folder / "draft.gguf", seed=3, layers=1)
+    return ["--target", target, "--draft", draft]
+
+
+# --- sweeps ----------------------------------------------------------------------------------
+
+
+def test_a_sweep_has_the_baseline_in_every_round_and_a_record_for_each_k(tmp_path: Path, pair: list[object]) -> None:
+    records = swept(tmp_path, *pair, "--draft", "prompt-lookup", "--k", "1..3", "--rounds", "2")
+    told = [(record["trial"]["options"]["draft"], record["trial"]["options"]["k"]) for record in records]
+    expected = [("none", 0), *((draft, k) for draft in ("draft", "prompt-lookup") for k in (1, 2, 3))]
+    assert told == expected
+    baseline = records[0]["metrics"]["decode_tps"]["rounds"]
+    assert len(baseline) == 2
+    assert "speedup" not in records[0]["metrics"]
+    for record in records[1:]:
+        metrics = record["metrics"]
+        ratios = [mine / its for mine, its in zip(metrics["decode_tps"]["rounds"], baseline, strict=True)]
+        assert metrics["speedup"]["rounds"] == pytest.approx(ratios)
+    for record in records[1:4]:
+        metrics = record["metrics"]
+        assert 0 <= metrics["acceptance"]["value"] <= 1
+        assert 1 <= metrics["tokens_per_verification"]["value"] <= 1 + record["trial"]["options"]["k"]
+        assert metrics["predicted_speedup"]["value"] > 0
+        assert record["facts"]["engine"]["name"] == "llama-cpp-python"
+    assert sum("load_s" in record["metrics"] for record in records) >= 1
+    shown = subprocess.run(
+        [sys.executable, "-m", "edgebench", "results", "list"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert all(record["id"] in shown.stdout for record in records)
+
+
+def test_every_k_is_served_by_one_process(tmp_path: Path, pair: list[object]) -> None:
+    records = swept(tmp_path, *pair, "--k", "1,4,16", "--rounds", "1")
+    assert sum(one["fresh"] for record in records for one in record["rounds"]) == 1
+
+
+def test_the_table_ends_with_a_verdict(tmp_path: Path, pair: list[object]) -> None:
+    ended = speculative(tmp_path, *pair, "--k", "4", "--rounds", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert "no K" in ended.stdout or "is best" in ended.stdout
+    assert "a step of the draft takes" in ended.stdout
+
+
+def test_auto_predicts_then_measures_three(tmp_path: Path, pair: list[object]) -> None:
+    records = swept(tmp_path, *pair, "--k", "auto", "--rounds", "1")
+    assert [record["trial"]["options"]["k"] for record in records[:2]] == [0, 16]
+    assert records[2]["trial"]["options"]["k"] == 0
+    assert len(records) == 2 + 1 + 3
+
+
+def test_native_llama_cpp_starts_once_for_every_k_and_drafts_from_the_text_too(
+    tmp_path: Path, pair: list[object]
+) -> None:
+    asked = ["--draft", "ngram-simple", "--k", "2,5", "--rounds", "1", "--engine", "llama.cpp"]
+    records = swept(tmp_path, *pair, *asked)
+    assert all(one["fresh"] for record in records for one in record["rounds"])
+    for record in records[1:3]:
+        assert record["trial"]["options"]["draft"] == "draft"
+        assert record["metrics"]["acceptance"]["value"] >= 0
+
+
+def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path, pair: list[object]) -> None:
+    server = Path(edgebench.__file__).parent / "servers" / "bundled.py"
+    deaf = tmp_path / "llama-server"
+    # As builds since b9464 do that are given a draft model and no --spec-type.
+    deaf.write_text(
+        '#!/bin/sh\nfor word; do shift; case $word in draft-simple) word=none;; esac; set -- "$@" "$word"; done\n'
+        f'exec {shlex.quote(sys.executable)} {shlex.quote(str(server))} "$@"\n'
+    )
+    deaf.chmod(0o755)
+    profile = tmp_path / "deaf.yaml"
+    profile.write_text(
+        f"name: deaf\nsystem: linux\ntransport: {{kind: local}}\nengines:\n  llama.cpp:\n    path: {deaf}\n"
+    )
+    ended = speculative(tmp_path, *pair, "-d", profile, "--k", "3", "--rounds", "1", "--engine", "llama.cpp")
+    assert ended.returncode == 1, ended.stderr
+    assert "silent non-speculation: asked for 3 draft tokens at once, the engine proposed none" in ended.stdout
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        ("0", "the baseline, k = 0, is always measured"),
+        ("16..1", "Did you mean 1..16?"),
+        ("1..1000", "1000"),
+        ("65", "at most 64"),
+        ("many", "not a range"),
+    ],
+)
+def test_impossible_values_of_k_are_refused(tmp_path: Path, pair: list[object], k: str, words: str) -> None:
+    ended = speculative(tmp_path, *pair, "--k", k)
+    assert ended.returncode == 2
+    assert words.lower() in ended.stderr.lower()
+    assert "Traceback" not in ended.stderr
+
+
+def refused(folder: Path, *argv: object) -> str:
+    ended = speculative(folder, "--k", "2", "--rounds", "1", *argv)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "starting the engine" not in ended.stderr
+    assert not (folder / "reports").exists(), "nothing is kept of what never began"
+    return ended.stderr
+
+
+def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_loaded(tmp_path: Path) -> None:
+    target = tiny(tmp_path / "target.gguf")
+    again = tmp_path / "again.gguf"
+    again.write_bytes(target.read_bytes())
+    assert "the same file" in refused(tmp_path, "--target", target, "--draft", again)
+    words = tiny(tmp_path / "words.gguf", pieces=[*"zyxwvutsrqponmlkjihgfedcba "])
+    assert "token 259 is 'z', in the target it is 'a'" in refused(tmp_path, "--target", target, "--draft", words)
+    bos = tiny(tmp_path / "bos.gguf", add_bos=False)
+    assert "adds a first token by itself" in refused(tmp_path, "--target", target, "--draft", bos)
+    many = tiny(tmp_path / "many.gguf", pieces=[f"w{i}" for i in range(200)])
+    assert "more than 128 apart" in refused(tmp_path, "--target", target, "--draft", many)
+    state = tiny(tmp_path / "state.gguf", seed=1, extra={"llama.ssm.state_size": 16})
+    assert "recurrent" in refused(tmp_path, "--target", state, "--draft", target)
+    assert "there is no such file" in refused(tmp_path, "--target", target, "--draft", tmp_path / "nowhere.gguf")
+    assert "magic" in refused(tmp_path, "--target", target, "--draft", "magic")
+
+
+def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path) -> None:
+    vast = 2**31 - 1
+    target = tiny(tmp_path / "target.gguf", context=vast)
+    draft = tiny(tmp_path / "draft.gguf", layers=1, context=vast)
+    assert "do not fit into" in refused(tmp_path, "--target", target, "--draft", draft, "--ctx", vast)
+
+
+def test_a_draft_larger_than_its_target_is_warned_of(tmp_path: Path) -> None:
+    small, large = tiny(tmp_path / "small.gguf", layers=1), tiny(tmp_path / "large.gguf", layers=3)
+    ended = speculative(tmp_path, "--target", small, "--draft", large, "--k", "1", "--rounds", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert "the draft large is larger than the target small" in ended.stderr
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 16), st.floats(0.01, 1))
+def test_with_a_free_verification_the_prediction_is_that_of_leviathan(alpha: float, k: int, cost: float) -> None:
+    per_step = (1 - alpha ** (k + 1)) / (1 - alpha)
+    known = Costs(dict.fromkeys(range(1, 18), 0.1), 0.1 * cost)
+    assert known.predicted(per_step, k, draft=True) == pytest.approx(per_step / (k * cost + 1))
+
+
+def test_costs_between_measured_sizes_lie_on_a_line_and_none_beyond_them() -> None:
+    known = Costs({1: 1.0, 3: 2.0, 9: 8.0}, 0.5)
+    assert [known.verification(n) for n in (1, 2, 3, 6, 9)] == [1, 1.5, 2, 5, 8]
+    assert known.verification(10) is None
+    assert known.predicted(2.0, 9, draft=True) is None
+    assert known.predicted(3.0, 2, draft=False) == pytest.approx(3.0 / 2.0)
+
+
+def record(k: int, *rates: float, text: str = "same", costs: Any = None, positions: Any = None) -> Record:
+    draft = "none" if k == 0 else "small"
+    trial = Trial("d", "m", "llama-cpp-python", "cpu", "speculative", {"k": k, "draft": draft})
+
+    def turn() -> dict[str, Any]:
+        told: dict[str, Any] = {"measures": ["decode"], "text": text, "completion_tokens": 11}
+        if k:
+            told.update(draft_tokens=2 * k, draft_accepted=4)
+        extra = {"costs": costs, "speculative": positions}
+        return {**told, **{name: value for name, value in extra.items() if value}}
+
+    rounds = tuple(
+        Round(i, "", {"decode_tps": rate, **({"tokens_per_verification": 2.0} if k else {})}, (turn(),))
+        for i, rate in enumerate(rates)
+    )
+    return Record("r", {}, "ok", trial, {}, {"decode_tps": Metric(rates[0], "tokens/s")}, rounds=rounds)
+
+
+def test_speed_ups_are_paired_by_round() -> None:
+    _, two = completed([record(0, 10, 20, 40), record(2, 20, 30, 40)])
+    assert two.metrics["speedup"].rounds == (2, 1.5, 1)
+    assert two.metrics["speedup"].value == 1.5
+    assert "predicted_speedup" not in two.metrics
+
+
+def test_a_text_that_is_not_the_targets_own_is_noted() -> None:
+    _, two = completed([record(0, 10), record(2, 10, text="samt")])
+    assert two.notes == ("small with k 2: its text parts from the target's own after 3 characters",)
+
+
+def test_the_verdict_knows_that_no_k_may_help() -> None:
+    slow = completed([record(0, 10, 10, 10, 10, 10), record(2, 9, 9, 8, 9, 9), record(4, 7, 7, 7, 7, 7)])
+    assert verdict(slow).best is None
+    assert verdict(slow).text.startswith("no K helps: the best, small with k = 2, is 0.90×")
+    fast = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15), record(4, 12, 12, 12, 12, 12)])
+    assert verdict(fast).text == "small with k = 2 is best: 1.50× the target alone (1.40–1.50)"
+    unsure = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 8, 15, 15)])
+    assert verdict(unsure).text.startswith("no K is shown to help")
+
+
+def test_the_likely_k_follow_from_one_long_draft() -> None:
+    costs = {"verify_s": {str(n): [1.0 + 0.05 * n] for n in range(1, 18)}, "draft_s": [0.1]}
+    accepted = [90, 80, 70, 10, 5, 1, 1, 1]
+    positions = {"proposed_by_position": [100] * 8, "accepted_by_position": accepted}
+    baseline, long = record(0, 10, costs=costs), record(8, 10, positions=positions)
+    assert likely([baseline, long], range(1, 9), 1) == [3]
+    assert likely([baseline, long], range(1, 9), 3) == [2, 3, 4]
+    assert likely([record(0, 10), long], range(1, 9), 3) == []
