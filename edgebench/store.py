@@ -12,16 +12,16 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from edgebench import database, doubts, ids, records, stats
-from edgebench.core import Failure, Json, Record, Round, Sample, Trial
-from edgebench.errors import UsageError
+from edgebench import database, doubts, ids, packing, records, stats
+from edgebench.core import Failure, Json, Record, Round, Trial
+from edgebench.errors import StoreError, UsageError
 from edgebench.metrics import LEAD
 
 
@@ -162,17 +162,31 @@ class Store:
             self._put_record(record)
         return True
 
+    def check(self, record: Record) -> None:
+        """Raise ``StoreError`` where another record has the same id."""
+        for mine in self.records(Where(ids=[record.id]), samples=True):
+            if records.to_json(mine) != records.to_json(record):
+                raise StoreError(
+                    f"{record.id} is in {self.path} already, and is not the same",
+                    "One of the two was changed. Take it into another store: --store.",
+                )
+
     def _put_run(self, meta: Mapping[str, Json]) -> None:
-        values = (str(meta["id"]), str(meta.get("name") or ""), str(meta.get("started") or ""), _dumps(meta))
+        values = (str(meta["id"]), str(meta.get("name") or ""), str(meta.get("started") or ""), packing.dumps(meta))
         self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
 
     def _put_trial(self, id: str, run: str, started: str, trial: Trial, facts: Mapping[str, Json]) -> None:
         names = (trial.device, trial.model, trial.engine, trial.backend, trial.scenario)
-        values = (id, run, started, *names, _dumps(trial.options), _pack(facts))
+        values = (id, run, started, *names, packing.dumps(trial.options), packing.pack(facts))
         self._db.execute(f"INSERT INTO trials VALUES ({_marks(values)})", values)
 
     def _put_round(self, trial: str, one: Round) -> None:
-        values = (trial, one.index, _pack(records.round_to_json(one, samples=False)), _pack(_columns(one.samples)))
+        values = (
+            trial,
+            one.index,
+            packing.pack(records.round_to_json(one, samples=False)),
+            packing.pack(packing.columns(one.samples)),
+        )
         self._db.execute(f"INSERT INTO rounds VALUES ({_marks(values)})", values)
 
     def _put_log(self, trial: str, text: str) -> None:
@@ -193,7 +207,7 @@ class Store:
             lead += [metric.get("value"), metric.get("low"), metric.get("high")]
         names = " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
         failure = record.failure.message if record.failure else ""
-        values = (record.id, record.status, _pack(doc), names, failure, *lead)
+        values = (record.id, record.status, packing.pack(doc), names, failure, *lead)
         self._db.execute(f"INSERT INTO records VALUES ({_marks(values)})", values)
 
     # --- reading ---------------------------------------------------------------------------
@@ -214,7 +228,7 @@ class Store:
                 if doc is None:
                     yield _unfinished(trial, json.loads(meta), rounds)
                 else:
-                    yield replace(records.from_json(_unpack(doc)), rounds=rounds)
+                    yield replace(records.from_json(packing.unpack(doc)), rounds=rounds)
 
     def record(self, prefix: str) -> Record:
         """One record, samples and all, by the beginning of its id. Raises ``UsageError``."""
@@ -263,8 +277,8 @@ class Store:
         rounds = []
         query = f"SELECT data, {'samples' if samples else 'NULL'} FROM rounds WHERE trial = ? ORDER BY number"
         for data, packed in self._db.execute(query, (trial,)):
-            one = records.round_from_json(_unpack(data))
-            rounds.append(replace(one, samples=_samples(_unpack(packed))) if packed else one)
+            one = records.round_from_json(packing.unpack(data))
+            rounds.append(replace(one, samples=packing.samples(packing.unpack(packed))) if packed else one)
         return tuple(rounds)
 
 
@@ -310,7 +324,7 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
         run=_public(meta),
         status="running" if running else "interrupted",
         trial=Trial(device, model, engine, backend, scenario, json.loads(options)),
-        facts=_unpack(facts),  # type: ignore[arg-type]  # the one blob among the texts
+        facts=packing.unpack(facts),  # type: ignore[arg-type]  # the one blob among the texts
         metrics=stats.over_rounds(rounds),
         rounds=rounds,
         failure=None if running else Failure("the run was ended before this trial was", "Run it again."),
@@ -333,38 +347,6 @@ def _alive(process: Mapping[str, Json]) -> bool:
         return bool(abs(psutil.Process(process["pid"]).create_time() - process["created"]) < 1)
     except psutil.Error:
         return False
-
-
-def _columns(samples: Iterable[Sample]) -> Json:
-    """Samples by series: ``[[name, labels, [seconds …], [value …]] …]``."""
-    series: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
-    for sample in samples:
-        times, values = series.setdefault((sample.name, _dumps(sample.labels)), ([], []))
-        times.append(sample.at)
-        values.append(sample.value)
-    return [[name, json.loads(labels), *map(list, columns)] for (name, labels), columns in series.items()]
-
-
-def _samples(series: Json) -> tuple[Sample, ...]:
-    found = [
-        Sample(name, value, at, labels)
-        for name, labels, times, values in series
-        for at, value in zip(times, values, strict=True)
-        if at is not None and value is not None
-    ]
-    return tuple(sorted(found, key=lambda sample: sample.at))
-
-
-def _dumps(value: Json) -> str:
-    return records.dumps(records.plain(value))
-
-
-def _pack(value: Json) -> bytes:
-    return zlib.compress(_dumps(value).encode())
-
-
-def _unpack(data: bytes) -> Json:
-    return json.loads(zlib.decompress(data))
 
 
 def _marks(values: Sequence[object]) -> str:

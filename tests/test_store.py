@@ -35,6 +35,11 @@ def add(store: Store, one: Record, name: str = "") -> Record:
     return done
 
 
+def ordered(readings: list[Sample]) -> list[Sample]:
+    """As the store gives them: by time, of one instant by name."""
+    return sorted(readings, key=lambda one: (one.at, one.name))
+
+
 def child(code: str, *argv: object, **more: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, argv)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
@@ -49,7 +54,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
         device="テスト $(reboot) 'x' \"y\"",
         options={"threads": 4, "ignore_eos": True, "temperature": 0.5, "gpu_layers": "all"},
         turns=conversation(3),
-        samples=samples(5),
+        samples=ordered(samples(5)),
         doubts=["spread"],
         notes=["a note", "<script>"],
     )
@@ -317,7 +322,7 @@ def test_a_trial_ends_once(tmp_path: Path) -> None:
 
 def test_taking_in_a_record_twice_changes_nothing(tmp_path: Path) -> None:
     with Store(tmp_path / "a.sqlite") as one, Store(tmp_path / "b.sqlite") as other:
-        done = add(one, record(samples=samples(2)), "nightly")
+        done = add(one, record(samples=ordered(samples(2))), "nightly")
         assert other.add(done, ["log"]) is True
         assert other.add(done, ["log"]) is False
         assert other.record(done.id) == done

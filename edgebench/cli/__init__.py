@@ -18,7 +18,7 @@ COMMANDS = {
     "models": "list, show, pull and verify models",
     "report": "write all results as a page, tables or pictures",
     "compare": "say whether two runs, devices, engines or builds differ",
-    "results": "list, show and export results",
+    "results": "list, show, export and import results",
 }
 
 

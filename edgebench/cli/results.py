@@ -1,17 +1,20 @@
-"""``edgebench results``: list, show and export what was measured."""
+"""``edgebench results``: list, show, export and import what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from edgebench import plugins
+from edgebench import bundle, plugins
 from edgebench.cli import Group
-from edgebench.cli.selection import existing, output_option, store_option, terminal, where_options, write
+from edgebench.cli.selection import existing, output_option, store_option, terminal, where_options, whole_file, write
 from edgebench.core import Record
-from edgebench.store import Where
+from edgebench.errors import UsageError
+from edgebench.store import Store, Where
 
 SHOWN = 20
 """So many results a table lists where nothing was said."""
@@ -21,7 +24,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON a
 
 @click.group(cls=Group)
 def command() -> None:
-    """List, show and export results."""
+    """List, show, export and import results."""
 
 
 @command.command("list")
@@ -75,12 +78,60 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
 @command.command()
 @where_options
 @store_option
-@click.option("--format", "form", default="json", show_default=True, type=click.Choice(plugins.names("views")))
+@click.option("--format", "form", type=click.Choice(plugins.names("views")), help="The form.  [default: json]")
 @output_option
-def export(path: Path, where: Where, form: str, output: Path | None) -> None:
-    """Write results in another form, to stdout or a file."""
+@click.option(
+    "--bundle",
+    "bundled",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.zip",
+    help="Write a bundle: records, logs, raw samples and their hashes, for `results import`.",
+)
+def export(path: Path, where: Where, form: str | None, output: Path | None, bundled: Path | None) -> None:
+    """Write results in another form, to stdout or a file, or as a bundle."""
+    if bundled and (form or output):
+        raise click.UsageError("--bundle names its own file and form: leave out --format and -o")
     with existing(path) as store:
-        write(_render(form, list(store.records(where)) if store else []), output)
+        if not bundled:
+            write(_render(form or "json", list(store.records(where)) if store else []), output)
+        elif store is None or not store.count(where):
+            raise UsageError("there are no results to put into a bundle", "See: edgebench results list")
+        else:
+            with whole_file(bundled) as file:
+                digest = bundle.write(file, _entries(store, where))
+            click.echo(f"bundle sha256 {digest}", err=True)
+
+
+@command.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@store_option
+def import_(files: tuple[Path, ...], path: Path) -> None:
+    """Take the results of bundles into the store.
+
+    Every bundle is checked in full before anything of it is taken in; what is there already stays
+    as it is.
+    """
+    with ExitStack() as stack:
+        bundles = [stack.enter_context(bundle.Bundle(file)) for file in files]
+        for one in bundles:
+            for _ in one.entries():
+                pass
+        store = stack.enter_context(Store(path))
+        for one in bundles:
+            for entry in one.entries():
+                store.check(entry.record)
+        for one in bundles:
+            new = [store.add(entry.record, entry.logs) for entry in one.entries()]
+            said = f"{sum(new)} new, {len(new) - sum(new)} there already"
+            click.echo(f"{one.path}: {said} (sha256 {one.hash})", err=True)
+
+
+def _entries(store: Store, where: Where) -> Iterator[bundle.Entry]:
+    for row in store.rows(where):
+        record = store.record(row.id)
+        # What still runs has no record yet; it will have one, under the same id.
+        if record.status != "running":
+            yield bundle.Entry(record, tuple(store.logs(row.id)))
 
 
 def _render(form: str, records: list[Record]) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from click.core import ParameterSource
@@ -105,13 +105,22 @@ def write(content: str | bytes, output: Path | None) -> None:
     if output is None:
         click.echo(content, nl=False)
         return
+    with whole_file(output) as file:
+        file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(output: Path) -> Iterator[BinaryIO]:
+    """A file that is there in full at the end, or not at all. Raises ``UsageError``."""
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+        with unfinished.open("wb") as file:
+            yield file
         unfinished.replace(output)
     except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}", "Name another file with -o.") from error
+    finally:
         with suppress(OSError):
             unfinished.unlink()
-        raise UsageError(f"{output} cannot be written: {error.strerror}", "Name another file with -o.") from error
     click.echo(f"wrote {output}", err=True)
