@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,13 +13,14 @@ from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table, transfer
 from edgebench.core import Json, ModelFile
 from edgebench.errors import ProfileError
+from edgebench.models import mlc
 from edgebench.models.catalogue import SOURCES, Model
 from edgebench.views.units import number, quantity
 
 MODEL = ProfileName("models")
 
 FORMS = (
-    "The GGUF form ({gguf}) and the MLC form ({mlc}) are made of the same weights by different methods: "
+    "The GGUF form ({gguf}) and the MLC form ({mlc}) are not the same thing: both are made of the same weights, but "
     "group sizes, scales and the layers left alone differ. Compare their quality before their speed."
 )
 
@@ -26,8 +29,15 @@ FORMS = (
 def command() -> None:
     """Models: list them, fetch them, look inside them.
 
-    A model is a profile's name or the path of a GGUF file.
+    A model is a profile's name, the path of a GGUF file, or that of a folder of MLC-LLM's weights.
     """
+
+
+FORM = click.option(
+    "--form",
+    type=click.Choice(["gguf", "mlc"]),
+    help="llama.cpp's form or MLC-LLM's.  [default: gguf where there is one]",
+)
 
 
 @command.command("list")
@@ -39,13 +49,13 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     for profile in profiles.names("models").values():
         try:
             model = models.load(str(profile))
-            rows.append((model, models.cached(model)))
+            rows.append((model, {form: models.cached(model, form) for form in models.forms(model)}))
         except ProfileError as error:
             broken.append(error)
     if as_json:
-        print_json({"models": [_summary(model, path) for model, path in rows]})
+        print_json({"models": [_summary(model, found.get("gguf")) for model, found in rows]})
     else:
-        cells = [(model.name, _forms(model), _size(path), model.description) for model, path in rows]
+        cells = [(model.name, _forms(model), _sizes(found), model.description) for model, found in rows]
         print_table(("MODEL", "FORMS", "ON THIS MACHINE", ""), cells)
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
@@ -62,15 +72,17 @@ def schema() -> None:
 
 @command.command()
 @click.argument("model", type=MODEL)
+@FORM
 @json_option
-def show(model: str, as_json: bool) -> None:
+def show(model: str, form: Any, as_json: bool) -> None:
     """Show what is known of a model; of one that is on this machine, what its header says."""
-    profile = None if models.as_path(model) else models.load(model)
+    path = models.as_path(model)
+    profile = None if path else models.load(model)
     file: ModelFile | None = None
-    if profile is None:
-        file = models.resolve(model)
-    elif models.cached(profile):
-        file = models.pull(profile)
+    if path:
+        file = models.resolve(model, form=form or ("mlc" if mlc.is_folder(path) else "gguf"))
+    elif profile and models.cached(profile, form):
+        file = models.pull(profile, form)
     if as_json:
         summary = _summary(profile, file.path if file else None) if profile else {}
         print_json({"model": summary | (_file(file) if file else {})})
@@ -85,14 +97,15 @@ def show(model: str, as_json: bool) -> None:
 @command.command()
 @click.argument("model", type=MODEL, nargs=-1, required=True)
 @click.option("--accept-change", is_flag=True, help="Take the file even if its source had another one before.")
+@FORM
 @json_option
-def pull(model: tuple[str, ...], accept_change: bool, as_json: bool) -> None:
-    """Fetch models into the cache, each checked by its hash and its header."""
+def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) -> None:
+    """Fetch models into the cache, each checked by its hashes and its header."""
     files = []
     for name in model:
         profile = models.load(name)
         with transfer(f"fetching {name}") as progress:
-            file = models.pull(profile, progress=progress, accept_change=accept_change)
+            file = models.pull(profile, form, progress=progress, accept_change=accept_change)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  {quantity(file.size, 'B')}  sha256:{file.sha256}  {file.path}")
@@ -102,16 +115,14 @@ def pull(model: tuple[str, ...], accept_change: bool, as_json: bool) -> None:
 
 @command.command()
 @click.argument("model", type=MODEL, nargs=-1)
+@FORM
 @json_option
-def verify(model: tuple[str, ...], as_json: bool) -> None:
+def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
     """Read models again, whole, and hold them against their hashes. Default: all on this machine."""
-    wanted = [models.load(name) for name in model or profiles.names("models")]
     files = []
-    for profile in wanted:
-        if not model and not models.cached(profile):
-            continue
+    for profile, one in _to_verify(model, form):
         with transfer(f"reading {profile.name}") as progress:
-            file = models.verify(profile, progress=progress)
+            file = models.verify(profile, one, progress=progress)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  sound  sha256:{file.sha256}")
@@ -121,14 +132,33 @@ def verify(model: tuple[str, ...], as_json: bool) -> None:
         click.echo("edgebench: no model is on this machine yet", err=True)
 
 
+def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model, Any]]:
+    """The models named, or every form of every model that is on this machine."""
+    if names:
+        return [(models.load(name), form) for name in names]
+    known = [
+        (model, one)
+        for name in profiles.names("models")
+        for model in [models.load(name)]
+        for one in models.forms(model)
+    ]
+    return [(model, one) for model, one in known if form in (None, one) and models.cached(model, one)]
+
+
 def _forms(model: Model) -> str:
     gguf = f"gguf {model.gguf.quantization}" if model.gguf else ""
     mlc = f"mlc {model.mlc.quantization}" if model.mlc else ""
     return ", ".join(filter(None, (gguf, mlc)))
 
 
-def _size(path: Path | None) -> str:
-    return quantity(path.stat().st_size, "B") if path else "-"
+def _sizes(found: Mapping[Any, Path | None]) -> str:
+    sizes = {form: _size(path) for form, path in found.items() if path}
+    return ", ".join(f"{form} {size}" for form, size in sizes.items()) if "mlc" in sizes else sizes.get("gguf", "-")
+
+
+def _size(path: Path) -> str:
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    return quantity(sum(file.stat().st_size for file in files), "B")
 
 
 def _summary(model: Model, path: Path | None) -> dict[str, Json]:
@@ -174,15 +204,18 @@ def _file_lines(file: ModelFile) -> dict[str, str]:
         "file": f"{file.path} ({quantity(file.size, 'B')})",
         "sha256": file.sha256,
         "architecture": file.architecture,
-        "quantization": f"{file.quantization} ({_types(facts['tensor_types'])})",
-        "parameters": number(facts["parameters"]),
-        "weights": quantity(facts["weights_bytes"], "B"),
+        "quantization": file.quantization + (f" ({_types(facts['tensor_types'])})" if "tensor_types" in facts else ""),
+        "parameters": number(facts["parameters"]) if "parameters" in facts else "",
+        "weights": quantity(facts["weights_bytes"], "B") if "weights_bytes" in facts else "",
+        "list of weights": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.get("caches", ())),
         "layers": str(facts.get("layers", "")),
         "context": f"{facts['context_length']} tokens" if "context_length" in facts else "",
-        "vocabulary": f"{facts['vocabulary']} tokens ({facts.get('tokenizer', '?')})" if "vocabulary" in facts else "",
+        "vocabulary": f"{facts['vocabulary']} tokens ({facts.get('tokenizer', 'own')})"
+        if "vocabulary" in facts
+        else "",
         "KV cache": _cache(file),
         "memory": _memory(file),
-        "chat template": "yes" if facts["chat_template"] else "no",
+        "chat template": {True: "yes", False: "no"}.get(facts.get("chat_template", ""), ""),
     }
     return {name: text for name, text in lines.items() if text}
 
@@ -197,7 +230,8 @@ def _cache(file: ModelFile) -> str:
     return (
         ""
         if per_token is None
-        else f"{quantity(per_token, 'B')} per token at F16"
+        else f"{quantity(per_token, 'B')} per token"
+        + (" at F16" if file.format == "gguf" else "")
         + (
             f"; less beyond a sliding window of {file.facts['sliding_window']} tokens"
             if "sliding_window" in file.facts
@@ -209,7 +243,7 @@ def _cache(file: ModelFile) -> str:
 def _memory(file: ModelFile) -> str:
     """Weights and cache, the parts that are known before a run."""
     per_token, context = file.facts.get("kv_bytes_per_token"), file.facts.get("context_length")
-    if per_token is None or context is None:
+    if per_token is None or context is None or "weights_bytes" not in file.facts:
         return ""
     needs = []
     for length in sorted({min(4096, context), context}):

@@ -36,11 +36,12 @@ def resolve(name_or_path: str, *, form: Form = "gguf", progress: Progress | None
     """
     path = as_path(name_or_path)
     if path is None:
-        model = load(name_or_path)
-        return mlc.pull(model, progress=progress) if form == "mlc" else pull(model, progress=progress)
+        return pull(load(name_or_path), form, progress=progress)
     if mlc.is_folder(path) != (form == "mlc"):
-        wanted = "a folder of MLC-LLM's weights" if form == "mlc" else "a GGUF file"
-        raise ModelError(f"this engine takes {wanted}, and {path} isn't one", "Name another model, or --engine.")
+        clash = (
+            "a folder of MLC-LLM's weights, and {} isn't one" if form == "mlc" else "a GGUF file, and {} is a folder"
+        )
+        raise ModelError(f"this engine takes {clash.format(path)}", "Name another model, or --engine.")
     if form == "mlc":
         return mlc.resolve(path, progress=progress)
     facts = header(path)
@@ -56,8 +57,19 @@ def as_path(name_or_path: str) -> Path | None:
     return path if means_path else None
 
 
-def cached(model: Model) -> Path | None:
-    """Where the model's file lies on this machine already; None where it must be fetched."""
+def forms(model: Model) -> list[Form]:
+    """The forms a profile names, llama.cpp's first."""
+    named: list[tuple[Form, object]] = [("gguf", model.gguf), ("mlc", model.mlc)]
+    return [form for form, given in named if given is not None]
+
+
+def cached(model: Model, form: Form | None = None) -> Path | None:
+    """Where the model's file or folder lies on this machine already; None where it must be fetched.
+
+    Without ``form`` here and below: the first one that the profile names.
+    """
+    if (form or forms(model)[0]) == "mlc":
+        return mlc.cached(model)
     source = model.source
     if isinstance(source, Local):
         path = _local(model, source)
@@ -68,11 +80,15 @@ def cached(model: Model) -> Path | None:
     return _elsewhere(source)
 
 
-def pull(model: Model, *, progress: Progress | None = None, accept_change: bool = False) -> ModelFile:
-    """Have the model's file here, its hash and its header checked. Raises ``ModelError``.
+def pull(
+    model: Model, form: Form | None = None, *, progress: Progress | None = None, accept_change: bool = False
+) -> ModelFile:
+    """Have the model's file or folder here, its hashes and its header checked. Raises ``ModelError``.
 
     ``accept_change``: its source may have another file now than when it was first pulled.
     """
+    if (form or forms(model)[0]) == "mlc":
+        return mlc.pull(model, progress=progress)
     if model.gguf is None or model.source is None:
         raise ModelError(f"{model.name} has no GGUF form, only one for MLC-LLM")
     cache = Cache()
@@ -99,8 +115,10 @@ def pull(model: Model, *, progress: Progress | None = None, accept_change: bool 
     return _model_file(model.name, path, sha256, facts)
 
 
-def verify(model: Model, *, progress: Progress | None = None) -> ModelFile:
-    """Read the whole file again and hold it against what is known. Raises ``ModelError``."""
+def verify(model: Model, form: Form | None = None, *, progress: Progress | None = None) -> ModelFile:
+    """Read the whole model again and hold it against what is known. Raises ``ModelError``."""
+    if (form or forms(model)[0]) == "mlc":
+        return mlc.verify(model, progress=progress)
     path = cached(model)
     if path is None:
         raise ModelError(f"{model.name} is not on this machine", f"`edgebench models pull {model.name}` fetches it.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,15 +21,28 @@ from edgebench.models.cache import CHUNK, Cache
 from edgebench.models.catalogue import Hub, Mlc, Model
 
 CONFIG = "mlc-chat-config.json"
-CACHES = ("tensor-cache.json", "ndarray-cache.json")
-"""By version: from v0.20 on, and before."""
+READ_BY = {"tensor-cache.json": "v0.20 and later", "ndarray-cache.json": "before v0.20"}
+"""The list of weights, and which versions read it."""
+
+CACHES = tuple(READ_BY)
 
 WANTED = (CONFIG, *CACHES, "params_shard_*.bin", "tokenizer*", "vocab.json", "merges.txt", "*tokens*.json")
 
 
+class Torn(ModelError):
+    """A folder of which files are missing or damaged; those that are damaged are named."""
+
+    def __init__(self, message: str, damaged: tuple[str, ...] = ()) -> None:
+        super().__init__(message, "Pull the folder again, or remove the file and do so.")
+        self.damaged = damaged
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is meant as MLC-LLM's form: a folder."""
-    return path.is_dir()
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def resolve(path: Path, *, name: str = "", progress: Progress | None = None) -> ModelFile:
@@ -37,10 +50,7 @@ def resolve(path: Path, *, name: str = "", progress: Progress | None = None) -> 
     config = _json(path / CONFIG, f"{path} is not a model for MLC-LLM")
     lists = {cache: _json(path / cache, "") for cache in CACHES if (path / cache).is_file()}
     if not lists:
-        raise ModelError(
-            f"{path} has no list of its weights: neither {' nor '.join(CACHES)}",
-            "Pull the folder again, or convert the weights with mlc_llm convert_weight.",
-        )
+        raise Torn(f"{path} has no list of its weights: neither {' nor '.join(CACHES)}")
     listed = next(iter(lists.values()))
     records = list(_records(path, listed))
     files = [path / CONFIG, *(path / cache for cache in lists), *(path / record["dataPath"] for record in records)]
@@ -74,10 +84,15 @@ def pull(model: Model, *, progress: Progress | None = None) -> ModelFile:
     form = _form(model)
     path = cached(model)
     if form.hub is not None:
-        path = _fetch(form, progress) if path is None or _incomplete(path) else path
+        path = path or _fetch(form, progress)
     if path is None:
         raise ModelError(f"{model.name}: {form.path}: there is no such folder", f"It is named in {model.profile}.")
-    file = resolve(path, name=model.name, progress=progress)
+    try:
+        file = resolve(path, name=model.name, progress=progress)
+    except Torn as torn:
+        if form.hub is None:
+            raise
+        file = resolve(_fetch(form, progress, again=torn.damaged), name=model.name, progress=progress)
     if file.quantization != form.quantization:
         raise ModelError(
             f"{model.name}: {path} is {file.quantization}, {model.profile} says {form.quantization}",
@@ -102,9 +117,9 @@ def _form(model: Model) -> Mlc:
     return model.mlc
 
 
-def _fetch(form: Mlc, progress: Progress | None) -> Path:
+def _fetch(form: Mlc, progress: Progress | None, again: Sequence[str] = ()) -> Path:
     """Every file of the repository that the engine reads, into the hub's own cache, where what came
-    so far is kept."""
+    so far is kept; those of ``again`` afresh."""
     from huggingface_hub import HfApi, hf_hub_download
 
     from edgebench.models.sources import hub_errors
@@ -116,7 +131,7 @@ def _fetch(form: Mlc, progress: Progress | None) -> Path:
         done, total = 0, sum(sizes.values())
         # The config comes last: it is what says that the folder is complete.
         for name in sorted(sizes, key=lambda name: (name == CONFIG, name)):
-            hf_hub_download(form.hub, name, revision=form.revision)
+            hf_hub_download(form.hub, name, revision=form.revision, force_download=name in again)
             done += sizes[name]
             if progress:
                 progress(done, total)
@@ -125,10 +140,6 @@ def _fetch(form: Mlc, progress: Progress | None) -> Path:
 
 def _wanted(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in WANTED)
-
-
-def _incomplete(path: Path) -> bool:
-    return not any((path / cache).exists() for cache in CACHES)
 
 
 def _json(file: Path, otherwise: str) -> dict[str, Any]:
@@ -159,7 +170,7 @@ def _check_there(path: Path, files: list[Path]) -> None:
     missing = [file.relative_to(path).as_posix() for file in files if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ModelError(f"{path} is not whole: {', '.join(missing[:3])}{more} missing", "Pull the folder again.")
+        raise Torn(f"{path} is not whole: {', '.join(missing[:3])}{more} missing")
 
 
 def _check_shards(path: Path, records: list[dict[str, Any]], progress: Progress | None) -> dict[Path, str]:
@@ -171,15 +182,11 @@ def _check_shards(path: Path, records: list[dict[str, Any]], progress: Progress 
         file = path / record["dataPath"]
         size = file.stat().st_size
         if isinstance(record.get("nbytes"), int) and size != record["nbytes"]:
-            raise ModelError(
-                f"{file} is damaged: it has {size} bytes, its list says {record['nbytes']}",
-                "Remove that file and pull the folder again.",
-            )
+            words = f"{file} is damaged: it has {size} bytes, its list says {record['nbytes']}"
+            raise Torn(words, (record["dataPath"],))
         known = cache.seen(file)
         if known is None and record.get("md5sum") not in (None, md5(file)):
-            raise ModelError(
-                f"{file} is damaged: its MD5 is not {record['md5sum']}", "Remove that file and pull the folder again."
-            )
+            raise Torn(f"{file} is damaged: its MD5 is not {record['md5sum']}", (record["dataPath"],))
         found[file] = known or cache.sha256(file)
         done += size
         if progress:
@@ -200,7 +207,8 @@ def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[s
     """What a trial must know, from the config. Raises ``ModelError``."""
     inner = config.get("model_config")
     try:
-        assert isinstance(inner, dict)
+        if not isinstance(inner, dict):
+            raise TypeError("it has no model_config")
         layers, heads = int(inner["num_hidden_layers"]), int(inner["num_attention_heads"])
         width = int(inner.get("head_dim") or int(inner["hidden_size"]) // heads)
         kv_heads = int(inner.get("num_key_value_heads") or heads)
@@ -215,10 +223,8 @@ def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[s
         )
         vocabulary = min(int(found) for found in (config.get("vocab_size"), inner.get("vocab_size")) if found)
         model_type, quantization = config["model_type"], config["quantization"]
-    except (AssertionError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ModelError(
-            f"{path / CONFIG} is not understood: {error or 'it has no model_config'}", "Was it made by mlc_llm?"
-        ) from error
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"{path / CONFIG} is not understood: {error}", "Was it made by mlc_llm?") from error
     facts: dict[str, Json] = {
         "architecture": str(model_type),
         "quantization": str(quantization),
