@@ -818,6 +818,14 @@ def test_show_of_a_path(small: Path) -> None:
     assert json.loads(run("models", "show", str(small), "--json").stdout)["model"]["architecture"] == "llama"
 
 
+def test_two_models_of_one_name_are_not_measured_as_one() -> None:
+    for seed in (1, 2):
+        Path(f"{seed}").mkdir()
+        tiny(Path(f"{seed}/same.gguf"), seed=seed)
+    result = run("run", "--model", "1/same.gguf", "--model", "2/same.gguf")
+    assert "two different models are called same: 1/same.gguf and 2/same.gguf" in str(result.exception)
+
+
 def test_pull_off_a_terminal_prints_plain_lines(web: Web) -> None:
     profile(f"url: {web.address}/m.gguf")
     result = edgebench("models", "pull", "mine")

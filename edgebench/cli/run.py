@@ -146,8 +146,14 @@ def _form(engine: str) -> Any:
 def models_of(names: Sequence[str], form: Any) -> list[ModelFile]:
     from edgebench import models
 
-    found = []
+    found: dict[str, ModelFile] = {}
     for name in dict.fromkeys(names):
         with transfer(f"getting {name}") as progress:
-            found.append(models.resolve(name, form=form, progress=progress))
-    return found
+            file = models.resolve(name, form=form, progress=progress)
+        other = found.setdefault(file.name, file)
+        if other.sha256 != file.sha256:  # their results could not be told apart
+            raise UsageError(
+                f"two different models are called {file.name}: {other.path} and {file.path}",
+                "Rename one of the files, or give it a profile.",
+            )
+    return list(found.values())
