@@ -330,6 +330,10 @@ class Opened(Protocol):
     system: System
     workspace: str
 
+    @property
+    def here(self) -> bool:
+        """Whether the device is the controller itself."""
+
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output: ...
 
     def push(self, local: Path, remote: str, progress: Progress | None = None) -> None: ...

@@ -9,6 +9,6 @@ from edgebench.session import Session
 
 def place_model(session: Session, model: ModelFile, progress: Progress | None = None) -> str:
     """The model's path on the device. On this machine it is where it is."""
-    if session.device.transport["kind"] == "local":
+    if session.here:
         return str(model.path)
     raise DeviceRefused(f"models cannot be put onto {session.device.name} yet")

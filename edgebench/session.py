@@ -12,6 +12,7 @@ from types import TracebackType
 from edgebench import plugins
 from edgebench.core import Command, Device, Json, Line, Output, Process, Progress, System, Transport
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
+from edgebench.transports.local import Local
 
 BEAT = 1.0
 """Seconds between two signs of life to the watcher on the device."""
@@ -45,6 +46,11 @@ class Session(contextlib.AbstractContextManager["Session"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.transport.close()
+
+    @property
+    def here(self) -> bool:
+        """Whether the device is the controller itself: its files are ours, nothing need be pushed."""
+        return isinstance(self.transport, Local)
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
         return self.transport.run(command, timeout=timeout, stdin=stdin)

@@ -45,7 +45,7 @@ class LlamaCppPython:
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
-        local = self._device.device.transport["kind"] == "local"
+        local = self._device.here
         python = self._config.python or (sys.executable if local else "python3")
         self._program = [python, self._place(local)]
         self._flags = llamacpp.help_flags(self._say("--help"))

@@ -40,7 +40,7 @@ class LlamaCpp:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
-        self.bundled = config.path is None and device.device.transport["kind"] == "local"
+        self.bundled = config.path is None and device.here
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``flags_sha``."""

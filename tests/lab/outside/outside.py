@@ -1,0 +1,91 @@
+"""Somebody else's package: one part of each kind, found by its entry points alone.
+
+The proof that a new transport, system, engine, probe, scenario or view needs no change in edgebench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgebench.core import Option, Quantity, Reading, Record, Reply, Request, Sample, Setting
+from edgebench.engines.llamacpp import LlamaCpp
+from edgebench.systems.linux import Linux
+from edgebench.transports.local import Local
+
+
+@dataclass(frozen=True)
+class Address:
+    """What a profile says of this wire."""
+
+    street: str
+    number: int = 1
+
+
+class Elsewhere(Local):
+    """A wire that leads around the house and back in."""
+
+    Config = Address
+
+    def __init__(self, config: Address) -> None:
+        self.config = config
+
+
+class Penguin(Linux):
+    """A system of its own."""
+
+    default_workspace = ".penguin"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a profile says of this engine."""
+
+    path: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Another(LlamaCpp):
+    """An engine that is somebody else's."""
+
+    Config = Choice
+
+    def prepare(self) -> Mapping[str, object]:
+        return {**super().prepare(), "name": "another", "flavour": "vanilla"}
+
+
+class Threads:
+    """How many threads the engine has."""
+
+    quantities: Mapping[str, Quantity] = {
+        "thread_count": Quantity("threads", "Threads of the engine's process.", {"threads_max": "max"})
+    }
+    readings: Mapping[str, Sequence[Reading]] = {
+        "penguin": (Reading(files=("/proc/{pid}/status",), lines="^Threads:"),)
+    }
+
+    def parse(self, at: float, text: str) -> Iterable[Sample]:
+        for line in text.splitlines():
+            yield Sample("thread_count", float(line.split()[-1]), at)
+
+
+class OneWord:
+    """Ask for a single word."""
+
+    options: Mapping[str, Option] = {"letters": 5}
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        return 64
+
+    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+        text = f"Say a word of {setting.options['letters']} letters."
+        yield Request(messages=({"role": "user", "content": text},), max_tokens=8, label="word")
+
+
+class Haiku:
+    """Five, seven, five (about)."""
+
+    suffix = "haiku"
+
+    def render(self, records: Sequence[Record]) -> str:
+        return f"{len(records)} results\nlie quietly in the store\nwaiting to be read"

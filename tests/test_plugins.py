@@ -1,0 +1,63 @@
+"""A part is one file and one entry point, in this package or in anybody's (see lab/outside)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from lab.cli import Program
+
+from edgebench.servers import bundled
+
+OUTSIDE = Path(__file__).parent / "lab" / "outside"
+
+
+@pytest.fixture
+def extended(edgebench: Program) -> Program:
+    """A device made of somebody else's parts alone."""
+    script = edgebench.write("their server.sh", f'#!/bin/sh\nexec "{sys.executable}" "{bundled.__file__}" "$@"\n')
+    script.chmod(0o755)
+    edgebench.write(
+        "devices/theirs.yaml",
+        "name: theirs\nsystem: penguin\ntransport: {kind: elsewhere, street: Main, number: 7}\n"
+        f"engines: {{another: {{path: '{script}'}}}}\ndefaults: {{engine: another}}\n",
+    )
+    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(OUTSIDE), os.environ.get("PYTHONPATH", "")])
+    return edgebench
+
+
+def test_parts_from_outside_work_together(extended: Program) -> None:
+    ran = extended(
+        "run", "--device", "theirs", "--scenario", "one-word", "--letters", "4,7", "--ctx", "256", "--rounds", "1",
+        "--json", "-",
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    assert {record["trial"]["options"]["letters"] for record in ran.records} == {4, 7}
+    for record in ran.records:
+        assert record["trial"]["engine"] == "another"
+        assert record["facts"]["engine"]["flavour"] == "vanilla"
+        assert record["metrics"]["threads_max"]["value"] >= 2
+        assert record["rounds"][0]["turns"][-1]["label"] == "word"
+    poem = extended("results", "export", "--format", "haiku")
+    assert poem.stdout.startswith("2 results\nlie quietly")
+
+
+def test_their_profiles_are_checked_by_their_own_config(extended: Program) -> None:
+    extended.write(
+        "devices/theirs.yaml", "name: theirs\nsystem: penguin\ntransport: {kind: elsewhere, stret: Main, number: 7}\n"
+    )
+    ran = extended("devices", "show", "theirs")
+    assert ran.status == 2
+    assert "stret" in ran.stderr
+    assert "street" in ran.stderr
+
+
+def test_without_them_the_names_are_unknown(edgebench: Program) -> None:
+    edgebench.write("devices/theirs.yaml", "name: theirs\nsystem: linux\ntransport: {kind: elsewhere}\n")
+    ran = edgebench("run", "--device", "theirs")
+    assert ran.status == 2
+    assert "elsewhere" in ran.stderr
+    assert json.loads(edgebench("results", "list", "--json").stdout)["records"] == []
