@@ -34,6 +34,7 @@ class HttpClient:
             trust_env=False,
         )
         self._silence = silence
+        self.address = port, key
 
     def close(self) -> None:
         self._http.close()
