@@ -132,6 +132,8 @@ class Bench:
             path = provision.place_model(self._session, planned.model)
             draft = provision.place_model(self._session, planned.draft) if planned.draft else None
             state = _State(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
+            if planned.clipped:
+                state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
             yield Began(index, planned.trial, self._facts_of(state))
 

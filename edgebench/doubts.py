@@ -134,7 +134,7 @@ KINDS = _table(
     ),
     Kind(
         "context-clipped",
-        "The context asked for is larger than the model's own; quality beyond it is undefined.",
+        "The context asked for is larger than the model's own; the model's own was used.",
         "Ask for a context that the model was trained for.",
     ),
     Kind(
@@ -237,10 +237,7 @@ def _values(record: Record, name: str) -> Iterator[float]:
 
 
 def _engine(record: Record) -> Iterator[Doubt]:
-    engine = record.facts.get("engine")
-    used = engine.get("backend") if isinstance(engine, dict) else None
-    if isinstance(used, str) and used.lower() != record.trial.backend.lower():
-        yield named("backend-mismatch", f"asked for {record.trial.backend}, used {used}")
+    yield from _backend(record)
     if "itl_s_p50" in record.metrics and any(
         turn.get("token_clock") == "arrival" for one in record.rounds for turn in one.turns
     ):
@@ -248,6 +245,23 @@ def _engine(record: Record) -> Iterator[Doubt]:
     regimes = {str(one.notes["load_regime"]) for one in record.rounds if one.fresh and "load_regime" in one.notes}
     if len(regimes) > 1:
         yield named("load-regime-mixed", " and ".join(sorted(regimes)))
+
+
+def _backend(record: Record) -> Iterator[Doubt]:
+    """Asked for against used: the backend, and how many layers of the model it took."""
+    engine = record.facts.get("engine") or {}
+    used, asked = engine.get("backend"), record.trial.backend
+    if used is None and record.rounds:
+        yield named("backend-unknown")
+    elif isinstance(used, str) and used.lower() != asked.lower():
+        yield named("backend-mismatch", f"asked for {asked}, used {used}")
+    there, layers = engine.get("layers_offloaded"), engine.get("layers")
+    if asked == "cpu" or there is None or layers is None:
+        return
+    wanted = record.trial.options.get("gpu_layers", "all")
+    most = int(layers) if wanted == "all" else min(int(wanted), int(layers))
+    if int(there) < most:
+        yield named("backend-mismatch", f"{there} of {most} layers are on {used or asked}")
 
 
 def listing() -> str:

@@ -29,6 +29,8 @@ class Planned:
     draft: ModelFile | None = None
     notes: tuple[str, ...] = ()
     """What was changed of what had been asked for."""
+    clipped: bool = False
+    """Whether a larger context had been asked for than the model has."""
 
     def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
         """How the engine is started for it, with paths on the device."""
@@ -115,10 +117,11 @@ def _plan_one(
     options: dict[str, Option],
 ) -> Planned:
     notes = []
+    clipped = False
     longest = model.facts.get("context_length")
     if longest is not None and int(options["ctx"]) > int(longest):
         notes.append(f"a context of {options['ctx']} was asked for; {model.name} has {longest}, so {longest} was used")
-        options["ctx"] = int(longest)
+        options["ctx"], clipped = int(longest), True
     least = scenario.needs(options)
     if least > int(options["ctx"]):
         raise UsageError(
@@ -130,4 +133,4 @@ def _plan_one(
     else:
         options.setdefault("gpu_layers", "all")
     trial = Trial(device.name, model.name, engine, backend, name, options)
-    return Planned(trial, device, model, notes=tuple(notes))
+    return Planned(trial, device, model, notes=tuple(notes), clipped=clipped)
