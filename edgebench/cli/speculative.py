@@ -77,7 +77,7 @@ def command(
     wanted = list(range(1, 17)) if auto else _ks(ks)
     opened = device_of(device)
     kind = engine or str(opened.defaults.get("engine", "")) or _engine(opened)
-    (target_file,) = models_of([target], "gguf")
+    (target_file,) = models_of([target], plugins.load("engines", kind).format)
     files = [_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT])]
     asked = _asked(settings)
     per_request = plugins.load("engines", kind).k_per_request
@@ -139,7 +139,7 @@ def _draft(name: str, engine: str) -> ModelFile | str:
 
     if name in drafts_without_model(engine):
         return name
-    (file,) = models_of([name], "gguf")
+    (file,) = models_of([name], plugins.load("engines", engine).format)
     return file
 
 

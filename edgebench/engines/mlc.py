@@ -31,6 +31,8 @@ class MlcLlm:
 
     Config = Settings
     format = "mlc"
+    k_per_request = False
+    drafts_without_model = ()
 
     def __init__(self, device: Opened, config: Settings) -> None:
         self._device = device

@@ -39,7 +39,8 @@ def count_tokens(client: Client, text: str) -> int:
 
 def body(request: Request) -> tuple[str, dict[str, Json]]:
     """Path and body of a request. Token ids go to ``/v1/completions``, messages to the chat endpoint,
-    which applies the model's own template. ``ignore_eos`` counts only inside ``debug_config``."""
+    which applies the model's own template. ``ignore_eos`` counts only inside ``debug_config``.
+    ``extra`` is for other dialects."""
     common: dict[str, Json] = {
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -47,7 +48,6 @@ def body(request: Request) -> tuple[str, dict[str, Json]]:
         "temperature": request.temperature,
         "seed": request.seed,
         "debug_config": {"ignore_eos": request.ignore_eos},
-        **request.extra,
     }
     if request.tokens is not None:
         return "/v1/completions", {"prompt": list(request.tokens), **common}

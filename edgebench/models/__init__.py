@@ -16,7 +16,8 @@ from edgebench.errors import ModelError
 from edgebench.models import mlc
 from edgebench.models.cache import Cache, hash_file
 from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
-from edgebench.models.header import header, tokens
+from edgebench.models.header import header
+from edgebench.models.header import tokens as header_tokens
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -55,6 +56,11 @@ def as_path(name_or_path: str) -> Path | None:
         return None
     means_path = path.suffix == ".gguf" or len(path.parts) > 1 or path.exists()
     return path if means_path else None
+
+
+def tokens(path: Path) -> list[bytes]:
+    """The texts of the vocabulary, by id; none where a folder doesn't tell. Raises ``ModelError``."""
+    return list(mlc.tokens(path)) if mlc.is_folder(path) else header_tokens(path)
 
 
 def forms(model: Model) -> list[Form]:

@@ -26,6 +26,8 @@ READ_BY = {"tensor-cache.json": "v0.20 and later", "ndarray-cache.json": "before
 
 CACHES = tuple(READ_BY)
 
+TOKENIZER = "tokenizer.json"
+
 WANTED = (CONFIG, *CACHES, "params_shard_*.bin", "tokenizer*", "vocab.json", "merges.txt", "*tokens*.json")
 
 
@@ -64,6 +66,21 @@ def resolve(path: Path, *, name: str = "", progress: Progress | None = None) -> 
     facts = {**_facts(path, config, listed), "caches": sorted(lists), "files": len(set(files))}
     quantization, architecture = str(config["quantization"]), str(config["model_type"])
     return ModelFile(name or path.name, path, digest.hexdigest(), size, "mlc", quantization, architecture, facts)
+
+
+def tokens(path: Path) -> Iterator[bytes]:
+    """The texts of the vocabulary in the order of their ids, from ``tokenizer.json`` in the form of
+    Hugging Face's tokenizers; none where the folder has another kind. Raises ``ModelError``."""
+    if not (path / TOKENIZER).is_file():
+        return
+    model = _json(path / TOKENIZER, "").get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        yield from (
+            str(text).encode() for text, _ in sorted(vocabulary.items(), key=lambda item: str(item[1]).zfill(9))
+        )
+    elif isinstance(vocabulary, list):
+        yield from (str(entry[0]).encode() for entry in vocabulary if isinstance(entry, list) and entry)
 
 
 def cached(model: Model) -> Path | None:
