@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -833,34 +834,51 @@ def test_pull_off_a_terminal_prints_plain_lines(web: Web) -> None:
     assert re.fullmatch(r"mine  [\d.]+ KiB  sha256:[0-9a-f]{64}  /.*\.gguf\n", result.stdout)
 
 
-# --- the lab's own tiny models ---------------------------------------------------------------
+# --- held against the real engine -----------------------------------------------------------
 
 
-def test_a_tiny_model_answers_in_the_bundled_server(small: Path) -> None:
-    port = _free_port()
-    argv = [sys.executable, ROOT / "edgebench/servers/bundled.py", "-m", small, "-c", "256", "-t", "1", "--no-repack"]
-    server = subprocess.Popen([*argv, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    log: list[bytes] = []
+@contextlib.contextmanager
+def bundled(model: Path, context: int) -> Iterator[tuple[str, list[str]]]:
+    """The bundled server with a model loaded: its address and its log so far."""
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        port = str(any_port.getsockname()[1])
+    argv = [sys.executable, str(ROOT / "edgebench/servers/bundled.py"), "-m", str(model), "-c", str(context)]
+    argv += ["-t", "1", "-lv", "4", "--no-repack", "--no-warmup", "--port", port]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    log: list[str] = []
     assert server.stdout is not None
-    threading.Thread(target=log.extend, args=[server.stdout], daemon=True).start()
-    body = json.dumps({"prompt": "a b", "n_predict": 8, "ignore_eos": True}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/completion", body, {"content-type": "application/json"})
+    reader = threading.Thread(target=log.extend, args=[server.stdout], daemon=True)
+    reader.start()
+    address = f"http://127.0.0.1:{port}"
     try:
-        answer = None
-        while answer is None:
-            assert server.poll() is None, b"".join(log).decode()
-            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=120) as reply:
-                answer = json.load(reply)
+        for _ in range(1200):
+            assert server.poll() is None, "".join(log)
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+                if answer.status == 200:
+                    break
             time.sleep(0.1)
-        assert answer["tokens_predicted"] == 8
+        yield address, log
     finally:
         server.kill()
         server.wait()
+        reader.join()
 
 
-def _free_port() -> int:
-    import socket
+def test_a_tiny_model_answers_in_the_bundled_server(small: Path) -> None:
+    body = json.dumps({"prompt": "a b", "n_predict": 8, "ignore_eos": True}).encode()
+    with bundled(small, 256) as (address, _):
+        request = urllib.request.Request(f"{address}/completion", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as reply:
+            assert json.load(reply)["tokens_predicted"] == 8
 
-    with socket.socket() as any_port:
-        any_port.bind(("127.0.0.1", 0))
-        return int(any_port.getsockname()[1])
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_engine_says_the_same_of_weights_and_cache(tmp_path: Path, smollm2: Path, grouped: bool) -> None:
+    model = tiny(tmp_path / "m.gguf", width=512, heads=4, heads_kv=1) if grouped else smollm2
+    facts = header(model)
+    with bundled(model, 4096) as (_, log):
+        pass
+    said = dict(re.findall(r"(model|KV) buffer size = +([\d.]+) MiB", "".join(log)))
+    assert float(said["KV"]) == facts["kv_bytes_per_token"] * 4096 / 2**20
+    assert float(said["model"]) == pytest.approx(facts["weights_bytes"] / 2**20, abs=0.01)
