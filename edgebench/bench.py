@@ -6,9 +6,11 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from statistics import fmean
 from typing import Any
 
-from edgebench import doubts, measure, plugins, provision, stats
+from edgebench import doubts, measure, observe, plugins, provision, stats
+from edgebench.conditions import Conditions
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
 from edgebench.launcher import Live, signal_name
@@ -101,6 +103,7 @@ class Bench:
         self._users: set[int] = set()
         self._facts: dict[str, Json] = {}
         self._round_s = 0.0
+        self._conditions = Conditions(session, plan.settle)
 
     def events(self) -> Generator[Event, None, None]:
         """Every trial that began ends in exactly one ``Ended``, whatever happens to engine or device.
@@ -113,6 +116,9 @@ class Bench:
             for index in range(self._plan.rounds):
                 yield from self._round(index)
             yield from self._stop()
+            if doubt := self._conditions.drift():
+                for state in self._states:
+                    state.doubts.append(doubt)
         except DeviceLost as error:
             yield from self._lost(error)
         finally:
@@ -131,6 +137,9 @@ class Bench:
             yield Doing(index, f"putting {planned.model.name} in place")
             path = provision.place_model(self._session, planned.model)
             draft = provision.place_model(self._session, planned.draft) if planned.draft else None
+            if index == 0:
+                yield Doing(index, "looking at the idle device")
+                self._facts["device"] |= self._conditions.begin(path, planned.model.size)
             state = _State(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
             if planned.clipped:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
@@ -153,11 +162,14 @@ class Bench:
         state = self._states[index]
         fresh = False
         try:
-            if self._live is None or self._live.launch != state.launch:
+            fresh = self._live is None or self._live.launch != state.launch
+            if fresh:
                 yield from self._stop()
+            yield Doing(index, "waiting for a cool and quiet device", number)
+            gate = self._conditions.ready(state.planned.model.size if fresh else 0)
+            if fresh:
                 yield Doing(index, "starting the engine", number)
                 yield from self._start(index, number)
-                fresh = True
             yield Doing(index, "measuring", number)
             done = self._measure(index, number, fresh)
         except DeviceLost:
@@ -165,6 +177,9 @@ class Bench:
         except EdgebenchError as error:
             yield from self._failed(index, number, error)
             return
+        if gate.doubt:
+            state.doubts.append(gate.doubt)
+        done = replace(done, notes={**done.notes, "gate": gate.notes()})
         state.rounds.append(done)
         yield Measured(index, done)
 
@@ -191,13 +206,11 @@ class Bench:
             live.sampler.reset_peak()
         turns += self._drive(state)
         end = time.monotonic()
-        # One more reading after the end, so that the last peak is in it.
-        live.sampler.wait(lambda s: bool(s.samples) and s.local(s.samples[-1].at) > end, timeout=3)
+        # One more reading of everything after the end, so that the last peak is in it.
+        if not live.sampler.wait(lambda s: s.reaches(end), timeout=5):
+            state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
         metrics = measure.rates(turns)
-        metrics.update(self._sampled(live, begin, end, turns))
-        notes: dict[str, Json] = {"sampling_absent": live.sampler.absent}
-        if cost := live.sampler.cost:
-            notes["sampling_cost"] = cost.share
+        notes = self._observe(state, metrics, turns, begin, end, fresh)
         if fresh:
             metrics["load_s"] = live.load.seconds
             if live.load.compile_s is not None:
@@ -238,22 +251,34 @@ class Bench:
         except (EngineFailed, Unreadable) as error:
             raise self._live.died() or EngineFailed(str(error), error.hint, log=self._live.tail) from error
 
-    def _sampled(self, live: Live, begin: float, end: float, turns: Sequence[Mapping[str, Json]]) -> dict[str, float]:
-        """Probes over the round: memory over all of it, everything else while decoding."""
-        decodes = [turn for turn in turns if "decode" in turn["measures"] and "decode_s" in turn]
-        whole = live.sampler.between(begin, end)
-        metrics = {name: value for name, value in whole.items() if name.endswith("_b")}
-        if decodes:
-            first, last = decodes[0], decodes[-1]
-            start = first["sent_at"] + first.get("ttft_s", 0.0)
-            busy = live.sampler.between(start, last["sent_at"] + last["total_s"])
-            metrics.update({name: value for name, value in busy.items() if not name.endswith("_b")})
-        if "peak_rss_b" in metrics:
-            metrics["peak_footprint_b"] = metrics["peak_rss_b"] + metrics.get("peak_gpu_b", 0.0)
+    def _observe(
+        self,
+        state: _State,
+        metrics: dict[str, float],
+        turns: Sequence[dict[str, Json]],
+        begin: float,
+        end: float,
+        fresh: bool,
+    ) -> dict[str, Json]:
+        """Add what the sampler saw to a round's metrics; the notes about it."""
+        live, conditions = self._live, self._conditions
+        assert live is not None
+        sampler = live.sampler
+        metrics.update(observe.metrics(sampler, begin, end, turns))
+        started = live.running.started_at
+        load = (started, started + live.load.seconds) if fresh and started is not None else None
+        joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
+        metrics.update(joules)
+        notes = {**observe.notes(sampler, begin, end), **metered}
+        if conditions.bandwidth and state.planned.trial.backend == "cpu":
+            uses = observe.bandwidth_use(turns, state.planned.model.facts, conditions.bandwidth.bytes_per_s)
+            if uses:
+                metrics["mbu"] = fmean(use for _, use in uses)
+                notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
         base = live.notes().extra.get("base_rss_b")
         if base is not None:
             metrics["base_rss_b"] = float(base)
-        return metrics
+        return notes
 
     def _learn(self, state: _State, live: Live) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""

@@ -224,6 +224,7 @@ def _limits(record: Record) -> Iterator[Doubt]:
         ("other_load", OTHER_LOAD, "other-load", "{:.0%} of the CPU"),
         ("peak_swap_b", 0.0, "swap", "{:.0f} bytes"),
         ("throttled", 0.0, "throttled", "{:.0%} of the time"),
+        ("on_battery", 0.0, "on-battery", "{:.0%} of the time"),
         ("mbu", 1.0, "mbu-above-one", "{:.2f}"),
     ):
         worst = max((value for value in _values(record, name)), default=None)

@@ -53,6 +53,9 @@ class Plan:
     load: Literal["warm", "cold"] = "warm"
     load_timeout: float = 300.0
     """Seconds an engine may take until it answers."""
+    settle: float = 120.0
+    """Seconds that the device is waited for before each trial, until it is cool and quiet again; with
+    0 it is looked at neither before nor after."""
 
     def order(self, round_index: int) -> list[int]:
         """Indexes of the trials in one round's order: block-randomised by the seed, trials that can

@@ -147,6 +147,11 @@ class Sampler:
             time.sleep(0.02)
         return True
 
+    def reaches(self, at: float) -> bool:
+        """Whether every source that has been read, and is read often, has been read since ``at``."""
+        often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 2]
+        return bool(often) and all(self.local(read) >= at for read in often)
+
     def reset_peak(self) -> bool:
         """Let the kernel forget the engine's peak memory; False where that isn't permitted."""
         return self._session.run(f"echo 5 >/proc/{self.pid}/clear_refs", timeout=20).status == 0

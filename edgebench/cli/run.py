@@ -71,6 +71,14 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SECONDS",
     help="How long an engine may take until it answers.",
 )
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    metavar="SECONDS",
+    envvar="EDGEBENCH_SETTLE",
+    help="Longest wait before each trial until the device is cool and quiet; 0: look at it neither before nor after.",
+)
 @click.option("--seed", type=int, default=0, help="Of the order of trials and of the prompts.")
 @click.option("--name", default="", help="What to call this run, such as nightly.")
 @options.store
@@ -84,6 +92,7 @@ def command(
     rounds: int,
     load: Any,
     load_timeout: float,
+    settle: float,
     seed: int,
     name: str,
     store: Path,
@@ -118,6 +127,7 @@ def command(
             seed=seed,
             load=load,
             load_timeout=load_timeout,
+            settle=settle,
         )
         for device, used in zip(opened, engines, strict=True)
     ]

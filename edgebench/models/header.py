@@ -21,7 +21,8 @@ def header(path: Path | str) -> dict[str, Json]:
     ``architecture``, ``quantization``, ``layers``, ``context_length`` and ``vocabulary`` (tokens),
     ``tokenizer``, ``tokenizer_pre``, ``bos_id``, ``eos_id``, ``add_bos``, ``add_eos``,
     ``chat_template`` (whether there is one), ``recurrent``, ``sliding_window`` (tokens),
-    ``parameters``, ``weights_bytes``, ``kv_bytes_per_token`` (at F16), ``tensor_types``
+    ``parameters``, ``weights_bytes``, ``weights_read_bytes`` (of them, read for each generated
+    token), ``kv_bytes_per_token`` (at F16), ``embedding`` (its length), ``tensor_types``
     (bytes by type), ``experts``, ``experts_used``, ``title``, ``license``.
 
     Raises ``ModelError`` for a file that is no GGUF, is damaged, or is not a language model.
@@ -48,7 +49,9 @@ def header(path: Path | str) -> dict[str, Json]:
         "sliding_window": _whole(read, f"{architecture}.attention.sliding_window") or None,
         "parameters": sum(tensor.elements for tensor in read.tensors),
         "weights_bytes": sum(tensor.size for tensor in read.tensors),
+        "weights_read_bytes": weights_read(read, architecture),
         "kv_bytes_per_token": kv_bytes,
+        "embedding": _whole(read, f"{architecture}.embedding_length"),
         "tensor_types": dict(_bytes_by_type(read).most_common()),
         "experts": _whole(read, f"{architecture}.expert_count") or None,
         "experts_used": _whole(read, f"{architecture}.expert_used_count") or None,
@@ -84,6 +87,23 @@ def quantization(read: Header) -> str:
     # Q4_K_M is made of Q4_K and Q6_K tensors; MXFP4_MOE of MXFP4 ones.
     base = next((kind for kind in matrices if name == kind or name.startswith(f"{kind}_")), None)
     return name if base else most
+
+
+def weights_read(read: Header, architecture: str) -> int:
+    """Bytes of weights that generating one token reads.
+
+    Of the token embedding one row, unless the output layer is the same matrix; of a mixture of
+    experts the share of those that are used.
+    """
+    used, experts = (_whole(read, f"{architecture}.expert_{part}count") for part in ("used_", ""))
+    share = used / experts if used and experts else 1.0
+    tied = all(tensor.name != "output.weight" for tensor in read.tensors)
+    total = 0.0
+    for tensor in read.tensors:
+        if tensor.name == "token_embd.weight" and not tied:
+            continue
+        total += tensor.size * (share if "_exps." in tensor.name else 1.0)
+    return round(total)
 
 
 def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | None:

@@ -1,0 +1,147 @@
+"""The gate, the canary and the bandwidth: on this machine, and on one that is acted out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgebench import bandwidth, conditions
+from edgebench.bandwidth import model_bytes_per_token
+from edgebench.conditions import Conditions, Look
+from edgebench.core import Device
+from edgebench.session import Session
+
+
+@pytest.fixture
+def session():
+    with Session(Device("here", "linux", {"kind": "local"})) as opened:
+        yield opened
+
+
+class Stove:
+    """A system that is as hot, as busy and as full as the numbers in a file say."""
+
+    def __init__(self, real, state: Path) -> None:
+        self._real = real
+        self._state = state
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def set(self, **values: float) -> None:
+        self._state.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+
+    def loop(self, readings, pid):
+        state = shlex.quote(str(self._state))
+        zone = "/sys/class/thermal/thermal_zone0"
+        return f"""exec sh -c {
+            shlex.quote(f'''
+now() {{ read u x </proc/uptime; at=${{u%.*}}${{u#*.}}; }}
+busy=0 idle=0; now
+echo "/proc/self/stat:9 (grep) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 $at 0 0"; echo "{zone}/type:cpu"; echo "% - x"
+while :; do . {state}; busy=$((busy + load)); idle=$((idle + 100 - load)); now
+echo "/proc/self/stat:9 (grep) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 $at 0 0"
+echo "/proc/stat:cpu $busy 0 0 $idle 0 0 0 0 0 0"; echo "{zone}/temp:$temp"
+echo "/proc/meminfo:MemAvailable:  $free kB"; echo "% - x" || exit; sleep 0.2; done''')
+        }"""
+
+
+@pytest.fixture
+def stove(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(conditions, "RECENT_S", 0.6)
+    stove = Stove(session.system, tmp_path / "state")
+    stove.set(temp=40000, load=5, free=4_000_000)
+    session.system = stove
+    return stove
+
+
+def begun(session, settle: float) -> Conditions:
+    found = Conditions(session, settle)
+    found._look_first()
+    return found
+
+
+def test_a_ready_device_is_not_waited_for(session, stove):
+    assert begun(session, 30).ready(need_b=1e9).missed == ()
+
+
+def test_a_hot_device_is_waited_for_until_it_is_cool(session, stove, monkeypatch):
+    found = begun(session, 60)
+    stove.set(temp=55000, load=5, free=4_000_000)
+    looks = iter([None, None])
+    real = conditions.Conditions._missed
+
+    def cooling(self, look, need, waited):
+        missed = real(self, look, need, waited)
+        if next(looks, "cool") == "cool":
+            stove.set(temp=42900, load=5, free=4_000_000)
+        return missed
+
+    monkeypatch.setattr(conditions.Conditions, "_missed", cooling)
+    gate = found.ready()
+    assert gate.missed == ()
+    assert gate.waited_s > 1.2
+
+
+@pytest.mark.parametrize(
+    ("state", "need", "word"),
+    [
+        ({"temp": 55000, "load": 5, "free": 4_000_000}, 0, "55 °C, at the start 40 °C"),
+        ({"temp": 40000, "load": 90, "free": 4_000_000}, 0, "load, at the start"),
+        ({"temp": 40000, "load": 5, "free": 1_000_000}, 2e9, "1.0 GiB of memory free, 1.9 needed"),
+    ],
+)
+def test_the_time_out_is_a_named_doubt(session, stove, state, need, word):
+    found = begun(session, 1.0)
+    stove.set(**state)
+    gate = found.ready(need_b=need)
+    assert word in gate.doubt.detail
+    assert gate.doubt.id == "not-ready"
+    assert gate.notes()["missed"] == list(gate.missed)
+
+
+def test_load_alone_is_not_waited_for_for_ever(session):
+    found = Conditions(session, 60)
+    found._first = Look(None, 0.0, None, None)
+    busy = Look(None, 0.9, None, None)
+    assert found._missed(busy, 0, conditions.LOAD_S - 1)
+    assert not found._missed(busy, 0, conditions.LOAD_S + 1)
+
+
+def test_without_settling_nothing_is_looked_at(session):
+    found = Conditions(session, 0)
+    assert found.begin() == {}
+    assert found.ready().waited_s == 0
+    assert found.drift() is None
+
+
+def test_the_facts_of_the_idle_device(session):
+    facts = Conditions(session, 1).begin()
+    assert 0 <= facts["at_start"]["load"] <= 1
+    assert facts["read_bandwidth"]["bytes_per_s"] > 1e8
+    assert facts["read_bandwidth"]["method"]
+
+
+def test_drift_is_a_doubt_in_both_directions(session, monkeypatch):
+    found = Conditions(session, 1)
+    for again, doubted in ((1.04, False), (1.2, True), (0.8, True)):
+        found._canary = 1.0
+        monkeypatch.setattr(Conditions, "_work", lambda self, again=again: again)
+        assert bool(found.drift()) is doubted
+
+
+def test_bandwidth_without_python_copies_a_file_and_says_so(session, tmp_path):
+    file = tmp_path / "it's 8 MiB $(x)"
+    file.write_bytes(bytes(8 << 20))
+    found = bandwidth.measure(session, str(file), 8 << 20, python="no-such-python")
+    assert "lower bound" in found.method
+    assert found.bytes_per_s > 1e8
+    assert bandwidth.measure(session, python="no-such-python") is None
+    assert "memchr" in bandwidth.measure(session, python=sys.executable).method
+
+
+def test_bytes_per_token():
+    assert model_bytes_per_token(100, 2, 1000) == 2100
