@@ -38,9 +38,8 @@ class Defaults:
     ubatch: int | None = None
     gpu_layers: int | Literal["all"] | None = None
     draft_gpu_layers: int | Literal["all"] | None = None
-    repack: bool | None = None
-    power: str | None = None
-    """Where its power is read, by the name of that meter."""
+    power: Literal["mains", "battery"] | None = None
+    """The power source its trials want; another one is a reason to wait, and then a doubt."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "ctx", "batch", "ubatch"):
