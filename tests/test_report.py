@@ -423,6 +423,16 @@ def test_report_writes_one_page(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_record_shows_the_engines_own_log(tmp_path: Path) -> None:
+    with Store(tmp_path / "results.sqlite") as opened:
+        opened.add(record(), logs=["first line\n" + "middle\n" * 99 + "last <b>line</b>\n"])
+    report(tmp_path)
+    text = Tags((tmp_path / "index.html").read_text("utf-8")).text
+    assert "last <b>line</b>" in text
+    assert "first line" not in text
+    assert "its last lines" in text
+
+
 @pytest.mark.parametrize(
     ("form", "files"),
     [

@@ -74,9 +74,15 @@ def command(
         return
     with existing(path) as store:
         records = gather(store, where) if store else []
-    if store is not None and not records:
-        click.echo("no results match; `edgebench results list` shows what there is", err=True)
-    _WRITERS[form](records, folder, known, path)
+        if store is not None and not records:
+            click.echo("no results match; `edgebench results list` shows what there is", err=True)
+        if form == "html":
+            from edgebench.views.html import page
+
+            logs = store.logs if store else (lambda id: [])
+            write(page(records, reference=known, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
+        else:
+            _WRITERS[form](records, folder)
 
 
 def gather(store: Store, where: Where) -> list[Record]:
@@ -88,21 +94,15 @@ def gather(store: Store, where: Where) -> list[Record]:
     return [sampled.get(record.id, record) for record in records]
 
 
-def _html(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
-    from edgebench.views.html import page
-
-    write(page(records, reference=reference, empty=f"Looked in {path}."), folder / "index.html")
-
-
-def _plain(view: str, name: str) -> Callable[[Sequence[Record], Path, Reference | None, Path], None]:
-    def render(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+def _plain(view: str, name: str) -> Callable[[Sequence[Record], Path], None]:
+    def render(records: Sequence[Record], folder: Path) -> None:
         write(plugins.load("views", view)().render(records), folder / name)
 
     return render
 
 
-def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path, Reference | None, Path], None]:
-    def render(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path], None]:
+    def render(records: Sequence[Record], folder: Path) -> None:
         from edgebench.views.pictures import pictures
 
         drawn = 0
@@ -115,7 +115,7 @@ def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path, 
     return render
 
 
-def _markdown(records: Sequence[Record], folder: Path, reference: Reference | None, path: Path) -> None:
+def _markdown(records: Sequence[Record], folder: Path) -> None:
     from edgebench.views.pictures import pictures
 
     parts = [plugins.load("views", "markdown")().render(records)]
@@ -126,7 +126,6 @@ def _markdown(records: Sequence[Record], folder: Path, reference: Reference | No
 
 
 _WRITERS = {
-    "html": _html,
     "md": _markdown,
     "csv": _plain("csv", "report.csv"),
     "json": _plain("json", "report.json"),
@@ -151,10 +150,11 @@ def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> 
         return "-".join(stamps) or "empty"
 
     def draw(seen: str) -> str:
-        records: list[Record] = []
-        if path.exists():
-            with Store(path, read_only=True) as store:
-                records = gather(store, where)
-        return page(records, reference=reference, live=seen, empty=f"Looking in {path}.")
+        if not path.exists():
+            return page([], live=seen, empty=f"Looking in {path}.")
+        with Store(path, read_only=True) as store:
+            return page(
+                gather(store, where), reference=reference, logs=store.logs, live=seen, empty=f"Looking in {path}."
+            )
 
     serve(draw, version, port)

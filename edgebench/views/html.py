@@ -19,7 +19,7 @@ from edgebench.views import beside, charts
 from edgebench.views.answer import answers
 from edgebench.views.charts import Figure, Panel, theme
 from edgebench.views.reading import latest
-from edgebench.views.rows import COLUMNS, TableRow, details, table
+from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -55,17 +55,24 @@ class Html:
         return page(records)
 
 
-def page(records: Sequence[Record], *, reference: Reference | None = None, live: str = "", empty: str = "") -> str:
+def page(
+    records: Sequence[Record],
+    *,
+    reference: Reference | None = None,
+    logs: Logs = lambda id: (),
+    live: str = "",
+    empty: str = "",
+) -> str:
     """The page's text.
 
-    ``reference`` is put beside the records. ``live`` is the data's version where a server stands
-    behind the page. ``empty`` says why there are no records.
+    ``reference`` is put beside the records; ``logs`` gives the engine's own words. ``live`` is the
+    data's version where a server stands behind the page. ``empty`` says why there are no records.
     """
     newest = latest(records)
     groups = table(records, newest, most=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
     figures = charts.figures(records)
-    told = list(details(records, groups))
+    told = list(details(records, groups, logs))
     styles, script, library = _styles(), _text("page.js"), _library() if figures else ""
     text: str = _template("page.html").render(
         title=heading(records),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebench import doubts, metrics
@@ -28,6 +28,7 @@ COLUMNS = (
 """Metric, heading and what it is: the four figures that reports of this kind quote first."""
 
 LOG_LINES = 40
+LOG_WIDTH = 400
 
 
 @dataclass(frozen=True)
@@ -150,20 +151,27 @@ class Detail:
     facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     hint: str
     log: tuple[str, ...]
+    log_cut: bool
     notes: tuple[str, ...]
 
 
-def details(records: Sequence[Record], groups: Sequence[Group]) -> Iterator[Detail]:
+Logs = Callable[[str], Sequence[str]]
+"""The engine's own logs of a record, by its id, one a start."""
+
+
+def details(records: Sequence[Record], groups: Sequence[Group], logs: Logs) -> Iterator[Detail]:
     """The sections of the records whose rows say they have one, in the table's order."""
     known = {record.id: record for record in records}
     for group in groups:
         for row in group.rows:
             if row.detailed:
-                yield _detail(known[row.id], row)
+                yield _detail(known[row.id], row, "\n".join(logs(row.id)).splitlines())
 
 
-def _detail(record: Record, row: TableRow) -> Detail:
+def _detail(record: Record, row: TableRow, log: Sequence[str]) -> Detail:
     failure = record.failure
+    if failure and not log:
+        log = failure.log
     measured = []
     for name, found in sorted(record.metrics.items(), key=_place):
         factor, unit = units.scale(found.value, found.unit)
@@ -180,7 +188,8 @@ def _detail(record: Record, row: TableRow) -> Detail:
         rounds=max((len(rounds) for *_, rounds in measured), default=0),
         facts=tuple((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
         hint=failure.hint if failure else "",
-        log=failure.log[-LOG_LINES:] if failure else (),
+        log=tuple(line[:LOG_WIDTH] for line in log[-LOG_LINES:]),
+        log_cut=len(log) > LOG_LINES,
         notes=record.notes,
     )
 

@@ -85,7 +85,9 @@ def decode(records: Sequence[Record]) -> Figure | None:
         panels.append(_decode(kind, best[:BARS]))
     if not panels:
         return None
-    reading = "Longer is faster. The line on each bar is the 95 % interval; where two overlap, no difference is shown."
+    reading = (
+        "Longer is faster. The line on each bar is the 95\u00a0% interval; where two overlap, no difference is shown."
+    )
     return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
 
 
@@ -160,7 +162,7 @@ def memory(records: Sequence[Record]) -> Figure | None:
         return None
     reading = (
         "Shorter is better: the most memory the engine's processes held at once, in main memory and on the GPU. "
-        "The line is the 95 % interval of the whole."
+        "The line is the 95\u00a0% interval of the whole."
     )
     return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -40,7 +41,9 @@ def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[a
     x = alt.X("x:Q", title=axes.x, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=8))
     places = sorted({row["x"] for row in rows})
     if len(places) <= 20 and places[-1] <= 256:
-        x = x.axis(alt.Axis(grid=False, values=places, labelOverlap="greedy", labelSeparation=6))
+        crowded = min((b - a for a, b in itertools.pairwise(places)), default=1) < (places[-1] - places[0]) / 16
+        overlap: Any = "greedy" if crowded else False
+        x = x.axis(alt.Axis(grid=False, values=places, labelOverlap=overlap, labelFlush=False))
     y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=True, nice=True))
     names = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
     colour = alt.Color("series:N", legend=alt.Legend() if several else None, scale=names)
@@ -233,7 +236,7 @@ def threads(records: Sequence[Record]) -> Figure | None:
             notes += _ties(group, "threads", "decode_tps")
     if not panels:
         return None
-    reading = "The ring is the highest median. Lines through points are the 95 % intervals."
+    reading = "The ring is the highest median. Lines through points are the 95\u00a0% intervals."
     return Figure("threads", "Thread sweep", reading, tuple(panels), tuple(notes))
 
 
@@ -269,7 +272,7 @@ def speculative(records: Sequence[Record]) -> Figure | None:
         return None
     reading = (
         "Above 1 × the draft model pays. The dashed curve is the prediction from acceptance and the cost of verifying; "
-        "lines through points are the 95 % intervals."
+        "lines through points are the 95\u00a0% intervals."
     )
     return Figure(
         "speculative", "Speculative decoding against K", reading, tuple(panels), cut(groups, KINDS), beside=True

@@ -23,7 +23,7 @@ def frontier(records: Sequence[Record]) -> Figure | None:
         return None
     reading = (
         "Up is faster, left is smaller. The stepped line joins what no other configuration beats in both. "
-        "Thin lines are the 95 % intervals; a larger mark takes more energy per token, where that was measured."
+        "Thin lines are the 95\u00a0% intervals; a larger mark takes more energy per token, where that was measured."
     )
     return Figure("frontier", "Speed, memory and energy", reading, panels, cut(groups))
 
