@@ -7,7 +7,6 @@ checked section by section against dataclasses. Mistakes are gathered, not throw
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
@@ -17,40 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
+from edgebench import yaml_tree
 from edgebench.errors import EdgebenchError, ProfileError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
-LARGEST = 1 << 20
-"""Bytes: a profile is written by a person, so a larger file is something else."""
-
 Form = TypeVar("Form")
 
 _MISSING = ("missing", "missing_argument")
 Place = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema, and neither anchors nor aliases (which can grow without bound)."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - overrides PyYAML's
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed here", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 @dataclass(frozen=True, order=True)
@@ -74,11 +50,11 @@ class Document:
         self.path = path
         self.mistakes: list[Mistake] = []
         try:
-            self._root = _compose(_text(path))
+            self._root = yaml_tree.compose(yaml_tree.text(path))
             self.data: dict[str, Any] = self._value(self._root, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise self._refusal([Mistake(mark.line + 1 if mark else 1, "", _yaml_words(error))]) from error
+            raise self._refusal([Mistake(mark.line + 1 if mark else 1, "", yaml_tree.words(error))]) from error
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             words = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise self._refusal([Mistake(1, "", words)]) from error
@@ -88,7 +64,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
-            _check_text(node)
+            yaml_tree.checked(node)
             kind = node.tag.rpartition(":")[2]
             if kind == "bool":
                 return node.value.lower() == "true"
@@ -99,7 +75,7 @@ class Document:
             return node.value if kind == "str" else None
         data: dict[str, Any] = {}
         for key, value in node.value:
-            name = _check_text(key) if isinstance(key, yaml.ScalarNode) else ""
+            name = yaml_tree.checked(key) if isinstance(key, yaml.ScalarNode) else ""
             if not name:
                 raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key.start_mark)
             if name in data:
@@ -283,42 +259,3 @@ def _quoting(errors: Sequence[ErrorDetails], value: Any) -> str:
             return ""
         return "take the quotes away"
     return ""
-
-
-def _check_text(node: yaml.ScalarNode) -> str:
-    """Half of a character, which only an escape can write, can't be printed or sent anywhere."""
-    text: str = node.value
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise yaml.MarkedYAMLError(problem="half of a surrogate pair is no character", problem_mark=node.start_mark)
-    return text
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("is larger than 1 MiB: this is no profile")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _compose(text: str) -> yaml.MappingNode:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-    finally:
-        loader.dispose()
-    if node is None:
-        raise ValueError("is empty")
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.MarkedYAMLError(problem="must be a mapping (name: value)", problem_mark=node.start_mark)
-    return node
-
-
-def _yaml_words(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or str(error)
-    if "'\\t'" in problem:
-        return "begins with a tab; YAML indents by spaces"
-    return f"is not YAML: {problem}"
