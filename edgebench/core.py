@@ -177,10 +177,44 @@ class PageCache:
     """Command that asks the system to forget the file; whether it did is for ``resident`` to say."""
 
 
+class Files(Protocol):
+    """Files on a device: commands of its shell, and readers of what they print."""
+
+    def join(self, *parts: str) -> str: ...
+
+    def folder(self, path: str) -> Fact:
+        """Make a folder and those above it → ``path``, absolute, and ``free_b`` on its disk."""
+
+    def look(self, path: str) -> Fact:
+        """→ ``size_b`` and ``sealed``; nothing where there is no such file."""
+
+    def seal(self, path: str) -> str:
+        """Mark a file so that ``look`` tells whether it was written to since."""
+
+    def sha256(self, path: str) -> Fact:
+        """→ ``sha256``, in lower case."""
+
+    def list(self, folder: str) -> Fact:
+        """→ ``files``: ``name`` and ``size_b`` of each; none where there is no such folder."""
+
+    def move(self, source: str, target: str) -> str: ...
+
+    def remove(self, paths: Sequence[str]) -> str:
+        """Those that are not there are no mistake."""
+
+    def lock(self, path: str, owner: str, lease: int) -> str:
+        """Text that takes a lock and holds it until its standard input ends.
+
+        On its standard output: ``taken``, or ``held OWNER``, or why neither. Every line that comes
+        on its standard input renews the lease (seconds); a lock whose lease ran out may be taken.
+        """
+
+
 class System(Protocol):
     """An operating system: how it is spoken to."""
 
     facts: Mapping[str, Fact]
+    files: Files
     default_workspace: str
     """Under the home folder unless absolute."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgebench.core import Command, Fact, PageCache, Reading
-from edgebench.systems import loops, posix
+from edgebench.systems import loops, posix, posix_files
 
 
 class Android:
     """What ``adb shell`` reaches: user ``shell``, and one folder that may be written and executed."""
 
     default_workspace = "/data/local/tmp/edgebench"
+
+    files = posix_files.Files()
 
     @property
     def facts(self) -> Mapping[str, Fact]:

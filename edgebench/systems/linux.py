@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from edgebench.core import Command, Fact, Json, PageCache, Reading
 from edgebench.errors import Unreadable
-from edgebench.systems import loops, posix
+from edgebench.systems import loops, posix, posix_files
 
 
 class Linux:
     """Debian, Ubuntu, Arch, … and their kin; a login shell that is a POSIX shell."""
 
     default_workspace = ".cache/edgebench/device"
+
+    files = posix_files.Files()
 
     @property
     def facts(self) -> Mapping[str, Fact]:

@@ -1,0 +1,84 @@
+"""One user of a device at a time: an advisory lock on the device, with an owner and a lease."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+from edgebench.core import Process
+from edgebench.errors import DeviceLost, DeviceRefused
+from edgebench.session import Session
+
+LEASE_S = 60
+"""Seconds after which the lock of a controller that went silent may be taken by another."""
+
+TAKE_S = 30.0
+
+
+@contextlib.contextmanager
+def held(session: Session) -> Iterator[None]:
+    """Hold the device's lock. Raises ``DeviceRefused`` with its owner where somebody else has it.
+
+    This machine is not locked: what else it is used for nobody can tell anyway.
+    """
+    if session.here:
+        yield
+        return
+    files = session.system.files
+    said = session.run(files.folder(session.workspace).command)
+    if said.status != 0:
+        raise DeviceRefused(
+            f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}",
+            "Set workspace: in the profile to a folder that can be written.",
+        )
+    path = files.join(session.workspace, "lock")
+    process = session.transport.spawn(files.lock(path, _owner(), LEASE_S))
+    try:
+        _take(session, process)
+        done = threading.Event()
+        renewing = threading.Thread(target=_renew, args=(process, done), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            done.set()
+            renewing.join()
+    finally:
+        process.kill()
+
+
+def _owner() -> str:
+    who = f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
+    return f"{who}, since {datetime.now().astimezone():%Y-%m-%d %H:%M} ({secrets.token_hex(4)})"
+
+
+def _take(session: Session, process: Process) -> None:
+    deadline = time.monotonic() + TAKE_S
+    words: list[str] = []
+    while process.status is None and time.monotonic() < deadline:
+        line = process.read(0.5)
+        if line is None:
+            continue
+        if line.text == "taken":
+            return
+        words.append(line.text)
+    name = session.device.name
+    if words and words[0].startswith("held "):
+        raise DeviceRefused(
+            f"{name} is in use by {words[0].removeprefix('held ')}",
+            f"Wait until it is done. A lock that nobody renews ends after {LEASE_S} s.",
+        )
+    raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'it says nothing'}")
+
+
+def _renew(process: Process, done: threading.Event) -> None:
+    with contextlib.suppress(DeviceLost):
+        while not done.wait(LEASE_S / 4):
+            process.write("beat\n")

@@ -1,0 +1,104 @@
+"""Files on a device with a POSIX shell: GNU, toybox, busybox and BSD tools alike."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from edgebench.core import Fact, Json
+from edgebench.errors import Unreadable
+
+SEAL = 946_684_800
+"""The time of modification of what was verified: 2000-01-01. Who writes to a file changes it."""
+
+_LOCK = """\
+# adbd sends it when the wire is gone; the end of standard input says the same.
+trap '' HUP
+lock={lock} owner={owner}
+take() {{ mkdir "$lock" && printf '%s\\n' "$owner" >"$lock/owner"; }}
+seen() {{ cat "$lock/owner" 2>/dev/null; }}
+until why=$(take 2>&1); do
+  [ -d "$lock" ] || {{ printf '%s\\n' "$why"; exit 1; }}
+  was=$(seen)
+  changed=$({state} "$lock/owner" 2>/dev/null || {state} "$lock" 2>/dev/null) || continue
+  if [ $(($(date +%s) - ${{changed#* }})) -le {lease} ]; then printf 'held %s\\n' "$was"; exit 1; fi
+  old="$lock.$$"
+  mv "$lock" "$old" 2>/dev/null || continue
+  # Somebody else may have taken it between the look and the move.
+  [ "$(cat "$old/owner" 2>/dev/null)" = "$was" ] || {{ mv "$old" "$lock"; continue; }}
+  rm -r "$old"
+done
+echo taken
+while read -r beat; do touch "$lock/owner"; done
+[ "$(seen)" != "$owner" ] || rm -r "$lock"
+"""
+
+
+class Files:
+    """See ``core.Files``. ``state`` and ``digest`` are the programs where systems differ."""
+
+    def __init__(self, state: str = "stat -Lc '%s %Y'", digest: str = "sha256sum") -> None:
+        self._state, self._digest = state, digest
+
+    def join(self, *parts: str) -> str:
+        return "/".join(parts)
+
+    def folder(self, path: str) -> Fact:
+        there = shlex.quote(path)
+        return Fact(f"mkdir -p {there} && cd {there} && touch . && pwd && df -Pk .", parse_folder)
+
+    def look(self, path: str) -> Fact:
+        return Fact(f"{self._state} {shlex.quote(path)} 2>/dev/null; true", parse_look)
+
+    def seal(self, path: str) -> str:
+        return f"TZ=UTC touch -t 200001010000 {shlex.quote(path)}"
+
+    def sha256(self, path: str) -> Fact:
+        return Fact(f"{self._digest} <{shlex.quote(path)}", parse_sha256)
+
+    def list(self, folder: str) -> Fact:
+        each = f'for f in *; do s=$({self._state} "$f" 2>/dev/null) && printf "%s %s\\n" "${{s%% *}}" "$f"; done'
+        return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {each}; true", parse_list)
+
+    def move(self, source: str, target: str) -> str:
+        return shlex.join(["mv", "-f", source, target])
+
+    def remove(self, paths: Sequence[str]) -> str:
+        return shlex.join(["rm", "-rf", *paths])
+
+    def lock(self, path: str, owner: str, lease: int) -> str:
+        return _LOCK.format(lock=shlex.quote(path), owner=shlex.quote(owner), lease=lease, state=self._state)
+
+
+def parse_folder(text: str) -> Mapping[str, Json]:
+    """``pwd; df -Pk .`` (POSIX) → ``path``, ``free_b``."""
+    path, *table = text.splitlines() or [""]
+    if not path.startswith("/"):
+        raise Unreadable(f"a folder was expected: {text[:200]!r}")
+    found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", table[-1]) if table else None
+    return {"path": path, **({"free_b": int(found[1]) * 1024} if found else {})}
+
+
+def parse_look(text: str) -> Mapping[str, Json]:
+    """``SIZE MTIME`` → ``size_b``, ``sealed``."""
+    words = text.split()
+    if not words:
+        return {}
+    if len(words) != 2 or not all(word.lstrip("-").isdigit() for word in words):
+        raise Unreadable(f"a size and a time were expected: {text[:200]!r}")
+    return {"size_b": int(words[0]), "sealed": int(words[1]) == SEAL}
+
+
+def parse_sha256(text: str) -> Mapping[str, Json]:
+    """What ``sha256sum`` and ``shasum -a 256`` print of their standard input."""
+    found = re.match(r"\\?([0-9a-fA-F]{64})\b", text)
+    if not found:
+        raise Unreadable(f"a SHA-256 was expected: {text[:200]!r}")
+    return {"sha256": found[1].lower()}
+
+
+def parse_list(text: str) -> Mapping[str, Json]:
+    """``SIZE NAME`` lines → ``files``."""
+    pairs = (line.split(" ", 1) for line in text.splitlines())
+    return {"files": [{"name": p[1], "size_b": int(p[0])} for p in pairs if len(p) == 2 and p[0].isdigit()]}

@@ -1,0 +1,220 @@
+"""Models on a device: sent once, whole, only where there is room; and one user at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab.place import Place
+
+from edgebench import lock, provision
+from edgebench.core import Device, ModelFile
+from edgebench.errors import DeviceLost, DeviceRefused
+from edgebench.session import Session
+
+PLACES = ["linux", "termux", "android", "old_android"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+def device(place: Place, **changes: object) -> Device:
+    return Device(place.name, place.system, {**place.transport, **changes}, workspace=f"{place.folder}/work space")
+
+
+@pytest.fixture
+def session(place: Place):
+    with Session(device(place)) as one:
+        yield one
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelFile:
+    file = tmp_path / "ein Modell's.gguf"
+    file.write_bytes(random.Random(3).randbytes(5_000_000))
+    sha = hashlib.sha256(file.read_bytes()).hexdigest()
+    return ModelFile("m", file, sha, 5_000_000, "gguf", "Q4_0", "llama")
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, session: Session) -> list[Path]:
+    """What is pushed from now on."""
+    pushed: list[Path] = []
+    push = session.transport.push
+
+    def watch(local, remote, progress=None):
+        pushed.append(local)
+        push(local, remote, progress)
+
+    monkeypatch.setattr(session.transport, "push", watch)
+    return pushed
+
+
+def test_a_model_is_there_whole_and_is_not_sent_twice(session: Session, place: Place, model: ModelFile, monkeypatch):
+    path = provision.place_model(session, model)
+    assert path == f"{place.folder}/work space/models/{model.sha256}.gguf"
+    assert Path(path).read_bytes() == model.path.read_bytes()
+    pushed = sent(monkeypatch, session)
+    assert provision.place_model(session, model) == path
+    assert pushed == []
+    assert [file.name for file in Path(path).parent.iterdir()] == [f"{model.sha256}.gguf"]
+
+
+def test_a_model_that_was_damaged_on_the_device_is_sent_again(session: Session, model: ModelFile):
+    path = Path(provision.place_model(session, model))
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    provision.place_model(session, model)
+    assert path.read_bytes() == model.path.read_bytes()
+
+
+def test_a_model_that_was_only_touched_is_verified_not_sent(session: Session, model: ModelFile, monkeypatch):
+    path = Path(provision.place_model(session, model))
+    os.utime(path)
+    pushed = sent(monkeypatch, session)
+    provision.place_model(session, model)
+    assert pushed == []
+    assert session.system.files.look(str(path)).parse(
+        session.run(session.system.files.look(str(path)).command).stdout
+    ) == {"size_b": model.size, "sealed": True}
+
+
+def test_the_rest_of_another_file_is_not_taken_for_the_beginning(session: Session, place: Place, model: ModelFile):
+    folder = place.here / "work space" / "models"
+    folder.mkdir(parents=True)
+    (folder / f"{model.sha256}.gguf.part").write_bytes(b"something else" * 1000)
+    path = provision.place_model(session, model)
+    assert Path(path).read_bytes() == model.path.read_bytes()
+
+
+def test_a_file_that_is_not_what_it_says_is_refused_and_leaves_nothing(session: Session, model: ModelFile):
+    wrong = replace(model, sha256="0" * 64)
+    with pytest.raises(DeviceRefused, match="damaged"):
+        provision.place_model(session, wrong)
+    assert list(Path(session.workspace, "models").iterdir()) == []
+
+
+def test_no_space_is_said_before_anything_is_sent(session: Session, model: ModelFile, monkeypatch):
+    pushed = sent(monkeypatch, session)
+    with pytest.raises(DeviceRefused, match="no space") as refused:
+        provision.place_model(session, replace(model, size=10**15))
+    assert "devices clean" in refused.value.hint
+    assert pushed == []
+
+
+def test_a_workspace_that_cannot_be_written(place: Place, model: ModelFile):
+    with Session(replace(device(place), workspace="/proc/no/folder")) as session:
+        with pytest.raises(DeviceRefused, match="/proc/no") as refused:
+            provision.place_model(session, model)
+        assert "workspace:" in refused.value.hint
+        with pytest.raises(DeviceRefused, match="/proc/no"), lock.held(session):
+            pass
+
+
+def test_a_model_whose_push_was_cut_goes_on(place: Place, model: ModelFile, proxy, tmp_path: Path):
+    wire = proxy(place.port)
+    if place.transport["kind"] == "ssh":
+        known = Path(place.transport["known_hosts"])
+        line = known.read_text().splitlines()[0].replace(str(place.port), str(wire.port))
+        known.write_text(f"{known.read_text()}{line}\n")
+        through = device(place, port=wire.port)
+    else:
+        through = device(place, serial=f"127.0.0.1:{wire.port}")
+    content = random.Random(4).randbytes(20_000_000)
+    model.path.write_bytes(content)
+    model = replace(model, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    with Session(through) as session:
+        wire.cut_after(10_000_000)
+        with pytest.raises(DeviceLost):
+            provision.place_model(session, model)
+    wire.cut_after(1 << 60)
+    before = wire.sent
+    with Session(through) as session:
+        path = provision.place_model(session, model)
+    assert Path(path).read_bytes() == model.path.read_bytes()
+    assert wire.sent - before < 15_000_000
+
+
+def test_one_user_at_a_time(session: Session, place: Place):
+    with lock.held(session), Session(device(place)) as second:
+        with pytest.raises(DeviceRefused, match="in use by") as refused, lock.held(second):
+            pass
+        assert f"process {os.getpid()}" in str(refused.value)
+    with Session(device(place)) as second, lock.held(second):
+        assert (place.here / "work space" / "lock").exists()
+
+
+def gone(path: Path) -> bool:
+    deadline = time.monotonic() + 60
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not path.exists()
+
+
+def test_a_lock_is_gone_with_its_holder(session: Session, place: Place):
+    path = place.here / "work space" / "lock"
+    with lock.held(session):
+        assert path.exists()
+    assert gone(path)
+
+
+def test_a_lock_of_a_killed_controller_is_gone(place: Place):
+    script = (
+        "import sys, json, time\nfrom edgebench.core import Device\nfrom edgebench.session import Session\n"
+        "from edgebench import lock\n"
+        "with Session(Device(**json.loads(sys.argv[1]))) as s, lock.held(s):\n"
+        "    print('held', flush=True)\n    time.sleep(1000)\n"
+    )
+    import json
+
+    one = device(place)
+    profile = {"name": one.name, "system": one.system, "transport": dict(one.transport), "workspace": one.workspace}
+    holder = subprocess.Popen([sys.executable, "-c", script, json.dumps(profile)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline()
+    holder.kill()
+    holder.wait()
+    assert gone(place.here / "work space" / "lock")
+
+
+def test_a_lease_that_ran_out_is_taken(session: Session, place: Place):
+    path = place.here / "work space" / "lock"
+    path.mkdir(parents=True)
+    (path / "owner").write_text("somebody long gone\n")
+    old = time.time() - lock.LEASE_S - 5
+    os.utime(path / "owner", (old, old))
+    with lock.held(session):
+        assert "somebody long gone" not in (path / "owner").read_text()
+    assert gone(path)
+
+
+def test_a_lease_that_still_runs_names_its_owner(session: Session, place: Place):
+    path = place.here / "work space" / "lock"
+    path.mkdir(parents=True)
+    (path / "owner").write_text("Käthe's laptop $(touch x)\n")
+    with pytest.raises(DeviceRefused, match=r"in use by Käthe's laptop \$\(touch x\)"), lock.held(session):
+        pass
+    assert (path / "owner").exists()
+
+
+def test_a_holder_that_lost_its_lease_leaves_the_next_ones_lock_alone(session: Session, place: Place):
+    path = place.here / "work space" / "lock"
+    with Session(device(place)) as second:
+        with lock.held(session):
+            old = time.time() - lock.LEASE_S - 5
+            os.utime(path / "owner", (old, old))
+            with lock.held(second):
+                owner = (path / "owner").read_text()
+                session.transport.close()
+                time.sleep(0.5)
+                assert (path / "owner").read_text() == owner
+        assert gone(path)
