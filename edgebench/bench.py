@@ -204,12 +204,12 @@ class Bench:
             self._learn(state, live)
         else:
             live.sampler.reset_peak()
-        turns += self._drive(state)
+        own = self._drive(state, turns)
         end = time.monotonic()
         # One more reading of everything after the end, so that the last peak is in it.
         if not live.sampler.wait(lambda s: s.reaches(end), timeout=5):
             state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
-        metrics = measure.rates(turns)
+        metrics = {**measure.rates(turns), **own}
         notes = self._observe(state, metrics, turns, begin, end, fresh)
         if fresh:
             metrics["load_s"] = live.load.seconds
@@ -220,8 +220,9 @@ class Bench:
         within = tuple(s for s in kept if begin <= s.at <= end + 1)
         return Round(number, started, metrics, tuple(turns), within, fresh, notes)
 
-    def _drive(self, state: _State) -> list[dict[str, Json]]:
-        """Run the scenario through: its requests are sent, it is sent the replies."""
+    def _drive(self, state: _State, turns: list[dict[str, Json]]) -> Mapping[str, float]:
+        """Run the scenario through: its requests are sent, it is sent the replies, which are added to
+        ``turns``. The metrics of its own."""
         planned, live = state.planned, self._live
         assert live is not None
         client = live.client
@@ -233,16 +234,15 @@ class Bench:
             count_tokens=lambda text: self._engine.count_tokens(client, text),
         )
         scenario = plugins.load("scenarios", planned.trial.scenario)()
-        turns: list[dict[str, Json]] = []
-        asking: Generator[Request, Any, None] = scenario.turns(setting)
+        asking: Generator[Request, Any, Mapping[str, float] | None] = scenario.turns(setting)
         try:
             request = next(asking)
             while True:
                 reply = self._ask(request)
                 turns.append(measure.turn(request, reply))
                 request = asking.send(reply)
-        except StopIteration:
-            return turns
+        except StopIteration as end:
+            return end.value or {}
 
     def _ask(self, request: Request) -> Any:
         assert self._live is not None

@@ -445,14 +445,19 @@ class Setting:
 class Scenario(Protocol):
     """What is asked of an engine in one round. A plugin is a class without arguments."""
 
-    options: ClassVar[Mapping[str, Option]]
-    """Its own options and their defaults; ``run`` takes them as ``--name value``."""
+    options: ClassVar[Mapping[str, Option | tuple[str, ...]]]
+    """Its own options and their defaults; ``run`` takes them as ``--name value``. A tuple of words:
+    a trial for each of them, unless some of them are asked for."""
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """The least context, in tokens, that it can run in."""
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
-        """Yield a request, be sent its reply; one run through is one round."""
+    def turns(self, setting: Setting) -> Generator[Request, Reply, Mapping[str, float] | None]:
+        """Yield a request, be sent its reply; one run through is one round.
+
+        Returns further metrics of the round, where it has some of its own. A scenario that only
+        some engines can run names them in a class attribute ``engines``.
+        """
 
 
 # --- measurements ----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def turn(request: Request, reply: Reply) -> dict[str, Json]:
         told["decode_tps"] = (reply.completion_tokens - 1) / reply.decode_s
     if reply.draft_tokens:
         told["draft_tokens"], told["draft_accepted"] = reply.draft_tokens, reply.draft_accepted
-    told.update({name: reply.extra[name] for name in ("speculative", "costs") if name in reply.extra})
+    told.update({name: reply.extra[name] for name in ("speculative", "costs", "parting") if name in reply.extra})
     if request.messages is not None:
         told["text"] = reply.text
     return {name: value for name, value in told.items() if value is not None}

@@ -93,7 +93,12 @@ def trials(
     }
     for model, name in itertools.product(models, scenarios):
         scenario: Scenario = plugins.load("scenarios", name)()
-        own: dict[str, Sequence[Option]] = {key: [value] for key, value in scenario.options.items()}
+        able: Sequence[str] = getattr(scenario, "engines", ())
+        if able and engine not in able:
+            raise UsageError(f"scenario {name} cannot run on {engine}", f"Give --engine {able[0]}.")
+        own: dict[str, Sequence[Option]] = {
+            key: value if isinstance(value, tuple) else [value] for key, value in scenario.options.items()
+        }
         stray = set(asked) - LAUNCH_OPTIONS - set(own)
         others = {key for other in scenarios for key in plugins.load("scenarios", other).options}
         if stray - others:

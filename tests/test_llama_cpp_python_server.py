@@ -16,10 +16,9 @@ import pytest
 from lab.spec_server import KEY, SpecServer
 from lab.tiny import tiny
 
-from edgebench import models
+from edgebench import models, ties
 from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
-from edgebench.engines.ties import divergence
 from edgebench.servers.llama_cpp_python.questions import characters
 
 PROMPT = "the quick brown fox"
@@ -227,34 +226,28 @@ def test_a_taken_port_is_said_in_words_that_the_launcher_knows(server: SpecServe
 # --- the algorithm, on real decoders ---------------------------------------------------------
 
 
-class As:
-    """The server as ``core.Client``."""
-
-    def __init__(self, server: SpecServer) -> None:
-        self.post = server.post
-
-
 def same_or_tie(server: SpecServer, prompt: list[int], alone: list[int], tokens: list[int]) -> str:
     """Empty where equal; a tie in words; else the test fails."""
-    parted = divergence(As(server), prompt, alone, tokens)  # type: ignore[arg-type]
-    if parted is None:
+    status, found = server.post("/edgebench/parting", {"prompt": prompt, "one": alone, "other": tokens})
+    assert status == 200, found
+    if not found:
+        assert alone == tokens
         return ""
-    told = f"after {parted.position} tokens: gap {parted.gap:.4f}, noise {parted.noise:.4f}"
-    assert parted.tie, told
-    return told
+    assert ties.is_tie(found), ties.told(found)
+    return ties.told(found)
 
 
 @pytest.mark.parametrize("kind", ["draft-simple", "prompt-lookup"])
 def test_tiny_model_greedy_tokens_are_the_targets_own_for_every_k(server: SpecServer, kind: str) -> None:
-    ties = []
+    seen = []
     for text in (PROMPT, "aaaa bbbb aaaa", "the cat and the hat and the cat"):
         prompt = server.post("/tokenize", {"content": text, "add_special": True})[1]["tokens"]
         alone = server.ask(prompt, 0, 40, ignore_eos=True)["tokens"]
         for k in range(1, 17):
             found = server.ask(prompt, k, 40, ignore_eos=True, **{"speculative.type": kind})
-            ties.append(same_or_tie(server, prompt, alone, found["tokens"]))
-    print("ties:", [tie for tie in ties if tie])
-    assert ties.count("") > len(ties) / 2, ties
+            seen.append(same_or_tie(server, prompt, alone, found["tokens"]))
+    print("ties:", [tie for tie in seen if tie])
+    assert seen.count("") > len(seen) / 2, seen
 
 
 def test_real_model_greedy_tokens_are_the_targets_own_for_every_k() -> None:
@@ -264,14 +257,14 @@ def test_real_model_greedy_tokens_are_the_targets_own_for_every_k() -> None:
         text = server.post("/apply-template", question)[1]["prompt"]
         prompt = server.post("/tokenize", {"content": text, "add_special": True})[1]["tokens"]
         alone = server.ask(prompt, 0, 28)["tokens"]
-        ties = []
+        seen = []
         for k in range(1, 17):
             found = server.ask(prompt, k, 28)
-            ties.append(same_or_tie(server, prompt, alone, found["tokens"]))
+            seen.append(same_or_tie(server, prompt, alone, found["tokens"]))
             counts = found["speculative"]
             assert sum(counts["proposed_by_position"]) == found["timings"]["draft_n"] > 0
             assert counts["accepted_by_position"] == sorted(counts["accepted_by_position"], reverse=True)
-        print("ties:", [tie for tie in ties if tie])
+        print("ties:", [tie for tie in seen if tie])
         lookup = server.ask(prompt, 8, 28, **{"speculative.type": "prompt-lookup"})["tokens"]
         same_or_tie(server, prompt, alone, lookup)
         without = server.ask(prompt, 0, 12, kv_cache=False, cache_prompt=False)["tokens"]
@@ -341,6 +334,21 @@ def test_costs_are_given_for_every_size_and_change_nothing(server: SpecServer) -
     assert all(len(taken) == 2 and min(taken) > 0 for taken in found["verify_s"].values())
     assert len(found["draft_s"]) == 2
     assert server.ask(PROMPT, 0)["tokens"] == before
+
+
+def test_where_texts_part_is_found_and_weighed(server: SpecServer) -> None:
+    tokens = server.ask(PROMPT, 0, 8, ignore_eos=True)["tokens"]
+
+    def parting(other: list[int]) -> dict[str, Any]:
+        body = {"prompt": PROMPT, "one": tokens, "other": other}
+        return dict(server.post("/edgebench/parting", body)[1])
+
+    assert parting(tokens) == {}
+    assert parting(tokens[:5]) == {"position": 5}
+    found = parting([*tokens[:3], 100, *tokens[4:]])
+    assert found["position"] == 3
+    assert found["gap"] > found["noise"] >= 0
+    assert not ties.is_tie(found)
 
 
 def test_logits_agree_with_the_greedy_choice_both_ways(server: SpecServer) -> None:

@@ -33,7 +33,8 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     own: dict[str, list[str]] = {}
     for name in plugins.names("scenarios"):
         for key, default in plugins.load("scenarios", name).options.items():
-            own.setdefault(key, []).append(f"{name}: {default}")
+            words = ",".join(default) if isinstance(default, tuple) else default
+            own.setdefault(key, []).append(f"{name}: {words}")
     helps = {**SWEEPS, **{key: "; ".join(defaults) for key, defaults in own.items() if key not in SWEEPS}}
     for key, text in reversed(helps.items()):
         flag = "--" + key.replace("_", "-")
@@ -135,11 +136,17 @@ def command(
 
 
 def _values(key: str, text: str) -> Sequence[Option]:
-    words = ["all"] if key == "gpu_layers" else []
+    words = ["all"] if key == "gpu_layers" else _words(key)
     try:
         return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
+
+
+def _words(key: str) -> list[str]:
+    """The words that an option of some scenario takes."""
+    options = [plugins.load("scenarios", name).options.get(key) for name in plugins.names("scenarios")]
+    return [word for words in options if isinstance(words, tuple) for word in words]
 
 
 def device_of(name: str) -> Device:

@@ -69,24 +69,24 @@ class LlamaCppPython:
         return line.startswith("model loaded: ")
 
     def complete(self, client: Client, request: Request) -> Reply:
-        if "costs" in request.extra:
-            return self._costs(client, request)
+        if "ask" in request.extra:
+            return self._measured(client, request)
         return llama_server.complete(client, request)
 
     def count_tokens(self, client: Client, text: str) -> int:
         return llama_server.count_tokens(client, text)
 
-    def _costs(self, client: Client, request: Request) -> Reply:
-        """Seconds of verifying so many tokens at once (``extra["costs"]``: sizes) after the prompt."""
+    def _measured(self, client: Client, request: Request) -> Reply:
+        """What the server's own questions answer: ``extra["ask"]`` is one's name, the rest its fields."""
+        name, fields = request.extra["ask"], {key: value for key, value in request.extra.items() if key != "ask"}
         messages = [dict(message) for message in request.messages or ()]
-        asked = {"messages": messages, "sizes": request.extra["costs"], "repeats": 1}
         sent_at = time.monotonic()
-        status, found = client.post("/edgebench/costs", asked)
+        status, found = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
         if status != 200 or not isinstance(found, dict):
-            raise EngineFailed(f"/edgebench/costs answered {status}: {str(found)[:300]}")
+            raise EngineFailed(f"/edgebench/{name} answered {status}: {str(found)[:300]}")
         took = time.monotonic() - sent_at
         clock: Literal["engine"] = "engine"
-        return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=took, extra={"costs": found})
+        return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=took, extra={name: found})
 
     def notes(self, log: Iterable[str]) -> EngineNotes:
         return llama_server.notes(log)

@@ -58,4 +58,9 @@ class Speculative:
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
         if options.get("costs") and not k:
-            yield Request(messages=messages, measures=(), label="costs", extra={"costs": list(SIZES)})
+            yield Request(
+                messages=messages,
+                measures=(),
+                label="costs",
+                extra={"ask": "costs", "sizes": list(SIZES), "repeats": 1},
+            )

@@ -10,7 +10,8 @@ It speaks llama-server's HTTP dialect, and adds what that server cannot do:
 * ``kv_cache: false``: the whole text evaluated anew for every token;
 * ``n_beams``: beam search;
 * ``POST /edgebench/costs``: seconds for verifying 1…17 tokens at once, and for one draft step;
-* ``POST /edgebench/logits``: the target's logits at the last places of a text.
+* ``POST /edgebench/logits``: the target's logits at the last places of a text;
+* ``POST /edgebench/parting``: where two greedy texts part, and whether rounding explains it.
 
 ``sampling``, ``speculation`` and ``beams`` are pure: they know no engine.
 """

@@ -14,7 +14,7 @@ import numpy as np
 from . import beams, requests
 from .library import Llama, LlamaError, differences, libllama, log
 from .requests import Fields, Refused
-from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDraft, Tally, read
+from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDraft, Tally, read, shared
 
 
 class App:
@@ -177,24 +177,62 @@ class App:
         For each: the ``top`` likeliest as [token, logit], the logits of the tokens in ``of``, the
         logarithm of the sum of all exponentials, and, where the text goes on, the log-likelihood
         of its next token. With ``single`` they are evaluated one at a time, as a generation
-        without a draft does it; else all at once, as a verification does.
+        without a draft does it; else all at once, as a verification does. ``tokens`` are appended
+        to the prompt.
         """
-        model, prompt = self.model, self.prompt(fields)
+        model = self.model
+        prompt = self.text(fields)
         last = min(fields.whole("last", 1, model.n_ctx, 1), len(prompt))
         top, of = fields.whole("top", 0, model.n_vocab, 2), fields.wholes("of", 0, model.n_vocab - 1, [])
+        found = []
+        begin = len(prompt) - last
+        for place, row in enumerate(self.rows(prompt, last, fields.flag("single", False)), start=begin):
+            following = prompt[place + 1] if place + 1 < len(prompt) else None
+            found.append({"position": place, **described(row, top, of, following)})
+        return {"logits": found}
+
+    def parting(self, fields: Fields) -> Mapping[str, Any]:
+        """Where two greedy texts after one prompt part, and what lies between the two tokens there.
+
+        ``one`` and ``other``: their tokens. ``position``: how many are equal, absent where all are.
+        ``gap``: between the logits of the two next tokens, evaluated one by one; absent where one
+        text is only shorter. ``noise``: the largest difference between a logit of the two ways of
+        evaluating, one by one and all at once, among the likeliest tokens of the places before.
+        """
+        most = self.model.n_vocab - 1
+        one, other = fields.wholes("one", 0, most, []), fields.wholes("other", 0, most, [])
+        equal = shared(one, other)
+        if equal == len(one) == len(other):
+            return {}
+        if equal in (len(one), len(other)):
+            return {"position": equal}
+        text = [*self.prompt(fields), *one[:equal]]
+        last = min(17, len(text))
+        single, at_once = (list(self.rows(text, last, way)) for way in (True, False))
+        noise = 0.0
+        for row, again in zip(single, at_once):  # noqa: B905 -- Python 3.9 has no strict
+            likeliest = [*np.argsort(-row)[:5], one[equal], other[equal]]
+            noise = max(noise, float(np.abs(row - again)[likeliest].max()))
+        gap = abs(float(single[-1][one[equal]]) - float(single[-1][other[equal]]))
+        return {"position": equal, "gap": gap, "noise": noise}
+
+    def rows(self, text: list[int], last: int, single: bool) -> Iterator[Any]:
+        """The target's logits after each of the last tokens of a text."""
+        model = self.model
         model.open(1)
         model.keep(0)
-        begin = len(prompt) - last
+        begin = len(text) - last
         if begin:
-            model.feed(prompt[:begin], 1)
-        groups = [[token] for token in prompt[begin:]] if fields.flag("single", False) else [prompt[begin:]]
-        found: list[dict[str, Any]] = []
-        for group in groups:
-            for row in model.feed(group, len(group)):
-                place = begin + len(found)
-                following = prompt[place + 1] if place + 1 < len(prompt) else None
-                found.append({"position": place, **described(row, top, of, following)})
-        return {"logits": found}
+            model.feed(text[:begin], 1)
+        for group in [[token] for token in text[begin:]] if single else [text[begin:]]:
+            yield from np.array(model.feed(group, len(group)))
+
+    def text(self, fields: Fields) -> list[int]:
+        """The prompt and the ``tokens`` after it."""
+        text = [*self.prompt(fields), *fields.wholes("tokens", 0, self.model.n_vocab - 1, [])]
+        if len(text) > self.model.n_ctx:
+            raise Refused(f"{len(text)} tokens do not fit in a context of {self.model.n_ctx}")
+        return text
 
 
 def described(row: Any, top: int, of: Sequence[int], following: int | None) -> dict[str, Any]:

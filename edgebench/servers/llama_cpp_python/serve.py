@@ -49,6 +49,7 @@ class Handler(BaseHTTPRequestHandler):
                 "/v1/chat/completions": lambda fields: self.generate(fields, Chat),
                 "/edgebench/costs": app.costs,
                 "/edgebench/logits": app.logits,
+                "/edgebench/parting": app.parting,
             }
         )
 

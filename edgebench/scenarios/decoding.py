@@ -1,0 +1,99 @@
+"""What decoding strategies cost, and how their texts differ, on the shipped prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+
+from edgebench.core import Json, Option, Reply, Request, Setting
+from edgebench.scenarios.chat import conversations
+
+STRATEGIES: Mapping[str, tuple[str, ...]] = {
+    "greedy": (),
+    "beam": ("beams",),
+    "temperature": ("temperature_pct",),
+    "top-k": ("top_k",),
+    "top-p": ("top_p_pct",),
+}
+"""Each with the options that it takes."""
+
+
+class Decoding:
+    """One strategy on the first turn of every shipped conversation.
+
+    Of its own: ``log_likelihood`` of the text under the model, a token, in nats; ``repetition``, the
+    share of its 4-grams that stood there before; ``distinct_1`` and ``distinct_2``, different 1- and
+    2-grams ÷ all (Li et al. 2016, arXiv 1510.03055). Means over the prompts.
+    """
+
+    engines = ("llama-cpp-python",)
+    options: Mapping[str, Option | tuple[str, ...]] = {
+        "strategy": tuple(STRATEGIES),
+        "beams": 2,
+        "temperature_pct": 100,
+        "top_k": 40,
+        "top_p_pct": 90,
+        "gen_tokens": 48,
+    }
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        """Tokens of context it takes: the longest prompt, and every beam's own text."""
+        beams = int(options["beams"]) if options["strategy"] == "beam" else 1
+        return 768 + beams * int(options["gen_tokens"])
+
+    def turns(self, setting: Setting) -> Generator[Request, Reply, Mapping[str, float]]:
+        figures: list[Mapping[str, float]] = []
+        for conversation in conversations()["conversations"]:
+            messages = ({"role": "user", "content": conversation["turns"][0]},)
+            strategy = str(setting.options["strategy"])
+            reply = yield Request(
+                messages=messages,
+                max_tokens=int(setting.options["gen_tokens"]),
+                seed=setting.seed,
+                temperature=_temperature(setting.options),
+                label=f"{strategy}, {conversation['name']}",
+                extra={"speculative.n_max": 0, "return_tokens": True, **shape(setting.options)},
+            )
+            told = yield Request(
+                messages=messages,
+                measures=(),
+                label="likelihood",
+                extra={"ask": "logits", "tokens": list(reply.tokens), "last": len(reply.tokens) + 1, "top": 0},
+            )
+            rows: Sequence[Mapping[str, Json]] = told.extra["logits"]["logits"]
+            figures.append({"log_likelihood": mean_likelihood(rows), **variety(reply.tokens)})
+        return {name: math.fsum(one[name] for one in figures) / len(figures) for name in figures[0]}
+
+
+def _temperature(options: Mapping[str, Option]) -> float:
+    return 0.0 if options["strategy"] in ("greedy", "beam") else float(options["temperature_pct"]) / 100
+
+
+def shape(options: Mapping[str, Option]) -> dict[str, Json]:
+    """A strategy in the server's fields; what it isn't about is switched off."""
+    strategy = options["strategy"]
+    if strategy == "beam":
+        return {"n_beams": int(options["beams"])}
+    return {
+        "top_k": int(options["top_k"]) if strategy == "top-k" else 0,
+        "top_p": float(options["top_p_pct"]) / 100 if strategy == "top-p" else 1.0,
+    }
+
+
+def mean_likelihood(rows: Sequence[Mapping[str, Json]]) -> float:
+    """Mean log-likelihood of the generated tokens: each row tells that of the token after it."""
+    values = [float(row["next_log_likelihood"]) for row in rows if "next_log_likelihood" in row]
+    return math.fsum(values) / len(values)
+
+
+def variety(tokens: Sequence[int]) -> dict[str, float]:
+    """``repetition``, ``distinct_1``, ``distinct_2`` of a text; 0 repetitions in one too short for any."""
+
+    def grams(n: int) -> list[tuple[int, ...]]:
+        return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+
+    def distinct(n: int) -> float:
+        found = grams(n)
+        return len(set(found)) / len(found) if found else 1.0
+
+    return {"repetition": 1 - distinct(4), "distinct_1": distinct(1), "distinct_2": distinct(2)}

@@ -1,0 +1,33 @@
+"""Where two greedy texts of one model part: at a numerical tie, or by a fault.
+
+Evaluating tokens one by one and several at once sums the same products in another order, so
+logits differ in their last digits. Where the two likeliest tokens are closer than that, either
+may win, and from there on the texts differ. Nothing else may part them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgebench.core import Json
+
+MOST_NOISE = 0.5
+"""Logits that differ by more than this between the two ways are no rounding error."""
+
+
+def is_tie(parting: Mapping[str, Json]) -> bool:
+    """Whether rounding explains what ``/edgebench/parting`` found: each of the two logits may be off
+    by the noise. A text that is only shorter is no tie."""
+    if "gap" not in parting:
+        return False
+    return bool(parting["gap"] <= 2 * parting["noise"] and parting["noise"] <= MOST_NOISE)
+
+
+def told(parting: Mapping[str, Json]) -> str:
+    """The same in words."""
+    if "gap" not in parting:
+        return f"one text ends after {parting['position']} tokens"
+    return (
+        f"after {parting['position']} equal tokens; there the logits of the two next tokens are {parting['gap']:.4f} "
+        f"apart, and evaluating one by one or at once changes a logit by up to {parting['noise']:.4f}"
+    )
