@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from datetime import datetime, timezone
 from statistics import fmean
 from typing import Any
 
-from edgebench import doubts, measure, observe, plugins, provision, stats
+from edgebench import doubts, fits, measure, observe, plugins, provision, stats
 from edgebench.conditions import Conditions
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
@@ -113,7 +114,9 @@ class Bench:
         self._facts = {"device": self._session.facts(), "engine": dict(self._engine.prepare())}
         yield from self._prepare()
         try:
-            for index in range(self._plan.rounds):
+            for index in itertools.count():
+                if index >= self._plan.rounds and not self._unsure(index):
+                    break
                 yield from self._round(index)
             yield from self._stop()
             if doubt := self._conditions.drift():
@@ -126,6 +129,13 @@ class Bench:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
             yield Ended(index, self._record(state))
+
+    def _unsure(self, rounds: int) -> bool:
+        """Whether an interval is still wider than asked for, and the limit of rounds isn't reached."""
+        target = self._plan.target_ci
+        if target is None or rounds >= self._plan.max_rounds:
+            return False
+        return any(stats.half_width(state.rounds) > target for state in self._states if not state.failure)
 
     def abort(self) -> None:
         """From another thread: let what is under way fail, so that ``events`` yields soon."""
@@ -166,7 +176,7 @@ class Bench:
             if fresh:
                 yield from self._stop()
             yield Doing(index, "waiting for a cool and quiet device", number)
-            gate = self._conditions.ready(state.planned.model.size if fresh else 0)
+            gate = self._conditions.ready(self._need(state) if fresh else 0)
             if fresh:
                 yield Doing(index, "starting the engine", number)
                 yield from self._start(index, number)
@@ -182,6 +192,12 @@ class Bench:
         done = replace(done, notes={**done.notes, "gate": gate.notes()})
         state.rounds.append(done)
         yield Measured(index, done)
+
+    @staticmethod
+    def _need(state: _State) -> float:
+        """Bytes of memory that must be free for a start."""
+        need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
+        return need.total_b if need is not None else float(state.planned.model.size)
 
     def _start(self, index: int, number: int) -> Iterator[Event]:
         state = self._states[index]
@@ -316,6 +332,20 @@ class Bench:
         state.status = "failed"
         state.failure = Failure(str(error), error.hint, status, signal_name(status), log)
         yield Doing(index, f"failed: {error}", number, failed=True)
+        if fits.exhausted(log, state.failure.signal):
+            yield from self._skip_larger(state, number)
+
+    def _skip_larger(self, failed: _State, number: int) -> Iterator[Event]:
+        """Memory ran out: what needs at least as much needn't be tried."""
+        failed.notes.append("memory ran out here: the frontier of this sweep")
+        ours = failed.planned.trial
+        for index, state in enumerate(self._states):
+            trial = state.planned.trial
+            same = (trial.model, trial.engine, trial.backend) == (ours.model, ours.engine, ours.backend)
+            if same and not state.failure and not state.rounds and fits.must_fail_too(ours.options, trial.options):
+                why = f"skipped: it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
+                state.status, state.failure = "skipped", Failure(why)
+                yield Doing(index, why, number, failed=True)
 
     def _stop(self) -> Iterator[Event]:
         if self._live is None:
@@ -341,6 +371,9 @@ class Bench:
             "architecture": model.architecture,
             **model.facts,
         }
+        need = fits.estimate(model.facts, state.planned.trial.options)
+        if need is not None:
+            about["estimate"] = need.facts()
         return {**self._facts, "engine": {**self._facts["engine"], **state.engine}, "model": about}
 
     def _record(self, state: _State) -> Record:

@@ -53,6 +53,9 @@ class Plan:
     load: Literal["warm", "cold"] = "warm"
     load_timeout: float = 300.0
     """Seconds an engine may take until it answers."""
+    target_ci: float | None = None
+    """Go on beyond ``rounds`` until half the 95 % interval is at most this share of the median."""
+    max_rounds: int = 50
     settle: float = 120.0
     """Seconds that the device is waited for before each trial, until it is cool and quiet again; with
     0 it is looked at neither before nor after."""

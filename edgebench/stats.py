@@ -119,6 +119,20 @@ def _quantile(atoms: Iterable[tuple[float, float]], share: float) -> float:
     return end
 
 
+def half_width(rounds: Sequence[Round], names: Sequence[str] = ("decode_tps", "prefill_tps")) -> float:
+    """Half the interval of the first of these metrics that there is, as a share of its median.
+
+    Infinite where there is no interval yet.
+    """
+    for name in names:
+        values = [one.metrics[name] for one in rounds if name in one.metrics]
+        if values:
+            found = interval(values)
+            middle = median(values)
+            return (found[1] - found[0]) / 2 / middle if found and middle > 0 else math.inf
+    return math.inf
+
+
 def coverage(rounds: int) -> float:
     """The share of cases in which [least, greatest] of so many rounds holds the true median."""
     return 1 - 0.5 ** (rounds - 1)

@@ -76,7 +76,12 @@ class Row:
         elif isinstance(event, bench.Measured):
             self._done += 1
             self._last = ", ".join(figures(event))
-            self._say(event.index, f"round {event.round.index + 1}/{self._rounds}", self._last, self._left())
+            self._say(
+                event.index,
+                f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
+                self._last,
+                self._left(),
+            )
         elif isinstance(event, bench.Ended) and event.record.failure:
             self._say(event.index, event.record.status, event.record.failure.message)
 

@@ -43,10 +43,11 @@ def carry_out(
     view: str = "table",
     finish: Finish | None = None,
     then: Callable[[Sequence[Record]], Sequence[Plan]] | None = None,
+    strict: bool = False,
 ) -> int:
     """Run the plans, one device each and all at once, keep everything, show the result; the exit code.
 
-    ``then`` may ask for more in the same run when it sees the records.
+    ``then`` may ask for more in the same run when it sees the records. ``strict``: a doubt is a failure.
     """
     for note in dict.fromkeys(note for plan in plans for planned in plan.trials for note in planned.notes):
         click.echo(f"note: {note}", err=True)
@@ -73,7 +74,12 @@ def carry_out(
         raise errors[0]
     for error in errors:
         say_error(error)
-    return exit_code(records, errors)
+    code = exit_code(records, errors)
+    doubted = sum(bool(record.doubts) for record in records)
+    if strict and doubted:
+        click.echo(f"--strict: {doubted} of {len(records)} results are in doubt", err=True)
+        return code or 1
+    return code
 
 
 class Worker(threading.Thread):

@@ -73,6 +73,14 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     help="How long an engine may take until it answers.",
 )
 @click.option(
+    "--target-ci",
+    callback=lambda _context, _option, text: None if text is None else _share(text),
+    metavar="SHARE",
+    help="Go on after --rounds until the interval of the rate is this narrow (± 2% or 0.02), at most --max-rounds.",
+)
+@click.option("--max-rounds", type=click.IntRange(1, 1000), default=50, help="Where --target-ci gives up.")
+@click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
+@click.option(
     "--settle",
     type=click.FloatRange(min=0),
     default=120.0,
@@ -93,6 +101,9 @@ def command(
     rounds: int,
     load: Any,
     load_timeout: float,
+    target_ci: float | None,
+    max_rounds: int,
+    strict: bool,
     settle: float,
     seed: int,
     name: str,
@@ -129,10 +140,24 @@ def command(
             load=load,
             load_timeout=load_timeout,
             settle=settle,
+            target_ci=target_ci,
+            max_rounds=max_rounds,
         )
         for device, used in zip(opened, engines, strict=True)
     ]
-    return measure.carry_out(plans, store, name=name, json_output=json_output)
+    return measure.carry_out(plans, store, name=name, json_output=json_output, strict=strict)
+
+
+def _share(text: str) -> float:
+    """``2%`` or ``0.02``."""
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(f"--target-ci: {text!r} is no share between 0 and 1", "Give 2% or 0.02.")
+    return share
 
 
 def _values(key: str, text: str) -> Sequence[Option]:

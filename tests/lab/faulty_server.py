@@ -70,6 +70,10 @@ def main() -> None:
     port = int(argv[argv.index("--port") + 1])
     if mode == "dies-while-loading":
         sys.exit("error: unable to load model: tensor 'output' has wrong shape")
+    if mode == "out-of-memory":
+        if int(argv[argv.index("-c") + 1]) <= 512:
+            hand_over(argv)
+        sys.exit("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 107374182400")
     if mode == "silent":
         time.sleep(3600)
     if mode == "port-taken":
