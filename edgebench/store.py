@@ -67,10 +67,11 @@ class Row(NamedTuple):
     scenario: str
     options: str
     """JSON."""
-    status: str
-    doubts: str
+    status: str | None
+    """None, as the next two: the trial has not ended, or was killed."""
+    doubts: str | None
     """Ids, joined by spaces."""
-    failure: str
+    failure: str | None
     peak_footprint_b: float | None
     peak_footprint_b_low: float | None
     peak_footprint_b_high: float | None
@@ -207,7 +208,7 @@ class Store:
             lead += [metric.get("value"), metric.get("low"), metric.get("high")]
         names = " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
         failure = record.failure.message if record.failure else ""
-        values = (record.id, record.status, packing.pack(doc), names, failure, *lead)
+        values = (record.id, record.status, names, failure, *lead, packing.pack(doc))
         self._db.execute(f"INSERT INTO records VALUES ({_marks(values)})", values)
 
     # --- reading ---------------------------------------------------------------------------
@@ -254,7 +255,7 @@ class Store:
         lead = ", ".join(f"records.{name}{end}" for name in LEAD for end in ("", "_low", "_high"))
         query = (
             "SELECT trials.id, trials.run, runs.name, trials.started, device, model, engine, backend, scenario, "
-            f"options, coalesce(status, 'interrupted'), coalesce(doubts, ''), coalesce(failure, ''), {lead} "
+            f"options, status, doubts, failure, {lead} "
             f"FROM trials JOIN runs ON runs.id = trials.run LEFT JOIN records ON records.trial = trials.id {clause}"
         )
         with database.faults(self.path):

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab.records import conversation, record, samples
 
+import edgebench
 from edgebench import ids, records
 from edgebench.core import Failure, Record, Round, Sample, Trial
 from edgebench.errors import StoreError, UsageError
@@ -395,6 +396,27 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path.touch()
     with Store(path) as store:
         assert store.rows() == []
+
+
+def test_an_older_store_is_migrated_when_it_is_read(tmp_path: Path) -> None:
+    path, scripts = tmp_path / "s.sqlite", sorted((Path(edgebench.__file__).parent / "data/store").glob("*.sql"))
+    with Store(path) as store:
+        done = add(store, record(doubts=["steal"]), "nightly")
+        rows, version = store.rows(), len(scripts)
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    old.executescript(scripts[0].read_text("utf-8") + "PRAGMA user_version = 1; PRAGMA application_id = 1164198501;")
+    old.execute("ATTACH ? AS new", (str(path),))
+    for table in ("runs", "trials", "rounds", "logs", "records"):
+        names = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
+        old.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+    old.commit()
+    old.close()
+    with Store(tmp_path / "old.sqlite", read_only=True) as store:
+        assert store.record(done.id) == done
+        assert store.rows() == rows
+        assert store._db.execute("PRAGMA user_version").fetchone() == (version,)
+    with Store(tmp_path / "old.sqlite") as store:
+        add(store, record())
 
 
 def test_a_damaged_document_is_named_and_no_traceback(tmp_path: Path) -> None:
