@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,11 @@ from edgebench.core import Record
 from edgebench.references import Reference
 from edgebench.store import Store, Where
 
+ROUNDS = 1000
+"""So many of the newest configurations are read with the turns of their rounds."""
+
 SAMPLED = 3
-"""So many of the newest records are looked at for samples: one of them gives the timeline."""
+"""So many of the newest configurations are looked at for samples: one of them gives the timeline."""
 
 FORMATS = ("html", "md", "csv", "json", "svg", "png")
 
@@ -73,7 +76,8 @@ def command(
         _serve(path, where, known, port)
         return
     with existing(path) as store:
-        records = gather(store, where) if store else []
+        read = gather if form not in ("csv", "json") else _everything
+        records = read(store, where) if store else []
         if store is not None and not records:
             click.echo("no results match; `edgebench results list` shows what there is", err=True)
         if form == "html":
@@ -86,12 +90,23 @@ def command(
 
 
 def gather(store: Store, where: Where) -> list[Record]:
-    """The records asked for; the newest ones with their samples."""
-    records = list(store.records(where))
-    finished = sorted((record for record in records if record.rounds), key=lambda record: record.finished)
-    ids = [record.id for record in finished[-SAMPLED:]]
-    sampled = {record.id: record for record in store.records(Where(ids=ids), samples=True)} if ids else {}
-    return [sampled.get(record.id, record) for record in records]
+    """The records asked for; of the newest configurations with rounds, of the last ones with samples."""
+    from edgebench.views.reading import latest
+
+    records = list(store.records(where, rounds=False))
+    newest = sorted(latest(records), key=lambda record: record.finished)
+    full = {record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)}
+    full |= {record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)}
+    return [full.get(record.id, record) for record in records]
+
+
+def _everything(store: Store, where: Where) -> list[Record]:
+    return list(store.records(where))
+
+
+def _some(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator[Record]:
+    ids = [record.id for record in records]
+    return store.records(Where(ids=ids), samples=samples) if ids else iter(())
 
 
 def _plain(view: str, name: str) -> Callable[[Sequence[Record], Path], None]:

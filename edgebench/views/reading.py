@@ -163,6 +163,7 @@ def command(record: Record) -> str:
         words += (
             [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]
         )
-    if record.rounds:
-        words += ["--rounds", str(len(record.rounds))]
+    rounds = max((len(found.rounds) for found in record.metrics.values()), default=0)
+    if rounds:
+        words += ["--rounds", str(rounds)]
     return shlex.join(words)
