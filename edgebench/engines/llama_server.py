@@ -152,7 +152,9 @@ def _piece(event: dict[str, Any]) -> tuple[str, str]:
 
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
-_BUFFER = re.compile(r"(\S+)\s+(model|KV|compute|output|RS) buffer size\s*=\s*([\d.]+) MiB")
+_BUFFER = re.compile(r"(?<!\S)(\S{1,80})\s{1,40}(model|KV|compute|output|RS) buffer size\s*=\s*([\d.]+) MiB")
+# Until b3974 (October 2024) the weights' buffers were not called `model`.
+_BUFFER_2024 = re.compile(r"load_tensors:\s{1,40}(\S{1,80})() buffer size\s*=\s*([\d.]+) MiB")
 _BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
 _DEVICES = {
     "CUDA": "cuda",
@@ -164,7 +166,9 @@ _DEVICES = {
     "ROCm": "rocm",
     "SYCL": "sycl",
     "CPU": "cpu",
+    "AMX": "cpu",  # weights rearranged for the CPU's matrix unit
 }
+"""The beginning of a buffer's name → the backend that computes with what is in it."""
 
 
 def notes(log: Iterable[str]) -> EngineNotes:
@@ -179,8 +183,8 @@ def notes(log: Iterable[str]) -> EngineNotes:
     for line in log:
         if found := _OFFLOADED.search(line):
             offloaded, layers = int(found[1]), int(found[2])
-        elif found := _BUFFER.search(line):
-            name = f"{found[1]} {found[2]}"
+        elif found := _BUFFER.search(line) or _BUFFER_2024.search(line):
+            name = f"{found[1]} {found[2] or 'model'}"
             buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
         elif found := _BASE.search(line):
             extra["base_rss_b"] = int(found[1])
@@ -194,7 +198,9 @@ def _backend(buffers: Mapping[str, int]) -> str | None:
     for name, size in buffers.items():
         place, kind = name.rsplit(" ", 1)
         if kind == "model":
-            backend = next((b for prefix, b in _DEVICES.items() if place.startswith(prefix)), place.lower())
+            named = next((b for prefix, b in _DEVICES.items() if place.startswith(prefix)), place.lower())
+            # `CUDA_Host` is the CPU's own memory, pinned so that the GPU copies it faster.
+            backend = "cpu" if place.endswith("_Host") else named
             weights[backend] = weights.get(backend, 0) + size
     gpu = {backend: size for backend, size in weights.items() if backend != "cpu"}
     # The embedding table stays on the CPU even where every layer is offloaded.

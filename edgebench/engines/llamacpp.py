@@ -116,7 +116,8 @@ def version(text: str) -> dict[str, Any]:
     The number's form changed at b10394, and builds from a source archive call themselves 1.
     """
     facts: dict[str, Any] = {}
-    told = re.search(r"version:\s*b?(\d+)(?:\s*\(([0-9a-f]{6,})\))?", text)
+    told = re.search(r"\(build (\d+), commit ([0-9a-f]+)\)", text)
+    told = told or re.search(r"version:\s*b?(\d+)(?![\d.])(?:\s*\(([0-9a-f]{6,})\))?", text)
     if told:
         facts["build"] = f"b{told[1]}" + (f"-{told[2]}" if told[2] else "")
     sets = instruction_sets(text)
