@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from statistics import fmean
 from typing import Any
 
-from edgebench import doubts, fits, measure, observe, plugins, provision, stats
+from edgebench import cores, doubts, fits, measure, observe, plugins, provision, stats
 from edgebench.conditions import Conditions
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
@@ -307,6 +307,11 @@ class Bench:
             **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
         }
         state.engine.update({name: value for name, value in told.items() if value is not None})
+        if state.launch.affinity and live.running.pid:
+            state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))
+            if state.engine["affinity"] != [state.launch.affinity]:
+                ran = " and ".join(state.engine["affinity"]) or "nobody knows where"
+                state.doubts.append(doubts.named("affinity", f"asked for {state.launch.affinity}, runs on {ran}"))
         more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
         if more and state.planned.trial.backend == "cpu":
             state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))

@@ -263,6 +263,8 @@ class Launch:
     """Draft tokens proposed at once, where the engine can only be told at its start."""
     spec_type: str | None = None
     """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
+    affinity: str | None = None
+    """Processors the engine may run on, as ``0-3,8``."""
     repack: bool = True
     """False: weights are not rearranged for the CPU's matrix units (llama.cpp's extra buffer
     types), the way out where a virtual machine claims AMX and forbids it."""

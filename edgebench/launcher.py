@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
+from edgebench import cores
 from edgebench.client import HttpClient
 from edgebench.core import Engine, EngineNotes, Launch, Narrator
 from edgebench.errors import EngineFailed, TimedOut, Unreadable
@@ -154,6 +155,8 @@ class Live:
             port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
             with contextlib.ExitStack() as inner:
                 command = self._engine.command(self.launch, port, KEY_VARIABLE)
+                if self.launch.affinity:
+                    command = replace(command, argv=["taskset", cores.mask(self.launch.affinity), *command.argv])
                 self.running = self._session.start(command, [key])
                 inner.callback(self.running.stop)
                 pid = self.running.wait_started()

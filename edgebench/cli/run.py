@@ -20,7 +20,7 @@ DEFAULT_ENGINE = "llama.cpp"
 DEFAULT_SCENARIO = "throughput"
 
 SWEEPS = {
-    "threads": "threads of the engine",
+    "threads": "threads of the engine; auto: what this device's cores suggest, each pinned",
     "ctx": "context, tokens",
     "batch": "batch, tokens",
     "ubatch": "physical batch, tokens (default: as --batch)",
@@ -79,6 +79,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Go on after --rounds until the interval of the rate is this narrow (± 2% or 0.02), at most --max-rounds.",
 )
 @click.option("--max-rounds", type=click.IntRange(1, 1000), default=50, help="Where --target-ci gives up.")
+@click.option("--write-profile", is_flag=True, help="Keep what --threads auto found in the device's profile.")
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
 @click.option(
     "--settle",
@@ -104,6 +105,7 @@ def command(
     target_ci: float | None,
     max_rounds: int,
     strict: bool,
+    write_profile: bool,
     settle: float,
     seed: int,
     name: str,
@@ -116,18 +118,24 @@ def command(
     Without options: this machine, a small model that comes from the Python package registry, and
     the llama.cpp server that is bundled with edgebench.
     """
-    from edgebench.cli import measure
+    from edgebench.cli import measure, threads
     from edgebench.plan import Plan, trials
 
+    auto = sweeps.get("threads") == "auto"
+    if auto:
+        sweeps["threads"] = None
+    elif write_profile:
+        raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
     asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
     opened = [device_of(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
     engines = [engine or str(device.defaults.get("engine", DEFAULT_ENGINE)) for device in opened]
     files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
+    sweep = threads.Sweep(opened) if auto else None
     plans = [
         Plan(
-            trials(
+            (sweep.trials if sweep else trials)(
                 device,
                 files[_form(used)],
                 engine=used,
@@ -145,7 +153,14 @@ def command(
         )
         for device, used in zip(opened, engines, strict=True)
     ]
-    return measure.carry_out(plans, store, name=name, json_output=json_output, strict=strict)
+    return measure.carry_out(
+        plans,
+        store,
+        name=name,
+        json_output=json_output,
+        strict=strict,
+        then=sweep.conclude(write_profile) if sweep else None,
+    )
 
 
 def _share(text: str) -> float:
