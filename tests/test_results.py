@@ -147,6 +147,37 @@ def test_exported_csv_is_tidy(call: Call) -> None:
     assert all(float(row["decode_tps [tokens/s]"]) > 0 and row["option_threads"] == "4" for row in rows)
 
 
+def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
+    import polars
+
+    made = [record(options={"threads": 4, "gpu_layers": 3}), record(options={"threads": 2, "gpu_layers": "all"})]
+    fill(DEFAULT, *made, record(status="failed", failure=Failure("died")))
+    call("results", "export", "--format", "parquet", "-o", "results.parquet")
+    frame = polars.read_parquet(tmp_path / "results.parquet")
+    rows = list(csv.DictReader(io.StringIO(call("results", "export", "--format", "csv").stdout)))
+    assert frame.columns == list(rows[0])
+    assert frame.height == len(rows) == 11
+    assert frame["decode_tps [tokens/s]"].drop_nulls().to_list() == [
+        float(row["decode_tps [tokens/s]"]) for row in rows[:10]
+    ]
+    assert frame["option_threads"].to_list()[::5] == [4, 2, None]
+    assert frame["option_gpu_layers"].to_list()[::5] == ["3", "all", None]
+
+
+def test_without_a_library_for_parquet_it_says_which(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(DEFAULT, record())
+    monkeypatch.setattr("edgebench.views.parquet._LIBRARIES", ())
+    with pytest.raises(UsageError, match="nothing here writes Parquet") as caught:
+        call("results", "export", "--format", "parquet", "-o", "results.parquet")
+    assert "pip install polars" in caught.value.hint
+    assert not Path("results.parquet").exists()
+
+
+def test_parquet_of_nothing(call: Call, tmp_path: Path) -> None:
+    call("results", "export", "--format", "parquet", "-o", "results.parquet")
+    assert (tmp_path / "results.parquet").read_bytes().startswith(b"PAR1")
+
+
 def test_an_output_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     fill(DEFAULT, record())
     (tmp_path / "file").write_text("")

@@ -78,7 +78,9 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
 @command.command()
 @where_options
 @store_option
-@click.option("--format", "form", type=click.Choice(plugins.names("views")), help="The form.  [default: json]")
+@click.option(
+    "--format", "form", type=click.Choice([*plugins.names("views"), "parquet"]), help="The form.  [default: json]"
+)
 @output_option
 @click.option(
     "--bundle",
@@ -91,9 +93,12 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
     """Write results in another form, to stdout or a file, or as a bundle."""
     if bundled and (form or output):
         raise click.UsageError("--bundle names its own file and form: leave out --format and -o")
+    from edgebench.views.parquet import parquet
+
     with existing(path) as store:
         if not bundled:
-            write(_render(form or "json", list(store.records(where)) if store else []), output)
+            records = list(store.records(where)) if store else []
+            write(parquet(records) if form == "parquet" else _render(form or "json", records), output)
         elif store is None or not store.count(where):
             raise UsageError("there are no results to put into a bundle", "See: edgebench results list")
         else:

@@ -1,0 +1,42 @@
+"""The records as Parquet: the rows and columns of the CSV, each column of one type.
+
+Needs a data-frame library that writes it (polars, pyarrow or pandas), found through narwhals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Literal
+
+from edgebench.core import Option, Record
+from edgebench.errors import UsageError
+from edgebench.views.csv import table
+
+_LIBRARIES: tuple[Literal["polars", "pyarrow", "pandas"], ...] = ("polars", "pyarrow", "pandas")
+
+
+def parquet(records: Sequence[Record]) -> bytes:
+    """The file's content. Raises ``UsageError`` where no library writes Parquet."""
+    library = next((name for name in _LIBRARIES if find_spec(name)), None)
+    if library is None:
+        raise UsageError("nothing here writes Parquet", "Install a data-frame library: pip install polars")
+    import narwhals
+
+    header, rows = table(records)
+    columns = [_alike(list(values)) for values in zip(*rows, strict=True)] if records else [[] for _ in header]
+    frame = narwhals.from_dict(dict(zip(header, columns, strict=True)), backend=library)
+    target = BytesIO()
+    frame.write_parquet(target)
+    return target.getvalue()
+
+
+def _alike(values: list[Option | None]) -> list[Option | None]:
+    """Values of one type: numbers as numbers, and as text where a column holds both."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) < 2:
+        return values
+    if kinds == {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return [None if value is None else str(value) for value in values]
