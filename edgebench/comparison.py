@@ -144,10 +144,11 @@ def _pair(a: Record, b: Record, names: Sequence[str]) -> Pair:
         values = (_fact(a, part, name), _fact(b, part, name))
         if values[0] != values[1]:
             context[label] = (_shown(values[0]), _shown(values[1]))
-    return Pair(a, b, tuple(_finding(a, b, name) for name in shown), context)
+    return Pair(a, b, tuple(finding(a, b, name) for name in shown), context)
 
 
-def _finding(a: Record, b: Record, name: str) -> Finding:
+def finding(a: Record, b: Record, name: str) -> Finding:
+    """One metric of two records: paired where they share a run. Whether they are alike is the caller's to know."""
     one, other = a.metrics.get(name), b.metrics.get(name)
     if one is None or other is None:
         sides = (one.value if one else None, other.value if other else None)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -19,7 +22,7 @@ from lab.records import everything, record, samples
 
 from edgebench import references
 from edgebench.cli import cli
-from edgebench.core import Failure, Record
+from edgebench.core import Failure, Option, Record
 from edgebench.errors import EdgebenchError, ProfileError
 from edgebench.store import Store
 from edgebench.views import beside, units
@@ -166,6 +169,38 @@ def test_the_command_repeats_the_trial_whatever_it_is_called() -> None:
     one = record(device="my phone", model="a'b$(x)", options={"ctx": 2048, "gpu_layers": "all"})
     assert command(one).startswith("edgebench run --device 'my phone' --model 'a'\"'\"'b$(x)'")
     assert "--gpu-layers all" in command(one)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [
+        ("throughput", {"ctx": 4096, "prompt_tokens": 64, "gen_tokens": 32, "depth": 0, "threads": 2}),
+        ("chat", {"ctx": 4096, "conversations": 2, "reply_tokens": 256, "gpu_layers": "all"}),
+        ("speculative", {"ctx": 2048, "gen_tokens": 64, "k": 4, "draft": "smollm2-135m-q4_1", "p_min": 0.5}),
+        ("speculative", {"ctx": 2048, "gen_tokens": 64, "k": 0, "costs": True}),
+    ],
+)
+def test_the_command_is_one_that_edgebench_understands(scenario: str, options: dict[str, Option]) -> None:
+    one = record(device="local", model="smollm2-135m-q4_1", scenario=scenario, options=options)
+    name, *arguments = shlex.split(command(one))[1:]
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    found.make_context(name, arguments)
+
+
+def test_loads_from_disk_and_from_memory_are_not_compared() -> None:
+    def loaded(device: str, seconds: float, regime: str) -> Record:
+        one = record(device=device, metrics={"load_s": seconds})
+        noted = {name: replace(found, note=regime) for name, found in one.metrics.items()}
+        rounds = tuple(replace(each, notes={"load_regime": regime}) for each in one.rounds)
+        return replace(one, metrics=noted, rounds=rounds)
+
+    records = [loaded("a", 3.0, "warm"), loaded("b", 2.0, "warm"), loaded("c", 1.0, "first")]
+    (answer,) = answers(records)
+    (best,) = answer.bests
+    assert best.name == "b"
+    assert best.claims[0].value.endswith(", warm")
+    assert "first" in Tags(page(records)).text
 
 
 # --- figures ----------------------------------------------------------------------------------

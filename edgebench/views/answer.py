@@ -93,6 +93,11 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
     able = [(found, record) for record in records if (found := metric(record, name))]
     if not able:
         return None
+    if name == "load_s":
+        # A load from a cold disk and one from memory are two quantities: the more common one is compared.
+        notes = [found.note for found, _ in able]
+        common = max(notes, key=notes.count)
+        able = [pair for pair in able if pair[0].note == common]
     able.sort(key=lambda pair: (-pair[0].value if more else pair[0].value, pair[1].id))
     found, first = able[0]
     ties: list[str] = []
@@ -104,5 +109,6 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
     if len(ties) > TIES:
         ties = [*ties[:TIES], f"{len(ties) - TIES} more"]
     between = units.interval(found)
-    value = units.quantity(found.value, found.unit) + (f", {between}" if between else "")
+    parts = (units.quantity(found.value, found.unit), between, found.note if name == "load_s" else "")
+    value = ", ".join(part for part in parts if part)
     return first.id, Claim(does, value, tuple(ties))

@@ -8,11 +8,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from edgebench import stats
+from edgebench import comparison
 from edgebench.core import Json, Metric, Option, Record
 
 SETTINGS = frozenset(
-    {"threads", "batch", "ubatch", "gpu_layers", "draft", "draft_gpu_layers", "k", "repack", "affinity", "rpc"}
+    {
+        "threads",
+        "batch",
+        "ubatch",
+        "gpu_layers",
+        "draft",
+        "draft_gpu_layers",
+        "k",
+        "p_min",
+        "costs",
+        "repack",
+        "affinity",
+        "rpc",
+    }
 )
 """Options that are compared. Every other option is part of the work and must be equal."""
 
@@ -101,11 +114,7 @@ def metric(record: Record, name: str) -> Metric | None:
 
 def differs(a: Record, b: Record, name: str) -> bool:
     """Whether the rounds show a difference: paired where both were measured in one run."""
-    x, y = metric(a, name), metric(b, name)
-    if x is None or y is None:
-        return False
-    same_run = a.run.get("id") is not None and a.run.get("id") == b.run.get("id")
-    change = (stats.paired if same_run else stats.unpaired)(x.rounds, y.rounds)
+    change = comparison.finding(a, b, name).change
     return change is not None and change.verdict != "no difference shown"
 
 
@@ -154,11 +163,21 @@ def turn_number(turn: Mapping[str, Json], index: int) -> int:
 
 
 def command(record: Record) -> str:
-    """The command that repeats this one trial."""
+    """The command that repeats this one trial.
+
+    The target alone (K = 0) is measured with every sweep: there it is the whole sweep.
+    """
     trial = record.trial
-    words = ["edgebench", "run", "--device", trial.device, "--model", trial.model, "--engine", trial.engine]
-    words += ["--backend", trial.backend, "--scenario", trial.scenario]
-    for name, value in sorted(trial.options.items()):
+    options = dict(trial.options)
+    if trial.scenario == "speculative":
+        options.pop("costs", None)
+        if not options.get("k"):
+            options.pop("k", None)
+        words = ["edgebench", "speculative", "--device", trial.device, "--target", trial.model]
+    else:
+        words = ["edgebench", "run", "--device", trial.device, "--model", trial.model, "--scenario", trial.scenario]
+    words += ["--engine", trial.engine, "--backend", trial.backend]
+    for name, value in sorted(options.items()):
         flag = "--" + name.replace("_", "-")
         words += (
             [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]

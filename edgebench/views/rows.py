@@ -121,7 +121,10 @@ def _cell(record: Record, name: str) -> Cell:
         factor = 1e-3 if name == "s_per_token" else 1.0
         ends = [units.number(end / factor) for end in (found.low, found.high) if end is not None]
         return Cell(units.number(found.value / factor), "–".join(ends) if len(ends) == 2 else "", found.value, name)
-    return Cell(units.quantity(found.value, found.unit), units.interval(found), found.value, name)
+    between = units.interval(found)
+    if name == "load_s" and found.note in ("first", "cold"):
+        between = f"{between} {found.note}".strip()
+    return Cell(units.quantity(found.value, found.unit), between, found.value, name)
 
 
 def doubted(record: Record) -> tuple[tuple[str, str], ...]:
