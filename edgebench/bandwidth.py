@@ -77,7 +77,7 @@ def measure(session: Opened, file: str = "", size: int = 0, python: str = "pytho
         said = session.run(f"{session.system.quote([python])} -", timeout=60, stdin=_PYTHON.encode())
         if found := _scanned(said.stdout):
             return found
-        if file and size and session.device.system in ("linux", "android"):
+        if file and size and session.device.system in ("linux", "android", "termux"):
             times = max(1, COPY_B // max(1, size) // 4)
             command = _COPY.format(file=session.system.quote([file]), times=times)
             return _copied(session.run(command, timeout=120).stdout, size, times)

@@ -70,7 +70,7 @@ class Cores:
 
 def read(session: Opened) -> Cores | None:
     """Ask a device; None where it doesn't tell (macOS, Windows, Termux)."""
-    if session.device.system not in ("linux", "android"):
+    if session.device.system not in ("linux", "android", "termux"):
         return None
     return parse(session.run(_COMMAND, timeout=20).stdout)
 

@@ -30,7 +30,7 @@ def readings(system: str) -> dict[str, Reading]:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
-@pytest.mark.parametrize("system", ["linux", "android", "macos"])
+@pytest.mark.parametrize("system", ["linux", "android", "termux", "macos"])
 def test_every_posix_loop_is_valid_shell(shell, system):
     text = loops.posix(readings(system), 4711, proc=system != "macos")
     script = shlex.split(text)[3]

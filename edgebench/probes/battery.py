@@ -34,6 +34,7 @@ class Battery:
     readings: Mapping[str, Sequence[Reading]] = {
         "linux": (_UEVENT,),
         "android": (_UEVENT,),
+        "termux": (_UEVENT,),
         "macos": (Reading(command="ioreg -rw0 -c AppleSmartBattery", interval=2),),
         "windows": (
             Reading(

@@ -29,7 +29,7 @@ class Cpu:
             "ratio", "Share of the machine's processor time that a hypervisor gave to others.", {"steal": "mean"}
         ),
     }
-    readings: Mapping[str, Sequence[Reading]] = {"linux": _LINUX, "android": _LINUX}
+    readings: Mapping[str, Sequence[Reading]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
         self._at: float | None = None

@@ -9,6 +9,20 @@ from edgebench.core import Quantity, Reading, Sample
 from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_UTIL, TEMPERATURE
 
 _KGSL = "/sys/class/kgsl/kgsl-3d0"
+_FILES = (
+    Reading(files=("/sys/class/kgsl/kgsl/proc/{pid}/gpumem_unmapped",), interval=0.5),
+    Reading(
+        files=(
+            f"{_KGSL}/gpubusy",
+            f"{_KGSL}/gpuclk",
+            f"{_KGSL}/temp",
+            "/sys/kernel/gpu/gpu_busy",
+            "/sys/class/misc/mali0/device/utilization",
+            "/sys/class/devfreq/*mali*/cur_freq",
+        ),
+        interval=1,
+    ),
+)
 _UNMAPPED = re.compile(r"^/sys/class/kgsl/kgsl/proc/\d+/gpumem_unmapped:(\d+)$")
 _BUSY = re.compile(r"^/sys/class/kgsl/kgsl-3d0/gpubusy:\s*(\d+)\s+(\d+)$")
 _PERCENT = re.compile(r"^(/sys/kernel/gpu/gpu_busy|/sys/class/misc/mali0/device/utilization):\s*(\d+)\s*%?$")
@@ -31,21 +45,8 @@ class PhoneGpu:
         "temp_c": TEMPERATURE,
     }
     readings: Mapping[str, Sequence[Reading]] = {
-        "android": (
-            Reading(files=("/sys/class/kgsl/kgsl/proc/{pid}/gpumem_unmapped",), interval=0.5),
-            Reading(
-                files=(
-                    f"{_KGSL}/gpubusy",
-                    f"{_KGSL}/gpuclk",
-                    f"{_KGSL}/temp",
-                    "/sys/kernel/gpu/gpu_busy",
-                    "/sys/class/misc/mali0/device/utilization",
-                    "/sys/class/devfreq/*mali*/cur_freq",
-                ),
-                interval=1,
-            ),
-            Reading(command="dumpsys meminfo {pid} | grep mtrack", interval=5),
-        ),
+        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep mtrack", interval=5)),
+        "termux": _FILES,
     }
 
     def __init__(self) -> None:

@@ -11,6 +11,10 @@ from edgebench.probes.quantities import TEMPERATURE
 
 _ZONES = "/sys/class/thermal/thermal_zone*"
 _HWMON = "/sys/class/hwmon/hwmon*"
+_PHONE = (
+    Reading(files=(f"{_ZONES}/type",), interval=0),
+    Reading(files=(f"{_ZONES}/temp",), interval=2),
+)
 _ZONE = re.compile(r"^/sys/class/thermal/(thermal_zone\d+)/(type|temp):(.*)$")
 _SENSOR = re.compile(r"^/sys/class/hwmon/(hwmon\d+)/(name|temp1_input):(.*)$")
 _HAL = re.compile(r"Temperature\{mValue=(-?[\d.]+), mType=(-?\d+), mName=([^,}]+)")
@@ -30,11 +34,8 @@ class Thermal:
             Reading(files=(f"{_ZONES}/type", f"{_HWMON}/name"), interval=0),
             Reading(files=(f"{_ZONES}/temp", f"{_HWMON}/temp1_input"), interval=2),
         ),
-        "android": (
-            Reading(files=(f"{_ZONES}/type",), interval=0),
-            Reading(files=(f"{_ZONES}/temp",), interval=2),
-            Reading(command="dumpsys thermalservice", interval=2),
-        ),
+        "android": (*_PHONE, Reading(command="dumpsys thermalservice", interval=2)),
+        "termux": _PHONE,
         "windows": (
             Reading(
                 command="Get-CimInstance Win32_PerfFormattedData_Counters_ThermalZoneInformation | "

@@ -38,6 +38,7 @@ class Throttling:
     }
     readings: Mapping[str, Sequence[Reading]] = {
         "linux": _FILES,
+        "termux": _FILES,
         "android": (*_FILES, Reading(command="dumpsys thermalservice | grep 'Thermal Status'", interval=2)),
         "macos": (Reading(command="pmset -g therm", interval=5),),
         "windows": (
