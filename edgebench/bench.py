@@ -291,6 +291,13 @@ class Bench:
             if uses:
                 metrics["mbu"] = fmean(use for _, use in uses)
                 notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
+        steady = measure.steadiness(turns)
+        if steady is not None and steady.slope is not None:
+            metrics["decode_burst_tps"] = steady.burst
+            if steady.sustained is not None:
+                metrics["decode_sustained_tps"] = steady.sustained
+            else:
+                state.doubts.append(doubts.named("never-settled", f"{steady.slope:+.1%} in 30 s at the end"))
         base = live.notes().extra.get("base_rss_b")
         if base is not None:
             metrics["base_rss_b"] = float(base)

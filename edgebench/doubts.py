@@ -194,7 +194,7 @@ def judge(record: Record) -> tuple[Doubt, ...]:
     """
     kept = dict.fromkeys(record.doubts)
     known = {doubt.id for doubt in kept}
-    found = (doubt for judged in (_rounds, _limits, _engine) for doubt in judged(record))
+    found = (doubt for judged in (_rounds, _limits, _engine, _memory) for doubt in judged(record))
     kept.update(dict.fromkeys(doubt for doubt in found if doubt.id not in known))
     return tuple(kept)
 
@@ -263,6 +263,30 @@ def _backend(record: Record) -> Iterator[Doubt]:
     most = int(layers) if wanted == "all" else min(int(wanted), int(layers))
     if int(there) < most:
         yield named("backend-mismatch", f"{there} of {most} layers are on {used or asked}")
+
+
+HELD = 0.8
+"""Share of the weights on the GPU that still being in RAM counts as held twice."""
+SPILL = 0.1
+"""Share of the weights in memory lent to the GPU that counts as spilled."""
+
+
+def _memory(record: Record) -> Iterator[Doubt]:
+    """Weights held twice, by the engine's own buffers and what stayed resident; memory that spilled."""
+    engine, model = record.facts.get("engine"), record.facts.get("model")
+    buffers = engine.get("buffers") if isinstance(engine, dict) else None
+    weights = model.get("weights_bytes") if isinstance(model, dict) else None
+    if not isinstance(buffers, dict) or not weights:
+        return
+    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not name.startswith("CPU"))
+    if on_gpu < 0.5 * weights:
+        return
+    resident = max(_values(record, "steady_file_b"), default=0.0)
+    if resident >= HELD * on_gpu:
+        yield named("weights-twice", f"{on_gpu / 2**20:.0f} MiB on the GPU, {resident / 2**20:.0f} MiB still mapped")
+    lent = max(_values(record, "gpu_shared_b"), default=0.0)
+    if lent >= SPILL * weights and max(_values(record, "gpu_memory_b"), default=0.0) > 0:
+        yield named("spilled", f"{lent / 2**20:.0f} MiB of main memory lent to the GPU")
 
 
 def listing() -> str:

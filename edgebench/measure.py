@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgebench import stats
 from edgebench.core import Json, Reply, Request
 
 
@@ -83,3 +84,28 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+CHUNK_S = 1.0
+"""Seconds of decoding that make one rate of a series."""
+
+
+def steadiness(turns: Sequence[dict[str, Json]]) -> stats.Steadiness | None:
+    """Burst and sustained decode rate of a round, on the wall clock: heat goes by that, not by tokens.
+
+    None where nothing was decoded; a round too short to tell has no slope.
+    """
+    times: list[float] = []
+    rates: list[float] = []
+    for turn in turns:
+        if "decode" not in turn["measures"] or "ttft_s" not in turn:
+            continue
+        first = turn["sent_at"] + turn["ttft_s"]
+        ticks = turn["token_times"]
+        begin = 0
+        for index, at in enumerate(ticks):
+            if at - ticks[begin] >= CHUNK_S:
+                times.append(first + at)
+                rates.append((index - begin) / (at - ticks[begin]))
+                begin = index
+    return stats.settled(times, rates)

@@ -72,6 +72,21 @@ METRICS = _table(
         "higher",
     ),
     Definition(
+        "decode_burst_tps",
+        "tokens/s",
+        "decode rate, burst",
+        "median decode rate of the first 30 s of a round that lasts at least two minutes",
+        "higher",
+    ),
+    Definition(
+        "decode_sustained_tps",
+        "tokens/s",
+        "decode rate, sustained",
+        "median decode rate of the last 90 s, where it changes by less than 1 % in 30 s; absent where it never "
+        "settled (doubt never-settled)",
+        "higher",
+    ),
+    Definition(
         "ttft_s",
         "s",
         "time to first token",
