@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from edgebench.core import Json, ModelFile
+from edgebench import fits
+from edgebench.core import Json, ModelFile, Option
 from edgebench.errors import ModelError, UsageError
 
 MOST_DIFFERENCE = 128
@@ -70,15 +70,15 @@ def _text(token: bytes) -> str:
     return repr(token.decode("utf-8", "replace"))
 
 
-def needs_bytes(model: ModelFile, ctx: int, gpu_layers: Any = None) -> int:
-    """Bytes of RAM for weights and KV cache at F16, by the header; layers on a GPU don't count."""
-    weights = int(model.facts.get("weights_bytes", model.size))
-    cache = int(model.facts.get("kv_bytes_per_token", 0)) * ctx
+def needs_bytes(model: ModelFile, options: Mapping[str, Option], gpu_layers: Option | None) -> int:
+    """Bytes of RAM it takes, estimated from its header; layers on a GPU don't count."""
+    need = fits.estimate(model.facts, options)
+    total = need.total_b if need else float(model.size)
     layers = int(model.facts.get("layers", 0))
     if gpu_layers == "all":
         return 0
     here = 1 - min(int(gpu_layers), layers) / layers if gpu_layers and layers else 1.0
-    return round((weights + cache) * here)
+    return round(total * here)
 
 
 def check_fit(parts: Mapping[str, int], facts: Mapping[str, Json], device: str) -> None:
@@ -90,5 +90,6 @@ def check_fit(parts: Mapping[str, int], facts: Mapping[str, Json], device: str) 
     named = " + ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items())
     raise ModelError(
         f"{named} = {needed / 2**30:.1f} GiB do not fit into the {ram / 2**30:.1f} GiB of {device}",
-        "Weights and KV cache by the files' headers. Use a smaller quantization, a smaller --ctx, or --gpu-layers.",
+        "Estimated from the files' headers: weights, KV cache, compute buffer. Use a smaller quantization, "
+        "a smaller --ctx, or --gpu-layers.",
     )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
@@ -117,6 +118,24 @@ def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path,
     ended = speculative(tmp_path, *pair, "-d", profile, "--k", "3", "--rounds", "1", "--engine", "llama.cpp")
     assert ended.returncode == 1, ended.stderr
     assert "silent non-speculation: asked for 3 draft tokens at once, the engine proposed none" in ended.stdout
+
+
+def test_over_ssh_the_server_is_sent_and_one_process_serves_every_k(
+    linux: Place, tmp_path: Path, pair: list[object]
+) -> None:
+    profile = tmp_path / "far.yaml"
+    told = {
+        "name": "far",
+        "system": linux.system,
+        "transport": dict(linux.transport),
+        "workspace": linux.folder,
+        "engines": {"llama-cpp-python": {"python": sys.executable, "env": {"OMP_WAIT_POLICY": "passive"}}},
+    }
+    profile.write_text(json.dumps(told))
+    records = swept(tmp_path, *pair, "-d", profile, "--k", "2,4", "--rounds", "1")
+    assert [record["trial"]["engine"] for record in records] == ["llama-cpp-python"] * 3
+    assert all("speedup" in record["metrics"] for record in records[1:])
+    assert list((linux.here / "servers").glob("llama_cpp_python-*.pyz"))
 
 
 # --- refusals --------------------------------------------------------------------------------

@@ -174,9 +174,10 @@ def _check_memory(
 
     ctx = int(asked.get("ctx", device.defaults.get("ctx", CTX)))
     ctx = min(ctx, int(target.facts.get("context_length", ctx)))
-    parts = {target.name: pairs.needs_bytes(target, ctx, asked.get("gpu_layers"))}
+    sizes: dict[str, Option] = {**asked, "ctx": ctx}
+    parts = {target.name: pairs.needs_bytes(target, sizes, asked.get("gpu_layers"))}
     for draft in drafts:
         if isinstance(draft, ModelFile):
-            parts[draft.name] = pairs.needs_bytes(draft, ctx, asked.get("draft_gpu_layers"))
+            parts[draft.name] = pairs.needs_bytes(draft, sizes, asked.get("draft_gpu_layers"))
     with Session(device) as session:
         pairs.check_fit(parts, session.facts(), device.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 import time
 import zipfile
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
 
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench import provision
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Reply, Request
 from edgebench.engines import llama_server, llamacpp
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut
+from edgebench.session import Session
 
 MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
 
@@ -37,7 +40,7 @@ class LlamaCppPython:
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
 
-    def __init__(self, device: Opened, config: Settings) -> None:
+    def __init__(self, device: Session, config: Settings) -> None:
         self._device = device
         self._config = config
         self._program: list[str] = []
@@ -45,9 +48,8 @@ class LlamaCppPython:
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
-        local = self._device.here
-        python = self._config.python or (sys.executable if local else "python3")
-        self._program = [python, self._place(local)]
+        python = self._config.python or (sys.executable if self._device.here else "python3")
+        self._program = [python, self._place()]
         self._flags = llamacpp.help_flags(self._say("--help"))
         told = self._say("--version")
         facts: dict[str, Any] = {"name": "llama-cpp-python", "path": python}
@@ -94,23 +96,22 @@ class LlamaCppPython:
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         return llama_server.fallback(launch, status)
 
-    def _place(self, local: bool) -> str:
+    def _place(self) -> str:
         """The server's path on the device, put there unless it is there already."""
         from platformdirs import user_cache_path
 
         data = archive()
-        name = f"llama_cpp_python-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = f"llama_cpp_python-{sha256[:16]}.pyz"
         here = user_cache_path("edgebench") / "servers" / name
         if not here.is_file():
             here.parent.mkdir(parents=True, exist_ok=True)
-            part = here.with_suffix(".part")
+            part = here.with_suffix(f".{os.getpid()}")
             part.write_bytes(data)
             part.replace(here)
-        if local:
+        if self._device.here:
             return str(here)
-        there = f"{self._device.workspace}/servers/{name}"
-        self._device.push(here, there)
-        return there
+        return provision.place_file(self._device, here, sha256, len(data), name, "servers")
 
     def _say(self, flag: str) -> str:
         argv = [*self._program, flag]

