@@ -25,7 +25,28 @@ def place_model(session: Session, model: ModelFile, progress: Progress | None = 
     """
     if session.here:
         return str(model.path)
+    if model.format == "mlc":
+        return _place_folder(session, model, progress)
     return place_file(session, model.path, model.sha256, model.size, f"{model.sha256}.gguf", "models", progress)
+
+
+def _place_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
+    """A folder of MLC-LLM's, under the name by which that engine knows the model."""
+    from edgebench.models import mlc
+
+    join = session.system.files.join
+    folder, done = join(join("models", model.sha256[:16]), str(model.facts["id"])), 0
+
+    def told(part: int, _: int) -> None:
+        if progress:
+            progress(done + part, model.size)
+
+    there = ""
+    for file, sha256 in mlc.files(model.path):
+        size = file.stat().st_size
+        there = place_file(session, file, sha256, size, file.name, folder, told)
+        done += size
+    return there[: -len(file.name) - 1]
 
 
 def place_file(

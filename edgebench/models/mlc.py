@@ -47,25 +47,44 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def resolve(path: Path, *, name: str = "", progress: Progress | None = None) -> ModelFile:
-    """A folder as a checked model. Raises ``ModelError`` with the file that is missing or damaged."""
+def resolve(path: Path, *, name: str = "", id_: str = "", progress: Progress | None = None) -> ModelFile:
+    """A folder as a checked model. Raises ``ModelError`` with the file that is missing or damaged.
+
+    Its fact ``id`` is what MLC-LLM calls the model: ``id_``, or the folder's name.
+    """
+    config, lists, wanted = _read(path)
+    _check_there(path, wanted)
+    listed = next(iter(lists.values()))
+    _check_shards(path, list(_records(path, listed)), progress)
+    digest = hashlib.sha256()
+    for file, sha256 in files(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256}\n".encode())
+    size = sum(file.stat().st_size for file in wanted)
+    facts = {**_facts(path, config, listed), "caches": sorted(lists), "id": id_ or path.name}
+    quantization, architecture = str(config["quantization"]), str(config["model_type"])
+    return ModelFile(name or path.name, path, digest.hexdigest(), size, "mlc", quantization, architecture, facts)
+
+
+def files(path: Path) -> list[tuple[Path, str]]:
+    """The files that the engine reads, each with its SHA-256. Raises ``ModelError``."""
+    _, _, wanted = _read(path)
+    return [(file, Cache().sha256(file)) for file in wanted]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[Path]]:
+    """The config, the lists of weights by their names, and every file that is named in them."""
     config = _json(path / CONFIG, f"{path} is not a model for MLC-LLM")
     lists = {cache: _json(path / cache, "") for cache in CACHES if (path / cache).is_file()}
     if not lists:
         raise Torn(f"{path} has no list of its weights: neither {' nor '.join(CACHES)}")
-    listed = next(iter(lists.values()))
-    records = list(_records(path, listed))
-    files = [path / CONFIG, *(path / cache for cache in lists), *(path / record["dataPath"] for record in records)]
-    files += [path / str(tokenizer) for tokenizer in config.get("tokenizer_files", ())]
-    _check_there(path, files)
-    hashes = _check_shards(path, records, progress)
-    digest = hashlib.sha256()
-    for file in sorted(set(files)):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{hashes.get(file) or Cache().sha256(file)}\n".encode())
-    size = sum(file.stat().st_size for file in set(files))
-    facts = {**_facts(path, config, listed), "caches": sorted(lists), "files": len(set(files))}
-    quantization, architecture = str(config["quantization"]), str(config["model_type"])
-    return ModelFile(name or path.name, path, digest.hexdigest(), size, "mlc", quantization, architecture, facts)
+    records = _records(path, next(iter(lists.values())))
+    named = [
+        CONFIG,
+        *lists,
+        *(record["dataPath"] for record in records),
+        *map(str, config.get("tokenizer_files") or ()),
+    ]
+    return config, lists, sorted({path / name for name in named})
 
 
 def tokens(path: Path) -> Iterator[bytes]:
@@ -104,12 +123,13 @@ def pull(model: Model, *, progress: Progress | None = None) -> ModelFile:
         path = path or _fetch(form, progress)
     if path is None:
         raise ModelError(f"{model.name}: {form.path}: there is no such folder", f"It is named in {model.profile}.")
+    known = {"name": model.name, "id_": form.hub.split("/")[-1] if form.hub else path.name}
     try:
-        file = resolve(path, name=model.name, progress=progress)
+        file = resolve(path, **known, progress=progress)
     except Torn as torn:
         if form.hub is None:
             raise
-        file = resolve(_fetch(form, progress, again=torn.damaged), name=model.name, progress=progress)
+        file = resolve(_fetch(form, progress, again=torn.damaged), **known, progress=progress)
     if file.quantization != form.quantization:
         raise ModelError(
             f"{model.name}: {path} is {file.quantization}, {model.profile} says {form.quantization}",
@@ -183,32 +203,29 @@ def _records(path: Path, listed: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _check_there(path: Path, files: list[Path]) -> None:
-    missing = [file.relative_to(path).as_posix() for file in files if not file.is_file()]
+def _check_there(path: Path, wanted: list[Path]) -> None:
+    missing = [file.relative_to(path).as_posix() for file in wanted if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise Torn(f"{path} is not whole: {', '.join(missing[:3])}{more} missing")
 
 
-def _check_shards(path: Path, records: list[dict[str, Any]], progress: Progress | None) -> dict[Path, str]:
-    """SHA-256 of each shard, read once for that and for the MD5 that it is held against."""
+def _check_shards(path: Path, records: list[dict[str, Any]], progress: Progress | None) -> None:
+    """Hold each shard against its size and MD5; one that was sound before and hasn't changed is not
+    read again."""
     cache = Cache()
     done, total = 0, sum((path / record["dataPath"]).stat().st_size for record in records)
-    found = {}
     for record in records:
         file = path / record["dataPath"]
         size = file.stat().st_size
         if isinstance(record.get("nbytes"), int) and size != record["nbytes"]:
             words = f"{file} is damaged: it has {size} bytes, its list says {record['nbytes']}"
             raise Torn(words, (record["dataPath"],))
-        known = cache.seen(file)
-        if known is None and record.get("md5sum") not in (None, md5(file)):
+        if cache.seen(file) is None and record.get("md5sum") not in (None, md5(file)):
             raise Torn(f"{file} is damaged: its MD5 is not {record['md5sum']}", (record["dataPath"],))
-        found[file] = known or cache.sha256(file)
         done += size
         if progress:
             progress(done, total)
-    return found
 
 
 def md5(file: Path) -> str:
