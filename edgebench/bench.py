@@ -220,7 +220,11 @@ class Bench:
             self._learn(state, live)
         else:
             live.sampler.reset_peak()
-        own = self._drive(state, turns)
+        try:
+            own = self._drive(state, turns)
+        except EngineFailed:
+            state.notes.append(broken_off(number, turns))
+            raise
         end = time.monotonic()
         # One more reading of everything after the end, so that the last peak is in it.
         if not live.sampler.wait(lambda s: s.reaches(end), timeout=5):
@@ -342,8 +346,10 @@ class Bench:
             yield from self._trial(index, number)
             return
         state.status = "failed"
-        state.failure = Failure(str(error), error.hint, status, signal_name(status), log)
-        yield Doing(index, f"failed: {error}", number, failed=True)
+        whole = len(state.rounds)
+        survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
+        state.failure = Failure(f"{error}{survived}", error.hint, status, signal_name(status), log)
+        yield Doing(index, f"failed: {error}{survived}", number, failed=True)
         if fits.exhausted(log, state.failure.signal):
             yield from self._skip_larger(state, number)
 
@@ -404,6 +410,13 @@ class Bench:
             finished=now(),
         )
         return replace(record, doubts=doubts.judge(record))
+
+
+def broken_off(number: int, turns: Sequence[dict[str, Json]]) -> str:
+    """What was measured of a round that an engine didn't survive: it is no round, but it was seen."""
+    counted = [turn for turn in turns if turn["measures"]]
+    rates = ", ".join(f"{name} {value:.4g}" for name, value in measure.rates(counted).items() if name.endswith("_tps"))
+    return f"round {number + 1} broke off after {len(counted)} answers" + (f": {rates} until then" if rates else "")
 
 
 def missing_instruction_sets(device: Mapping[str, Json], engine: Mapping[str, Json]) -> list[str]:

@@ -428,6 +428,18 @@ class Narrator(Protocol):
         """Of an engine that died: the sentence that says why, and what to do. None: there is none."""
 
 
+@runtime_checkable
+class Detached(Protocol):
+    """An engine whose program is not what was started: an app that an operating system runs."""
+
+    def attach(self) -> int | None:
+        """The pid of what computes; None: not there yet."""
+
+    @property
+    def load_began(self) -> float | None:
+        """``time.monotonic()`` when it began to load the model; None: with its start."""
+
+
 # --- scenarios -------------------------------------------------------------------------------
 
 

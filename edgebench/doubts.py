@@ -239,6 +239,9 @@ def _values(record: Record, name: str) -> Iterator[float]:
 
 def _engine(record: Record) -> Iterator[Doubt]:
     yield from _backend(record)
+    counts = record.facts.get("engine", {}).get("token_counts")
+    if counts:
+        yield named("estimated", f"token counts are {counts}")
     if "itl_s_p50" in record.metrics and any(
         turn.get("token_clock") == "arrival" for one in record.rounds for turn in one.turns
     ):

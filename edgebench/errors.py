@@ -69,3 +69,7 @@ class EngineFailed(EdgebenchError):
         super().__init__(message, hint)
         self.status = status
         self.log = log
+
+
+class EngineRefused(EngineFailed):
+    """The engine is there and says no: waiting longer won't help."""

@@ -16,8 +16,8 @@ from typing import Literal
 
 from edgebench import cores
 from edgebench.client import HttpClient
-from edgebench.core import Engine, EngineNotes, Launch, Narrator
-from edgebench.errors import EngineFailed, TimedOut, Unreadable
+from edgebench.core import Detached, Engine, EngineNotes, Launch, Narrator
+from edgebench.errors import EngineFailed, EngineRefused, TimedOut, Unreadable
 from edgebench.sampler import Sampler
 from edgebench.session import Running, Session
 
@@ -29,6 +29,8 @@ TAKEN = re.compile(r"couldn't bind|address already in use", re.I)
 POLL_S = 0.02
 WATCH_S = 0.2
 """Between two looks at the log of an engine that may lose its wits and live on."""
+ATTACH_S = 60.0
+"""Longest time until an app that was asked for runs."""
 COMPILE_S = 3600.0
 """Longest time that compiling a model may take; it doesn't count as loading."""
 SAY_S = 15.0
@@ -95,7 +97,8 @@ class Live:
                 compiled = narrated[0]
                 stack.close()
                 yield f"compiled the model in {compiled:.0f} s, starting it again"
-            started = self.running.started_at
+            began = self._engine.load_began if isinstance(self._engine, Detached) else None
+            started = began or self.running.started_at
             assert started is not None
             self.load = Load(ready_at - started, regime, clock, resident, compiled)
             self._stack = stack.pop_all()
@@ -120,7 +123,9 @@ class Live:
 
     def died(self) -> EngineFailed | None:
         """Why the engine is gone, if it is. Raises ``DeviceLost`` where the wire is what broke."""
-        if not self.running.wait(2):
+        # What watches over an app needs a while to see that it is gone, and to ask why.
+        gone = isinstance(self._engine, Detached) and self._engine.attach() is None
+        if not self.running.wait(30 if gone else 2):
             return None
         if self.running.lost:
             raise self.running.lost
@@ -159,7 +164,7 @@ class Live:
                     command = replace(command, argv=["taskset", cores.mask(self.launch.affinity), *command.argv])
                 self.running = self._session.start(command, [key])
                 inner.callback(self.running.stop)
-                pid = self.running.wait_started()
+                pid = self._attached(self.running.wait_started())
                 if isinstance(self._engine, Narrator):
                     threading.Thread(target=self._watch, args=(self.running,), daemon=True).start()
                 self.sampler = inner.enter_context(Sampler(self._session, pid))
@@ -174,6 +179,18 @@ class Live:
                 stack.push(inner.pop_all())
                 return ready
         raise AssertionError("unreachable")
+
+    def _attached(self, pid: int) -> int:
+        """The process to sample: what was started, or what it made the system run."""
+        if not isinstance(self._engine, Detached):
+            return pid
+        deadline = time.monotonic() + ATTACH_S
+        while time.monotonic() < deadline and not self.running.ended:
+            found = self._engine.attach()
+            if found is not None:
+                return found
+            self.running.wait(WATCH_S)
+        raise self._death("before it began to load")
 
     def _wait_ready(self) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
         began = time.monotonic()
@@ -197,6 +214,8 @@ class Live:
             try:
                 if self._engine.ready(self.client):
                     return self._ready_at(time.monotonic())
+            except EngineRefused:
+                raise
             except EngineFailed:
                 pass  # nobody listens yet
             self.running.wait(POLL_S)

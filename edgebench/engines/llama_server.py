@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgebench.core import Client, EngineNotes, Json, Launch, Reply, Request
-from edgebench.errors import EngineFailed, Unreadable
+from edgebench.errors import EngineFailed, EngineRefused, Unreadable
 
 
 def ready(client: Client) -> bool:
     """``GET /health``: 503 while the model loads, then 200."""
     status, _ = client.get("/health")
     if status in (401, 403):
-        raise EngineFailed(f"the engine refuses its own key: /health answered {status}")
+        raise EngineRefused(f"the engine refuses its own key: /health answered {status}")
     return status == 200
 
 
