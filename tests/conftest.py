@@ -5,4 +5,13 @@ from hypothesis import settings
 settings.register_profile("edgebench", deadline=None)
 settings.load_profile("edgebench")
 
-pytest_plugins = ["lab.android", "lab.browser", "lab.cli", "lab.here", "lab.mlc", "lab.proxy", "lab.sshd"]
+pytest_plugins = [
+    "lab.android",
+    "lab.browser",
+    "lab.cli",
+    "lab.here",
+    "lab.mlc",
+    "lab.mlcchat",
+    "lab.proxy",
+    "lab.sshd",
+]

@@ -19,12 +19,13 @@ from lab.mlc import Laptop, weights
 from edgebench import profiles
 from edgebench.core import Launch, Line, Request
 from edgebench.engines import mlc_install, mlc_server
-from edgebench.engines.mlc import MlcLlm, Settings
+from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_python import MlcPython
 from edgebench.errors import EngineFailed, Unreadable
 from edgebench.launcher import Live
 from edgebench.session import Session
 
-SHORT = ("--prompt-tokens", "64", "--gen-tokens", "16", "--ctx", "256")
+SHORT = ("--prompt-tokens", "64", "--gen-tokens", "16", "--ctx", "256", "--settle", "0")
 
 
 def edgebench(laptop: Laptop, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +85,20 @@ def test_compiling_is_told_apart_from_loading(laptop: Laptop) -> None:
 
 
 def test_chat_goes_to_the_context_limit(laptop: Laptop) -> None:
-    argv = ("--scenario", "chat", "--ctx", "600", "--conversations", "1", "--reply-tokens", "32", "--json", "-")
+    argv = (
+        "--scenario",
+        "chat",
+        "--ctx",
+        "600",
+        "--conversations",
+        "1",
+        "--reply-tokens",
+        "32",
+        "--settle",
+        "0",
+        "--json",
+        "-",
+    )
     (record,) = records(run(laptop, laptop.profile(), *argv))
     turns = [turn for turn in record["rounds"][0]["turns"] if turn["label"] != "warm-up"]
     assert len(turns) > 2
@@ -101,7 +115,7 @@ def test_a_rate_that_the_engine_leaves_out_is_computed_anyway(laptop: Laptop) ->
 def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         assert engine.prepare()["key"] is True
         with Live(session, engine, Launch(str(laptop.model), ctx=256)) as live:
             key = live.client._http.headers["authorization"].removeprefix("Bearer ")
@@ -120,7 +134,7 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
 def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
     device = profiles.load_device(laptop.profile(fault))
     with Session(device) as session:
-        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
         with Live(session, engine, launch) as live:
             try:
@@ -157,7 +171,7 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
         flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8))
         assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
@@ -352,7 +366,7 @@ def test_a_version_that_knows_less(laptop: Laptop, tmp_path: Path) -> None:
     """Flags are those of the source on the device."""
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcLlm(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
         engine._flags -= {"--api-key", "--prefix-cache-mode"}
         with pytest.raises(EngineFailed, match="does not know --prefix-cache-mode"):

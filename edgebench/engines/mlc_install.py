@@ -1,8 +1,24 @@
-"""What to install, and from where, so that a device has MLC-LLM. It is on no package registry."""
+"""What a profile may say of MLC-LLM, and what to install from where: it is on no package registry."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from edgebench.core import Opened
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile may say of it."""
+
+    python: str | None = None
+    """The Python in which ``mlc_llm`` is installed; ``python3`` (Windows: ``python``) where absent."""
+    model_lib: str | None = None
+    """A model library compiled beforehand; where absent the engine compiles one and keeps it."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the engine's process only, such as ``MLC_LLM_HOME``."""
+
 
 WHEELS = "https://mlc.ai/wheels"
 GUIDE = "https://llm.mlc.ai/docs/install/mlc_llm.html"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgebench.core import Client, EngineNotes, Json, Line, Reply, Request
-from edgebench.errors import EngineFailed, Unreadable
+from edgebench.errors import EngineFailed, EngineRefused, Unreadable
 
 MIB = 2**20
 """What the engine prints as MB."""
@@ -18,7 +18,7 @@ def ready(client: Client) -> bool:
     """``GET /v1/models``: the port opens only once the model is loaded."""
     status, body = client.get("/v1/models")
     if status == 401:
-        raise EngineFailed("the engine refuses its own key: /v1/models answered 401")
+        raise EngineRefused("the engine refuses its own key: /v1/models answered 401")
     return status == 200 and isinstance(body, dict)
 
 

@@ -1,0 +1,320 @@
+"""The MLCChat app on Android: there is no command line, so its screen is read and pressed.
+
+It takes text only: no token ids, no exact lengths, no context, batch or threads of one's own. Its
+rates are those that it shows, one digit after the point; how many tokens there were it doesn't tell.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Reply, Request
+from edgebench.engines import mlc_install, mlc_screen, mlc_server
+from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_phone import Phone
+from edgebench.engines.mlc_screen import PACKAGE, RESET, SEND, START, WAITING, Screen
+from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineRefused
+
+FILES = f"/storage/emulated/0/Android/data/{PACKAGE}/files"
+COPY_S = 3600.0
+PATIENCE_S = 30.0
+"""How long a screen that is not the app's is waited for: a splash, a launcher."""
+ANSWER_S = 1800.0
+"""Longest answer."""
+PAUSE_S = 1.0
+"""Between two looks while the app generates: looking costs the phone CPU time."""
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, about: what counts are estimated by. Rates don't depend on it."""
+PIECE = 400
+"""Characters typed at once."""
+SWIPES = 8
+
+SCRIPT = f"""\
+p={PACKAGE}
+am force-stop $p
+log=
+trap 'am force-stop $p; [ -z "$log" ] || kill $log; exit 0' INT TERM
+am start -W -n $p/.MainActivity || exit 3
+n=0
+while pid=$(pidof $p); [ -z "$pid" ]; do
+  n=$((n+1)); [ $n -lt 100 ] || {{ echo "edgebench: the app did not start"; exit 4; }}
+  sleep 0.1
+done
+logcat -v brief -T 1 --pid=$pid 2>/dev/null & log=$!
+while [ -d /proc/$pid ]; do sleep 1; done
+kill $log
+echo "edgebench: the app is gone"
+dumpsys activity exit-info $p | head -n 20
+logcat -v brief -d -t 400 | grep -E "$p|libc|DEBUG|AndroidRuntime|lowmemorykiller|lmkd|TVM_RUNTIME" | tail -n 60
+exit 1
+"""
+"""Starts the app, lives as long as it does, and tells from Android's log what it said and why it ended."""
+
+GONE = "edgebench: the app is gone"
+
+
+class MlcApp:
+    """MLCChat, started afresh, its model loaded by its own list."""
+
+    def __init__(self, device: Opened, config: Settings) -> None:
+        self._device = device
+        self._phone = Phone(device)
+        self._model = ""
+        self._load_began: float | None = None
+        self._foreign_since: float | None = None
+        self._swipes = 0
+        self._ignored: list[str] = []
+
+    # --- before it runs ----------------------------------------------------------------------
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Facts: ``name``, ``build``, ``path``, ``token_counts``. Raises ``EngineMissing``."""
+        there = self._phone.run("pm", "path", PACKAGE)
+        if not there.startswith("package:"):
+            raise EngineMissing(
+                f"MLCChat ({PACKAGE}) is not installed on {self._device.device.name}", mlc_install.how(self._device)
+            )
+        told = re.search(r"versionName=(\S+)", self._phone.run("dumpsys", "package", PACKAGE))
+        return {
+            "name": "mlc-llm",
+            "build": f"MLCChat {told[1]}" if told else "MLCChat",
+            "path": there.split("\n")[0].removeprefix("package:"),
+            "token_counts": f"estimated: {CHARACTERS_PER_TOKEN} characters a token; the rates are the app's own",
+        }
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        if launch.backend != "opencl":
+            raise EngineFailed(f"MLCChat computes with OpenCL, not with {launch.backend}", "Give --backend opencl.")
+        if launch.draft is not None:
+            raise EngineFailed("MLCChat has no speculative mode", "Use mlc_llm serve, or llama.cpp.")
+        named = ("batch", "ubatch", "threads", "ctx")
+        self._ignored = [name for name in named if getattr(launch, name) is not None]
+        self._model = PurePosixPath(launch.model).name
+        self._load_began, self._foreign_since, self._swipes = None, None, 0
+        self._install(launch.model)
+        return Command(["sh", "-c", SCRIPT], secrets=(key_variable,))
+
+    def _install(self, folder: str) -> None:
+        """The weights into the app's own folder, where they aren't there yet."""
+        target = f"{FILES}/{self._model}"
+        quoted, there = self._phone.quote(folder), self._phone.quote(target)
+        same = f'[ "$(stat -c %s "$f")" = "$(stat -c %s {there}/"$f" 2>&1)" ]'
+        missing = f'cd {quoted} && for f in *; do {same} || echo "$f"; done'
+        try:
+            if not self._phone.sh(missing).strip():
+                return
+            self._phone.sh(f"mkdir -p {there} && cp {quoted}/* {there}/", timeout=COPY_S)
+        except DeviceRefused as error:
+            raise EngineFailed(
+                f"the weights cannot be put into the app's folder: {error}",
+                f"Is there space on {self._device.device.name}? Start the app once by hand: it makes its folder then.",
+            ) from error
+
+    # --- loading -----------------------------------------------------------------------------
+
+    def attach(self) -> int | None:
+        found = re.match(r"\d+", self._phone.run("pidof", PACKAGE))
+        return int(found[0]) if found else None
+
+    @property
+    def load_began(self) -> float | None:
+        return self._load_began
+
+    def ready(self, client: Client) -> bool:
+        """One look at the screen and at most one touch. Raises ``EngineRefused``, the screen kept."""
+        screen = self._phone.look()
+        if screen is None:
+            return False
+        if screen.state == "models":
+            self._choose(screen)
+        elif screen.state == "chat":
+            if screen.failure:
+                raise EngineRefused(f"MLCChat could not load {self._model}: {screen.failure[-500:]}")
+            return screen.loaded
+        elif screen.state == "elsewhere":
+            self._foreign_since = self._foreign_since or time.monotonic()
+            if time.monotonic() > self._foreign_since + PATIENCE_S:
+                raise self._stuck(screen)
+        else:
+            raise self._stuck(screen)
+        return False
+
+    def _choose(self, screen: Screen) -> None:
+        button = screen.button_of(self._model)
+        if button is None:
+            if self._swipes == SWIPES:
+                listed = ", ".join(screen.models) or "none"
+                raise EngineRefused(
+                    f"MLCChat on {self._device.device.name} knows no {self._model}; it lists: {listed}",
+                    "The app must have been built with that model: its library is part of the app.",
+                )
+            self._swipes += 1
+            left, top, right, bottom = screen.nodes[0].bounds
+            x, y = str((left + right) // 2), (top + bottom) // 2
+            self._phone.run("input", "swipe", x, str(y), x, str(y // 2))
+        elif button.description == START and button.enabled:
+            self._load_began = time.monotonic()
+            self._phone.tap(button)
+        elif button.description in WAITING and button.description != "pending":
+            raise EngineRefused(
+                f"{self._model}: {WAITING[button.description]}", f"Compare {FILES}/{self._model} with the folder here."
+            )
+
+    def _stuck(self, screen: Screen) -> EngineRefused:
+        name = self._device.device.name
+        means = {
+            "permission": (
+                f"MLCChat asks for a permission on the screen of {name}",
+                "Answer it on the phone once, either way: the chat needs none.",
+            ),
+            "alert": (f"MLCChat says: {screen.alert}", "Dismiss it on the phone, and see what it is about."),
+            "crashed": (f"MLCChat has crashed: {' '.join(screen.texts)[:200]}", "Close that dialog on the phone."),
+        }
+        words, hint = means.get(
+            screen.state,
+            (
+                f"the screen of {name} shows something unknown: {' | '.join(screen.texts)[:200]}",
+                "Unlock the phone and keep its screen on; a newer app may look different.",
+            ),
+        )
+        return EngineRefused(words, f"{hint} {self._phone.keep_screen()}".strip())
+
+    def ready_line(self, text: str) -> bool:
+        return False
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def complete(self, client: Client, request: Request) -> Reply:
+        """Type the last message, wait for the answer, read its rates."""
+        if request.tokens is not None and request.measures:
+            raise EngineFailed("MLCChat takes text only: exact lengths are not possible", "Use --scenario chat.")
+        messages = request.messages or ({"role": "user", "content": "Hi"},)
+        if len(messages) == 1:
+            self._forget()
+        text = typable(messages[-1]["content"])
+        sent_at = self._send(text)
+        screen = self._answered(sent_at)
+        return answer(screen, text, sum(len(m["content"]) for m in messages[:-1]), sent_at, time.monotonic())
+
+    def _forget(self) -> None:
+        """A new conversation."""
+        screen = self._wait(lambda screen: screen.loaded, PATIENCE_S, "to be ready")
+        button = screen.described(RESET)
+        if button is not None and (screen.rates != (None, None) or screen.answer("")):
+            self._phone.tap(button)
+            self._wait(lambda s: s.loaded and s.rates == (None, None), PATIENCE_S, "to forget a conversation")
+
+    def _send(self, text: str) -> float:
+        screen = self._wait(lambda screen: screen.loaded and screen.field is not None, PATIENCE_S, "to be ready")
+        if screen.field is not None:
+            self._phone.tap(screen.field)
+        for begin in range(0, len(text), PIECE):
+            piece = text[begin : begin + PIECE].replace(" ", "%s")
+            self._phone.run("input", "text", piece, timeout=60 + len(piece) / 5)
+        screen = self._wait(lambda screen: len(screen.typed) >= len(text), PATIENCE_S, "to take what was typed")
+        if screen.typed.split() != text.split():
+            raise EngineFailed(
+                f"the keyboard of {self._device.device.name} changed the prompt: {screen.typed[:120]!r}",
+                "Switch its corrections and suggestions off.",
+            )
+        button = screen.described(SEND)
+        if button is None or not button.enabled:
+            raise EngineFailed("MLCChat takes no message now")
+        self._phone.tap(button)
+        return time.monotonic()
+
+    def _answered(self, sent_at: float) -> Screen:
+        return self._wait(lambda screen: screen.idle and not screen.typed, ANSWER_S, "to answer", pause=PAUSE_S)
+
+    def _wait(self, until: Callable[[Screen], bool], patience: float, what: str, *, pause: float = 0.2) -> Screen:
+        """The screen once it is as it should be. Raises ``EngineFailed`` where that doesn't come."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            screen = self._phone.look()
+            if screen is not None:
+                if screen.state == "chat" and screen.failure:
+                    raise EngineFailed(f"MLCChat failed: {screen.failure[-500:]}", self._phone.keep_screen())
+                if screen.state == "chat" and until(screen):
+                    return screen
+                if screen.state != "chat":
+                    raise EngineFailed(*self._left(screen))
+            elif self.attach() is None:
+                raise EngineFailed("MLCChat is gone")
+            time.sleep(pause)
+        raise EngineFailed(f"MLCChat was waited for {patience:g} s {what}", self._phone.keep_screen())
+
+    def _left(self, screen: Screen) -> tuple[str, str]:
+        if self.attach() is None:
+            return "MLCChat is gone", ""
+        error = self._stuck(screen)
+        return str(error), error.hint
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        """An estimate: the app doesn't tell."""
+        return tokens(len(text))
+
+    # --- what it said ------------------------------------------------------------------------
+
+    def notes(self, log: Iterable[str]) -> EngineNotes:
+        lines = list(log)
+        found = mlc_server.notes(lines)
+        opencl = any("Initialize OpenCL platform" in line for line in lines)
+        extra = {**found.extra, **({"ignored_options": self._ignored} if self._ignored else {})}
+        return replace(found, backend="opencl" if opencl else None, extra=extra)
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        return None
+
+    def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
+        return None
+
+    def verdict(self, log: Sequence[str]) -> tuple[str, str] | None:
+        return None
+
+    def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
+        lines = list(log)
+        if GONE not in lines:
+            return None
+        told = [mlc_screen.exit_reason("\n".join(lines[lines.index(GONE) :])), mlc_screen.death(lines)]
+        words = "; ".join(filter(None, told))
+        low = re.search(r"low memory|lmkd|lowmemorykiller|OUT_OF_HOST|OUT_OF_RESOURCES", words, re.I)
+        hint = "The phone had not enough memory: use a smaller model, and close other apps." if low else ""
+        return (words or "Android's log does not say why", hint)
+
+
+def tokens(characters: int) -> int:
+    return max(1, math.ceil(characters / CHARACTERS_PER_TOKEN))
+
+
+def typable(text: str) -> str:
+    """What Android's ``input text`` can type: one line of ASCII."""
+    plain = text.translate({ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("–"): "-", ord("—"): "-"})
+    ascii_ = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+    return " ".join(ascii_.split()).replace("%s", "% s")
+
+
+def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float) -> Reply:
+    """What the screen shows of an answer. Counts are estimates, and the seconds belonging to them are
+    made so that the rates are exactly those on the screen."""
+    text = screen.answer(asked)
+    prefill, decode = screen.rates
+    new, generated = tokens(len(asked)), max(2, tokens(len(text)))
+    return Reply(
+        text=text,
+        prompt_tokens=new + (tokens(earlier) if earlier else 0),
+        cached_tokens=tokens(earlier) if earlier else 0,
+        prefill_tokens=new,
+        prefill_s=new / prefill if prefill else None,
+        completion_tokens=generated,
+        decode_s=(generated - 1) / decode if decode else None,
+        total_s=now - sent_at,
+        sent_at=sent_at,
+        finish="length" if "[output truncated" in text else "stop",
+        extra={"rates": {"prefill": prefill, "decode": decode}},
+    )

@@ -1,0 +1,226 @@
+"""``mlc_llm serve`` in the Python that the profile names: Linux, Windows, macOS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Reply, Request
+from edgebench.engines import mlc_install, mlc_server
+from edgebench.engines.mlc_install import Settings
+from edgebench.errors import EngineFailed, EngineMissing, TimedOut
+from edgebench.models.mlc import CACHES, CONFIG
+
+BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
+
+
+class MlcPython:
+    """``mlc_llm serve`` of v0.17 or later: its flags are read from its own source on the device."""
+
+    def __init__(self, device: Opened, config: Settings) -> None:
+        self._device = device
+        self._config = config
+        self._flags: frozenset[str] = frozenset()
+        self._speculative = False
+        self._drafts = (0, 0)
+        self._counted: dict[str, int] = {}
+        self._checked: set[str] = set()
+        self.cache_name: str | None = None
+        """How the weights' cache file is called that this version reads."""
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Facts: ``name``, ``build``, ``packages``, ``python``, ``path``, ``cache_name``, ``key``.
+
+        Nothing of MLC-LLM is imported for it: its source is read where it is installed.
+        """
+        found = self._look()
+        self._flags = frozenset(found["flags"])
+        self.cache_name = found["cache_name"]
+        if "--enable-debug" not in self._flags:
+            raise EngineMissing(
+                f"MLC-LLM {found['version']} on {self._device.device.name} is too old: serve knows no --enable-debug",
+                mlc_install.how(self._device),
+            )
+        packages = found["packages"]
+        nightly = next((v for name, v in packages.items() if name.lower().startswith("mlc-llm")), None)
+        return {
+            "name": "mlc-llm",
+            "build": nightly or found["version"],
+            "packages": packages,
+            "python": found["python"],
+            "path": found["path"],
+            "cache_name": self.cache_name,
+            # Before March 2026 serve knew no key: loopback is all that guards it then.
+            "key": "--api-key" in self._flags,
+        }
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        self._speculative, self._drafts = launch.draft is not None, (0, 0)
+        for folder in filter(None, (launch.model, launch.draft)):
+            self._check(folder)
+        keyed = "--api-key" in self._flags
+        argv = [self._python(), "-c", serve_code(key_variable, keyed), *self.flags(launch)]
+        argv += ["--host", "127.0.0.1", "--port", str(port)]
+        env = {"PYTHONUNBUFFERED": "1", **self._config.env}
+        if launch.threads is not None:
+            env["TVM_NUM_THREADS"] = str(launch.threads)
+        return Command(argv, env=env, secrets=(key_variable,))
+
+    def flags(self, launch: Launch) -> list[str]:
+        """A launch as serve's own arguments. Raises ``EngineFailed`` for what it can't be told, and
+        for what would end the process later."""
+        if launch.backend not in BACKENDS:
+            raise EngineFailed(
+                f"MLC-LLM has no backend {launch.backend}", f"It has {', '.join(BACKENDS)}: give --backend."
+            )
+        if launch.gpu_layers not in (None, "all"):
+            raise EngineFailed(
+                "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
+                "Leave --gpu-layers out.",
+            )
+        lib, k = self._config.model_lib, launch.k
+        argv = [launch.model, "--device", launch.backend, "--mode", "interactive", "--enable-debug"]
+        argv += ["--prefix-cache-mode", "disable"]
+        argv += ["--model-lib", lib] if lib else []
+        chunk = launch.batch or launch.ubatch
+        overrides: dict[str, int | None] = {"context_window_size": launch.ctx, "prefill_chunk_size": chunk}
+        # One sequence; a speculative step verifies K drafts and its own token as so many sequences.
+        overrides["max_num_sequence"] = 1
+        if launch.draft is not None:
+            if k is None:
+                raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
+            if chunk is not None and chunk < k + 1:
+                raise EngineFailed(f"a prefill chunk of {chunk} is too small for K = {k}", f"Give --batch {k + 1}.")
+            if "," in launch.draft:
+                raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {launch.draft}")
+            argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
+            overrides |= {"max_num_sequence": k + 1, "spec_draft_length": k}
+        argv += ["--overrides", ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)]
+        unknown = [word for word in argv[1:] if word.startswith("--") and word not in self._flags]
+        if unknown:
+            raise EngineFailed(f"this version of MLC-LLM does not know {', '.join(unknown)}", "Install a newer one.")
+        return argv
+
+    def ready(self, client: Client) -> bool:
+        return mlc_server.ready(client)
+
+    def ready_line(self, text: str) -> bool:
+        return mlc_server.ready_line(text)
+
+    def complete(self, client: Client, request: Request) -> Reply:
+        reply = mlc_server.complete(client, request)
+        if not self._speculative:
+            return reply
+        before, self._drafts = self._drafts, mlc_server.drafts(client)
+        proposed, accepted = (now - then for now, then in zip(self._drafts, before, strict=True))
+        return replace(reply, draft_tokens=proposed, draft_accepted=accepted)
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        if text not in self._counted:
+            self._counted[text] = mlc_server.count_tokens(client, text)
+        return self._counted[text]
+
+    def notes(self, log: Iterable[str]) -> EngineNotes:
+        return mlc_server.notes(log)
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        return None
+
+    def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
+        return mlc_server.compiling(log)
+
+    def verdict(self, log: Sequence[str]) -> tuple[str, str] | None:
+        return mlc_server.verdict(log)
+
+    def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
+        words = mlc_server.last_words([mlc_server.plain(line) for line in log])
+        return (words, mlc_server.remedy(words)) if words else None
+
+    def _check(self, folder: str) -> None:
+        """Whether this version can read the weights in a folder of the device. Raises ``EngineFailed``."""
+        if folder in self._checked:
+            return
+        argv = [self._python(), "-c", LIST, folder]
+        told = self._device.run(self._device.system.quote(argv), timeout=60)
+        try:
+            names = json.loads(told.stdout)
+        except ValueError as error:
+            words = told.stderr.strip()[-300:]
+            raise EngineFailed(f"{folder} cannot be read on {self._device.device.name}: {words}") from error
+        if CONFIG not in names:
+            raise EngineFailed(
+                f"{folder} is not a model for MLC-LLM: it has no {CONFIG}",
+                "Name the folder that mlc_llm convert_weight and gen_config wrote.",
+            )
+        if self.cache_name is not None and self.cache_name not in names:
+            other = next((name for name in CACHES if name in names), "none")
+            raise EngineFailed(
+                f"the list of weights in {folder} is {other}, and this version of MLC-LLM reads {self.cache_name} only",
+                "Use weights made for this version, or the version they were made for (v0.20 changed the name).",
+            )
+        self._checked.add(folder)
+
+    def _python(self) -> str:
+        return self._config.python or ("python" if self._device.device.system == "windows" else "python3")
+
+    def _look(self) -> dict[str, Json]:
+        """What the device's Python says of its MLC-LLM. Raises ``EngineMissing``."""
+        name, how = self._device.device.name, mlc_install.how(self._device)
+        try:
+            told = self._device.run(self._device.system.quote([self._python(), "-c", LOOK]), timeout=60)
+        except TimedOut as error:
+            raise EngineMissing(f"{self._python()} on {name} said nothing for 60 s", how) from error
+        if told.status != 0:
+            words = (told.stderr.strip() or told.stdout.strip())[-300:]
+            raise EngineMissing(f"{self._python()} cannot run on {name} (exit status {told.status}): {words}", how)
+        try:
+            found: dict[str, Json] = json.loads(told.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError) as error:
+            raise EngineMissing(f"{self._python()} on {name} is no Python: {told.stdout[:200]!r}", how) from error
+        if not found.get("path"):
+            raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", how)
+        return found
+
+
+LIST = "import json,os,sys;print(json.dumps(os.listdir(sys.argv[1])))"
+"""Program for the device's Python: the names in a folder."""
+
+LOOK = ";".join(
+    (
+        "import importlib.metadata as m,importlib.util as u,json,os,platform,re",
+        "s=u.find_spec('mlc_llm')",
+        "d=os.path.dirname(s.origin) if s and s.origin else ''",
+        "j=lambda n:os.path.join(d,*n.split('/'))",
+        "r=lambda n:open(j(n),encoding='utf-8').read() if d and os.path.exists(j(n)) else ''",
+        "c=re.findall('tensor-cache.json|ndarray-cache.json',r('support/download_cache.py'))",
+        "v=re.findall('__version__ = .([0-9A-Za-z.+-]+)',r('libinfo.py'))",
+        "f=sorted(set(re.findall('--[a-z][a-z-]+',r('cli/serve.py'))))",
+        "n=lambda x:str(x.metadata['Name'])",
+        "p={n(x):x.version for x in m.distributions() if re.match('mlc|tvm|apache-tvm',n(x).lower())}",
+        "k={'path':d,'python':platform.python_version(),'flags':f,'packages':p}",
+        "k.update(version=v[0] if v else '',cache_name=c[0] if c else None)",
+        "print(json.dumps(k))",
+    )
+)
+"""Program for the device's Python: where mlc_llm is, which version, which flags its serve takes. One
+line with single quotes only, so that every shell can quote it."""
+
+
+def serve_code(key_variable: str, keyed: bool) -> str:
+    """Program for the device's Python: what ``python -m mlc_llm serve`` does, with the key taken out
+    of the environment instead of the argv that every user of the machine can read, and the resident
+    memory of Python, TVM and the compiler told before the model is loaded."""
+    key = "+['--api-key',k]" if keyed else ""
+    statm = "int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGE_SIZE')"
+    return ";".join(
+        (
+            "import os,runpy,sys",
+            f"k=os.environ.pop('{key_variable}')",
+            "import mlc_llm.cli.serve",
+            f"os.path.exists('/proc/self/statm') and print('edgebench:',{statm},"
+            "'bytes resident before the model loads',flush=True)",
+            f"sys.argv=['mlc_llm','serve']+sys.argv[1:]{key}",
+            "runpy.run_module('mlc_llm',run_name='__main__',alter_sys=True)",
+        )
+    )

@@ -1,0 +1,222 @@
+"""What stands on an Android screen, and what the MLCChat app says there. Pure: text in, facts out.
+
+The app (``android/MLCChat`` of mlc-llm, v0.20 and July 2026) has two screens: ``Model List`` with a
+button per model, described ``start chatting`` once its weights are whole, and the chat, whose
+buttons ``reset the chat`` and ``use camera`` are enabled by its state. The rates of an answer stand
+only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree
+
+from edgebench.errors import Unreadable
+
+PACKAGE = "ai.mlc.mlcchat"
+START, RESET, SEND, CHATABLE = "start chatting", "reset the chat", "send message", "use camera"
+"""Descriptions of the app's buttons."""
+WAITING = {
+    "start downloading": "the app wants to download the weights: they are not whole on the device",
+    "pause downloading": "the app is downloading the weights",
+    "pending": "the app is still looking at its weights",
+}
+"""Descriptions of a model's other buttons, and what they mean."""
+FAILED = "MLCChat failed"
+
+State = Literal["models", "chat", "alert", "permission", "crashed", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing on the screen; ``bounds``: left, top, right, bottom, pixels."""
+
+    text: str
+    description: str
+    kind: str
+    package: str
+    enabled: bool
+    """Whether it, and what it lies in, may be pressed."""
+    bounds: tuple[int, int, int, int]
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        left, top, right, bottom = self.bounds
+        return (left + right) // 2, (top + bottom) // 2
+
+    def beside(self, other: Node) -> bool:
+        """Whether they stand in one row."""
+        return self.bounds[1] < other.centre[1] < self.bounds[3] or other.bounds[1] < self.centre[1] < other.bounds[3]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Everything on it, outer things first."""
+
+    nodes: tuple[Node, ...]
+
+    def described(self, description: str) -> Node | None:
+        return next((node for node in self.nodes if node.description == description), None)
+
+    def saying(self, text: str) -> Node | None:
+        return next((node for node in self.nodes if node.text == text), None)
+
+    @property
+    def state(self) -> State:
+        """What is in front: a dialog of the system's hides the app."""
+        packages = {node.package for node in self.nodes}
+        if any(name.endswith(("permissioncontroller", "packageinstaller")) for name in packages):
+            return "permission"
+        if "android" in packages and any(
+            re.search(r"keeps stopping|has stopped|isn't responding", t) for t in self.texts
+        ):
+            return "crashed"
+        if PACKAGE not in packages:
+            return "elsewhere"
+        if self.saying("Error") and self.saying("Dismiss"):
+            return "alert"
+        if self.described(SEND):
+            return "chat"
+        return "models" if self.saying("Model List") else "elsewhere"
+
+    @property
+    def texts(self) -> list[str]:
+        return [node.text for node in self.nodes if node.text]
+
+    @property
+    def models(self) -> list[str]:
+        """The ids in the list of models: each has a second button, of which all are described alike."""
+        buttons = [node for node in self.nodes if node.description in (START, *WAITING)]
+        shown = [node for node in self.nodes if node.text and any(node.beside(button) for button in buttons)]
+        return list(dict.fromkeys(node.text for node in shown))
+
+    def button_of(self, model: str) -> Node | None:
+        """A model's first button."""
+        named = self.saying(model)
+        buttons = (node for node in self.nodes if node.description in (START, *WAITING))
+        return next((node for node in buttons if named and named.beside(node)), None)
+
+    @property
+    def field(self) -> Node | None:
+        """Where one types."""
+        return next((node for node in self.nodes if node.kind.endswith("EditText")), None)
+
+    @property
+    def typed(self) -> str:
+        """What stands in the field; its label is no text of one's own."""
+        field = self.field
+        return "" if field is None or field.text == "Input" else field.text
+
+    @property
+    def idle(self) -> bool:
+        """Whether the app would take a question."""
+        button = self.described(CHATABLE)
+        return button is not None and button.enabled
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the chat's model is loaded: until then not even its reset button can be pressed."""
+        button = self.described(RESET)
+        return self.idle and button is not None and button.enabled
+
+    @property
+    def failure(self) -> str:
+        """The app's own words on an error in the chat; empty where there is none."""
+        return next((text for text in self.texts if text.startswith(FAILED)), "")
+
+    @property
+    def alert(self) -> str:
+        """The words of its dialog."""
+        known = {"Error", "Copy", "Dismiss", "Model List", "MLCChat"}
+        return " ".join(text for text in self.texts if text not in known)[-500:]
+
+    @property
+    def rates(self) -> tuple[float | None, float | None]:
+        """Prefill and decode, tokens/s, of the last answer; None where they don't stand there."""
+        for text in self.texts:
+            if text.startswith(("prefill: ", "decode: ")):
+                return _rate("prefill", text), _rate("decode", text)
+        return None, None
+
+    def answer(self, asked: str) -> str:
+        """The last answer, as far as the screen shows it."""
+        top, bottom = self._conversation()
+        said = [n.text for n in self.nodes if n.text and top <= n.bounds[1] and n.bounds[3] <= bottom]
+        own = {asked, "Show as Markdown", "Input", FAILED}
+        return next((text for text in reversed(said) if text not in own), "")
+
+    def _conversation(self) -> tuple[int, int]:
+        """From the bar at the top to the field at the bottom."""
+        bar, field = self.described(RESET), self.field
+        return (bar.bounds[3] if bar else 0), (field.bounds[1] if field else 10**6)
+
+
+def _rate(name: str, text: str) -> float | None:
+    # The app writes one digit after the point, or after the comma where the phone's language has one.
+    found = re.search(rf"\b{name}: (\d+)[.,٫](\d+) tok/s", text)
+    return float(f"{found[1]}.{found[2]}") if found else None
+
+
+def parse(text: str) -> Screen | None:
+    """A dump of ``uiautomator``. None: the screen would not hold still. Raises ``Unreadable``."""
+    if "<hierarchy" not in text:
+        if not text.strip() or "ERROR" in text:
+            return None
+        raise Unreadable(f"uiautomator dump printed something else: {text[:200]!r}")
+    begin, end = text.index("<hierarchy"), text.rfind("</hierarchy>")
+    try:
+        root = ElementTree.fromstring(text[begin : end + len("</hierarchy>")])  # noqa: S314 - no DTD can be in it
+    except ElementTree.ParseError as error:
+        raise Unreadable(f"uiautomator dump printed no XML: {error}") from error
+    return Screen(tuple(_nodes(root, enabled=True)))
+
+
+def _nodes(element: ElementTree.Element, *, enabled: bool) -> Iterator[Node]:
+    for child in element:
+        may = enabled and child.get("enabled", "true") == "true"
+        numbers = [int(number) for number in re.findall(r"-?\d+", child.get("bounds", ""))]
+        if len(numbers) == 4:
+            yield Node(
+                text=child.get("text", ""),
+                description=child.get("content-desc", ""),
+                kind=child.get("class", ""),
+                package=child.get("package", ""),
+                enabled=may,
+                bounds=(numbers[0], numbers[1], numbers[2], numbers[3]),
+            )
+        yield from _nodes(child, enabled=may)
+
+
+def exit_reason(text: str) -> str:
+    """Why the system says that the app ended: the newest entry of ``dumpsys activity exit-info``
+    (Android 11 and later); empty where it says nothing."""
+    found = re.search(r"reason=\d+ \((.+?)\) (?:subreason=\d+ \((.+?)\) )?status=(-?\d+)", text)
+    if not found:
+        return ""
+    entry = text[found.end() :].split("\n\n", 1)[0]
+    why = re.search(r"description=(.*?)(?: state=| trace=|$)", entry, re.M)
+    more = [found[2] if found[2] and found[2] != "UNKNOWN" else "", why[1] if why and why[1] != "null" else ""]
+    return ", ".join([f"{found[1]} (status {found[3]})", *filter(None, more)])
+
+
+_DEATHS = (
+    re.compile(r"(lowmemorykiller|lmkd)\b.*?(Kill '?ai\.mlc\.mlcchat.*)"),
+    re.compile(r"(libc)\b.*?(Fatal signal .*)"),
+    re.compile(r"(DEBUG)\b.*?(Abort message: .*)"),
+    re.compile(r"(AndroidRuntime)\b.*?((?:java|kotlin|org|android)\.[\w.$]+(?:Error|Exception).*)"),
+    re.compile(r"(TVM_RUNTIME)\b.*?((?:InternalError|Error|Check failed).*|.*CL_OUT_OF\w+.*)"),
+    re.compile(r"(ActivityManager)\b.*?(Process ai\.mlc\.mlcchat .*has died.*)"),
+)
+"""What a log says of an end, the most telling first."""
+
+
+def death(lines: list[str]) -> str:
+    """The line of Android's log that says why the app ended; empty where none does."""
+    for pattern in _DEATHS:
+        for line in reversed(lines):
+            if found := pattern.search(line):
+                return f"{found[2].strip()[:300]} ({found[1]})"
+    return ""

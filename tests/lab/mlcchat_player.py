@@ -1,0 +1,242 @@
+"""Plays an Android phone with the MLCChat app: what its commands print, and how its screen answers touches.
+
+    python mlcchat_player.py STATE COMMAND ARGUMENTS…
+
+The texts, buttons and states are those of ``android/MLCChat`` in mlc-llm's sources (July 2026), its
+tree as Compose gives it to accessibility. What it "answers" is no model's; its version says
+``test-double``. ``fault`` in the state names one thing that goes wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+PACKAGE = "ai.mlc.mlcchat"
+LOAD_S, ANSWER_S = 0.3, 0.3
+
+Box = tuple[int, int, int, int]
+
+
+class Phone:
+    """Its state lies in a file: each command is a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state: dict[str, Any] = json.loads(path.read_text())
+
+    def keep(self, **changes: Any) -> None:
+        self.state.update(changes)
+        self.path.write_text(json.dumps(self.state))
+
+    @property
+    def fault(self) -> str:
+        return str(self.state.get("fault", ""))
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def am(self, verb: str, *words: str) -> int:
+        if verb == "force-stop":
+            self.kill()
+            self.keep(screen="launcher", pid=0)
+        elif self.fault == "does-not-start":
+            print("Error: Activity class {ai.mlc.mlcchat/ai.mlc.mlcchat.MainActivity} does not exist.")
+            return 1
+        else:
+            # Without this descriptor open, or adbd would wait for it.
+            process = subprocess.Popen(["sleep", "100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            screen = {"asks-permission": "permission", "unknown-screen": "locked"}.get(self.fault, "models")
+            self.keep(pid=process.pid, screen=screen, page=0, text="", messages=[], report="", until=0.0)
+            print("Starting: Intent { cmp=ai.mlc.mlcchat/.MainActivity }\nStatus: ok\nComplete")
+        return 0
+
+    def kill(self) -> None:
+        if self.state.get("pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.state["pid"], signal.SIGKILL)
+
+    def alive(self) -> bool:
+        stat = Path(f"/proc/{self.state.get('pid')}/stat")
+        return bool(self.state.get("pid")) and stat.exists() and ") Z" not in stat.read_text()
+
+    def pidof(self, *_: str) -> int:
+        if self.alive():
+            print(self.state["pid"])
+        return 0 if self.alive() else 1
+
+    def pm(self, *_: str) -> int:
+        if self.fault != "not-installed":
+            print("package:/data/app/~~x==/ai.mlc.mlcchat-y==/base.apk")
+        return 0 if self.fault != "not-installed" else 1
+
+    def dumpsys(self, what: str, *words: str) -> int:
+        if what == "package":
+            print("    versionCode=1 minSdk=26 targetSdk=33\n    versionName=1.0-test-double")
+        elif what == "activity" and self.fault:
+            print("ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)")
+            print(
+                "  package: ai.mlc.mlcchat\n    Historical Process Exit for uid=10246\n        ApplicationExitInfo #0:"
+            )
+            print("          timestamp=2026-11-21 16:12:33.123 pid=4711 realUid=10246 packageUid=10246 user=0")
+            print("          process=ai.mlc.mlcchat reason=5 (CRASH(NATIVE)) subreason=0 (UNKNOWN) status=11")
+            print("          importance=100 pss=1.2GB rss=2.3GB description=crash state=empty trace=null")
+        return 0
+
+    def logcat(self, *words: str) -> int:
+        print(
+            "I/TVM_RUNTIME( 4711): /src/opencl_device_api.cc:446: Initialize OpenCL platform 'QUALCOMM Snapdragon(TM)'"
+        )
+        print(
+            "I/TVM_RUNTIME( 4711): /src/config.cc:726: Estimated total single GPU memory usage: 2000.000 MB "
+            "(Parameters: 1500.000 MB. KVCache: 400.000 MB. Temporary buffer: 100.000 MB). The actual usage might be "
+            "slightly larger than the estimated number.",
+            flush=True,
+        )
+        if "-d" in words:
+            if self.fault:
+                print("F/libc    ( 4711): Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR) in tid 4740 (ai.mlc.mlcchat)")
+            return 0
+        while True:
+            time.sleep(1)
+
+    def screencap(self, *_: str) -> int:
+        sys.stdout.buffer.write(b"\x89PNG\r\n\x1a\n the screen")
+        return 0
+
+    def uiautomator(self, verb: str, file: str) -> int:
+        self.settle()
+        if self.generating() or self.fault == "never-still":
+            print("ERROR: could not get idle state.")
+            return 0
+        tree = "".join(node(*one) for one in self.nodes())
+        Path(file).write_text(f'<?xml version="1.0" encoding="UTF-8"?><hierarchy rotation="0">{tree}</hierarchy>')
+        print(f"UI hierchary dumped to: {file}")
+        return 0
+
+    def input(self, verb: str, *words: str) -> int:
+        self.settle()
+        if verb == "text":
+            typed = words[0].replace("%s", " ")
+            self.keep(text=self.state["text"] + ("Hallo" if self.fault == "keyboard" else typed))
+        elif verb == "swipe":
+            self.keep(page=min(self.state["page"] + 1, (len(self.state["models"]) - 1) // 2))
+        elif verb == "tap":
+            self.tap(int(words[0]), int(words[1]))
+        return 0
+
+    # --- the app -----------------------------------------------------------------------------
+
+    def generating(self) -> bool:
+        return bool(self.state.get("until", 0.0) > time.time() and self.state["screen"] == "chat")
+
+    def settle(self) -> None:
+        """What has happened since it was last looked at."""
+        if not self.alive() and self.state["screen"] not in ("launcher",):
+            self.keep(screen="launcher")
+        if self.state.get("pending") and not self.generating():
+            many = sum(1 for role, _ in self.state["messages"] if role == "user")
+            self.keep(answers=self.state.get("answers", 0) + 1)
+            if self.fault == f"dies-at-total-{self.state['answers']}":
+                self.kill()
+                self.keep(screen="launcher", pending=False)
+                return
+            said = (
+                "MLCChat failed\n\nStack trace:\nx\n\nError message:\nno"
+                if self.fault == "fails"
+                else f"Answer {many}." + " Word" * 40
+            )
+            self.keep(
+                messages=[*self.state["messages"], ["assistant", said]],
+                report="" if self.fault == "no-rates" else f"prefill: {30 + many}.5 tok/s, decode: 11,1 tok/s",
+                pending=False,
+            )
+
+    def tap(self, x: int, y: int) -> None:
+        for _text, description, _, enabled, (left, top, right, bottom), *_rest in reversed(self.nodes()):
+            if description and enabled and left <= x <= right and top <= y <= bottom:
+                self.press(description, y)
+                return
+
+    def press(self, what: str, y: int) -> None:
+        if what == "start chatting":
+            self.keep(screen="chat", until=time.time() + LOAD_S, pending=self.fault == "fails")
+        elif what == "reset the chat":
+            self.keep(messages=[], report="")
+        elif what == "send message":
+            messages = [*self.state["messages"], ["user", self.state["text"]]]
+            self.keep(messages=messages, text="", until=time.time() + ANSWER_S, pending=True)
+
+    def nodes(self) -> list[tuple[str, str, str, bool, Box, str]]:
+        """text, description, class, enabled, bounds, package."""
+        screen, view, label = self.state["screen"], "android.view.View", "android.widget.TextView"
+        if screen == "launcher":
+            return [("Clock", "", label, True, (0, 0, 100, 100), "com.android.launcher3")]
+        if screen == "locked":
+            return [("Swipe up to unlock", "", label, True, (0, 0, 100, 100), "com.android.systemui")]
+        if screen == "permission":
+            words = "Allow MLCChat to access photos and videos on this device?"
+            return [(words, "", label, True, (0, 0, 100, 100), "com.google.android.permissioncontroller")]
+        whole = ("", "", view, True, (0, 0, 1080, 2400), PACKAGE)
+        if screen == "models":
+            page = self.state["page"] * 2
+            found = [whole, ("MLCChat", "", label, True, (40, 100, 400, 160), PACKAGE)]
+            found.append(("Model List", "", label, True, (40, 200, 400, 260), PACKAGE))
+            for row, name in enumerate(self.state["models"][page : page + 2]):
+                top = 300 + 200 * row
+                first = "start downloading" if self.fault == "torn-weights" else "start chatting"
+                found += [
+                    (name, "", label, True, (40, top, 700, top + 100), PACKAGE),
+                    ("", first, view, True, (720, top, 820, top + 100), PACKAGE),
+                    # As in the app's source: the bin is described like the download.
+                    ("", "start downloading", view, True, (840, top, 940, top + 100), PACKAGE),
+                ]
+            return found
+        idle, label_ = not self.generating(), self.state["text"] or "Input"
+        found = [
+            whole,
+            ("MLCChat: tiny", "", label, True, (200, 100, 700, 160), PACKAGE),
+            ("", "back home page", view, idle, (0, 80, 120, 180), PACKAGE),
+            ("", "reset the chat", view, idle, (900, 80, 1020, 180), PACKAGE),
+            (self.state["report"], "", label, True, (40, 200, 1040, 260), PACKAGE),
+        ]
+        for row, (role, text) in enumerate(self.state["messages"][-4:]):
+            top = 300 + 300 * row
+            if role == "assistant":
+                found.append(("Show as Markdown", "", label, True, (40, top, 500, top + 60), PACKAGE))
+            found.append((text, "", label, True, (40, top + 70, 900, top + 250), PACKAGE))
+        return [
+            *found,
+            (label_, "", "android.widget.EditText", True, (40, 2200, 700, 2300), PACKAGE),
+            ("", "use camera", view, idle, (720, 2200, 800, 2300), PACKAGE),
+            ("", "select image", view, idle, (820, 2200, 900, 2300), PACKAGE),
+            ("", "send message", view, idle and bool(self.state["text"]), (920, 2200, 1000, 2300), PACKAGE),
+        ]
+
+
+def node(text: str, description: str, kind: str, enabled: bool, bounds: Box, package: str) -> str:
+    """As Compose's buttons come out: what is pressed around what is described."""
+    left, top, right, bottom = bounds
+    place = f"[{left},{top}][{right},{bottom}]"
+    inner = (
+        f'<node index="0" text={quoteattr(text)} class={quoteattr(kind)} package={quoteattr(package)} '
+        f'content-desc={quoteattr(description)} clickable="false" enabled="true" bounds="{place}" />'
+    )
+    if not description:
+        return inner
+    return (
+        f'<node index="0" text="" class="android.view.View" package={quoteattr(package)} content-desc="" '
+        f'clickable="true" enabled="{str(enabled).lower()}" bounds="{place}">{inner}</node>'
+    )
+
+
+if __name__ == "__main__":
+    phone = Phone(Path(sys.argv[1]))
+    sys.exit(getattr(phone, sys.argv[2])(*sys.argv[3:]))

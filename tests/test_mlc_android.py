@@ -1,0 +1,235 @@
+"""MLCChat on Android: a screen that is read and pressed, rounds that survive it, deaths with a reason.
+
+The app is played; every record of it says ``test-double``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.mlcchat import Mlcchat
+
+from edgebench.cli import main
+from edgebench.core import Launch
+from edgebench.engines import mlc_app, mlc_screen
+from edgebench.errors import Unreadable
+
+SHORT = ("--scenario", "chat", "--conversations", "1", "--reply-tokens", "16", "--ctx", "144", "--settle", "0")
+
+
+@dataclass
+class Ran:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(mlcchat: Mlcchat, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """The program in this process, as the app's folder is another one here."""
+
+    def start(*argv: str, rounds: int = 1, backend: str = "opencl") -> Ran:
+        words = ["run", "--device", mlcchat.profile, "--engine", "mlc-llm", "--model", str(mlcchat.model)]
+        words += ["--rounds", str(rounds), "--backend", backend, *SHORT, *argv]
+        monkeypatch.setattr(sys, "argv", ["edgebench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), told.out, told.err)
+
+    return start
+
+
+def test_a_conversation(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
+    result = run("--json", "-")
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)["records"]
+    engine = record["facts"]["engine"]
+    assert engine["build"] == "MLCChat 1.0-test-double"
+    assert engine["backend"] == "opencl"
+    assert engine["buffers"]["estimated parameters"] == 1500 * 2**20
+    assert engine["ignored_options"] == ["ctx"]
+    assert "estimated" in {doubt["id"] for doubt in record["doubts"]}
+    turns = [turn for turn in record["rounds"][0]["turns"] if turn["label"] != "warm-up"]
+    assert len(turns) >= 2
+    # What stands on the screen is what is recorded, comma or point, and a new conversation began after the warm-up.
+    assert [round(turn["prefill_tps"], 9) for turn in turns] == [30.5 + n for n in range(1, len(turns) + 1)]
+    assert {round(turn["decode_tps"], 9) for turn in turns} == {11.1}
+    assert turns[0]["text"].startswith("Answer 1. Word")
+    assert turns[1]["cached_tokens"] > turns[0]["cached_tokens"]
+    assert {"load_s", "peak_rss_b", "decode_tps"} <= set(record["metrics"])
+    # The app's own folder has the model, under the name that the app knows it by.
+    assert sorted(p.name for p in (mlcchat.files / "tiny-q4f16_1-MLC").iterdir()) == sorted(
+        p.name for p in mlcchat.model.iterdir()
+    )
+    # Nothing is left running.
+    assert json.loads(mlcchat.state.read_text())["screen"] == "launcher"
+
+
+def test_a_crash_after_a_round_is_a_result_of_its_own(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
+    # Answers of the app's third conversation's first question: the warm-up and one round before it.
+    mlcchat.set("dies-at-total-5")
+    result = run("--json", "-", rounds=9)
+    assert result.exit_code == 1
+    (record,) = json.loads(result.stdout)["records"]
+    assert record["status"] == "failed"
+    failure = record["failure"]["message"]
+    assert "CRASH(NATIVE) (status 11), crash" in failure
+    assert "Fatal signal 11 (SIGSEGV)" in failure
+    assert "whole round" in failure
+    assert len(record["rounds"]) >= 1
+    assert record["metrics"]["decode_tps"]["value"] == pytest.approx(11.1)
+    assert any("broke off after" in note for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "picture"),
+    [
+        ("asks-permission", "MLCChat asks for a permission on the screen of phone", True),
+        ("unknown-screen", "the screen of phone shows something unknown: Swipe up to unlock", True),
+        ("torn-weights", "the app wants to download the weights: they are not whole", False),
+        ("fails", "could not load tiny-q4f16_1-MLC: MLCChat failed", False),
+        ("keyboard", "the keyboard of phone changed the prompt: 'Hallo", False),
+        ("does-not-start", "exit status 3", False),
+    ],
+)
+def test_what_can_be_wrong_on_the_phone(
+    mlcchat: Mlcchat,
+    run: Callable[..., Ran],
+    fault: str,
+    words: str,
+    picture: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(mlc_app, "PATIENCE_S", 3.0)
+    mlcchat.set(fault)
+    result = run()
+    assert result.exit_code == 1, result.stderr
+    assert words in result.stderr
+    kept = list((tmp_path / "cache" / "screens").glob("phone-*.png"))
+    assert bool(kept) is picture
+    if picture:
+        assert kept[0].read_bytes().startswith(b"\x89PNG")
+        assert str(kept[0]) in "".join((result.stdout + result.stderr).split())
+
+
+def test_an_app_without_that_model(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
+    mlcchat.set(models=["other-1B", "other-2B", "other-3B"])
+    result = run()
+    assert result.exit_code == 1
+    assert "knows no tiny-q4f16_1-MLC; it lists: other-3B" in result.stderr
+
+
+def test_an_app_that_is_not_installed(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
+    mlcchat.set("not-installed")
+    result = run()
+    assert result.exit_code == 3
+    assert "MLCChat (ai.mlc.mlcchat) is not installed on phone" in result.stderr
+    assert "deploy/android" in result.stderr
+
+
+def test_what_the_app_cannot_do_is_said(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
+    result = run(backend="cpu")
+    assert result.exit_code == 1
+    assert "computes with OpenCL, not with cpu" in result.stderr
+
+
+def test_text_is_data() -> None:
+    assert mlc_app.typable("Don’t say “yes” –\n café $(x) 100%s") == 'Don\'t say "yes" - cafe $(x) 100% s'
+
+
+# --- screens ---------------------------------------------------------------------------------
+
+PACKAGE = 'package="ai.mlc.mlcchat"'
+
+
+def screen(*nodes: str) -> Any:
+    found = mlc_screen.parse(f"<?xml version='1.0'?><hierarchy rotation=\"0\">{''.join(nodes)}</hierarchy>\nUI dumped")
+    assert found is not None
+    return found
+
+
+def node(text: str = "", description: str = "", enabled: str = "true", y: int = 0, inner: str = "") -> str:
+    where = f'bounds="[0,{y}][100,{y + 50}]"'
+    return (
+        f'<node text="{text}" content-desc="{description}" class="android.view.View" {PACKAGE} '
+        f'enabled="{enabled}" {where}>{inner}</node>'
+    )
+
+
+def test_a_button_is_as_enabled_as_what_it_lies_in() -> None:
+    inner = node(description="use camera")
+    assert screen(node(inner=inner)).idle
+    assert not screen(node(enabled="false", inner=inner)).idle
+
+
+@pytest.mark.parametrize(
+    ("label", "rates"),
+    [
+        ("prefill: 12.3 tok/s, decode: 4.5 tok/s", (12.3, 4.5)),
+        ("prefill: 12,3 tok/s, decode: 0,5 tok/s", (12.3, 0.5)),
+        ("decode: 4.5 tok/s", (None, 4.5)),
+        ("prefill: NaN tok/s", (None, None)),
+        ("Image process is done, ask any question.", (None, None)),
+    ],
+)
+def test_rates_as_the_app_writes_them(label: str, rates: tuple[float | None, float | None]) -> None:
+    assert screen(node(label)).rates == rates
+
+
+def test_a_dialog_hides_the_app() -> None:
+    below = node("Model List")
+    assert screen(below).state == "models"
+    assert screen(below, node("Error"), node("Model lib x is not supported."), node("Dismiss")).state == "alert"
+    crash = '<node text="MLCChat keeps stopping" package="android" bounds="[0,0][1,1]"/>'
+    assert screen(below, crash).state == "crashed"
+    assert screen('<node text="x" package="com.android.systemui" bounds="[0,0][1,1]"/>').state == "elsewhere"
+
+
+def test_dumps_that_are_none() -> None:
+    assert mlc_screen.parse("") is None
+    assert mlc_screen.parse("ERROR: could not get idle state.\n") is None
+    for text in ("sh: uiautomator: not found", "<hierarchy><node></hierarchy>", "<hierarchy>"):
+        with pytest.raises(Unreadable):
+            mlc_screen.parse(text)
+
+
+def test_the_reason_of_an_end() -> None:
+    # Form of ApplicationExitInfo.dump (Android 11 and later).
+    entry = (
+        "          process=ai.mlc.mlcchat reason=3 (LOW_MEMORY) subreason=30 (LMKD) status=0\n"
+        "          importance=100 pss=0.00 rss=5.1GB description=null state=empty trace=null"
+    )
+    assert mlc_screen.exit_reason(entry) == "LOW_MEMORY (status 0), LMKD"
+    assert mlc_screen.exit_reason("nothing") == ""
+    log = [
+        "I/ActivityManager( 1): Process ai.mlc.mlcchat (pid 4711) has died: fg TOP",
+        "I/lowmemorykiller( 1): Kill 'ai.mlc.mlcchat' (4711), uid 10246, oom_score_adj 0 to free 5123456kB rss",
+    ]
+    assert mlc_screen.death(log).startswith("Kill 'ai.mlc.mlcchat' (4711)")
+    engine = mlc_app.MlcApp.__new__(mlc_app.MlcApp)
+    words = engine.last_words([*log, mlc_app.GONE, *entry.splitlines()])
+    assert words is not None
+    assert words[1].startswith("The phone had not enough memory")
+    assert engine.last_words(log) is None
+
+
+def test_no_speculation_in_the_app(mlcchat: Mlcchat) -> None:
+    from edgebench import profiles
+    from edgebench.engines.mlc import MlcLlm
+    from edgebench.engines.mlc_install import Settings
+    from edgebench.errors import EngineFailed
+    from edgebench.session import Session
+
+    with Session(profiles.load_device(mlcchat.profile)) as session:
+        engine = MlcLlm(session, Settings())
+        assert isinstance(engine, mlc_app.MlcApp)
+        with pytest.raises(EngineFailed, match="no speculative mode"):
+            engine.command(Launch("x", backend="opencl", draft="y", k=2), 1, "KEY")
