@@ -121,7 +121,7 @@ def load_device(name_or_path: str) -> Device:
 def controller_system() -> str:
     """The system of this machine, by edgebench's name for it."""
     if hasattr(sys, "getandroidapilevel"):
-        return "android"
+        return "termux"
     return {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from edgebench import __version__, bench, plugins
+from edgebench import __version__, bench, lock, plugins
 from edgebench.bench import Bench
 from edgebench.cli import options, say_error
 from edgebench.cli.live import Display
@@ -99,7 +99,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         first = self.plan.trials[0]
         try:
-            with Session(first.device) as session:
+            with Session(first.device) as session, lock.held(session):
                 kind = plugins.load("engines", first.trial.engine)
                 engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
                 self._bench = Bench(self.plan, session, engine)

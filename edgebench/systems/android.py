@@ -9,9 +9,9 @@ from edgebench.systems import loops, posix, posix_files
 
 
 class Android:
-    """What ``adb shell`` reaches: user ``shell``, and one folder that may be written and executed."""
+    """What ``adb shell`` reaches."""
 
-    default_workspace = "/data/local/tmp/edgebench"
+    default_workspace = "edgebench"
 
     files = posix_files.Files()
 
@@ -34,6 +34,4 @@ class Android:
 
 
 class Termux(Android):
-    """Termux over SSH: an app's sandbox, everything under its own home."""
-
-    default_workspace = "edgebench"
+    """Termux over SSH: an app's sandbox with fewer readings, everything under its own home."""

@@ -38,6 +38,9 @@ BLOCK = 256 * 1024
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 PACKET = struct.Struct("<BI")
 
+HOME = "/data/local/tmp"
+"""Where commands start: the one folder of ``adb shell`` that may be written and executed."""
+
 
 class Adb:
     """An Android device over USB or Wi-Fi."""
@@ -120,6 +123,7 @@ class Adb:
         """Start a command whose input is so many bytes; None: open until this side lets go."""
         if len(command.encode()) > LONGEST_COMMAND:
             raise UsageError(f"a command of {len(command)} characters is too long for adb", "Send it as a file.")
+        command = f"cd {HOME} 2>/dev/null\n{command}"
         if self._modern:
             return Shell(self._open(f"shell,v2,raw:{command}"), modern=True)
         # A stream of ADB can't be half closed: there a command's input ends after so many bytes.

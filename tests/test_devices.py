@@ -1,0 +1,230 @@
+"""``edgebench run`` on other devices, end to end: real wires, the native llama.cpp, a real model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from lab.cli import Program, Ran
+from lab.native import bin_folder
+from lab.place import Place
+
+QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
+PLACES = ["linux", "termux", "android", "old_android"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+def profile(edgebench: Program, place: Place, name: str = "", env: dict[str, str] | None = None, **changes) -> str:
+    """A profile of a place of the lab with the native engine; its name."""
+    name = name or place.name
+    engine = {"path": str(bin_folder() / "llama-server"), "env": {"LD_LIBRARY_PATH": str(bin_folder()), **(env or {})}}
+    about = {
+        "name": name,
+        "system": place.system,
+        "transport": dict(place.transport),
+        "workspace": f"{place.folder}/work space",
+        "engines": {"llama.cpp": engine},
+        **changes,
+    }
+    edgebench.write(f"devices/{name}.yaml", yaml.safe_dump(about, allow_unicode=True))
+    return name
+
+
+def engines(place: Place) -> list[psutil.Process]:
+    """The engines on the models of a place."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(word.startswith(place.folder) and word.endswith(".gguf") for word in words) and "-m" in words:
+            found.append(process)
+    return found
+
+
+def until(condition, timeout: float = 120) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def left_behind(place: Place) -> list[str]:
+    """What is on a device after a run, apart from the models."""
+    until(lambda: not engines(place), 30)
+    until(lambda: not (place.here / "work space" / "lock").exists(), 30)
+    return [f.name for f in (place.here / "work space").rglob("*") if f.is_file() and f.suffix != ".gguf"]
+
+
+def test_a_device_from_nothing_to_a_result(edgebench: Program, place: Place, real_model: Path):
+    name = profile(edgebench, place)
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    record = ran.record
+    assert record["status"] == "ok"
+    assert record["trial"]["device"] == name
+    assert record["facts"]["engine"]["backend"] == "cpu"
+    assert record["facts"]["engine"]["bundled"] is False
+    for metric in ("decode_tps", "prefill_tps", "load_s", "ttft_s", "peak_rss_b"):
+        assert record["metrics"][metric]["value"] > 0
+    assert record["metrics"]["peak_rss_b"]["value"] > 90e6
+    assert "backend-mismatch" not in {doubt["id"] for doubt in record["doubts"]}
+    assert left_behind(place) == []
+
+
+def certificate(ran: Ran) -> tuple[dict, set[str]]:
+    record = ran.record
+    return record["facts"]["engine"], {doubt["id"] for doubt in record["doubts"]}
+
+
+def test_layers_on_a_gpu_that_is_there(edgebench: Program, linux: Place, real_model: Path):
+    """Two layers: lavapipe is a GPU in software, and all of them take it minutes."""
+    name = profile(edgebench, linux, env={"GGML_VK_VISIBLE_DEVICES": "0"})
+    asked = ("--backend", "vulkan", "--gpu-layers", "2")
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, *asked, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    engine, doubts = certificate(ran)
+    assert engine["backend"] == "vulkan"
+    assert (engine["layers_offloaded"], engine["layers"]) == (2, 31)
+    assert "backend-mismatch" not in doubts
+
+
+def test_a_gpu_run_that_computes_on_the_cpu_is_marked(edgebench: Program, linux: Place, real_model: Path):
+    """llama.cpp's Vulkan backend passes over devices that are CPUs, silently."""
+    name = profile(edgebench, linux)
+    asked = ("--backend", "vulkan", "--gpu-layers", "all")
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, *asked, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    engine, doubts = certificate(ran)
+    assert engine["backend"] == "cpu"
+    assert "backend-mismatch" in doubts
+
+
+def test_several_devices_at_once_and_one_of_them_missing(
+    edgebench: Program, linux: Place, android: Place, termux: Place, real_model: Path
+):
+    names = [profile(edgebench, one) for one in (linux, android)]
+    gone = profile(edgebench, termux, transport={**termux.transport, "port": 1})
+    devices = [word for name in [*names, gone] for word in ("-d", name)]
+    ran = edgebench("run", *devices, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 4
+    assert {(r["trial"]["device"], r["status"]) for r in ran.records} == {(name, "ok") for name in names}
+    assert "nothing answers on 127.0.0.1:1" in ran.stderr
+    assert "Is the device on" in ran.stderr
+
+
+def test_a_second_run_says_who_has_the_device(edgebench: Program, android: Place, real_model: Path):
+    name = profile(edgebench, android)
+    first = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
+    until(lambda: engines(android))
+    second = edgebench("run", "-d", name, "-m", str(real_model), *QUICK)
+    assert second.status == 3
+    assert f"in use by {psutil.Process().username()}" in second.stderr
+    assert f"process {first.pid}" in second.stderr
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert left_behind(android) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_controller_is_killed(edgebench: Program, place: Place, real_model: Path, how: int):
+    name = profile(edgebench, place)
+    run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
+    until(lambda: engines(place))
+    run.send_signal(how)
+    run.communicate(timeout=60)
+    assert left_behind(place) == []
+
+
+def broken(edgebench: Program, place: Place, path: str, **env: str) -> Ran:
+    engine = {"path": path, "env": env}
+    name = profile(edgebench, place, engines={"llama.cpp": engine})
+    ran = edgebench("run", "-d", name, *QUICK)
+    assert ran.status == 3, ran.stderr
+    return ran
+
+
+def test_an_engine_that_is_not_there(edgebench: Program, place: Place):
+    assert "/no/llama-server" in broken(edgebench, place, "/no/llama-server").stderr
+
+
+def test_an_engine_that_may_not_run(edgebench: Program, place: Place):
+    file = place.here / "llama-server"
+    file.write_text("#!/bin/sh\n")
+    assert "ermission denied" in broken(edgebench, place, f"{place.folder}/llama-server").stderr
+
+
+def test_an_engine_of_another_architecture(edgebench: Program, place: Place):
+    """An ELF header of AArch64."""
+    file = place.here / "llama-server"
+    file.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01\x00\x00\x00" + bytes(40))
+    file.chmod(0o755)
+    said = broken(edgebench, place, f"{place.folder}/llama-server").stderr
+    assert "cannot run on" in said
+    assert "built for this device" in said
+
+
+def test_an_engine_with_a_missing_library(edgebench: Program, place: Place):
+    copy = place.here / "llama-server"
+    copy.write_bytes((bin_folder() / "llama-server").read_bytes())
+    copy.chmod(0o755)
+    said = broken(edgebench, place, f"{place.folder}/llama-server").stderr
+    assert "error while loading shared libraries: lib" in said
+
+
+def test_a_wire_cut_in_mid_decode_ends_as_lost_with_what_was_measured(
+    edgebench: Program, place: Place, real_model: Path, proxy
+):
+    wire = proxy(place.port)
+    changes: dict[str, object] = {"port": wire.port}
+    if place.transport["kind"] == "ssh":
+        known = Path(place.transport["known_hosts"])
+        line = known.read_text().splitlines()[0].replace(str(place.port), str(wire.port))
+        known.write_text(f"{known.read_text()}{line}\n")
+    else:
+        changes = {"serial": f"127.0.0.1:{wire.port}"}
+    name = profile(edgebench, place, transport={**place.transport, **changes})
+    run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50", *QUICK[2:], "--json", "-")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if "round 1/50" in line:
+            break
+    wire.refuse()
+    wire.cut()
+    out, err = run.communicate(timeout=300)
+    ran = Ran(run.returncode, out, err)
+    assert ran.status == 4, err
+    assert ran.record["status"] == "lost"
+    assert len(ran.record["rounds"]) >= 1
+    assert ran.record["metrics"]["decode_tps"]["value"] > 0
+    assert left_behind(place) == []
+
+
+def test_an_unknown_host_is_refused_with_its_fingerprint(edgebench: Program, linux: Place, tmp_path: Path):
+    name = profile(edgebench, linux, transport={**linux.transport, "known_hosts": str(tmp_path / "none")})
+    ran = edgebench("run", "-d", name, *QUICK)
+    assert ran.status == 3
+    assert "SHA256:" in ran.stderr
+    assert "edgebench devices trust" in ran.stderr
+
+
+def test_no_password_and_no_key_is_in_an_argv_of_the_engine(edgebench: Program, linux: Place, real_model: Path):
+    name = profile(edgebench, linux)
+    run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
+    until(lambda: engines(linux))
+    words = subprocess.run(["ps", "axww", "-o", "args"], check=True, capture_output=True, text=True).stdout
+    environment = engines(linux)[0].environ()
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=120)
+    assert environment["LLAMA_API_KEY"]
+    assert environment["LLAMA_API_KEY"] not in words
+    assert os.environ.get("LLAMA_API_KEY") is None
