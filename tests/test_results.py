@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
 import re
+import shlex
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -215,3 +223,63 @@ def test_a_time_that_is_none(text: str) -> None:
 def test_help_names_every_command(call: Call) -> None:
     text = call("results", "--help").stdout
     assert all(re.search(rf"^  {command}\b", text, re.M) for command in ("list", "show", "export"))
+
+
+# --- a real terminal, and a real pipe ----------------------------------------------------------
+
+
+def in_terminal(columns: int, **environment: str) -> str:
+    """What ``results list`` writes to a terminal that is so many columns wide."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgebench", "results", "list"],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env={**inherited, "TERM": "xterm-256color", **environment},
+    )
+    os.close(slave)
+    seen = b""
+    # The kernel says EIO once the last writer has closed its side.
+    with suppress(OSError):
+        while piece := os.read(master, 65536):
+            seen += piece
+    os.close(master)
+    assert process.stderr
+    assert process.communicate(timeout=120)[1] == b""
+    assert process.returncode == 0
+    return seen.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colour_and_its_own_width(call: Call) -> None:
+    fill(DEFAULT, *(record(options={"threads": n}, doubts=["steal"]) for n in (1, 2)))
+    text = in_terminal(64)
+    assert "\x1b[" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert max(map(len, plain.splitlines())) <= 64
+    assert "\x1b[" not in in_terminal(64, NO_COLOR="1")
+
+
+def test_a_pipe_gets_utf8_without_colour_whatever_the_locale(call: Call) -> None:
+    fill(DEFAULT, record(device="オネプラス"))
+    ascii_only = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
+    for words in (["list"], ["list", "--json"], ["export", "--format", "csv"]):
+        command = [sys.executable, "-m", "edgebench", "results", *words]
+        done = subprocess.run(command, check=False, capture_output=True, env=ascii_only, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "オネプラス" in done.stdout.decode("utf-8")
+        assert b"\x1b" not in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(call: Call) -> None:
+    fill(DEFAULT, *(record(options={"threads": n}, samples=samples(30)) for n in range(200)))
+    command = f"{shlex.quote(sys.executable)} -m edgebench results export | head -c 100"
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.stderr, len(done.stdout)) == ("", 100)

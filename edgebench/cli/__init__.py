@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -64,14 +65,20 @@ def cli() -> None:
 
 
 def say_error(error: EdgebenchError) -> None:
-    """What went wrong and what to do next, on stderr."""
-    click.echo(f"edgebench: {error}", err=True)
+    """What went wrong and what to do next, on stderr; a device's words in it steer no terminal."""
+    from edgebench.views.text import lines
+
+    click.echo(f"edgebench: {lines(str(error))}", err=True)
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        click.echo(f"  {lines(error.hint)}", err=True)
 
 
 def main() -> None:
     """The program's entry: errors become two lines on stderr and the exit code they carry."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name in any script must not end a run in a terminal that cannot show it.
+            stream.reconfigure(errors="replace")
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

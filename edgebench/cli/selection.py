@@ -101,12 +101,18 @@ def terminal() -> tuple[int | None, bool]:
 
 
 def write(content: str | bytes, output: Path | None) -> None:
-    """To stdout, or to a file that is there in full or not at all. Raises ``UsageError``."""
-    if output is None:
+    """To stdout, or to a file that is there in full or not at all. Raises ``UsageError``.
+
+    Off a terminal stdout gets UTF-8, whatever the locale: a file made by ``>`` is the file of ``-o``.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    if output is not None:
+        with whole_file(output) as file:
+            file.write(data)
+    elif isinstance(content, str) and sys.stdout.isatty():
         click.echo(content, nl=False)
-        return
-    with whole_file(output) as file:
-        file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    else:
+        click.echo(data, nl=False)
 
 
 @contextmanager

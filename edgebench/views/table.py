@@ -31,7 +31,10 @@ class Table:
 
 
 def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
-    """The table in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    """The table in ``width`` columns of text (None: as wide as it needs), with or without colour.
+
+    Each scenario has its own options, and so its own part of the table.
+    """
     from io import StringIO
 
     from rich.console import Console
@@ -50,18 +53,29 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
         emoji=False,
         highlight=False,
     )
-    differ, common = varying([describe(record) for record in records])
-    shown, hidden = _fitting(console, records, differ)
-    if common:
-        console.print(Text(" · ".join(_named(name, text) for name, text in common.items()), style="bold"))
-    console.print(_grid(records, differ, shown))
+    scenarios: dict[str, list[Record]] = {}
+    for record in records:
+        scenarios.setdefault(record.trial.scenario, []).append(record)
+    hidden = dict.fromkeys(name for group in scenarios.values() for name in _print_group(console, group))
     if hidden:
-        left_out = ", ".join(TITLES[name] for name in hidden)
+        left_out = ", ".join(TITLES[name] for name in TITLES if name in hidden)
         console.print(Text(f"no room here for: {left_out}", style="dim"))
     for line, style in (*_failed(records), *_doubted(records)):
         console.print(Text(line, style=style))
-    console.print(Text(f"\nNext: edgebench results show {records[-1].id}", style="dim"))
+    console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _print_group(console: Console, records: Sequence[Record]) -> list[str]:
+    """One scenario's records: what they have in common, then the grid. The answer: figures left out."""
+    from rich.text import Text
+
+    differ, common = varying([describe(record) for record in records])
+    shown, hidden = _fitting(console, records, differ)
+    console.print(Text(" · ".join(_named(name, text) for name, text in common.items()), style="bold"))
+    console.print(_grid(records, differ, shown))
+    console.print()
+    return hidden
 
 
 def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -118,7 +132,7 @@ def _folded(title: str) -> str:
 def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     for record in records:
         if record.failure:
-            yield f"\n{record.id} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
+            yield f"{record.id} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
     for note in dict.fromkeys(note for record in records for note in record.notes):
@@ -137,6 +151,6 @@ def _doubted(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
         ids = list(dict.fromkeys(record for record, _ in cases))
         where = "every result" if len(ids) == len(records) > 1 else ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
         kind = doubts.KINDS.get(id)
-        yield f"\n! {clean(id)}{said}  ({where})", "yellow"
+        yield f"! {clean(id)}{said}  ({where})", "yellow"
         if kind:
             yield f"  {kind.meaning} {kind.remedy}", ""
