@@ -142,6 +142,25 @@ def test_a_fallen_back_trial_is_visible_and_never_the_best() -> None:
     assert "computed on cpu" in text
 
 
+def test_what_fell_back_or_broke_off_is_marked_in_bars_and_left_out_of_curves() -> None:
+    good = record(options={"ctx": 2048, "threads": 1}, metrics={"decode_tps": 10.0, "peak_footprint_b": 2e8})
+    other = record(options={"ctx": 2048, "threads": 2}, metrics={"decode_tps": 18.0, "peak_footprint_b": 2e8})
+    fallen = record(
+        backend="cuda",
+        used="cpu",
+        options={"ctx": 2048, "threads": 4},
+        metrics={"decode_tps": 99.0, "peak_footprint_b": 1e8},
+    )
+    broken = replace(record(device="z", options={"ctx": 2048, "threads": 8}), status="interrupted")
+    drawn = {figure.id: figure for figure in figures([good, other, fallen, broken])}
+    bars = {row["name"]: row["doubted"] for row in values_of(drawn["decode"].panels[0].spec)}
+    assert bars["synthetic-laptop · cuda → cpu · threads 4  (fell back)"] is True
+    assert bars["z · cpu · threads 8  (interrupted)"] is True
+    for name in ("threads", "frontier"):
+        shown = {line.record for panel in drawn[name].panels for line in panel.lines}
+        assert shown == {good.id, other.id}
+
+
 def test_failed_and_doubted_trials_are_seen() -> None:
     failed = record(device="a", status="failed", failure=Failure("out of memory", "use less", log=("oom-line-7",)))
     text = Tags(page([failed, record(device="b", doubts=("throttled", "spread"))])).text
@@ -510,6 +529,16 @@ def test_the_reference_is_put_in_the_page(tmp_path: Path) -> None:
     text = Tags((tmp_path / "index.html").read_text("utf-8")).text
     assert "Edge inference experiments of 2023" in text
     assert "not measured here" in text
+
+
+def test_markdown_has_the_answer_and_the_reference_too(tmp_path: Path) -> None:
+    store(tmp_path / "results.sqlite", [own(), own(device="oneplus11-termux", metrics={"decode_tps": 3.0})])
+    assert report(tmp_path, "--format", "md", "--reference", "edge-2023").exit_code == 0
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "**oneplus11** is fastest" in text
+    assert "| → **oneplus11** |" in text
+    with pytest.raises(click.UsageError, match="--reference goes with"):
+        report(tmp_path, "--format", "csv", "--reference", "edge-2023")
 
 
 def test_a_page_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path: Path) -> None:

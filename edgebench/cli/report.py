@@ -71,6 +71,8 @@ def command(
 
     if served and form != "html":
         raise click.UsageError("--serve shows the page: leave out --format")
+    if reference and form not in ("html", "md"):
+        raise click.UsageError("--reference goes with the formats html and md")
     known = references.load(reference) if reference else None
     if served:
         _serve(path, where, known, port)
@@ -85,6 +87,8 @@ def command(
 
             logs = store.logs if store else (lambda id: [])
             write(page(records, reference=known, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
+        elif form == "md":
+            _markdown(records, folder, known)
         else:
             _WRITERS[form](records, folder)
 
@@ -130,18 +134,18 @@ def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path],
     return render
 
 
-def _markdown(records: Sequence[Record], folder: Path) -> None:
+def _markdown(records: Sequence[Record], folder: Path, reference: Reference | None) -> None:
+    from edgebench.views.article import article
     from edgebench.views.pictures import pictures
 
-    parts = [plugins.load("views", "markdown")().render(records)]
+    drawn = []
     for figure, picture in pictures(records, "svg"):
         write(picture, folder / f"{figure.id}.svg")
-        parts.append(f"## {figure.title}\n\n{figure.reading}\n\n![{figure.title}]({figure.id}.svg)\n")
-    write("\n".join(parts), folder / "report.md")
+        drawn.append((figure, f"{figure.id}.svg"))
+    write(article(records, drawn, reference), folder / "report.md")
 
 
 _WRITERS = {
-    "md": _markdown,
     "csv": _plain("csv", "report.csv"),
     "json": _plain("json", "report.json"),
     "svg": _pictures("svg"),

@@ -95,6 +95,18 @@ def fell_back(record: Record) -> bool:
     return used is not None and used.lower() != record.trial.backend.lower()
 
 
+def clean(record: Record) -> bool:
+    """Whether it may be compared: it ended well, on the backend that was asked for."""
+    return record.status == "ok" and not fell_back(record)
+
+
+def marks(record: Record) -> tuple[str, ...]:
+    """What a reader must know beside its numbers: how it ended, a fallback, its doubts."""
+    ended = () if record.status == "ok" else (record.status,)
+    fallen = ("fell back",) if fell_back(record) else ()
+    return (*ended, *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
+
+
 def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pairs)
 

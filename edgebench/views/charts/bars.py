@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
-from edgebench.views.reading import Kind, by_kind, labels, metric
+from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
 if TYPE_CHECKING:
     import altair as alt
@@ -34,9 +34,12 @@ def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[s
 
 
 def fastest(records: Sequence[Record]) -> list[Record]:
-    """For each device, engine and backend, the record with the highest decode rate; fastest first."""
+    """For each device, engine and backend, the record with the highest decode rate; fastest first.
+
+    One that failed or fell back stands for them only where there is no other.
+    """
     best: dict[tuple[str, str, str], Record] = {}
-    for record in sorted(records, key=_rate):
+    for record in sorted(records, key=lambda r: (clean(r), _rate(r))):
         best[(record.trial.device, record.trial.engine, record.trial.backend)] = record
     return sorted(best.values(), key=_rate, reverse=True)
 
@@ -53,15 +56,10 @@ def _rate(record: Record) -> float:
     return found.value if found else 0.0
 
 
-def doubts(record: Record) -> str:
-    """The names of a record's doubts, each once."""
-    return ", ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
-
-
 def named(record: Record, names: dict[str, str]) -> str:
-    """The bar's name, with its doubts: they are seen, not hidden in a tooltip."""
-    found = doubts(record)
-    return f"{names[record.id]}  (doubt: {found})" if found else names[record.id]
+    """The bar's name, with its marks: they are seen, not hidden in a tooltip."""
+    found = ", ".join(marks(record))
+    return f"{names[record.id]}  ({found})" if found else names[record.id]
 
 
 def spread(found: Metric, unit: str = "") -> str:
@@ -86,7 +84,8 @@ def decode(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = (
-        "Longer is faster. The line on each bar is the 95\u00a0% interval; where two overlap, no difference is shown."
+        "Longer is faster. The line on each bar is the 95\u00a0% interval; "
+        "where two overlap, the picture shows no difference."
     )
     return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
 
@@ -101,9 +100,9 @@ def _decode(kind: Kind, records: list[Record]) -> Panel:
         assert found is not None
         text = f"{units.number(found.value)} tokens/s"
         row: Row = {"record": record.id, "name": named(record, names), "backend": record.trial.backend, "text": text}
-        row |= {"value": found.value, "doubted": bool(record.doubts)}
+        row |= {"value": found.value, "doubted": bool(marks(record))}
         rows.append(row | ends(found))
-        lines.append(Line((names[record.id], spread(found), doubts(record)), record.id))
+        lines.append(Line((names[record.id], spread(found), ", ".join(marks(record))), record.id))
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
@@ -197,7 +196,7 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
             rows.append(row)
             start += value
         said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
-        lines.append(Line((names[record.id], spread(found), said, doubts(record)), record.id))
+        lines.append(Line((names[record.id], spread(found), said, ", ".join(marks(record))), record.id))
     order = [name for name, _ in PARTS] + ["resident, not split"]
     shown = [part for part in order if any(row["part"] == part for row in rows)]
     base = chart(rows, height=STEP * len(records))

@@ -12,7 +12,7 @@ from edgebench.core import Json, Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
 from edgebench.views.charts.bars import cut, spread
-from edgebench.views.reading import Kind, by_kind, differs, labels, metric, turn_number
+from edgebench.views.reading import Kind, by_kind, clean, differs, labels, marks, metric, turn_number
 
 if TYPE_CHECKING:
     import altair as alt
@@ -55,7 +55,8 @@ def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[a
         intervals = ends.mark_rule(style="interval", strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line().encode(x=x, y=y, color=colour)
     tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("said:N", title="reading")]
-    points = base.mark_point().encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+    pale = alt.condition("datum.doubted", alt.value(0.4), alt.value(1))
+    points = base.mark_point().encode(x=x, y=y, color=colour, shape=shape, opacity=pale, tooltip=tooltip)
     under, over = ([intervals], []) if band else ([], [intervals])
     form: Any = alt.layer(*under, line, points, *over, *extra)
     spec: Spec = form.to_dict()
@@ -126,7 +127,7 @@ def _turn_panels(
 
 def _talks(record: Record) -> bool:
     """Whether its turns build on one another."""
-    return record.status == "ok" and any(", turn 2" in str(turn.get("label")) for turn in _turns(record))
+    return clean(record) and any(", turn 2" in str(turn.get("label")) for turn in _turns(record))
 
 
 def _turns(record: Record) -> Sequence[Mapping[str, Json]]:
@@ -194,8 +195,9 @@ def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], 
 
 
 def _able(records: Iterable[Record], option: str, key: str) -> list[Record]:
-    """Records that have both a number for the option and the metric."""
-    return [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
+    """Records that may be compared and have both a number for the option and the metric."""
+    able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
+    return [record for record in able if clean(record)]
 
 
 def _number(record: Record, option: str) -> float:
@@ -213,9 +215,10 @@ def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, a
             found = metric(record, key)
             assert found is not None
             at = _number(record, option)
-            text = f"{option} {at:g}: {spread(found)}"
-            rows.append(_row(at, found, names[record.id], record.id, text))
-            lines.append(Line((names[record.id], f"{at:g}", spread(found)), record.id))
+            doubted = ", ".join(marks(record))
+            text = f"{option} {at:g}: {spread(found)}" + (f"; {doubted}" if doubted else "")
+            rows.append(_row(at, found, names[record.id], record.id, text) | {"doubted": bool(doubted)})
+            lines.append(Line((names[record.id], f"{at:g}", spread(found), doubted), record.id))
         best = (min if axes.lowest else max)(rows[start:], key=lambda row: float(row["y"]))
         best |= {"best": True, "mark": f"{axes.x.split(',')[0]} {best['x']:g}: {units.number(best['y'])}"}
     if not rows:
@@ -223,7 +226,9 @@ def _sweep_panel(records: Sequence[Record], option: str, key: str, title: str, a
     base = chart(rows).transform_filter("datum.best")
     ring = base.mark_point(style="best", filled=False, shape="circle").encode(x="x:Q", y="y:Q")
     mark = base.mark_text(style="value", dy=-16).encode(x="x:Q", y="y:Q", text="mark:N")
-    return Panel(title, _curve(rows, axes, extra=(ring, mark)), tuple(lines), ("configuration", option, axes.y))
+    return Panel(
+        title, _curve(rows, axes, extra=(ring, mark)), tuple(lines), ("configuration", option, axes.y, "doubts")
+    )
 
 
 def threads(records: Sequence[Record]) -> Figure | None:
@@ -257,7 +262,7 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
 
 def speculative(records: Sequence[Record]) -> Figure | None:
     """Speed-up and acceptance against K, measured and predicted."""
-    able = [r for r in records if isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
+    able = [r for r in records if clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
     groups = by_kind(able)
     panels: list[Panel] = []
     for kind, group in groups[:KINDS]:

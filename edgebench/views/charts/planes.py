@@ -8,15 +8,15 @@ from typing import Any
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
-from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, doubts, ends, fastest, named, spread
-from edgebench.views.reading import Kind, by_kind, labels, metric
+from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, spread
+from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
 POINTS = 60
 
 
 def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
-    able = [r for r in records if metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
+    able = [r for r in records if clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
     groups = [(kind, group) for kind, group in by_kind(able) if len(group) > 1]
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
@@ -58,7 +58,13 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
         row["size"] = 30 + 400 * energy.value / most if energy else 60
         row["said"] = f"{spread(rate)}, {spread(memory)}" + (f", {spread(energy)}" if energy else "")
         rows.append(row)
-        cells = (names[record.id], spread(memory), spread(rate), spread(energy) if energy else "—", doubts(record))
+        cells = (
+            names[record.id],
+            spread(memory),
+            spread(rate),
+            spread(energy) if energy else "—",
+            ", ".join(marks(record)),
+        )
         lines.append(Line(cells, record.id))
     base = chart(rows, height=300)
     x = alt.X("x:Q", title=f"memory footprint, {unit}", scale=alt.Scale(zero=True, nice=True))
@@ -114,7 +120,13 @@ def _roofline(kind: Kind, group: list[Record]) -> Panel:
         row: Row = {"record": record.id, "name": named(record, names), "text": text, "ceiling": ceiling}
         row |= {"value": rate.value, "backend": record.trial.backend, "far": max(ceiling, rate.value)}
         rows.append(row | ends(rate))
-        cells = (names[record.id], spread(rate), f"{units.number(ceiling)} tokens/s", spread(use), doubts(record))
+        cells = (
+            names[record.id],
+            spread(rate),
+            f"{units.number(ceiling)} tokens/s",
+            spread(use),
+            ", ".join(marks(record)),
+        )
         lines.append(Line(cells, record.id))
     base = chart(rows, height=STEP * len(rows))
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
