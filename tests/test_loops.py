@@ -97,3 +97,23 @@ def test_the_loop_without_proc_runs_commands_and_uses_arrival_times(tmp_path, mo
     assert sampler.absent["throttled"] == "nothing was reported"
     assert sampler.absent["steal"] == "not read on macos"
     assert sampler.clock is None
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_process_tree_by_the_kernels_list_and_by_looking_at_all(shell, listed, tmp_path):
+    """100 has children of two threads, one of them has a child; 104 is somebody else's."""
+    parents = {100: 1, 101: 100, 102: 100, 103: 101, 104: 1}
+    for pid, parent in parents.items():
+        task = tmp_path / str(pid) / "task" / str(pid)
+        task.mkdir(parents=True)
+        (tmp_path / str(pid) / "status").write_text(f"Name:\tx\nPPid:\t{parent}\n")
+        if listed:
+            (task / "children").write_text("".join(f"{k} " for k, v in parents.items() if v == pid and k != 102))
+    if listed:
+        other = tmp_path / "100" / "task" / "105"
+        other.mkdir()
+        (other / "children").write_text("102 ")
+    script = loops._TREE.replace("/proc", str(tmp_path))
+    said = subprocess.check_output([shell, "-c", f"p=100\n{script}\ntree; echo $t"], text=True)
+    assert sorted(map(int, said.split())) == [100, 101, 102, 103]

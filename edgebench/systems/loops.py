@@ -24,7 +24,7 @@ from edgebench.errors import UsageError
 
 LIMIT_S = 5
 """A command that takes longer is ended."""
-TREE_S = 5
+TREE_S = 10
 """Seconds between two looks at the engine's child processes: where the kernel doesn't list them
 it means reading the status of every process."""
 
@@ -37,8 +37,9 @@ for x in $q; do for f in /proc/$x/task/*/children; do
 k=; { read -r k <$f; } 2>/dev/null; n="$n${k:+ $k}"; done; done
 t="$t$n"; q=$n; done
 else
-while [ -n "$q" ]; do n=
-for f in $(grep -lsE "^PPid:.($(echo $q | tr " " "|"))$" /proc/[0-9]*/status); do
+while [ -n "$q" ]; do n=; e=
+for x in $q; do e="$e${e:+|}$x"; done
+for f in $(grep -lsE "^PPid:.($e)$" /proc/[0-9]*/status); do
 f=${f#/proc/}; n="$n ${f%/status}"; done
 t="$t$n"; q=$n; done
 fi
@@ -67,25 +68,34 @@ def posix(readings: Mapping[str, Reading], pid: int, *, proc: bool = True) -> st
 
 
 def _ticks(readings: list[Reading], alive: str) -> str:
-    """The loop over files: one grep for all readings that share an interval."""
-    groups: dict[float, list[Reading]] = {}
-    for reading in readings:
-        groups.setdefault(reading.interval, []).append(reading)
-    beat = min((interval for interval in groups if interval), default=1.0)
+    """The loop over files: at each tick one grep for what is due, and one more for readings that want every line."""
+    beat = min((reading.interval for reading in readings if reading.interval), default=1.0)
     once, body = ["tree"], [f"[ $((i % {max(1, round(TREE_S / beat))})) = 0 ] && tree"]
-    for number, (interval, group) in enumerate(sorted(groups.items())):
-        fixed, moving = _paths(group)
-        name = f"k{number}"
-        once.append(f'{name}=; for g in {fixed}; do [ -r "$g" ] && {name}="${name} $g"; done; f="{fixed}"; {moving}')
-        once.append("grep -cH x $f 2>&1 >/dev/null | sed 's/^/! /'")
-        read = f'f=${name}; {moving}\nif [ -n "$f" ]; then {_grep(group)}; fi; stat -'
-        every = max(1, round(interval / beat))
-        if not interval:
-            once.append(read)
-        else:
-            body.append(f"if [ $((i % {every})) = 0 ]; then {read}; fi" if every > 1 else read)
-    body.append(f"sleep {beat:g}; i=$((i + 1))")
-    return "\n".join([*once, f"i=0; while {alive}; do", *body, "done"]) + "\n"
+    for picky in (True, False):
+        groups: dict[float, list[Reading]] = {}
+        for reading in readings:
+            if bool(reading.lines) is picky:
+                groups.setdefault(reading.interval, []).append(reading)
+        lines = "|".join(dict.fromkeys(one.lines for group in groups.values() for one in group))
+        grep = _grep(lines)
+        due = ["f="]
+        for number, (interval, group) in enumerate(sorted(groups.items())):
+            fixed, moving = _paths(group)
+            name = f"{'p' if picky else 'a'}{number}"
+            once.append(
+                f'{name}=; for g in {fixed}; do [ -r "$g" ] && {name}="${name} $g"; done; f="{fixed}"; {moving}'
+            )
+            once.append("grep -cH x $f 2>&1 >/dev/null | sed 's/^/! /'")
+            add = f'f="$f ${name}"; {moving}'
+            every = max(1, round(interval / beat))
+            if not interval:
+                once.append(f"f=; {add}; {grep}")
+            else:
+                due.append(f"if [ $((i % {every})) = 0 ]; then {add}; fi" if every > 1 else add)
+        if len(due) > 1:
+            body += [*due, grep]
+    body += ["stat -", f"sleep {beat:g}; i=$((i + 1))"]
+    return "\n".join([*once, "stat -", f"i=0; while {alive}; do", *body, "done"]) + "\n"
 
 
 def _paths(readings: list[Reading]) -> tuple[str, str]:
@@ -98,10 +108,10 @@ def _paths(readings: list[Reading]) -> tuple[str, str]:
     )
 
 
-def _grep(readings: list[Reading]) -> str:
-    lines = list(dict.fromkeys(reading.lines for reading in readings))
-    wanted = "" if "" in lines else "|".join([*lines, r"^[0-9]+ [(]grep[)]"])
-    return f"grep $b -sHE {shlex.quote(wanted)} /proc/self/stat $f"
+def _grep(lines: str) -> str:
+    """Read the files in ``f``, unless there are none; the clock's line comes first."""
+    wanted = rf"{lines}|^[0-9]+ [(]grep[)]" if lines else ""
+    return rf"case $f in *[!\ ]*) grep $b -sHE {shlex.quote(wanted)} /proc/self/stat $f;; esac"
 
 
 def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> str:
