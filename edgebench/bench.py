@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,11 +203,25 @@ class Bench:
     def _start(self, index: int, number: int) -> Iterator[Event]:
         state = self._states[index]
         plan = self._plan
-        live = Live(self._session, self._engine, state.launch, regime=plan.load, timeout=plan.load_timeout)
+        live = Live(
+            self._session,
+            self._engine,
+            state.launch,
+            regime=plan.load,
+            timeout=plan.load_timeout,
+            kernels=self._kernels(state.launch),
+        )
         self._users = {index}
         for text in live.opening():
             yield Doing(index, text, number)
         self._live = live
+
+    def _kernels(self, launch: Launch) -> str:
+        """What a GPU's driver compiles at the first start: a name fit for a folder."""
+        if launch.backend == "cpu":
+            return ""
+        engine = self._facts["engine"]
+        return re.sub(r"[^\w.-]", "_", f"{engine['name']}-{engine.get('build', 'unknown')}-{launch.backend}")
 
     def _measure(self, index: int, number: int, fresh: bool) -> Round:
         state, live = self._states[index], self._live
@@ -217,9 +232,10 @@ class Bench:
         if fresh:
             begin = live.running.started_at or begin
             turns.append(measure.turn(WARMUP, self._ask(WARMUP)))
-            self._learn(state, live)
         else:
             live.sampler.reset_peak()
+        if fresh or not state.engine:
+            self._learn(state, live)
         try:
             own = self._drive(state, turns)
         except EngineFailed:

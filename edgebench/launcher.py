@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
-from edgebench import cores
+from edgebench import cores, provision
 from edgebench.client import HttpClient
 from edgebench.core import Detached, Engine, EngineNotes, Launch, Narrator
 from edgebench.errors import EngineFailed, EngineRefused, TimedOut, Unreadable
@@ -67,12 +67,16 @@ class Live:
         *,
         regime: Literal["warm", "cold"] = "warm",
         timeout: float = 300.0,
+        kernels: str = "",
     ) -> None:
+        """``kernels`` names what is compiled at the first start on a device (build and backend);
+        empty where nothing is."""
         self._session = session
         self._engine = engine
         self.launch = launch
         self._regime = regime
         self._timeout = timeout
+        self._kernels = kernels
         self._stack = contextlib.ExitStack()
         self.client: HttpClient
         self.sampler: Sampler
@@ -100,6 +104,8 @@ class Live:
             began = self._engine.load_began if isinstance(self._engine, Detached) else None
             started = began or self.running.started_at
             assert started is not None
+            if self._kernels and first_start(self._session, self._kernels):
+                regime = "first"
             self.load = Load(ready_at - started, regime, clock, resident, compiled)
             self._stack = stack.pop_all()
 
@@ -232,6 +238,17 @@ class Live:
 
 class PortTaken(EngineFailed):
     """Somebody else listens there."""
+
+
+def first_start(session: Session, kernels: str) -> bool:
+    """Whether this device never saw these kernels started before: drivers keep what they compiled
+    (Vulkan's pipeline cache, OpenCL's binaries). Remembered by a folder in the workspace."""
+    files = session.system.files
+    mark = files.join(session.workspace, "started", kernels)
+    if provision.ask(session, files.look(mark)):
+        return False
+    provision.ask(session, files.folder(mark))
+    return True
 
 
 def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) -> tuple[float | None, Regime]:

