@@ -135,12 +135,11 @@ def test_a_second_run_says_who_has_the_device(edgebench: Program, android: Place
     assert left_behind(android) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_when_the_controller_is_killed(edgebench: Program, place: Place, real_model: Path, how: int):
+def test_nothing_is_left_when_the_controller_is_killed(edgebench: Program, place: Place, real_model: Path):
     name = profile(edgebench, place)
     run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
     until(lambda: engines(place))
-    run.send_signal(how)
+    run.kill()
     run.communicate(timeout=60)
     assert left_behind(place) == []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, PageCache, Reading
+from edgebench.core import Command, Fact, Json, PageCache, Reading
 from edgebench.systems import loops, posix, posix_files
+from edgebench.systems.linux import INSTRUCTION_SETS, parse_meminfo
 
 
 class Android:
@@ -17,7 +19,7 @@ class Android:
 
     @property
     def facts(self) -> Mapping[str, Fact]:
-        return {}
+        return FACTS
 
     def quote(self, argv: Sequence[str]) -> str:
         return posix.quote(argv)
@@ -35,3 +37,67 @@ class Android:
 
 class Termux(Android):
     """Termux over SSH: an app's sandbox with fewer readings, everything under its own home."""
+
+
+def parse_getprop(text: str) -> Mapping[str, Json]:
+    """``[name]: [value]`` lines → ``model``, ``cpu`` (the chip), ``os``, ``build``."""
+    known = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]\n]*)\]\s*$", text, re.M))
+    chip = [known.get("ro.soc.manufacturer"), known.get("ro.soc.model") or known.get("ro.board.platform")]
+    model = [known.get("ro.product.manufacturer"), known.get("ro.product.model")]
+    release = known.get("ro.build.version.release")
+    facts = {
+        "model": " ".join(word for word in model if word),
+        "cpu": " ".join(word for word in chip if word),
+        "os": f"Android {release}" if release else "",
+        "build": known.get("ro.build.fingerprint", ""),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def parse_cpuinfo(text: str) -> Mapping[str, Json]:
+    """``/proc/cpuinfo`` → ``threads``, ``instruction_sets``."""
+    facts: dict[str, Json] = {}
+    threads = len(re.findall(r"^processor\s*:", text, re.M))
+    if threads:
+        facts["threads"] = threads
+    flags = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.M)
+    named = [name for flag, name in INSTRUCTION_SETS.items() if flag in flags[1].split()] if flags else []
+    return {**facts, **({"instruction_sets": named} if named else {})}
+
+
+def parse_clusters(text: str) -> Mapping[str, Json]:
+    """``CPUS:KHZ`` of each cpufreq policy → ``clusters``: ``cpus`` and ``max_hz`` of each."""
+    pairs = re.findall(r"^([\d ]+):(\d+)$", text, re.M)
+    found = [{"cpus": [int(n) for n in cpus.split()], "max_hz": int(khz) * 1000} for cpus, khz in pairs]
+    return {"clusters": found} if found else {}
+
+
+def parse_battery(text: str) -> Mapping[str, Json]:
+    """``dumpsys battery`` (BatteryService.java) → ``power_source``."""
+    powered = re.findall(r"^\s*(?:AC|USB|Wireless|Dock) powered: (true|false)\s*$", text, re.M)
+    if not powered:
+        return {}
+    return {"power_source": "mains" if "true" in powered else "battery"}
+
+
+def parse_gles(text: str) -> Mapping[str, Json]:
+    """``GLES: VENDOR, RENDERER, VERSION`` of ``dumpsys SurfaceFlinger`` → ``gpus``."""
+    found = re.search(r"^\s*GLES: ([^,\n]+), ([^,\n]+), (.+)$", text, re.M)
+    return {"gpus": [{"name": f"{found[1]} {found[2]}", "driver": found[3].strip()}]} if found else {}
+
+
+_PROPERTIES = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fingerprint|version.release))"
+
+FACTS: Mapping[str, Fact] = {
+    "device": Fact(f"getprop | grep -E '{_PROPERTIES}'", parse_getprop),
+    "cpu": Fact("cat /proc/cpuinfo", parse_cpuinfo),
+    "clusters": Fact(
+        'for p in /sys/devices/system/cpu/cpufreq/policy*; do echo "$(cat $p/related_cpus):$(cat $p/cpuinfo_max_freq)";'
+        " done 2>/dev/null; true",
+        parse_clusters,
+    ),
+    "memory": Fact("cat /proc/meminfo", parse_meminfo),
+    "kernel": Fact("uname -srm", lambda text: {"kernel": text.strip()} if text.strip() else {}),
+    "power": Fact("dumpsys battery", parse_battery),
+    "gpu": Fact("dumpsys SurfaceFlinger | grep GLES:", parse_gles),
+}

@@ -62,4 +62,5 @@ def supervise(command: Command, tag: str) -> str:
         program = "env " + quote([f"{name}={value}" for name, value in command.env.items()]) + " " + program
     secrets = "".join(f"IFS= read -r {name} <&3; export {name}\n" for name in command.secrets)
     enter = f"cd {quote([command.cwd])} && " if command.cwd else ""
-    return _WATCHER.format(secrets=secrets, enter=enter, program=program, tag=tag, missed=BEATS_MISSED)
+    script = _WATCHER.format(secrets=secrets, enter=enter, program=program, tag=tag, missed=BEATS_MISSED)
+    return "exec sh -c " + shlex.quote(script)
