@@ -23,6 +23,9 @@ RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
 placement in memory) as long as loading costs no more than this share of the round."""
 
+CLOCK_S = 0.1
+"""An offset between the clocks known less well than this, seconds, is a doubt."""
+
 WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
 
 
@@ -120,7 +123,7 @@ class Bench:
                     break
                 yield from self._round(index)
             yield from self._stop()
-            if doubt := self._conditions.drift():
+            for doubt in self._conditions.end():
                 for state in self._states:
                     state.doubts.append(doubt)
         except DeviceLost as error:
@@ -301,6 +304,8 @@ class Bench:
         assert live is not None
         sampler = live.sampler
         metrics.update(observe.metrics(sampler, begin, end, turns))
+        if sampler.clock and sampler.clock.uncertainty > CLOCK_S:
+            state.doubts.append(doubts.named("clock-offset", f"± {sampler.clock.uncertainty:.2g} s"))
         started = live.running.started_at
         load = (started, started + live.load.seconds) if fresh and started is not None else None
         joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)

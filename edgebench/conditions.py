@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -30,6 +31,12 @@ RECENT_S = 2.5
 DRIFT = 0.05
 """Two runs of the fixed piece of work that differ by more than this share are a doubt."""
 CANARY_TURNS = 150_000
+SAVERS = {
+    "linux": ("cat /sys/firmware/acpi/platform_profile 2>/dev/null; true", "^(low-power|quiet|cool)$"),
+    "android": ("settings get global low_power; true", "^1$"),
+    "macos": ("pmset -g | grep lowpowermode; true", r"lowpowermode\s+1"),
+}
+"""By system: what tells whether a battery saver is on, and its sign."""
 _CANARY = {
     "posix": f"i=0; while [ $i -lt {CANARY_TURNS} ]; do i=$((i + 1)); done",
     "windows": f"for /l %i in (1,1,{CANARY_TURNS}) do @rem",
@@ -69,6 +76,7 @@ class Conditions:
         self._settle = settle
         self._first: Look | None = None
         self._canary: float | None = None
+        self._saver: str | None = None
         self.idle: Idle | None = None
         self.bandwidth: bandwidth.Bandwidth | None = None
 
@@ -77,6 +85,7 @@ class Conditions:
         if not self._settle:
             return {}
         self._look_first()
+        self._saver = self._saves()
         self._canary = self._work()
         python = "python3"
         if self._session.device.transport["kind"] == "local":
@@ -98,6 +107,13 @@ class Conditions:
                 missed = self._missed(self._seen(sampler), need_b, waited)
                 if not missed or waited > self._settle:
                     return Gate(waited, missed)
+
+    def end(self) -> list[Doubt]:
+        """The doubts that concern the whole run."""
+        found = [self.drift()]
+        if self._saver:
+            found.append(doubts.named("battery-saver", self._saver))
+        return [doubt for doubt in found if doubt]
 
     def drift(self) -> Doubt | None:
         """Do the fixed piece of work again; a doubt where it takes another time than at the start."""
@@ -137,6 +153,9 @@ class Conditions:
         limit = max(QUIET, (first.load or 0.0) + BUSIER)
         if look.load is not None and look.load > limit and waited < LOAD_S:
             missed.append(f"{look.load:.0%} load, at the start {first.load or 0:.0%}")
+        wanted = self._session.device.defaults.get("power")
+        if look.on_battery is not None and wanted in ("mains", "battery") and look.on_battery != (wanted == "battery"):
+            missed.append(f"runs on {'battery' if look.on_battery else 'mains'}, the profile wants {wanted}")
         if look.available_b is not None and look.available_b < need_b:
             missed.append(f"{look.available_b / 2**30:.1f} GiB of memory free, {need_b / 2**30:.1f} needed")
         return tuple(missed)
@@ -147,6 +166,8 @@ class Conditions:
         if first is not None:
             told = {"temp_c": first.temp_c, "load": first.load, "on_battery": first.on_battery}
             facts["at_start"] = {name: value for name, value in told.items() if value is not None}
+        if self._saver:
+            facts["battery_saver"] = self._saver
         if self.idle is not None:
             facts["idle_power"] = {"watts": dict(self.idle.watts), "seconds": round(self.idle.seconds, 1)}
         if self.bandwidth is not None:
@@ -156,6 +177,15 @@ class Conditions:
                 "method": self.bandwidth.method,
             }
         return facts
+
+    def _saves(self) -> str | None:
+        """What says that a battery saver is on, if anything does."""
+        command, sign = SAVERS.get(self._session.device.system, ("", ""))
+        try:
+            said = self._session.run(command, timeout=20).stdout.strip() if command else ""
+        except TimedOut:
+            return None
+        return f"{command.split(';')[0]}: {said}" if said and re.search(sign, said) else None
 
     def _work(self) -> float | None:
         """Seconds of a fixed piece of work on one core, the wire taken off; the median of three."""

@@ -103,6 +103,25 @@ def test_the_time_out_is_a_named_doubt(session, stove, state, need, word):
     assert gate.notes()["missed"] == list(gate.missed)
 
 
+def test_the_power_source_that_the_profile_wants(session):
+    found = Conditions(session, 60)
+    found._first = Look(None, 0.0, None, None)
+    on_battery = Look(None, 0.0, None, on_battery=True)
+    assert found._missed(on_battery, 0, 1) == ()
+    for wanted, missed in (("battery", ()), ("mains", ("runs on battery, the profile wants mains",))):
+        session.device = Device("here", "linux", {"kind": "local"}, defaults={"power": wanted})
+        assert found._missed(on_battery, 0, 1) == missed
+        assert found._missed(Look(None, 0.0, None, None), 0, 1) == ()
+
+
+@pytest.mark.parametrize(("profile", "doubted"), [("low-power", True), ("balanced", False), ("", False)])
+def test_a_battery_saver_is_a_doubt(session, monkeypatch, profile, doubted):
+    monkeypatch.setitem(conditions.SAVERS, "linux", (f"echo {profile}", conditions.SAVERS["linux"][1]))
+    found = Conditions(session, 1)
+    found._saver = found._saves()
+    assert [doubt.id for doubt in found.end()] == (["battery-saver"] if doubted else [])
+
+
 def test_load_alone_is_not_waited_for_for_ever(session):
     found = Conditions(session, 60)
     found._first = Look(None, 0.0, None, None)
