@@ -346,7 +346,7 @@ def _alive(process: Mapping[str, Json]) -> bool:
     if process.get("host") != platform.node():
         return False
     try:
-        return bool(abs(psutil.Process(process["pid"]).create_time() - process["created"]) < 1)
+        return bool(abs(psutil.Process(process["pid"]).create_time() - process["created"]) < 10)
     except psutil.Error:
         return False
 
