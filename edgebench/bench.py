@@ -179,7 +179,8 @@ class Bench:
             fresh = self._live is None or self._live.launch != state.launch
             if fresh:
                 yield from self._stop()
-            yield Doing(index, "waiting for a cool and quiet device", number)
+            if self._plan.settle:
+                yield Doing(index, "waiting for a cool and quiet device", number)
             gate = self._conditions.ready(self._need(state) if fresh else 0)
             if fresh:
                 yield Doing(index, "starting the engine", number)

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -424,3 +425,44 @@ def test_the_first_start_on_a_gpu_is_told_apart(edgebench: Program, gpu: str) ->
     fell = edgebench("run", *args[:-2], "--gen-tokens", "2", "--rounds", "1", "--settle", "0", "--json", "-").record
     assert fell["facts"]["engine"]["backend"] == "cpu"
     assert "backend-mismatch" in [doubt["id"] for doubt in fell["doubts"]]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is soon full. Needs the right to mount, as in CI."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_was_measured(edgebench: Program, small_disk: Path) -> None:
+    store = small_disk / "results.sqlite"
+    process = edgebench.start(
+        "run", "--rounds", "500", "--prompt-tokens", "4", "--gen-tokens", "4", "--ctx", "128", "--settle", "0",
+        "--store", str(store),
+    )  # fmt: skip
+    assert process.stderr
+    for line in process.stderr:
+        if "round 2/" in line:
+            break
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while True:
+            ballast.write(b"x" * 1024)
+    rest = process.stderr.read()
+    assert process.wait(120) == 2
+    assert "Traceback" not in rest
+    assert "full" in rest
+    wait_for(lambda: not engines_of(edgebench.folder))
+    shown = edgebench("results", "list", "--json", "--store", str(store))
+    (record,) = json.loads(shown.stdout)["records"]
+    assert record["status"] == "interrupted"
+
+
+def test_a_store_on_a_read_only_disk_is_refused_before_anything_starts(edgebench: Program, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ran = edgebench("run", *QUICK, "--store", str(small_disk / "results.sqlite"))
+    assert ran.status == 2
+    assert "results.sqlite" in ran.stderr
+    assert "starting the engine" not in ran.stderr

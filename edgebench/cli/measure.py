@@ -18,7 +18,7 @@ from edgebench.bench import Bench
 from edgebench.cli import options, say_error
 from edgebench.cli.live import Display
 from edgebench.core import Record
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, StoreError
 from edgebench.plan import Plan
 from edgebench.session import Session
 from edgebench.store import Store
@@ -67,6 +67,9 @@ def carry_out(
             click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
             click.echo(f"  See it: edgebench results list --run {run}", err=True)
             return INTERRUPTED
+        except StoreError:
+            end(workers)  # nothing more can be kept: no engine needs to go on
+            raise
     errors = [worker.error for worker in workers if worker.error]
     if records:
         options.emit(records, json_output, view)
