@@ -54,7 +54,8 @@ def faults(path: Path) -> Iterator[None]:
     except (zlib.error, json.JSONDecodeError) as error:
         raise StoreError(f"{path} is damaged: {error}", _DAMAGED) from error
     except (sqlite3.Error, OSError) as error:
-        raise _understood(path, str(error)) from error
+        said = error.strerror if isinstance(error, OSError) else None
+        raise _understood(path, said or str(error)) from error
 
 
 @contextmanager
@@ -170,9 +171,9 @@ def _understood(path: Path, said: str) -> StoreError:
         (("not a database",), "is not a store of edgebench", "Name another file with --store."),
         (("malformed", "corrupt"), "is damaged", _DAMAGED),
         (("locked",), f"was kept locked by another program for {_WAIT:.0f} s", "See what else has it open."),
-        (("unable to open", "Permission", "Not a directory", "Is a directory", "File exists"), "cannot be opened",
-         "Check the path and its permissions, or name another one with --store."),
+        (("unable to open", "No such", "Permission", "Not a directory", "Is a directory", "File exists"),
+         "cannot be opened", "Check the path and its permissions, or name another one with --store."),
     ):  # fmt: skip
         if any(word in said for word in words):
             return StoreError(f"{path} {what} ({said})", hint)
-    return StoreError(f"{path}: {said}")
+    return StoreError(f"{path}: {said}", "Name another file with --store.")

@@ -391,6 +391,15 @@ def test_a_missing_store_is_made_only_for_writing(tmp_path: Path) -> None:
         assert list(store.records()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file/s.sqlite", Path("/proc/nowhere/s.sqlite")):
+        with pytest.raises(StoreError, match="cannot be opened") as caught:
+            Store(path)
+        assert "Errno" not in str(caught.value)
+        assert "--store" in caught.value.hint
+
+
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     path.touch()
