@@ -14,7 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from lab.mlc import Laptop, weights
+from lab.place import Place
+from lab.tiny import tiny
 
 from edgebench import profiles
 from edgebench.core import Launch, Line, Request
@@ -82,6 +85,26 @@ def test_compiling_is_told_apart_from_loading(laptop: Laptop) -> None:
     (record,) = records(run(laptop, profile, *SHORT, "--json", "-"))
     assert "compile_s" not in record["metrics"]
     assert record["facts"]["engine"]["model_lib"].startswith(str(laptop.folder / "home"))
+
+
+def test_a_comparison_of_engines_names_the_quantizations(laptop: Laptop) -> None:
+    gguf = tiny(laptop.folder / "tiny.gguf")
+    forms = {
+        "gguf": {"quantization": "F32", "path": str(gguf)},
+        "mlc": {"quantization": "q4f16_1", "path": str(laptop.model)},
+    }
+    (laptop.folder / "both.yaml").write_text(yaml.safe_dump({"name": "both", **forms}))
+    profile = laptop.profile()
+    words = ("--model", str(laptop.folder / "both.yaml"), *SHORT[:4], "--ctx", "128")
+    for engine in ("llama.cpp", "mlc-llm"):
+        done = edgebench(
+            laptop, "run", "--device", profile, "--engine", engine, *words, "--rounds", "1", "--settle", "0"
+        )
+        assert done.returncode == 0, done.stderr
+    compared = edgebench(laptop, "compare", "llama.cpp", "mlc-llm")
+    assert "quantization" in compared.stdout, compared.stdout + compared.stderr
+    assert "F32" in compared.stdout
+    assert "q4f16_1" in compared.stdout
 
 
 def test_chat_goes_to_the_context_limit(laptop: Laptop) -> None:
@@ -373,3 +396,19 @@ def test_a_version_that_knows_less(laptop: Laptop, tmp_path: Path) -> None:
             engine.flags(Launch(str(laptop.model)))
         engine._flags |= {"--prefix-cache-mode"}
         assert "--api-key" not in " ".join(engine.command(Launch(str(laptop.model)), 1, "KEY").argv)
+
+
+def test_over_ssh_the_folder_is_sent_and_the_engine_driven(laptop: Laptop, linux: Place) -> None:
+    """Another machine: everything of it is reached by the wire, its model is not the one here."""
+    engine = yaml.safe_load(Path(laptop.profile()).read_text())["engines"]
+    about = {"name": linux.name, "system": "linux", "transport": dict(linux.transport), "workspace": linux.folder}
+    profile = laptop.folder / f"{linux.name}.yaml"
+    profile.write_text(yaml.safe_dump({**about, "engines": engine}))
+    (record,) = records(run(laptop, str(profile), *SHORT, "--json", "-"))
+    assert record["facts"]["engine"]["build"] == "0.20.0+test-double"
+    assert record["rounds"][0]["turns"][-1]["completion_tokens"] == 16
+    (placed,) = linux.here.glob("models/*/tiny-q4f16_1-MLC")
+    assert sorted(file.name for file in placed.iterdir() if file.suffix == ".bin") == [
+        "params_shard_0.bin",
+        "params_shard_1.bin",
+    ]
