@@ -85,8 +85,6 @@ class MlcPython:
         argv += ["--model-lib", lib] if lib else []
         chunk = launch.batch or launch.ubatch
         overrides: dict[str, int | None] = {"context_window_size": launch.ctx, "prefill_chunk_size": chunk}
-        # One sequence; a speculative step verifies K drafts and its own token as so many sequences.
-        overrides["max_num_sequence"] = 1
         if launch.draft is not None:
             if k is None:
                 raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
@@ -95,8 +93,10 @@ class MlcPython:
             if "," in launch.draft:
                 raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {launch.draft}")
             argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
+            # Interactive means one sequence; a step verifies K drafts and its own token as so many of them.
             overrides |= {"max_num_sequence": k + 1, "spec_draft_length": k}
-        argv += ["--overrides", ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)]
+        told = ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)
+        argv += ["--overrides", told] if told else []
         unknown = [word for word in argv[1:] if word.startswith("--") and word not in self._flags]
         if unknown:
             raise EngineFailed(f"this version of MLC-LLM does not know {', '.join(unknown)}", "Install a newer one.")
@@ -109,7 +109,7 @@ class MlcPython:
         return mlc_server.ready_line(text)
 
     def complete(self, client: Client, request: Request) -> Reply:
-        reply = mlc_server.complete(client, request)
+        reply = mlc_server.complete(client, request, models=2 if self._speculative else 1)
         if not self._speculative:
             return reply
         before, self._drafts = self._drafts, mlc_server.drafts(client)

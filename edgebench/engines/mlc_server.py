@@ -54,24 +54,25 @@ def body(request: Request) -> tuple[str, dict[str, Json]]:
     return "/v1/chat/completions", {"messages": [dict(message) for message in request.messages or ()], **common}
 
 
-def complete(client: Client, request: Request) -> Reply:
-    """Ask, and recompute every figure from counts and times.
+def complete(client: Client, request: Request, *, models: int = 1) -> Reply:
+    """Ask, and recompute every figure from counts and times; ``models`` is 2 with a draft.
 
     Raises ``EngineFailed`` when the engine breaks off or refuses, ``Unreadable`` for an answer
     without its debug usage.
     """
     path, asked = body(request)
     sent_at = time.monotonic()
-    return reply(list(client.stream(path, asked)), sent_at)
+    return reply(list(client.stream(path, asked)), sent_at, models=models)
 
 
-def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
+def reply(stream: Iterable[tuple[float, Json]], sent_at: float, *, models: int = 1) -> Reply:
     """One reply of the timed events of its stream; ``sent_at`` in the same clock, seconds.
 
     The rates come from ``usage.extra``: ``ttft_s`` ends with the first token sampled and
     ``end_to_end_latency_s`` with the last one, both by the engine's clock. Its own
     ``decode_tokens_per_s`` is left alone: it is absent where the count is 0, and speculative modes
-    never count. The times of single tokens are the arrivals of chunks.
+    never count. The times of single tokens are the arrivals of chunks. The engine counts the first
+    token once for each of its models (batch_prefill_base.cc, v0.17 to July 2026).
     """
     text: list[str] = []
     arrivals: list[float] = []
@@ -92,11 +93,12 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
         raise EngineFailed(f"the engine ended the answer with an error: {''.join(text)[-300:] or 'it said nothing'}")
     if usage is None:
         raise Unreadable("the engine's answer ended without its usage")
+    usage = {**usage, "completion_tokens": max(int(usage["completion_tokens"]) - (models - 1), 0)}
     return _measured(usage, "".join(text), arrivals, finish, sent_at)
 
 
 def _measured(usage: dict[str, Any], text: str, arrivals: list[float], finish: str, sent_at: float) -> Reply:
-    completed, prompt = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
+    completed, prompt = usage["completion_tokens"], int(usage["prompt_tokens"])
     if not completed and finish == "length":
         raise EngineFailed("the prompt does not fit the engine's context", "Use a larger --ctx or a shorter prompt.")
     extra = usage.get("extra")

@@ -124,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
             print("Traceback (most recent call last):", file=sys.stderr)
             print(f"tvm.error.{error}", file=sys.stderr, flush=True)
             time.sleep(3600)
+        # As the real one: the first token is counted once for each model.
+        done += bool(self.engine.k)
         usage: dict[str, Any] = {"prompt_tokens": count, "completion_tokens": done, "total_tokens": count + done}
         self.engine.prefill_tokens_sum += count
         self.engine.completion_tokens_sum += done
