@@ -256,8 +256,7 @@ class Bench:
             if live.load.compile_s is not None:
                 metrics["compile_s"] = live.load.compile_s
             notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
-        kept = tuple(replace(s, at=live.sampler.local(s.at)) for s in live.sampler.samples)
-        within = tuple(s for s in kept if begin <= s.at <= end + 1)
+        within = live.sampler.within(begin, end + 1)
         return Round(number, started, metrics, tuple(turns), within, fresh, notes)
 
     def _drive(self, state: _State, turns: list[dict[str, Json]]) -> Mapping[str, float]:

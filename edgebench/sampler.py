@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from threading import Thread
 from types import TracebackType
@@ -228,11 +228,27 @@ class Sampler:
         A reading stands for the time since its source was read before, as counters do.
         """
         rows: dict[str, list[_Row]] = {}
-        for sample, since in zip(list(self.samples), self._since, strict=False):
+        for sample, since in self._overlapping(start, end):
             weight = min(self.local(sample.at), end) - max(self.local(since), start)
             if weight > 0:
                 rows.setdefault(sample.name, []).append((sample.value, weight, sample.labels))
         return rows
+
+    def _overlapping(self, start: float, end: float) -> Iterator[tuple[Sample, float]]:
+        """Readings that may fall into a stretch, each with the time its source was read before.
+
+        A sampler can run for hours: those far away are left out before anything is computed.
+        """
+        offsets = [clock.offset for clock in (self.clock, self.clock_at_end) if clock] or [0.0]
+        first, last = start - max(offsets), end - min(offsets)
+        for sample, since in zip(list(self.samples), self._since, strict=False):
+            if sample.at >= first and since <= last:
+                yield sample, since
+
+    def within(self, start: float, end: float) -> tuple[Sample, ...]:
+        """The samples of a stretch (``time.monotonic()``), their times on the controller's clock."""
+        found = (replace(sample, at=self.local(sample.at)) for sample, _ in self._overlapping(start, end))
+        return tuple(sample for sample in found if start <= sample.at <= end)
 
     def _why(self, probe: str, sources: Sequence[_Source]) -> str:
         files = [path for source in sources for path in source.reading.files]

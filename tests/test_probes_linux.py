@@ -62,7 +62,9 @@ def test_shares_between_two_readings():
     assert not list(cpu.parse(10.0, "\n".join([stat(1000, 1000), stat(500, 500, core="0"), process(7, 100)])))
     samples = list(cpu.parse(11.0, "\n".join([stat(1120, 1060, 20), stat(580, 500, core="0"), process(7, 180)])))
     assert values(samples) == {"cpu_engine": 0.8, "cpu_util": 0.6, "steal": 0.1, "other_load": 0.2}
-    assert [(s.value, s.labels) for s in samples if s.labels] == [(1.0, {"core": "0"})]
+    assert not [s for s in samples if s.labels]
+    samples = list(cpu.parse(12.0, "\n".join([stat(1300, 1080, 20), stat(650, 550, core="0"), process(7, 180)])))
+    assert [(s.value, s.labels) for s in samples if s.labels] == [(0.75, {"core": "0"})]
 
 
 def test_a_child_counts_from_its_birth_and_a_strange_name_is_read():

@@ -83,6 +83,7 @@ def test_memory_and_cpu_are_read_in_every_shell(shell, session, helper):
         start = time.monotonic()
         assert sampler.wait(seen("cpu_engine", 3), 60)
         assert sampler.wait(seen("swap_in_b", 1), 60)
+        assert sampler.wait(seen("cpu_core_util", 1), 60)
     metrics = sampler.between(start, time.monotonic())
     assert metrics["peak_rss_b"] >= metrics["steady_rss_b"] > MIB
     assert metrics["steady_anon_b"] + metrics["steady_file_b"] + metrics["steady_shmem_b"] == metrics["steady_rss_b"]

@@ -10,6 +10,8 @@ from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
 
 TICK_S = 0.01
 """USER_HZ is 100 on every architecture that Linux runs on today."""
+CORES_S = 2.0
+"""Seconds between two readings of single cores: a server has many."""
 _STAT = re.compile(r"^/proc/(\d+)/stat:\d+ \(.*\) \S (.+)$")
 _CPU = re.compile(r"^/proc/stat:cpu(\d*) +(\d+(?: \d+){6,})$")
 _LINUX = (Reading(files=("/proc/stat", "/proc/{pid}/stat"), lines="^cpu|^[0-9]+ [(]"),)
@@ -33,6 +35,8 @@ class Cpu:
 
     def __init__(self) -> None:
         self._at: float | None = None
+        self._machine: tuple[int, int, int] | None = None
+        self._cores_at: float | None = None
         self._cores: dict[str, tuple[int, int, int]] = {}
         self._engine: dict[str, int] = {}
 
@@ -47,12 +51,23 @@ class Cpu:
                 fields = found[2].split(" ")
                 engine[found[1]] = int(fields[10]) + int(fields[11])
                 births[found[1]] = int(fields[18])
-        samples = self._shares(at, cores, engine, births)
-        self._at, self._cores, self._engine = at, cores, engine
+        machine = cores.pop("", None)
+        samples = [*self._shares(at, machine, engine, births), *self._each(at, cores)]
+        self._at, self._machine, self._engine = at, machine, engine
         return samples
 
+    def _each(self, at: float, cores: dict[str, tuple[int, int, int]]) -> list[Sample]:
+        if self._cores_at is not None and at - self._cores_at < CORES_S:
+            return []
+        before, self._cores, self._cores_at = self._cores, cores, at
+        return [
+            Sample("cpu_core_util", max(0, now[0] - before[core][0]) / (now[2] - before[core][2]), at, {"core": core})
+            for core, now in cores.items()
+            if core in before and now[2] > before[core][2]
+        ]
+
     def _shares(
-        self, at: float, cores: dict[str, tuple[int, int, int]], engine: dict[str, int], births: dict[str, int]
+        self, at: float, machine: tuple[int, int, int] | None, engine: dict[str, int], births: dict[str, int]
     ) -> list[Sample]:
         if self._at is None or at <= self._at:
             return []
@@ -65,15 +80,8 @@ class Cpu:
                 if pid in self._engine or births[pid] * TICK_S >= self._at
             )
             samples.append(Sample("cpu_engine", used * TICK_S / (at - self._at), at))
-        for core, now in cores.items():
-            before = self._cores.get(core)
-            total = now[2] - before[2] if before else 0
-            if not before or total <= 0:
-                continue
-            busy, stolen = max(0, now[0] - before[0]), max(0, now[1] - before[1])
-            if core:
-                samples.append(Sample("cpu_core_util", busy / total, at, {"core": core}))
-                continue
+        if machine and self._machine and (total := machine[2] - self._machine[2]) > 0:
+            busy, stolen = (max(0, now - before) for now, before in zip(machine[:2], self._machine[:2], strict=True))
             samples += [Sample("cpu_util", busy / total, at), Sample("steal", stolen / total, at)]
             if used is not None:
                 samples.append(Sample("other_load", max(0, busy - used) / total, at))
