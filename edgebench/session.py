@@ -39,7 +39,12 @@ class Session(contextlib.AbstractContextManager["Session"]):
         self.workspace = device.workspace or self.system.default_workspace
 
     def __enter__(self) -> Session:
-        self.transport.open()
+        try:
+            self.transport.open()
+        except EdgebenchError as error:
+            # A wire doesn't know what its device is called.
+            error.hint = error.hint.replace("NAME", self.device.name)
+            raise
         return self
 
     def __exit__(

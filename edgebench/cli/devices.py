@@ -1,10 +1,11 @@
 """``edgebench devices``: what devices there are and what is known of them.
 
-A further command is one more file: its module's ``command``, named in ``MORE``.
+A further command is one line in ``MORE``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
@@ -13,12 +14,17 @@ from edgebench import plugins, profiles
 from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table
 from edgebench.core import Device, Json
-from edgebench.errors import ProfileError
+from edgebench.errors import EdgebenchError, ProfileError
 
 DEVICE = ProfileName("devices")
 
-MORE: dict[str, str] = {}
-"""Commands that live in a module of their own, imported when they are called."""
+MORE: dict[str, str] = {
+    "init": "edgebench.cli.devices_init",
+    "trust": "edgebench.cli.devices_more",
+    "check": "edgebench.cli.devices_more",
+    "clean": "edgebench.cli.devices_more",
+}
+"""Commands that touch a device, and the modules they live in, imported when they are called."""
 
 
 class Devices(Group):
@@ -29,7 +35,7 @@ class Devices(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in MORE:
-            command: click.Command = import_module(MORE[cmd_name]).command
+            command: click.Command = getattr(import_module(MORE[cmd_name]), cmd_name)
             return command
         return super().get_command(ctx, cmd_name)
 
@@ -40,9 +46,10 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option("--probe", is_flag=True, help="Say which of them can be reached now.")
 @json_option
 @click.pass_context
-def list_(ctx: click.Context, as_json: bool) -> None:
+def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
     """List the devices there are profiles of."""
     found, broken = [], []
     for path in profiles.names("devices").values():
@@ -50,11 +57,15 @@ def list_(ctx: click.Context, as_json: bool) -> None:
             found.append(profiles.load_device(str(path)))
         except ProfileError as error:
             broken.append(error)
+    reached = _probe(found) if probe else {}
     if as_json:
-        print_json({"devices": [_summary(device) for device in found]})
+        print_json({"devices": [{**_summary(d), **({"reached": reached[d.name]} if probe else {})} for d in found]})
     else:
-        rows = [(d.name, d.system, d.transport["kind"], ", ".join(d.engines), d.description) for d in found]
-        print_table(("DEVICE", "SYSTEM", "OVER", "ENGINES", ""), rows)
+        rows = [
+            (d.name, d.system, d.transport["kind"], ", ".join(d.engines), reached.get(d.name, d.description))
+            for d in found
+        ]
+        print_table(("DEVICE", "SYSTEM", "OVER", "ENGINES", "REACHED" if probe else ""), rows)
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
     ctx.exit(ProfileError.exit_code if broken else 0)
@@ -83,6 +94,23 @@ def show(device: str, as_json: bool) -> None:
     lines |= {f"engine {name}": _settings(settings) or "as it is found" for name, settings in found.engines.items()}
     lines |= {"defaults": _settings(found.defaults) or "none", "profile": str(found.source)}
     print_facts(lines)
+
+
+def _probe(devices: Sequence[Device]) -> dict[str, str]:
+    """Name → ``yes``, or why not; all asked at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def ask(device: Device) -> str:
+        try:
+            with Session(device):
+                return "yes"
+        except EdgebenchError as error:
+            return f"no: {error}"
+
+    from edgebench.session import Session
+
+    with ThreadPoolExecutor(max(1, len(devices))) as pool:
+        return dict(zip([device.name for device in devices], pool.map(ask, devices), strict=True))
 
 
 def _summary(device: Device) -> dict[str, Json]:

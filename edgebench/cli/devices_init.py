@@ -1,0 +1,86 @@
+"""``edgebench devices init``: a profile, by asking the device."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebench.core import Device, Json
+from edgebench.errors import DeviceRefused, ProfileError, UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@click.command("init")
+@click.argument("name")
+@click.option("--host", metavar="[USER@]HOST[:PORT]", help="Over SSH; HOST may be one of ~/.ssh/config.")
+@click.option("--serial", metavar="SERIAL", help="Over ADB: as `adb devices` prints it, or HOST:PORT of Wi-Fi.")
+@click.option("--known-hosts", metavar="FILE", help="File of known host keys, where not ~/.ssh/known_hosts.")
+@click.option("--key", metavar="FILE", help="Private key, where not the agent's or a usual one.")
+def init(name: str, host: str | None, serial: str | None, known_hosts: str | None, key: str | None) -> None:
+    """Ask a device what it is and write devices/NAME.yaml."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a profile's name", "Letters, digits, dots, dashes and underscores.")
+    if (host is None) == (serial is None):
+        raise UsageError("say either --host or --serial")
+    file = Path("devices") / f"{name}.yaml"
+    if file.exists():
+        raise ProfileError(f"{file} is there already", "Remove it first, or choose another name.")
+    transport: dict[str, Json] = {"kind": "adb", "serial": serial}
+    if host is not None:
+        more = {"key": key, "known_hosts": known_hosts}
+        transport = {"kind": "ssh", **_address(host), **{k: v for k, v in more.items() if v}}
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(_ask(name, transport), encoding="utf-8")
+    click.echo(f"{file} written. Next: edgebench devices check {name}", err=True)
+
+
+def _address(text: str) -> dict[str, Json]:
+    found = re.fullmatch(r"(?:([^@]+)@)?([^:@]+)(?::(\d+))?", text)
+    if not found:
+        raise UsageError(f"--host: {text!r} is not [USER@]HOST[:PORT]")
+    parts = {"host": found[2], "user": found[1], "port": int(found[3]) if found[3] else None}
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _ask(name: str, transport: dict[str, Json]) -> str:
+    """The profile's text."""
+    import yaml
+
+    from edgebench.session import Session
+
+    system = "android"
+    if transport["kind"] == "ssh":
+        # Any POSIX system answers; its name and files are all that is needed to open it properly.
+        with Session(Device(name, "linux", transport)) as session:
+            system = _system(session.run("uname -s; echo ${TERMUX_VERSION:+termux}").stdout)
+    with Session(Device(name, system, transport)) as session:
+        facts = session.facts()
+        said = session.run("command -v llama-server")
+    words = [str(facts[key]) for key in ("model", "cpu", "os") if key in facts]
+    server = said.stdout.strip() if said.status == 0 else ""
+    profile: dict[str, Any] = {"name": name, "description": ", ".join(words), "system": system, "transport": transport}
+    profile["engines"] = {"llama.cpp": {"path": server} if server else {}}
+    head = "# yaml-language-server: $schema=../docs/schemas/device.json\n"
+    note = (
+        ""
+        if server
+        else "# llama-server was not on its PATH: write engines: {llama.cpp: {path: …}} once it is there.\n"
+    )
+    return head + note + yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _system(said: str) -> str:
+    words = said.split()
+    if "termux" in words:
+        return "termux"
+    known = {"Linux": "linux", "Darwin": "macos"}
+    if not words or words[0] not in known:
+        raise DeviceRefused(
+            f"the device is neither Linux nor macOS nor Termux: {said.strip()[:100]!r}",
+            "Write its profile by hand: docs/devices.md says how.",
+        )
+    return known[words[0]]

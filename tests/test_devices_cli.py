@@ -1,0 +1,152 @@
+"""``edgebench devices`` on real wires: init, trust, check, clean, list --probe."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from lab.cli import Program
+from lab.native import bin_folder
+from lab.place import Place, free_port
+
+PLACES = ["linux", "termux", "android", "old_android"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+def profile(edgebench: Program, place: Place, **changes: object) -> str:
+    engine = {"path": str(bin_folder() / "llama-server"), "env": {"LD_LIBRARY_PATH": str(bin_folder())}}
+    about = {
+        "name": place.name,
+        "system": place.system,
+        "transport": dict(place.transport),
+        "workspace": f"{place.folder}/work space",
+        "engines": {"llama.cpp": engine},
+        **changes,
+    }
+    edgebench.write(f"devices/{place.name}.yaml", yaml.safe_dump(about, allow_unicode=True))
+    return place.name
+
+
+def checks(edgebench: Program, name: str) -> tuple[int, dict[str, dict[str, object]]]:
+    ran = edgebench("devices", "check", name, "--json")
+    return ran.status, {check["name"]: check for check in json.loads(ran.stdout)["checks"]}
+
+
+def test_check_of_a_device_that_works(edgebench: Program, place: Place):
+    status, found = checks(edgebench, profile(edgebench, place))
+    assert status == 0, found
+    assert list(found) == ["connection", "commands", "facts", "workspace", "files", "lock", "engine llama.cpp"]
+    assert [f for f in (place.here / "work space").rglob("*") if f.is_file()] == []
+
+
+def test_check_says_what_to_do(edgebench: Program, place: Place):
+    name = profile(edgebench, place, workspace="/proc/nowhere", engines={"llama.cpp": {"path": "/no/llama-server"}})
+    status, found = checks(edgebench, name)
+    assert status == 3
+    assert not found["workspace"]["ok"]
+    assert "workspace:" in str(found["workspace"]["advice"])
+    assert not found["engine llama.cpp"]["ok"]
+    assert found["connection"]["ok"]
+    assert found["commands"]["ok"]
+
+
+def test_check_of_a_device_that_is_off(edgebench: Program, linux: Place):
+    name = profile(edgebench, linux, transport={**linux.transport, "port": free_port()})
+    ran = edgebench("devices", "check", name)
+    assert ran.status == 3
+    assert "NO  connection: nothing answers" in ran.stdout
+    assert "Is the device on" in ran.stdout
+
+
+def test_list_says_who_is_there(edgebench: Program, linux: Place, android: Place, termux: Place):
+    profile(edgebench, linux)
+    profile(edgebench, android)
+    profile(edgebench, termux, transport={**termux.transport, "port": free_port()})
+    ran = edgebench("devices", "list", "--probe", "--json")
+    reached = {device["name"]: device["reached"] for device in json.loads(ran.stdout)["devices"]}
+    assert reached["lab-linux"] == reached["lab-android"] == reached["local"] == "yes"
+    assert reached["lab-termux"].startswith("no: nothing answers")
+
+
+def answered(edgebench: Program, answer: str, *args: str) -> tuple[int, str]:
+    """A command with a terminal on its standard input, and what it says on stderr."""
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    done = subprocess.run(
+        edgebench.argv(*args),
+        cwd=edgebench.folder,
+        env=edgebench.environment(),
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    return done.returncode, done.stderr
+
+
+def test_trust_shows_the_fingerprint_and_asks(edgebench: Program, linux: Place, tmp_path: Path):
+    known = tmp_path / "known_hosts"
+    name = profile(edgebench, linux, transport={**linux.transport, "known_hosts": str(known)})
+    refused = edgebench("devices", "check", name)
+    assert f"edgebench devices trust {name}" in refused.stdout
+    status, said = answered(edgebench, "n", "devices", "trust", name)
+    assert status == 130
+    assert "SHA256:" in said
+    assert not known.exists()
+    status, said = answered(edgebench, "y", "devices", "trust", name)
+    assert status == 0, said
+    assert "can be logged in" in said
+    assert checks(edgebench, name)[0] == 0
+
+
+def test_clean_removes_models_after_asking(edgebench: Program, place: Place):
+    models = place.here / "work space" / "models"
+    models.mkdir(parents=True)
+    (models / "a b.gguf").write_bytes(b"x" * 1000)
+    (models / "c.gguf.part").write_bytes(b"x")
+    name = profile(edgebench, place)
+    status, _ = answered(edgebench, "n", "devices", "clean", name)
+    assert status == 130
+    assert len(list(models.iterdir())) == 2
+    ran = edgebench("devices", "clean", name, "--yes")
+    assert ran.status == 0, ran.stderr
+    assert "a b.gguf" in ran.stdout
+    assert list(models.iterdir()) == []
+    assert "nothing to remove" in edgebench("devices", "clean", name, "--yes").stderr
+
+
+def test_init_asks_the_device(edgebench: Program, place: Place):
+    wire = place.transport
+    if wire["kind"] == "ssh":
+        how = ["--host", f"{wire['user']}@{wire['host']}:{wire['port']}"]
+        how += ["--key", wire["key"], "--known-hosts", wire["known_hosts"]]
+    else:
+        how = ["--serial", wire["serial"]]
+        edgebench.env["ANDROID_ADB_SERVER_PORT"] = str(wire["server_port"])
+    ran = edgebench("devices", "init", "mine", *how)
+    assert ran.status == 0, ran.stderr
+    written = yaml.safe_load((edgebench.folder / "devices" / "mine.yaml").read_text())
+    assert written["system"] == place.system
+    assert written["transport"]["kind"] == wire["kind"]
+    assert edgebench("devices", "show", "mine").status == 0
+    again = edgebench("devices", "init", "mine", *how)
+    assert again.status == 2
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize("args", [["x"], ["x", "--host", "h", "--serial", "s"], ["../x", "--serial", "s"]])
+def test_init_wants_one_device_and_a_name(edgebench: Program, args: list[str]):
+    assert edgebench("devices", "init", *args).status == 2
+    assert not (edgebench.folder / "devices").exists()
