@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import click
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from lab.records import everything, record, samples
@@ -299,6 +299,17 @@ def test_thinned_lines_keep_their_range_and_their_limit(points: list[tuple[float
     assert 1 <= len(kept) <= most
     low, high = min(y for _, y in points), max(y for _, y in points)
     assert all(low - 1e-6 <= y <= high + 1e-6 for _, y in kept)
+
+
+NUMBERS = st.floats(-1e30, 1e30) | st.sampled_from([0.0, -1.0, 1e-300, math.inf, -math.inf, math.nan])
+
+
+@examples(max_examples=25, phases=[Phase.generate])  # shrinking would draw thousands of figures
+@given(st.fixed_dictionaries(dict.fromkeys(("decode_tps", "peak_footprint_b", "load_s", "mbu"), NUMBERS)))
+def test_no_number_breaks_a_figure_or_an_answer(metrics: dict[str, float]) -> None:
+    records = [record(device="a", metrics=metrics), record(device="b", metrics=metrics, rounds=1), record(device="c")]
+    json.dumps([panel.spec for figure in figures(records) for panel in figure.panels], allow_nan=False)
+    assert answers(records)
 
 
 # --- units ------------------------------------------------------------------------------------

@@ -121,7 +121,10 @@ def metric(record: Record, name: str) -> Metric | None:
         high = 1 / rate.low if rate.low else None
         return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
     found = record.metrics.get(name)
-    return found if found is not None and isfinite(found.value) else None
+    if found is None or not isfinite(found.value):
+        return None
+    sure = all(end is not None and isfinite(end) for end in (found.low, found.high))
+    return found if sure else replace(found, low=None, high=None)
 
 
 def differs(a: Record, b: Record, name: str) -> bool:

@@ -1,0 +1,42 @@
+"""The pictures of docs/report.md, from made-up records: `python docs/pictures.py`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+# ruff: noqa: E402 - the lab is a folder of the tests
+from lab.browser import CHROMIUM, FLAGS
+from lab.records import everything
+from playwright.sync_api import sync_playwright
+
+from edgebench.views.html import page
+
+SHOTS = {
+    "report": ({"viewport": {"width": 1280, "height": 860}}, ""),
+    "report-dark": ({"viewport": {"width": 1280, "height": 1320}, "color_scheme": "dark"}, "f-turns"),
+    "report-phone": ({"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5}, ""),
+}
+"""Name: the browser's screen, and the part of the page it shows."""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = Path(folder) / "index.html"
+        path.write_text(page(everything()), "utf-8")
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        for name, (screen, part) in SHOTS.items():
+            opened = browser.new_context(**screen).new_page()
+            opened.goto(path.as_uri())
+            opened.wait_for_selector("html[data-figures=drawn]", state="attached")
+            if part:
+                opened.evaluate("id => document.getElementById(id).scrollIntoView()", part)
+            opened.screenshot(path=HERE / "img" / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
