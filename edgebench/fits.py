@@ -12,7 +12,7 @@ UBATCH = 512
 """llama.cpp's physical batch where nobody says otherwise."""
 _EXHAUSTED = re.compile(
     r"out of memory|failed to allocate|cannot allocate|bad_alloc|std::length_error|ErrorOutOf\w*Memory|"
-    r"insufficient memory|cudaMalloc failed|unable to allocate",
+    r"insufficient (gpu )?memory|cudaMalloc failed|unable to allocate|CL_OUT_OF_|LOW_MEMORY",
     re.IGNORECASE,
 )
 

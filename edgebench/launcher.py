@@ -146,8 +146,9 @@ class Live:
         said = verdict or self._engine.last_words(self.log)
         if said is None:
             return found
-        how = f"the engine failed {when}" if verdict else str(found)
-        return EngineFailed(f"{how}: {said[0]}", said[1] or found.hint, status=found.status, log=found.log)
+        if verdict:  # it was ended from here: its status says nothing
+            return EngineFailed(f"the engine failed {when}: {said[0]}", said[1], log=found.log)
+        return EngineFailed(f"{found}: {said[0]}", said[1] or found.hint, status=found.status, log=found.log)
 
     def _narrated(self) -> tuple[float, bool] | None:
         return self._engine.compiling(self.running.log) if isinstance(self._engine, Narrator) else None

@@ -238,11 +238,10 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 def verdict(log: Sequence[str]) -> tuple[str, str] | None:
     """See ``core.Narrator``. The model runs on a thread of its own: when that thread dies, the
     server goes on without it, never opens its port or never answers again."""
-    lines = [plain(line) for line in log]
-    begin = next((i for i, line in enumerate(lines) if any(word in line for word in _STOPPED)), None)
+    begin = next((i for i, line in enumerate(log) if any(word in line for word in _STOPPED)), None)
     if begin is None:
         return None
-    words = last_words(lines[begin:])
+    words = last_words([plain(line) for line in log[begin:]])
     return (words, remedy(words)) if words else None
 
 

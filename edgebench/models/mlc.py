@@ -108,11 +108,11 @@ def cached(model: Model) -> Path | None:
     if form.path is not None:
         path = model.profile.parent / Path(form.path).expanduser()
         return path if path.is_dir() else None
-    from huggingface_hub import try_to_load_from_cache
+    from edgebench.models.sources import in_hub_cache
 
     assert form.hub is not None
-    found = try_to_load_from_cache(form.hub, CONFIG, revision=form.revision)
-    return Path(found).parent if isinstance(found, str) else None
+    found = in_hub_cache(Hub(form.hub, CONFIG, form.revision))
+    return found.parent if found else None
 
 
 def pull(model: Model, *, progress: Progress | None = None) -> ModelFile:
