@@ -148,8 +148,8 @@ class Sampler:
         return True
 
     def reaches(self, at: float) -> bool:
-        """Whether every source that has been read, and is read often, has been read since ``at``."""
-        often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 2]
+        """Whether every source that is read once a second or more often has been read since ``at``."""
+        often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 1]
         return bool(often) and all(self.local(read) >= at for read in often)
 
     def reset_peak(self) -> bool:
