@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from edgebench import cores, doubts, fits, measure, observe, plugins, provision, stats
-from edgebench.conditions import Conditions
+from edgebench.conditions import Conditions, Gate
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
 from edgebench.launcher import Live, signal_name
@@ -179,9 +179,10 @@ class Bench:
             fresh = self._live is None or self._live.launch != state.launch
             if fresh:
                 yield from self._stop()
-            if self._plan.settle:
+            gate = Gate(0.0)
+            if self._plan.settle and (fresh or self._plan.settle_each):
                 yield Doing(index, "waiting for a cool and quiet device", number)
-            gate = self._conditions.ready(self._need(state) if fresh else 0)
+                gate = self._conditions.ready(self._need(state) if fresh else 0)
             if fresh:
                 yield Doing(index, "starting the engine", number)
                 yield from self._start(index, number)
@@ -246,7 +247,7 @@ class Bench:
             state.notes.append(broken_off(number, turns))
             raise
         end = time.monotonic()
-        # One more reading of everything after the end, so that the last peak is in it.
+        # One more reading of what changes fast after the end, so that the last peak is in it.
         if not live.sampler.wait(lambda s: s.reaches(end), timeout=5):
             state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
         metrics = {**measure.rates(turns), **own}

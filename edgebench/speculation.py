@@ -145,7 +145,8 @@ def verdict(records: Sequence[Record]) -> Verdict:
     between = f" ({metric.low:.2f}–{metric.high:.2f})" if metric.low is not None and metric.high is not None else ""
     if metric.value <= 1:
         return Verdict(None, f"no K helps: the best, {name}, is {metric.value:.2f}× the target alone{between}")
-    if metric.low is None or metric.low <= 1:
+    rounds = sum(value is not None for value in metric.rounds)
+    if metric.low is None or metric.low <= 1 or rounds < stats.FEW:
         text = f"no K is shown to help: the best, {name}, is {metric.value:.2f}× the target alone{between}"
         return Verdict(None, text + "; more rounds may tell")
     return Verdict(best, f"{name} is best: {metric.value:.2f}× the target alone{between}")

@@ -14,16 +14,13 @@ PROMPT = (
 MODEL_FREE = ("prompt-lookup", "ngram-")
 """Beginnings of the names of drafts that may well find nothing to propose."""
 
-SIZES = (*range(1, 18), 25, 33, 65)
-"""Numbers of tokens whose verification at once is timed."""
-
 
 class Speculative:
     """The 2023 question: does this draft help this target? Asked for code, as code repeats itself.
 
     ``sweep`` says ``k``, ``draft`` (a model's name, or a way to draft without one), ``p_min`` (a
-    draft ends below that probability) and ``costs`` (K = 0 also times what drafting and verifying
-    cost; llama-cpp-python only).
+    draft ends below that probability) and ``costs`` (K = 0 also times verifying so many tokens at
+    once, and a step of the draft; llama-cpp-python only).
     """
 
     options: Mapping[str, Option] = {"gen_tokens": 128}
@@ -57,10 +54,11 @@ class Speculative:
                 "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
-        if options.get("costs") and not k:
+        sizes = [int(size) for size in str(options.get("costs", "")).split(",") if size]
+        if sizes and not k:
             yield Request(
                 messages=messages,
                 measures=(),
                 label="costs",
-                extra={"ask": "costs", "sizes": list(SIZES), "repeats": 1},
+                extra={"ask": "costs", "sizes": sizes, "repeats": 1},
             )
