@@ -274,10 +274,18 @@ def test_without_the_engine_its_source_is_named(laptop: Laptop) -> None:
 
 
 def test_advice_fits_the_device() -> None:
-    assert "mlc-llm-nightly-cu128" in mlc_install.advice("linux", "cuda")
-    assert "mlc-llm-nightly-cpu" in mlc_install.advice("macos", "metal")
+    # The heading of nvidia-smi 580 and 570, and /opt/rocm/.info/version.
+    smi = "| NVIDIA-SMI 580.65.06              Driver Version: 580.65.06      CUDA Version: {}     |\nrocm \n"
+    assert mlc_install.wheel(smi.format("13.0")) == "cu130"
+    assert mlc_install.wheel(smi.format("12.8")) == "cu128"
+    # An older driver runs no CUDA build there is; Vulkan is in the plain one.
+    assert mlc_install.wheel(smi.format("12.4")) == "cpu"
+    assert mlc_install.wheel("rocm 6.2.4-66") == "rocm62"
+    assert mlc_install.wheel("rocm \n") == "cpu"
+    assert "mlc-llm-nightly-cu130 mlc-ai-nightly-cu130`" in mlc_install.advice("linux", "cu130")
     assert mlc_install.advice("windows").count("`python -m pip") == 1
     assert "MLCChat app" in mlc_install.advice("android")
+    assert "over ADB" in mlc_install.advice("termux")
 
 
 # --- texts -----------------------------------------------------------------------------------

@@ -54,6 +54,18 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
     assert mlc.resolve(weights(tmp_path / "other", quantization="q4f32_1")).facts["kv_bytes_per_token"] == 256 * 2
 
 
+def test_a_draft_with_another_vocabulary_is_refused(laptop: Laptop) -> None:
+    draft = weights(laptop.folder / "models" / "draft", shards=1)
+    for folder, texts in ((laptop.model, "abcdefgh"), (draft, "abcdefgx")):
+        vocabulary = {text: number for number, text in enumerate(texts)}
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocabulary}}))
+    assert list(mlc.tokens(draft)) == [bytes([letter]) for letter in b"abcdefgx"]
+    words = ("--engine", "mlc-llm", "--target", str(laptop.model), "--draft", str(draft), "--k", "2")
+    done = edgebench("speculative", "--device", laptop.profile(), *words)
+    assert done.returncode == 2
+    assert "token 7 is 'x', in the target it is 'h'" in done.stderr
+
+
 def test_the_hash_is_that_of_the_files_not_of_the_place(tmp_path: Path) -> None:
     first = mlc.resolve(weights(tmp_path / "one"))
     assert mlc.resolve(weights(tmp_path / "two")).sha256 == first.sha256

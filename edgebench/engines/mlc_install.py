@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgebench.core import Opened
+from edgebench.errors import TimedOut
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,40 @@ BUILDS = ("cpu", "cu128", "cu130", "rocm61", "rocm62")
 """Of the project's nightly wheels; a Mac's cpu wheel holds Metal, every build but the Mac's Vulkan."""
 
 
+GPUS = "nvidia-smi 2>/dev/null; echo rocm $(cat /opt/rocm/.info/version 2>/dev/null)"
+"""What a Linux machine says of its driver: ``CUDA Version: 13.0``, ``rocm 6.2.4``."""
+
+
 def how(device: Opened) -> str:
     """One sentence or two for this device: the commands to type there."""
-    return advice(device.device.system, str(device.device.defaults.get("backend", "")))
+    system = device.device.system
+    if system != "linux":
+        return advice(system)
+    try:
+        return advice(system, wheel(device.run(GPUS, timeout=30).stdout))
+    except TimedOut:
+        return advice(system)
 
 
-def advice(system: str, backend: str = "") -> str:
-    """The same for a system by its name, and the backend that is wanted."""
-    if system == "android":
+def wheel(told: str) -> str:
+    """The build for a machine that answers ``GPUS`` so; ``cpu``, which holds Vulkan, where none fits."""
+    cuda, rocm = re.search(r"CUDA Version: (\d+)\.(\d+)", told), re.search(r"rocm 6\.([12])\b", told)
+    if cuda and (int(cuda[1]), int(cuda[2])) >= (12, 8):
+        return "cu130" if int(cuda[1]) >= 13 else "cu128"
+    return f"rocm6{rocm[1]}" if rocm else "cpu"
+
+
+def advice(system: str, build: str = "cpu") -> str:
+    """The same for a system by its name and one of ``BUILDS``."""
+    if system in ("android", "termux"):
+        over = "" if system == "android" else ", and reach the phone over ADB"
         return (
-            f"Android has no mlc_llm: install the MLCChat app (build it with your models, or take the APK from {APP}), "
-            "start it once, then run again."
+            "Android has no mlc_llm. Install the MLCChat app (build it with your models, or take the APK that "
+            f"{APP} links to), start it once{over}, then run again."
         )
     python = "python" if system == "windows" else "python3"
-    wheel = {"cuda": "cu128", "rocm": "rocm62"}.get(backend, "cpu") if system != "macos" else "cpu"
-    also = " (cu130 for CUDA 13)" if wheel == "cu128" else ""
     return (
         f"MLC-LLM is on no package registry. On the device: `{python} -m pip install --pre -U -f {WHEELS} "
-        f"mlc-llm-nightly-{wheel} mlc-ai-nightly-{wheel}`{also}, in a virtual environment whose Python the profile "
-        f"names (engines: {{mlc-llm: {{python: PATH}}}}). All builds: {GUIDE}"
+        f"mlc-llm-nightly-{build} mlc-ai-nightly-{build}`, in a virtual environment whose Python the profile names "
+        f"(engines: {{mlc-llm: {{python: PATH}}}}). All builds: {GUIDE}"
     )
