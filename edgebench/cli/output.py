@@ -67,7 +67,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 def _printable(text: str) -> str:
     """Text from a file without what could steer a terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(char if char.isprintable() or char in "\n\u202f" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 @contextlib.contextmanager
