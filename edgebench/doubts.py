@@ -194,7 +194,7 @@ def judge(record: Record) -> tuple[Doubt, ...]:
     """
     kept = dict.fromkeys(record.doubts)
     known = {doubt.id for doubt in kept}
-    found = (doubt for judged in (_rounds, _limits, _engine, _memory) for doubt in judged(record))
+    found = (doubt for judged in (_rounds, _limits, _engine, _memory, _short) for doubt in judged(record))
     kept.update(dict.fromkeys(doubt for doubt in found if doubt.id not in known))
     return tuple(kept)
 
@@ -249,6 +249,16 @@ def _engine(record: Record) -> Iterator[Doubt]:
     regimes = {str(one.notes["load_regime"]) for one in record.rounds if one.fresh and "load_regime" in one.notes}
     if len(regimes) > 1:
         yield named("load-regime-mixed", " and ".join(sorted(regimes)))
+
+
+def _short(record: Record) -> Iterator[Doubt]:
+    """Generations that were to go on past the end of text and yet ended before their time."""
+    for one in record.rounds:
+        for turn in one.turns:
+            asked, given = turn.get("asked_tokens"), turn.get("completion_tokens", 0)
+            if asked is not None and given < asked:
+                yield named("stopped-early", f"{turn.get('label', 'a request')}: {given} of {asked} tokens")
+                return
 
 
 def _backend(record: Record) -> Iterator[Doubt]:

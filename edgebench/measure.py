@@ -25,6 +25,7 @@ def turn(request: Request, reply: Reply) -> dict[str, Json]:
         "prefill_tokens": reply.prefill_tokens,
         "prefill_s": reply.prefill_s,
         "completion_tokens": reply.completion_tokens,
+        "asked_tokens": request.max_tokens if request.ignore_eos else None,
         "decode_s": reply.decode_s,
         "ttft_s": reply.ttft_s,
         "engine_ttft_s": reply.engine_ttft_s,

@@ -353,3 +353,18 @@ def test_documents_made_from_the_code_are_up_to_date(name: str) -> None:
 def test_a_metric_is_what_the_schema_says() -> None:
     schema = json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8"))
     assert set(schema["$defs"]["Metric"]["required"]) == set(Metric.__dataclass_fields__)
+
+
+def test_a_generation_that_ended_before_its_time_is_a_doubt() -> None:
+    short = (Round(0, "", {}, ({"label": "tg128", "asked_tokens": 128, "completion_tokens": 90},)),)
+    assert _judged({"decode_tps": STEADY}, rounds=short) == ["stopped-early"]
+    natural = (Round(0, "", {}, ({"label": "turn 1", "completion_tokens": 90},)),)
+    assert _judged({"decode_tps": STEADY}, rounds=natural) == []
+
+
+def test_layers_left_on_the_cpu_are_a_doubt() -> None:
+    facts = {"engine": {"backend": "cuda", "layers_offloaded": 20, "layers": 33}}
+    base = replace(record(backend="cuda", used="cuda"), facts=facts)
+    found = doubts.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
+    assert [(doubt.id, doubt.detail) for doubt in found] == [("backend-mismatch", "20 of 33 layers are on cuda")]
+    assert doubts.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()
