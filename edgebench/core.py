@@ -199,6 +199,9 @@ class Files(Protocol):
 
     def move(self, source: str, target: str) -> str: ...
 
+    def executable(self, path: str) -> str:
+        """Let a program be run."""
+
     def remove(self, paths: Sequence[str]) -> str:
         """Those that are not there are no mistake."""
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import yaml
 from lab.cli import Program
 from lab.native import bin_folder
 from lab.place import Place, free_port
+
+from edgebench import archives
 
 PLACES = ["linux", "termux", "android", "old_android"]
 
@@ -150,3 +153,52 @@ def test_init_asks_the_device(edgebench: Program, place: Place):
 def test_init_wants_one_device_and_a_name(edgebench: Program, args: list[str]):
     assert edgebench("devices", "init", *args).status == 2
     assert not (edgebench.folder / "devices").exists()
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the catalogue's archives: the lab's own llama.cpp under their names."""
+    folder = tmp_path_factory.mktemp("mirror")
+    for archive in archives.catalogue():
+        with tarfile.open(folder / archive.file, "w:gz", compresslevel=1) as tar:
+            for file in sorted(bin_folder().iterdir()):
+                if file.name.count(".so") == 0 or file.name.endswith((".so.0", ".so", ".so.1")):
+                    tar.add(file.resolve(), f"llama-{archive.build}/{file.name}")
+        break
+    return folder
+
+
+def test_setup_of_a_bare_machine(edgebench: Program, linux: Place, mirror: Path):
+    name = profile(edgebench, linux, engines={"llama.cpp": {}})
+    bare = edgebench("devices", "check", name)
+    assert f"edgebench devices setup {name}" in bare.stdout
+    ran = edgebench("devices", "setup", name, "--mirror", str(mirror))
+    assert ran.status == 0, ran.stderr
+    assert f"{name} runs llama.cpp" in ran.stderr
+    assert checks(edgebench, name)[0] == 0
+
+
+def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: Path):
+    name = profile(edgebench, linux, engines={"llama.cpp": {}})
+    ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
+    assert ran.status == 3
+    assert "there is no such file" in ran.stderr
+    ran = edgebench("devices", "setup", name, "--backend", "cuda")
+    assert ran.status == 3
+    assert "Choose --backend of: cpu, vulkan" in ran.stderr
+
+
+def test_setup_of_a_broken_archive(edgebench: Program, linux: Place, tmp_path: Path):
+    name = profile(edgebench, linux, engines={"llama.cpp": {}})
+    for archive in archives.catalogue():
+        (tmp_path / archive.file).write_bytes(b"\x1f\x8b not an archive")
+    ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
+    assert ran.status == 3
+    assert "cannot be unpacked" in ran.stderr
+    assert not (linux.here / "work space" / "engines").exists()
+
+
+def test_setup_of_what_is_there_already(edgebench: Program, place: Place):
+    ran = edgebench("devices", "setup", profile(edgebench, place))
+    assert ran.status == 0, ran.stderr
+    assert "llama-server" in ran.stderr

@@ -22,6 +22,7 @@ MORE: dict[str, str] = {
     "init": "edgebench.cli.devices_init",
     "trust": "edgebench.cli.devices_more",
     "check": "edgebench.cli.devices_more",
+    "setup": "edgebench.cli.devices_setup",
     "clean": "edgebench.cli.devices_more",
 }
 """Commands that touch a device, and the modules they live in, imported when they are called."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,7 @@ class LlamaCpp:
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``flags_sha``."""
         if self._config.path is None and not self.bundled:
-            raise EngineMissing(
-                f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
-                f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
-            )
+            self._config = self._find()
         self._flags = help_flags(self._say("--help"))
         if "--model" not in self._flags:
             raise EngineMissing(f"{self._program()[0]} does not answer --help as llama-server does")
@@ -76,6 +73,21 @@ class LlamaCpp:
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         return llama_server.fallback(launch, status)
+
+    def _find(self) -> Settings:
+        """What ``edgebench devices setup`` put there, else what the device has on its PATH."""
+        files = self._device.system.files
+        folder = files.join(self._device.workspace, "engines", "llama.cpp")
+        placed = files.look(path := files.join(folder, "llama-server"))
+        if placed.parse(self._device.run(placed.command).stdout):
+            return replace(self._config, path=path, env={"LD_LIBRARY_PATH": folder, **self._config.env})
+        said = self._device.run("command -v llama-server")
+        if said.status == 0 and said.stdout.strip():
+            return replace(self._config, path=said.stdout.strip())
+        raise EngineMissing(
+            f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
+            f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
+        )
 
     def _program(self) -> list[str]:
         if self._config.path is not None:

@@ -64,6 +64,9 @@ class Files:
     def move(self, source: str, target: str) -> str:
         return shlex.join(["mv", "-f", source, target])
 
+    def executable(self, path: str) -> str:
+        return shlex.join(["chmod", "755", path])
+
     def remove(self, paths: Sequence[str]) -> str:
         return shlex.join(["rm", "-rf", *paths])
 

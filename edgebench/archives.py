@@ -1,0 +1,140 @@
+"""Engines onto a device: a pinned release archive of the catalogue, from its home or a mirror."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebench import provision
+from edgebench.core import Progress
+from edgebench.errors import EngineMissing, UsageError
+from edgebench.session import Session
+
+CATALOGUE = Path(__file__).parent / "data" / "engines.yaml"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One release of an engine for one kind of device."""
+
+    engine: str
+    build: str
+    url: str
+    program: str
+    system: str
+    machine: str
+    backend: str
+    file: str
+    sha256: str | None = None
+
+
+def catalogue() -> list[Archive]:
+    """All archives there are, as the package's ``engines.yaml`` says."""
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(CATALOGUE.read_text("utf-8"))
+    return [
+        Archive(engine, about["build"], about["url"], about["program"], **archive)
+        for engine, about in found.items()
+        for archive in about["archives"]
+    ]
+
+
+def choose(engine: str, system: str, machine: str, backend: str) -> Archive:
+    """The archive for a device. Raises ``EngineMissing`` with what there is instead."""
+    fitting = [a for a in catalogue() if (a.engine, a.system, a.machine) == (engine, system, machine)]
+    for archive in fitting:
+        if archive.backend == backend:
+            return archive
+    there = ", ".join(a.backend for a in fitting)
+    raise EngineMissing(
+        f"there is no ready-made {engine} for {system} on {machine} with {backend}",
+        f"Choose --backend of: {there}." if there else "Build it there and write its path into the profile.",
+    )
+
+
+def fetch(archive: Archive, mirror: str | None, cache: Path, progress: Progress | None = None) -> Path:
+    """The archive on this machine; downloaded once. ``mirror``: a folder or a URL with the same names."""
+    if mirror and "://" not in mirror:
+        path = Path(mirror).expanduser() / archive.file
+        if not path.is_file():
+            raise EngineMissing(f"{path}: there is no such file", f"The mirror must hold {archive.file}.")
+    else:
+        path = cache / archive.file
+        if not path.is_file():
+            _download(f"{(mirror or archive.url).rstrip('/')}/{archive.file}", path, progress)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+    if archive.sha256 and digest != archive.sha256:
+        raise EngineMissing(f"{path}: SHA-256 is {digest}, not {archive.sha256}", "Remove the file and try again.")
+    return path
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _download(url: str, path: Path, progress: Progress | None) -> None:
+    import httpx
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer, part.open("wb") as file:
+            answer.raise_for_status()
+            size = int(answer.headers.get("content-length", 0))
+            for block in answer.iter_bytes():
+                file.write(block)
+                if progress:
+                    progress(file.tell(), size)
+        part.replace(path)
+    except httpx.HTTPError as error:
+        raise EngineMissing(f"{url}: {error}", "Download it elsewhere and say --mirror FOLDER.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def unpack(path: Path, program: str, folder: Path) -> Path:
+    """The folder in which the program lies. Nothing gets out of ``folder``."""
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise EngineMissing(f"{path}: cannot be unpacked: {error}", "Remove the file and try again.") from error
+    for found in folder.rglob(program):
+        if found.is_file():
+            return found.parent
+    raise EngineMissing(f"{path}: there is no {program} in it")
+
+
+def place(session: Session, folder: Path, engine: str, told: Callable[[str], None]) -> str:
+    """Put all files of a folder onto the device, verified; the folder's path there."""
+    files = session.system.files
+    where = files.join("engines", engine)
+    there = ""
+    for file in sorted(folder.iterdir()):
+        if not file.is_file():
+            continue
+        told(file.name)
+        content = file.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = provision.place_file(session, file, sha256, len(content), file.name, where)
+        if file.stat().st_mode & 0o100:
+            provision.say(session, files.executable(path))
+        there = path[: -len(file.name) - 1]
+    return there
+
+
+def machine(session: Session) -> str:
+    """``x86_64``, ``aarch64``, ``arm64``. Raises ``UsageError`` where the system doesn't say."""
+    said = session.run("uname -m")
+    if said.status != 0 or not said.stdout.strip():
+        raise UsageError(f"{session.device.name} does not say what kind of machine it is: {said.stderr.strip()}")
+    return said.stdout.strip()

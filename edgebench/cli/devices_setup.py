@@ -1,0 +1,65 @@
+"""``edgebench devices setup``: an engine onto a device that has none."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from edgebench import plugins, profiles
+from edgebench.cli.output import ProfileName, transfer
+from edgebench.errors import DeviceRefused
+from edgebench.session import Session
+
+ENGINE = "llama.cpp"
+PKG_S = 1800.0
+
+
+@click.command("setup")
+@click.argument("device", type=ProfileName("devices"))
+@click.option("--backend", help="cpu, vulkan, metal.  [default: the profile's, else cpu]")
+@click.option("--mirror", metavar="FOLDER|URL", help="Where to take the archive from, under the same name.")
+def setup(device: str, backend: str | None, mirror: str | None) -> None:
+    """Put llama.cpp onto a device and look whether it runs there.
+
+    A profile that names its own path is only checked. Termux installs its own package. Everything
+    else gets a pinned release archive of llama.cpp, put into the workspace, where runs find it.
+    """
+    from edgebench import lock
+
+    found = profiles.load_device(device)
+    settings = found.engines.get(ENGINE, {})
+    with Session(found) as session, lock.held(session):
+        if session.here or settings.get("path"):
+            pass
+        elif found.system == "termux":
+            _package(session)
+        else:
+            _archive(session, backend or str(found.defaults.get("backend", "cpu")), mirror)
+        kind = plugins.load("engines", ENGINE)
+        facts = kind(session, kind.Config(**settings)).prepare()
+    told = ", ".join(str(facts[key]) for key in ("build", "path") if facts.get(key))
+    click.echo(f"{device} runs {ENGINE}: {told}", err=True)
+
+
+def _package(session: Session) -> None:
+    said = session.run("pkg install -y llama-cpp", timeout=PKG_S)
+    if said.status != 0:
+        raise DeviceRefused(
+            f"Termux cannot install its package llama-cpp: {(said.stderr or said.stdout).strip()[-300:]}",
+            "On the phone: pkg update, then pkg install llama-cpp",
+        )
+
+
+def _archive(session: Session, backend: str, mirror: str | None) -> None:
+    from platformdirs import user_cache_path
+
+    from edgebench import archives
+
+    archive = archives.choose(ENGINE, session.device.system, archives.machine(session), backend)
+    with transfer(f"getting {archive.file}") as progress:
+        path = archives.fetch(archive, mirror, user_cache_path("edgebench") / "engines", progress)
+    with tempfile.TemporaryDirectory() as folder:
+        files = archives.unpack(path, archive.program, Path(folder))
+        archives.place(session, files, ENGINE, lambda name: click.echo(f"putting {name} in place", err=True))
