@@ -275,6 +275,15 @@ def test_every_shipped_device_is_sound_and_fits_the_schema(name: str) -> None:
     jsonschema.validate(Document(ROOT / f"devices/{name}.yaml").data, schemas.device())
 
 
+def test_the_devices_of_2023_are_there() -> None:
+    laptop = {"rog-m16-windows", "rog-m16-linux"}
+    assert laptop | {"local", "mac-studio-m2-ultra", "oneplus11", "oneplus11-termux", "a6000-server"} <= set(
+        profiles.names("devices")
+    )
+    for name in laptop:
+        assert profiles.load_device(name).defaults["threads"] == 14
+
+
 def test_the_shipped_local_device_is_this_machine() -> None:
     device = profiles.load_device("local")
     assert device.transport == {"kind": "local"}
