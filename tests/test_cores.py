@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.cli import Program
+from lab.tiny import tiny
 
 from edgebench import cores
 from edgebench.cli.threads import with_threads
@@ -130,18 +131,19 @@ QUICK = ("--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "512", "--rounds
 
 
 def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
-    ran = edgebench("run", *QUICK, "--threads", "auto", "--write-profile", "--json", "r.json")
+    model = ("--model", str(tiny(edgebench.folder / "tiny.gguf")))
+    ran = edgebench("run", *QUICK, *model, "--threads", "auto", "--write-profile", "--json", "r.json")
     records = json.loads((edgebench.folder / "r.json").read_text())["records"]
     tried = {record["trial"]["options"]["threads"]: record for record in records}
     assert sorted(tried) == list(range(1, os.cpu_count() + 1)) or os.cpu_count() > cores.SMALL
     for record in records:
         assert record["facts"]["engine"]["affinity"] == [record["trial"]["options"]["affinity"]]
         assert "affinity" not in [doubt["id"] for doubt in record["doubts"]]
-    assert "fastest with" in ran.stderr
+    assert "is fastest with" in ran.stderr
     assert "devices/local.yaml" in ran.stderr
     written = yaml.safe_load((edgebench.folder / "devices" / "local.yaml").read_text())
     assert written["defaults"]["threads"] in tried
-    again = edgebench("run", *QUICK, "--json", "-").record
+    again = edgebench("run", *QUICK, *model, "--json", "-").record
     assert again["trial"]["options"]["threads"] == written["defaults"]["threads"]
 
 

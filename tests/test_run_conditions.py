@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from lab import faulty_server
 from lab.cli import Program
+from lab.tiny import tiny
 
 QUICK = ("--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "512", "--rounds", "1")
 
@@ -32,14 +33,22 @@ def test_a_record_knows_the_conditions_it_was_measured_in(edgebench: Program) ->
     assert 0.5 < need["total_b"] / record["metrics"]["peak_rss_b"]["value"] < 1.2
 
 
-def test_rounds_go_on_until_the_interval_is_narrow_or_the_limit_is_reached(edgebench: Program) -> None:
-    words = ("--target-ci", "0.001%", "--max-rounds", "3", "--json", "-")
+@pytest.fixture
+def small_model(edgebench: Program) -> tuple[str, ...]:
+    """Where the figures don't matter."""
+    return ("--model", str(tiny(edgebench.folder / "tiny.gguf", context=8192)))
+
+
+def test_rounds_go_on_until_the_interval_is_narrow_or_the_limit_is_reached(edgebench: Program, small_model) -> None:
+    words = (*small_model, "--target-ci", "0.001%", "--max-rounds", "3", "--json", "-")
     assert len(edgebench("run", *QUICK[:-1], "2", *words).record["rounds"]) == 3
-    assert len(edgebench("run", *QUICK[:-1], "2", "--target-ci", "99%", "--json", "-").record["rounds"]) == 2
+    assert (
+        len(edgebench("run", *QUICK[:-1], "2", *small_model, "--target-ci", "99%", "--json", "-").record["rounds"]) == 2
+    )
 
 
-def test_strict_makes_a_failure_of_a_doubt(edgebench: Program) -> None:
-    ran = edgebench("run", *QUICK, "--strict")
+def test_strict_makes_a_failure_of_a_doubt(edgebench: Program, small_model) -> None:
+    ran = edgebench("run", *QUICK, *small_model, "--strict")
     assert ran.status == 1
     assert "--strict: 1 of 1 results are in doubt" in ran.stderr
     assert "few-rounds" in ran.stdout
@@ -67,8 +76,19 @@ def small(edgebench: Program) -> Iterator[Program]:
     return edgebench
 
 
-def test_a_sweep_that_runs_out_of_memory_knows_its_frontier(small: Program) -> None:
-    words = (*QUICK[:4], "--ctx", "512,1024,2048,4096", "--rounds", "1", "--device", "small", "--json", "-")
+def test_a_sweep_that_runs_out_of_memory_knows_its_frontier(small: Program, small_model) -> None:
+    words = (
+        *small_model,
+        *QUICK[:4],
+        "--ctx",
+        "512,1024,2048,4096",
+        "--rounds",
+        "1",
+        "--device",
+        "small",
+        "--json",
+        "-",
+    )
     ran = small("run", *words)
     assert ran.status == 1
     by_ctx = {record["trial"]["options"]["ctx"]: record for record in ran.records}
