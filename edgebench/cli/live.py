@@ -28,15 +28,19 @@ class Display:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+            from rich.table import Column
 
+            # What it does gives way first on a narrow terminal; how far it is and what is left stay.
+            busy = Column(no_wrap=True, overflow="ellipsis", ratio=1)
             self._bar = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=20),
+                TextColumn("{task.description}", markup=False, table_column=busy),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}", markup=False),
                 console=Console(stderr=True),
                 refresh_per_second=4,
+                expand=True,
                 transient=True,
             )
             self._bar.start()
@@ -75,11 +79,12 @@ class Row:
             self._doing(event)
         elif isinstance(event, bench.Measured):
             self._done += 1
-            self._last = ", ".join(figures(event))
+            found = figures(event)
+            self._last = found.get("decode", "")
             self._say(
                 event.index,
                 f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
-                self._last,
+                ", ".join(f"{word} {figure}" for word, figure in found.items()),
                 self._left(),
             )
         elif isinstance(event, bench.Ended) and event.record.failure:
@@ -90,7 +95,7 @@ class Row:
             self._failed.add(event.index)
         if self._bar:
             text = f"{self._device}: {describe(self._trials, event.index)}, {event.text}"
-            self._bar.update(self._task, description=text + (f" ({self._last})" if self._last else ""))
+            self._bar.update(self._task, description=text + (f"; last {self._last}" if self._last else ""))
         elif event.round in (None, 0):
             self._say(event.index, event.text)
 
@@ -112,18 +117,20 @@ class Row:
 def describe(trials: Sequence[Trial], index: int) -> str:
     """A trial by what tells it apart from the others of its run."""
     trial = trials[index]
-    words = [trial.model, trial.scenario]
+    single = len({(other.model, other.scenario, str(other.options)) for other in trials}) == 1
+    words = [trial.model] if single or len({other.model for other in trials}) > 1 else []
+    words += [trial.scenario] if single or len({other.scenario for other in trials}) > 1 else []
     for name, value in trial.options.items():
         if any(other.options.get(name) != value for other in trials):
             words.append(f"{name} {value}")
     return " ".join(words)
 
 
-def figures(event: bench.Measured) -> list[str]:
-    """A round's headline figures in words."""
+def figures(event: bench.Measured) -> dict[str, str]:
+    """A round's headline figures by the word for each."""
     shown = (("prefill_tps", "prefill"), ("decode_tps", "decode"), ("load_s", "load"), ("peak_footprint_b", "memory"))
     found = event.round.metrics
-    return [f"{word} {units.quantity(found[name], metrics.find(name).unit)}" for name, word in shown if name in found]
+    return {word: units.quantity(found[name], metrics.find(name).unit) for name, word in shown if name in found}
 
 
 def duration(seconds: float) -> str:
