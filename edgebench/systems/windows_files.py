@@ -65,6 +65,10 @@ class Files:
     def move(self, source: str, target: str) -> str:
         return command(f"Move-Item -Force -LiteralPath {literal(source)} {literal(target)} -ErrorAction Stop")
 
+    def executable(self, path: str) -> str:
+        """Nothing to do: the name's ending says it."""
+        return "exit /b 0"
+
     def remove(self, paths: Sequence[str]) -> str:
         each = ",".join(literal(path) for path in paths)
         return command(f"Remove-Item -Recurse -Force -LiteralPath {each} -ErrorAction SilentlyContinue;exit 0")
