@@ -38,13 +38,17 @@ class Sweep:
 
         def say(records: Sequence[Record]) -> Sequence[plan.Plan]:
             for name, device in self._devices.items():
-                found = cores.judge(cores.rates([record for record in records if record.trial.device == name]))
+                own = [record for record in records if record.trial.device == name]
+                rates, what = cores.rates(own, "decode_tps"), "decoding"
+                if not rates:
+                    rates, what = cores.rates(own, "prefill_tps"), "prefill"
+                found = cores.judge(rates)
                 if found is None:
+                    click.echo(f"{name}: no number of threads gave a rate", err=True)
                     continue
                 on = self._cores[name].affinity(found.best)
-                click.echo(
-                    f"{name}: fastest with {found.best} threads on processors {on}: {found.rate:.3g} tokens/s", err=True
-                )
+                best = f"{what} is fastest with {found.best} threads on processors {on}: {found.rate:.3g} tokens/s"
+                click.echo(f"{name}: {best}", err=True)
                 if found.cliff:
                     few, before, many, after = found.cliff
                     text = f"from {few} to {many} threads it falls from {before:.3g} to {after:.3g} tokens/s"
