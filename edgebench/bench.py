@@ -274,6 +274,7 @@ class Bench:
             options=planned.trial.options,
             seed=self._plan.seed,
             count_tokens=lambda text: self._engine.count_tokens(client, text),
+            engine=planned.trial.engine,
         )
         scenario = plugins.load("scenarios", planned.trial.scenario)()
         asking: Generator[Request, Any, Mapping[str, float] | None] = scenario.turns(setting)

@@ -457,6 +457,7 @@ class Setting:
     seed: int
     count_tokens: Callable[[str], int]
     """Tokens of a text by the engine's own tokenizer."""
+    engine: str = ""
 
 
 class Scenario(Protocol):

@@ -44,8 +44,6 @@ def sweep(
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
     (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
     own: dict[str, Option] = {"k": 0, "draft": BASELINE}
-    if kind.k_per_request:  # only a server of our own tells what verifying and drafting cost
-        own["costs"] = ",".join(str(size) for size in verified_at_once(ks))
     if p_min:
         own["p_min"] = p_min
     trial = replace(baseline.trial, options={**baseline.trial.options, **own})
@@ -59,11 +57,3 @@ def sweep(
             options = {**baseline.trial.options, "k": k, "draft": name}
             planned.append(replace(baseline, trial=replace(baseline.trial, options=options), draft=file))
     return tuple(planned)
-
-
-def verified_at_once(ks: Sequence[int]) -> list[int]:
-    """Numbers of tokens whose verification is worth timing: one, K + 1, and what lies between, thinned
-    out: a draft may be shorter than K."""
-    most = max(ks) + 1
-    steps = range(1, most, max(1, most // 8))
-    return sorted({*steps, most, *(k + 1 for k in ks)})

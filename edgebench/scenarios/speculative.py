@@ -11,6 +11,13 @@ PROMPT = (
     "Write a Python class for an AVL tree with a method that inserts a key and keeps the tree balanced. "
     "Explain each rotation in comments."
 )
+ASKED = ("llama-cpp-python",)
+"""Engines that tell what verifying and drafting cost."""
+
+SIZES = (1, 2, 3, 5, 7, 9, 13, 17)
+"""Numbers of tokens whose verification at once is timed beside the target alone; K + 1 lies on a line
+between two of them."""
+
 MODEL_FREE = ("prompt-lookup", "ngram-")
 """Beginnings of the names of drafts that may well find nothing to propose."""
 
@@ -18,9 +25,8 @@ MODEL_FREE = ("prompt-lookup", "ngram-")
 class Speculative:
     """The 2023 question: does this draft help this target? Asked for code, as code repeats itself.
 
-    ``sweep`` says ``k``, ``draft`` (a model's name, or a way to draft without one), ``p_min`` (a
-    draft ends below that probability) and ``costs`` (K = 0 also times verifying so many tokens at
-    once, and a step of the draft; llama-cpp-python only).
+    ``sweep`` says ``k``, ``draft`` (a model's name, a way to draft without one, or ``none`` for the
+    target alone) and ``p_min`` (a draft ends below that probability).
     """
 
     options: Mapping[str, Option] = {"gen_tokens": 128}
@@ -54,11 +60,10 @@ class Speculative:
                 "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
-        sizes = [int(size) for size in str(options.get("costs", "")).split(",") if size]
-        if sizes and not k:
+        if setting.engine in ASKED and draft and not k:
             yield Request(
                 messages=messages,
                 measures=(),
                 label="costs",
-                extra={"ask": "costs", "sizes": sizes, "repeats": 1},
+                extra={"ask": "costs", "sizes": list(SIZES), "repeats": 1},
             )
