@@ -163,7 +163,7 @@ class Bench:
     def _round(self, number: int) -> Iterator[Event]:
         began = time.monotonic()
         order = [index for index in self._plan.order(number) if not self._states[index].failure]
-        single = len({repr(self._states[index].launch) for index in order}) == 1
+        single = not self._plan.start_once and len({repr(self._states[index].launch) for index in order}) == 1
         if self._live and single and self._live.load.seconds <= RESTART_SHARE * self._round_s:
             yield from self._stop()
         for index in order:
@@ -180,7 +180,7 @@ class Bench:
             if fresh:
                 yield from self._stop()
             gate = Gate(0.0)
-            if self._plan.settle and (fresh or self._plan.settle_each):
+            if self._plan.settle and (fresh or not self._plan.start_once):
                 yield Doing(index, "waiting for a cool and quiet device", number)
                 gate = self._conditions.ready(self._need(state) if fresh else 0)
             if fresh:

@@ -56,9 +56,9 @@ class Plan:
     target_ci: float | None = None
     """Go on beyond ``rounds`` until half the 95 % interval is at most this share of the median."""
     max_rounds: int = 50
-    settle_each: bool = True
-    """Whether it is waited for before every trial, or only before an engine starts: in a sweep of
-    short trials on one engine the waiting would take longer than the measuring."""
+    start_once: bool = False
+    """Many short trials on one engine: it is started once for all rounds, and the device is waited
+    for before that and not before each trial. Else waiting would take longer than measuring."""
     settle: float = 120.0
     """Seconds that the device is waited for before each trial, until it is cool and quiet again; with
     0 it is looked at neither before nor after."""

@@ -72,8 +72,8 @@ def test_a_sweep_has_the_baseline_in_every_round_and_a_record_for_each_k(tmp_pat
     assert all(record["id"] in shown.stdout for record in records)
 
 
-def test_every_k_is_served_by_one_process(tmp_path: Path, pair: list[object]) -> None:
-    records = swept(tmp_path, *pair, "--k", "1,4,16", "--rounds", "1")
+def test_every_k_of_every_round_is_served_by_one_process(tmp_path: Path, pair: list[object]) -> None:
+    records = swept(tmp_path, *pair, "--k", "1,4,16", "--rounds", "2")
     assert sum(one["fresh"] for record in records for one in record["rounds"]) == 1
 
 

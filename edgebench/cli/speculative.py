@@ -100,7 +100,7 @@ def command(
             asked=asked,
             p_min=p_min,
         )
-        return Plan(trials, rounds=rounds, seed=seed, settle_each=not per_request)
+        return Plan(trials, rounds=rounds, seed=seed, start_once=per_request)
 
     def confirm(records: Sequence[Record]) -> Sequence[Plan]:
         likely = speculation.likely(records, wanted, CONFIRMED)
