@@ -88,7 +88,7 @@ def certificate(ran: Ran) -> tuple[dict, set[str]]:
 def test_layers_on_a_gpu_that_is_there(edgebench: Program, linux: Place, real_model: Path):
     """Two layers: lavapipe is a GPU in software, and all of them take it minutes."""
     name = profile(edgebench, linux, env={"GGML_VK_VISIBLE_DEVICES": "0"})
-    asked = ("--backend", "vulkan", "--gpu-layers", "2")
+    asked = ("--backend", "vulkan", "--gpu-layers", "2", "--prompt-tokens", "4", "--gen-tokens", "4")
     ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, *asked, "--json", "-")
     assert ran.status == 0, ran.stderr
     engine, doubts = certificate(ran)
@@ -144,39 +144,45 @@ def test_nothing_is_left_when_the_controller_is_killed(edgebench: Program, place
     assert left_behind(place) == []
 
 
-def broken(edgebench: Program, place: Place, path: str, **env: str) -> Ran:
-    engine = {"path": path, "env": env}
+@pytest.fixture(params=["linux", "android"])
+def either(request: pytest.FixtureRequest) -> Place:
+    """One over each wire: what an engine's file may be like has nothing to do with the wire."""
+    return request.getfixturevalue(request.param)
+
+
+def broken(edgebench: Program, place: Place, path: str) -> Ran:
+    engine = {"path": path}
     name = profile(edgebench, place, engines={"llama.cpp": engine})
     ran = edgebench("run", "-d", name, *QUICK)
     assert ran.status == 3, ran.stderr
     return ran
 
 
-def test_an_engine_that_is_not_there(edgebench: Program, place: Place):
-    assert "/no/llama-server" in broken(edgebench, place, "/no/llama-server").stderr
+def test_an_engine_that_is_not_there(edgebench: Program, either: Place):
+    assert "/no/llama-server" in broken(edgebench, either, "/no/llama-server").stderr
 
 
-def test_an_engine_that_may_not_run(edgebench: Program, place: Place):
-    file = place.here / "llama-server"
+def test_an_engine_that_may_not_run(edgebench: Program, either: Place):
+    file = either.here / "llama-server"
     file.write_text("#!/bin/sh\n")
-    assert "ermission denied" in broken(edgebench, place, f"{place.folder}/llama-server").stderr
+    assert "ermission denied" in broken(edgebench, either, f"{either.folder}/llama-server").stderr
 
 
-def test_an_engine_of_another_architecture(edgebench: Program, place: Place):
+def test_an_engine_of_another_architecture(edgebench: Program, either: Place):
     """An ELF header of AArch64."""
-    file = place.here / "llama-server"
+    file = either.here / "llama-server"
     file.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01\x00\x00\x00" + bytes(40))
     file.chmod(0o755)
-    said = broken(edgebench, place, f"{place.folder}/llama-server").stderr
+    said = broken(edgebench, either, f"{either.folder}/llama-server").stderr
     assert "cannot run on" in said
     assert "built for this device" in said
 
 
-def test_an_engine_with_a_missing_library(edgebench: Program, place: Place):
-    copy = place.here / "llama-server"
+def test_an_engine_with_a_missing_library(edgebench: Program, either: Place):
+    copy = either.here / "llama-server"
     copy.write_bytes((bin_folder() / "llama-server").read_bytes())
     copy.chmod(0o755)
-    said = broken(edgebench, place, f"{place.folder}/llama-server").stderr
+    said = broken(edgebench, either, f"{either.folder}/llama-server").stderr
     assert "error while loading shared libraries: lib" in said
 
 

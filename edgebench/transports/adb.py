@@ -340,7 +340,11 @@ def _give(shell: Shell, stdin: bytes) -> None:
 
 def _refusal(remote: str, said: Output) -> DeviceRefused:
     full = "no space" in said.stderr.lower()
-    hint = "Free some space: edgebench devices clean NAME" if full else "Choose another workspace: in the profile."
+    hint = (
+        "Free some space; `edgebench devices clean` removes models."
+        if full
+        else "Choose another workspace: in the profile."
+    )
     return DeviceRefused(f"{remote}: {said.stderr.strip() or f'exit status {said.status}'}", hint)
 
 
