@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab.browser import PATIENCE, Seen
-from lab.records import everything, record
+from lab.records import conversation, everything, record
 from test_report import EVERY, HOSTILE, hostile_records, own, store
 
 from edgebench import references
@@ -69,11 +69,24 @@ def test_every_figure_draws_quietly_from_the_file_alone(full: str, look: Look, s
     assert width <= room
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", ["light", "dark", "phone"])
 def test_nobody_is_shut_out(full: str, look: Look, screen: str) -> None:
     seen = look(full, **SCREENS[screen])
     seen.drawn()
     seen.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    found = Axe().run(seen.page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_single_rounds_and_odd_numbers_are_drawn_quietly_too(tmp_path: Path, look: Look) -> None:
+    path = tmp_path / "index.html"
+    sweep = [record(options={"ctx": 2048, "threads": n}, rounds=1, metrics={"decode_tps": float(n)}) for n in (1, 2)]
+    zero = record(device="z", metrics={"decode_tps": 0.0, "peak_footprint_b": 0.0, "mbu": 0.5}, rounds=1)
+    talk = record(scenario="chat", rounds=1, turns=conversation(2), metrics={"decode_tps": 3.0, "mbu": 1.4})
+    path.write_text(page([*sweep, zero, talk]), "utf-8")
+    seen = look(path.as_uri())
+    seen.drawn()
+    assert seen.said == []
     found = Axe().run(seen.page)
     assert found.violations_count == 0, found.generate_report()
 

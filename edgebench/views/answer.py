@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
-from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric
+from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric, regime
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
         return None
     if name == "load_s":
         # A load from a cold disk and one from memory are two quantities: the more common one is compared.
-        notes = [found.note for found, _ in able]
-        common = max(notes, key=notes.count)
-        able = [pair for pair in able if pair[0].note == common]
+        regimes = [regime(record) for _, record in able]
+        common = max(regimes, key=regimes.count)
+        able = [pair for pair in able if regime(pair[1]) == common]
     able.sort(key=lambda pair: (-pair[0].value if more else pair[0].value, pair[1].id))
     found, first = able[0]
     ties: list[str] = []
@@ -109,6 +109,6 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
     if len(ties) > TIES:
         ties = [*ties[:TIES], f"{len(ties) - TIES} more"]
     between = units.interval(found)
-    parts = (units.quantity(found.value, found.unit), between, found.note if name == "load_s" else "")
+    parts = (units.quantity(found.value, found.unit), between, regime(first) if name == "load_s" else "")
     value = ", ".join(part for part in parts if part)
     return first.id, Claim(does, value, tuple(ties))

@@ -107,6 +107,12 @@ def marks(record: Record) -> tuple[str, ...]:
     return (*ended, *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
 
 
+def regime(record: Record) -> str:
+    """How the engine was loaded: first, cold or warm; empty where that isn't known."""
+    found = record.metrics.get("load_s")
+    return found.note.split(";")[0] if found else ""
+
+
 def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pairs)
 

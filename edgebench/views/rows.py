@@ -14,6 +14,7 @@ from edgebench.views.reading import (
     command,
     fell_back,
     metric,
+    regime,
     settings,
     settings_text,
     used_backend,
@@ -122,8 +123,8 @@ def _cell(record: Record, name: str) -> Cell:
         ends = [units.number(end / factor) for end in (found.low, found.high) if end is not None]
         return Cell(units.number(found.value / factor), "–".join(ends) if len(ends) == 2 else "", found.value, name)
     between = units.interval(found)
-    if name == "load_s" and found.note in ("first", "cold"):
-        between = f"{between} {found.note}".strip()
+    if name == "load_s" and regime(record) in ("first", "cold"):
+        between = f"{between} {regime(record)}".strip()
     return Cell(units.quantity(found.value, found.unit), between, found.value, name)
 
 

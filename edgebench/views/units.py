@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import floor, log10
+from math import floor, isfinite, log10
 
 from edgebench.core import Metric
 
@@ -12,8 +12,8 @@ _RATIO = ("1", "ratio", "0…1", "")
 
 def number(value: float, digits: int = 3) -> str:
     """A number with so many significant digits, never in scientific form below 10^15."""
-    if value == 0:
-        return "0"
+    if value == 0 or not isfinite(value):
+        return f"{value:g}"
     places = max(0, digits - 1 - floor(log10(abs(value))))
     text = f"{value:,.{places}f}"
     return text.replace(",", "\u202f")  # a narrow space that no line breaks at

@@ -130,10 +130,10 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
     name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=900).encode(
         x=alt.datum(0), y=y, text="name:N"
     )
-    rules = [
+    intervals: list[Any] = [
         sure.mark_rule(style=style, yOffset=8).encode(x="low:Q", x2="high:Q", y=y) for style in ("casing", "interval")
     ]
-    caps = [
+    intervals += [
         sure.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
         for side in ("low", "high")
     ]
@@ -142,14 +142,16 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
         .mark_text(align="left", baseline="middle", dx=8, dy=8, style="value")
         .encode(x="end:Q", y=y, text="text:N")
     )
-    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *rules, *caps, name, value)
+    # A layer without marks would be an image without a name to a screen reader.
+    known = intervals if any("low" in row for row in base.data.values) else []
+    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *known, name, value)
     spec: Spec = form.to_dict()
     return spec
 
 
 def memory(records: Sequence[Record]) -> Figure | None:
     """Peak memory stacked by kind."""
-    groups = side_by_side([r for r in records if metric(r, "peak_footprint_b") or metric(r, "peak_rss_b")])
+    groups = side_by_side([r for r in records if (found := _whole(r)) and found.value > 0])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:
@@ -166,6 +168,10 @@ def memory(records: Sequence[Record]) -> Figure | None:
     return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
 
 
+def _whole(record: Record) -> Metric | None:
+    return metric(record, "peak_footprint_b") or metric(record, "peak_rss_b")
+
+
 def _parts(record: Record, whole: float) -> dict[str, float]:
     """The parts of the peak, bytes; one part where the peaks of parts fell at different moments."""
     found = {name: part.value for name, key in PARTS if (part := metric(record, key)) and part.value > 0}
@@ -180,7 +186,7 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
-    wholes = {r.id: found for r in records if (found := metric(r, "peak_footprint_b") or metric(r, "peak_rss_b"))}
+    wholes = {r.id: found for r in records if (found := _whole(r))}
     factor, unit = units.scale(max(found.value for found in wholes.values()), "bytes")
     rows, lines = list[Row](), list[Line]()
     for record in records:

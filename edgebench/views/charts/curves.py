@@ -43,7 +43,7 @@ def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[a
     if len(places) <= 20 and places[-1] <= 256:
         crowded = min((b - a for a, b in itertools.pairwise(places)), default=1) < (places[-1] - places[0]) / 16
         overlap: Any = "greedy" if crowded else False
-        x = x.axis(alt.Axis(grid=False, values=places, labelOverlap=overlap, labelFlush=False))
+        x = x.axis(alt.Axis(grid=False, format="~g", values=places, labelOverlap=overlap, labelFlush=False))
     y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=True, nice=True))
     names = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
     colour = alt.Color("series:N", legend=alt.Legend() if several else None, scale=names)
@@ -57,7 +57,9 @@ def _curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[a
     tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("said:N", title="reading")]
     pale = alt.condition("datum.doubted", alt.value(0.4), alt.value(1))
     points = base.mark_point().encode(x=x, y=y, color=colour, shape=shape, opacity=pale, tooltip=tooltip)
-    under, over = ([intervals], []) if band else ([], [intervals])
+    # A layer without marks would be an image without a name to a screen reader.
+    known = [intervals] if any("low" in row for row in rows) else []
+    under, over = (known, []) if band else ([], known)
     form: Any = alt.layer(*under, line, points, *over, *extra)
     spec: Spec = form.to_dict()
     return spec

@@ -81,9 +81,12 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
         for left in (True, False)
         if (named := [row for row in rows if row["best"] and (row["x"] < middle) is left])
     ]
+    across = base.transform_filter("isValid(datum.ylow)").mark_rule(style="interval")
+    along = base.transform_filter("isValid(datum.xlow)").mark_rule(style="interval")
+    intervals = [across.encode(x=x, y="ylow:Q", y2="yhigh:Q")] if any("ylow" in row for row in rows) else []
+    intervals += [along.encode(y=y, x="xlow:Q", x2="xhigh:Q")] if any("xlow" in row for row in rows) else []
     form: Any = alt.layer(
-        base.transform_filter("isValid(datum.ylow)").mark_rule(style="interval").encode(x=x, y="ylow:Q", y2="yhigh:Q"),
-        base.transform_filter("isValid(datum.xlow)").mark_rule(style="interval").encode(y=y, x="xlow:Q", x2="xhigh:Q"),
+        *intervals,
         edge.encode(x=x, y=y, order=alt.Order("x:Q")),
         points,
         *(part.encode(x=x, y=y, text="name:N") for part in text),
