@@ -420,3 +420,13 @@ def test_over_ssh_the_folder_is_sent_and_the_engine_driven(laptop: Laptop, linux
         "params_shard_0.bin",
         "params_shard_1.bin",
     ]
+
+
+def test_devices_check_says_what_to_install(laptop: Laptop) -> None:
+    done = edgebench(laptop, "devices", "check", laptop.profile())
+    assert done.returncode == 0, done.stdout
+    assert "engine mlc-llm: mlc-llm, 0.20.0+test-double" in done.stdout
+    done = edgebench(laptop, "devices", "check", laptop.profile(python=sys.executable))
+    assert done.returncode == 3
+    assert "has no mlc_llm" in done.stdout
+    assert "-f https://mlc.ai/wheels mlc-llm-nightly-cpu mlc-ai-nightly-cpu" in " ".join(done.stdout.split())
