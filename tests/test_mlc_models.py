@@ -66,6 +66,16 @@ def test_a_draft_with_another_vocabulary_is_refused(laptop: Laptop) -> None:
     assert "token 7 is 'x', in the target it is 'h'" in done.stderr
 
 
+def test_an_embedding_table_that_is_only_looked_up_is_not_read(tmp_path: Path) -> None:
+    folder = weights(tmp_path / "folder")
+    assert mlc.resolve(folder).facts["weights_read_bytes"] == 2000
+    table, head = {"name": "model.embed_tokens.q_weight", "nbytes": 300}, {"name": "lm_head.q_weight", "nbytes": 300}
+    shard(folder, records=[table])
+    assert mlc.resolve(folder).facts["weights_read_bytes"] == 2000
+    shard(folder, records=[table, head])
+    assert mlc.resolve(folder).facts["weights_read_bytes"] == 1700
+
+
 def test_the_hash_is_that_of_the_files_not_of_the_place(tmp_path: Path) -> None:
     first = mlc.resolve(weights(tmp_path / "one"))
     assert mlc.resolve(weights(tmp_path / "two")).sha256 == first.sha256

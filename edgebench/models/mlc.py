@@ -237,6 +237,15 @@ def md5(file: Path) -> str:
     return digest.hexdigest()
 
 
+def _looked_up(listed: dict[str, Any]) -> int:
+    """Bytes of the embedding table where it isn't the output matrix too: of it one row is read."""
+    records = [record.get("records") for record in listed["records"]]
+    tensors = [tensor for found in records if isinstance(found, list) for tensor in found if isinstance(tensor, dict)]
+    if not any("lm_head" in str(tensor.get("name")) for tensor in tensors):
+        return 0
+    return sum(int(tensor.get("nbytes", 0)) for tensor in tensors if "embed_tokens" in str(tensor.get("name")))
+
+
 def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[str, Json]:
     """What a trial must know, from the config. Raises ``ModelError``."""
     inner = config.get("model_config")
@@ -272,6 +281,7 @@ def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[s
     about = listed.get("metadata")
     if isinstance(about, dict) and about.get("ParamBytes"):
         facts["weights_bytes"] = int(about["ParamBytes"])
+        facts["weights_read_bytes"] = int(about["ParamBytes"]) - _looked_up(listed)
         if about.get("BitsPerParam"):
             facts["parameters"] = round(int(about["ParamBytes"]) * 8 / float(about["BitsPerParam"]))
     return facts
