@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import time
@@ -14,10 +15,13 @@ from typing import Any
 from edgebench import cores, doubts, fits, measure, observe, plugins, provision, stats
 from edgebench.conditions import Conditions, Gate
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status, Trial
-from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, Unreadable
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed, Unreadable
 from edgebench.launcher import Live, signal_name
 from edgebench.plan import Plan, Planned
 from edgebench.session import Session
+
+BACK_OFF = (1.0, 3.0, 8.0, 15.0)
+"""Seconds before each try to reach a lost device again."""
 
 RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
@@ -121,7 +125,7 @@ class Bench:
             for index in itertools.count():
                 if index >= self._plan.rounds and not self._unsure(index):
                     break
-                yield from self._round(index)
+                yield from self._whole_round(index)
             yield from self._stop()
             for doubt in self._conditions.end():
                 for state in self._states:
@@ -160,6 +164,37 @@ class Bench:
             self._states.append(state)
             yield Began(index, planned.trial, self._facts_of(state))
 
+    def _whole_round(self, number: int) -> Iterator[Event]:
+        """A round, gone on with where it was if the device was lost and comes back."""
+        while True:
+            try:
+                yield from self._round(number)
+            except DeviceLost as error:
+                yield from self._come_back(number, error)
+            else:
+                return
+
+    def _come_back(self, number: int, error: DeviceLost) -> Iterator[Event]:
+        """Raises ``DeviceLost`` where the device stays away."""
+        with contextlib.suppress(DeviceLost):
+            yield from self._stop()
+        self._live = None
+        for wait in BACK_OFF:
+            yield Doing(0, f"device lost: {error}; trying again in {wait:g} s", number)
+            time.sleep(wait)
+            try:
+                self._session.reopen()
+            except DeviceLost as still:
+                error = still
+            except DeviceRefused as refused:
+                raise DeviceLost(str(refused), refused.hint) from refused
+            else:
+                for state in self._states:
+                    if not state.failure:
+                        state.notes.append(f"the device was lost in round {number + 1} and came back")
+                return
+        raise error
+
     def _round(self, number: int) -> Iterator[Event]:
         began = time.monotonic()
         order = [index for index in self._plan.order(number) if not self._states[index].failure]
@@ -167,7 +202,8 @@ class Bench:
         if self._live and single and self._live.load.seconds <= RESTART_SHARE * self._round_s:
             yield from self._stop()
         for index in order:
-            if not self._states[index].failure:
+            state = self._states[index]
+            if not state.failure and not any(done.index == number for done in state.rounds):
                 yield from self._trial(index, number)
         self._round_s = time.monotonic() - began
 

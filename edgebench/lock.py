@@ -38,20 +38,37 @@ def held(session: Session) -> Iterator[None]:
             f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}",
             "Set workspace: in the profile to a folder that can be written.",
         )
-    path = files.join(session.workspace, "lock")
-    process = session.transport.spawn(files.lock(path, _owner(), LEASE_S))
+    holder = _Holder(session, files.lock(files.join(session.workspace, "lock"), _owner(), LEASE_S))
     try:
-        _take(session, process)
-        done = threading.Event()
-        renewing = threading.Thread(target=_renew, args=(process, done), daemon=True)
-        renewing.start()
-        try:
-            yield
-        finally:
-            done.set()
-            renewing.join()
+        holder.take()
+        session.again.append(holder.take)
+        yield
     finally:
-        process.kill()
+        holder.let_go()
+
+
+class _Holder:
+    """The process on the device that holds the lock; another one after the wire broke."""
+
+    def __init__(self, session: Session, command: str) -> None:
+        self._session, self._command = session, command
+        self._process: Process | None = None
+        self._done = threading.Event()
+
+    def take(self) -> None:
+        self._process = self._session.transport.spawn(self._command)
+        _take(self._session, self._process)
+        threading.Thread(target=self._renew, args=[self._process], daemon=True).start()
+
+    def let_go(self) -> None:
+        self._done.set()
+        if self._process:
+            self._process.kill()
+
+    def _renew(self, process: Process) -> None:
+        with contextlib.suppress(DeviceLost):
+            while not self._done.wait(LEASE_S / 4):
+                process.write("beat\n")
 
 
 def _owner() -> str:
@@ -76,9 +93,3 @@ def _take(session: Session, process: Process) -> None:
             f"Wait until it is done. A lock that nobody renews ends after {LEASE_S} s.",
         )
     raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'it says nothing'}")
-
-
-def _renew(process: Process, done: threading.Event) -> None:
-    with contextlib.suppress(DeviceLost):
-        while not done.wait(LEASE_S / 4):
-            process.write("beat\n")

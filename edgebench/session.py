@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -37,6 +37,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         self.transport = transport_of(device)
         self.system: System = plugins.load("systems", device.system)()
         self.workspace = device.workspace or self.system.default_workspace
+        self.again: list[Callable[[], None]] = []
 
     def __enter__(self) -> Session:
         try:
@@ -56,6 +57,13 @@ class Session(contextlib.AbstractContextManager["Session"]):
     def here(self) -> bool:
         """Whether the device is the controller itself: its files are ours, nothing need be pushed."""
         return isinstance(self.transport, Local)
+
+    def reopen(self) -> None:
+        """After the wire broke. What ``again`` holds is done once more. Raises as ``open``."""
+        self.transport.close()
+        self.transport.open()
+        for step in self.again:
+            step()
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
         return self.transport.run(command, timeout=timeout, stdin=stdin)

@@ -14,6 +14,7 @@ import yaml
 from lab.cli import Program, Ran
 from lab.native import bin_folder
 from lab.place import Place
+from lab.proxy import Proxy
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
 PLACES = ["linux", "termux", "android", "old_android"]
@@ -186,10 +187,8 @@ def test_an_engine_with_a_missing_library(edgebench: Program, either: Place):
     assert "error while loading shared libraries: lib" in said
 
 
-def test_a_wire_cut_in_mid_decode_ends_as_lost_with_what_was_measured(
-    edgebench: Program, place: Place, real_model: Path, proxy
-):
-    wire = proxy(place.port)
+def through(edgebench: Program, place: Place, wire: Proxy) -> str:
+    """A profile of a place behind a wire that can be cut."""
     changes: dict[str, object] = {"port": wire.port}
     if place.transport["kind"] == "ssh":
         known = Path(place.transport["known_hosts"])
@@ -197,12 +196,24 @@ def test_a_wire_cut_in_mid_decode_ends_as_lost_with_what_was_measured(
         known.write_text(f"{known.read_text()}{line}\n")
     else:
         changes = {"serial": f"127.0.0.1:{wire.port}"}
-    name = profile(edgebench, place, transport={**place.transport, **changes})
-    run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50", *QUICK[2:], "--json", "-")
+    return profile(edgebench, place, transport={**place.transport, **changes})
+
+
+def measuring(edgebench: Program, name: str, model: Path, rounds: int) -> subprocess.Popen[str]:
+    """A run after its first round."""
+    run = edgebench.start("run", "-d", name, "-m", str(model), *QUICK, "--rounds", str(rounds), "--json", "-")
     assert run.stderr is not None
     for line in run.stderr:
-        if "round 1/50" in line:
+        if f"round 1/{rounds}" in line:
             break
+    return run
+
+
+def test_a_device_that_stays_lost_ends_as_lost_with_what_was_measured(
+    edgebench: Program, linux: Place, real_model: Path, proxy
+):
+    wire = proxy(linux.port)
+    run = measuring(edgebench, through(edgebench, linux, wire), real_model, 50)
     wire.refuse()
     wire.cut()
     out, err = run.communicate(timeout=300)
@@ -211,6 +222,19 @@ def test_a_wire_cut_in_mid_decode_ends_as_lost_with_what_was_measured(
     assert ran.record["status"] == "lost"
     assert len(ran.record["rounds"]) >= 1
     assert ran.record["metrics"]["decode_tps"]["value"] > 0
+    assert left_behind(linux) == []
+
+
+def test_a_device_that_comes_back_goes_on_where_it_was(edgebench: Program, place: Place, real_model: Path, proxy):
+    wire = proxy(place.port)
+    run = measuring(edgebench, through(edgebench, place, wire), real_model, 4)
+    wire.cut()
+    out, err = run.communicate(timeout=300)
+    ran = Ran(run.returncode, out, err)
+    assert ran.status == 0, err
+    assert ran.record["status"] == "ok"
+    assert [one["index"] for one in ran.record["rounds"]] == [0, 1, 2, 3]
+    assert any("was lost in round" in note for note in ran.record["notes"])
     assert left_behind(place) == []
 
 

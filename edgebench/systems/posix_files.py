@@ -21,6 +21,7 @@ seen() {{ cat "$lock/owner" 2>/dev/null; }}
 until why=$(take 2>&1); do
   [ -d "$lock" ] || {{ printf '%s\\n' "$why"; exit 1; }}
   was=$(seen)
+  [ "$was" != "$owner" ] || break
   changed=$({state} "$lock/owner" 2>/dev/null || {state} "$lock" 2>/dev/null) || continue
   if [ $(($(date +%s) - ${{changed#* }})) -le {lease} ]; then printf 'held %s\\n' "$was"; exit 1; fi
   old="$lock.$$"
@@ -29,9 +30,11 @@ until why=$(take 2>&1); do
   [ "$(cat "$old/owner" 2>/dev/null)" = "$was" ] || {{ mv "$old" "$lock"; continue; }}
   rm -r "$old"
 done
+# After a broken wire the same owner comes again: the one that came first must leave it the lock.
+echo $$ >"$lock/holder"
 echo taken
 while read -r beat; do touch "$lock/owner"; done
-[ "$(seen)" != "$owner" ] || rm -r "$lock"
+[ "$(cat "$lock/holder" 2>/dev/null)" != $$ ] || rm -r "$lock"
 """
 
 
