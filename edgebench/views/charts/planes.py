@@ -12,6 +12,8 @@ from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends,
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
 POINTS = 60
+NONE = 1e-9
+"""A share of the bandwidth below this is no reading."""
 
 
 def frontier(records: Sequence[Record]) -> Figure | None:
@@ -97,7 +99,7 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
 
 def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
-    able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > 0]
+    able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > NONE]
     groups = by_kind(able)
     panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
     if not panels:

@@ -1,0 +1,138 @@
+"""One metric against one option: the thread sweep and the speculative sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from edgebench.core import Record
+from edgebench.views import units
+from edgebench.views.charts import Figure, Line, Panel, Row, chart
+from edgebench.views.charts.bars import cut, spread
+from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
+from edgebench.views.reading import by_kind, clean, differs, labels, marks, metric
+
+
+def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], list[Record]]:
+    """Records that differ in this option only."""
+    found: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        others = tuple(sorted((n, v) for n, v in record.trial.options.items() if n != option))
+        trial = record.trial
+        found.setdefault((trial.device, trial.engine, trial.backend, others), []).append(record)
+    order = sorted(found.items(), key=lambda item: -len(item[1]))
+    return {key: group for key, group in order if len({r.trial.options[option] for r in group}) > 1}
+
+
+def _able(records: Iterable[Record], option: str, key: str) -> list[Record]:
+    """Records that may be compared and have both a number for the option and the metric."""
+    able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
+    return [record for record in able if clean(record)]
+
+
+def _number(record: Record, option: str) -> float:
+    return float(record.trial.options[option])
+
+
+def sweep_panel(records: Sequence[Record], option: str, key: str, title: str, axes: Axes) -> Panel | None:
+    """One metric against one option, with the best value ringed."""
+    series = list(_series(_able(records, option, key), option).values())[:SERIES]
+    names = labels([record for group in series for record in group], without=(option,))
+    rows, lines = list[Row](), list[Line]()
+    for group in series:
+        start = len(rows)
+        for record in sorted(group, key=lambda r: _number(r, option)):
+            found = metric(record, key)
+            assert found is not None
+            at = _number(record, option)
+            doubted = ", ".join(marks(record))
+            text = f"{option} {at:g}: {spread(found)}" + (f"; {doubted}" if doubted else "")
+            rows.append(point(at, found, names[record.id], record.id, text) | {"doubted": bool(doubted)})
+            lines.append(Line((names[record.id], f"{at:g}", spread(found), doubted), record.id))
+        best = max(rows[start:], key=lambda row: float(row["y"]))
+        best |= {"best": True, "mark": f"{axes.x.split(',')[0]} {best['x']:g}: {units.number(best['y'])}"}
+    if not rows:
+        return None
+    base = chart(rows).transform_filter("datum.best")
+    ring = base.mark_point(style="best", filled=False, shape="circle").encode(x="x:Q", y="y:Q")
+    mark = base.mark_text(style="value", dy=-16).encode(x="x:Q", y="y:Q", text="mark:N")
+    return Panel(
+        title, curve(rows, axes, extra=(ring, mark)), tuple(lines), ("configuration", option, axes.y, "doubts")
+    )
+
+
+def threads(records: Sequence[Record]) -> Figure | None:
+    """Thread sweep with its optimum."""
+    panels, notes = list[Panel](), list[str]()
+    for kind, group in by_kind(_able(records, "threads", "decode_tps")):
+        panel = sweep_panel(group, "threads", "decode_tps", kind.title, Axes("threads", "decode, tokens/s"))
+        if panel and len(panels) < KINDS:
+            panels.append(panel)
+            notes += _ties(group, "threads", "decode_tps")
+    if not panels:
+        return None
+    reading = "The ring is the highest median. Lines through points are the 95\u00a0% intervals."
+    return Figure("threads", "Thread sweep", reading, tuple(panels), tuple(notes))
+
+
+def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
+    """Values of the option that were not shown to be worse than the best of their curve."""
+    series = list(_series(records, option).values())[:SERIES]
+    names = labels([record for group in series for record in group], without=(option,))
+    said = []
+    for group in series:
+        best = max(group, key=lambda r: found.value if (found := metric(r, key)) else 0.0)
+        near = sorted(_number(r, option) for r in group if r is not best and not differs(best, r, key))
+        if near:
+            others = ", ".join(f"{value:g}" for value in near)
+            best_is = f"{_number(best, option):g}"
+            said.append(f"{names[best.id]}: no difference shown between {best_is} and {others} {option}.")
+    return said
+
+
+def speculative(records: Sequence[Record]) -> Figure | None:
+    """Speed-up and acceptance against K, measured and predicted."""
+    able = [r for r in records if clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
+    groups = by_kind(able)
+    panels: list[Panel] = []
+    for kind, group in groups[:KINDS]:
+        speed = sweep_panel(group, "k", "speedup", f"Speed-up · {kind.title}", Axes("draft tokens K", "speed-up, ×"))
+        if speed is None:
+            continue
+        panels.append(_predicted(speed, group))
+        axes = Axes("draft tokens K", "acceptance, 0…1")
+        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes)
+        panels += [accepted] if accepted else []
+    if not panels:
+        return None
+    reading = (
+        "Above 1 × the draft model pays. The dashed curve is the prediction from acceptance and the cost of verifying; "
+        "lines through points are the 95\u00a0% intervals."
+    )
+    return Figure(
+        "speculative", "Speculative decoding against K", reading, tuple(panels), cut(groups, KINDS), beside=True
+    )
+
+
+def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:
+    """The same axes with the predicted speed-up and the line at 1 × added."""
+    import altair as alt
+
+    rows = [
+        {"x": _number(record, "k"), "predicted": found.value, "record": record.id}
+        for record in records
+        if (found := metric(record, "predicted_speedup"))
+    ]
+    guides = [chart([{"one": 1}]).mark_rule(style="guide").encode(y="one:Q")]
+    if rows:
+        base = chart(sorted(rows, key=lambda row: float(row["x"])))
+        guides.append(
+            base.mark_line(style="guide").encode(
+                x="x:Q", y="predicted:Q", tooltip=[alt.Tooltip("predicted:Q", title="predicted ×", format=".3")]
+            )
+        )
+    layers = [guide.to_dict() for guide in guides]
+    for layer in layers:
+        for known in ("$schema", "config"):
+            layer.pop(known, None)
+    return replace(panel, spec={**panel.spec, "layer": [*layers, *panel.spec["layer"]]})

@@ -1,0 +1,130 @@
+"""What changes as a context fills: rates against depth, conversations turn by turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+
+from edgebench.core import Json, Metric, Record
+from edgebench.views import units
+from edgebench.views.charts import Figure, Line, Panel, Row
+from edgebench.views.charts.bars import cut, spread
+from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
+from edgebench.views.charts.sweeps import sweep_panel
+from edgebench.views.reading import Kind, by_kind, clean, labels, metric, turn_number
+
+
+def _middle(values: Sequence[float], unit: str) -> Metric:
+    """Median of the rounds, with the lowest and the highest as its ends."""
+    from statistics import median
+
+    ends = (min(values), max(values)) if len(values) > 1 else (None, None)
+    return Metric(median(values), unit, tuple(values), *ends)
+
+
+def _most(records: Sequence[Record]) -> tuple[list[Record], tuple[str, ...]]:
+    """The few records whose curves are drawn, and what is said of the others."""
+    order = sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else 0))
+    left = len(order) - SERIES
+    return order[:SERIES], ((f"The {SERIES} fastest of {len(order)} configurations are drawn.",) if left > 0 else ())
+
+
+def _by_turn(
+    record: Record, key: str, unit: str, x: Callable[[Mapping[str, Json], int], float | None]
+) -> list[tuple[float, Metric]]:
+    """One reading of the turns against something of the turns, over rounds."""
+    found: dict[float, list[float]] = {}
+    for one in record.rounds:
+        for index, turn in enumerate(one.turns):
+            if "measures" in turn and key.removesuffix("_tps").removesuffix("_s") not in turn["measures"]:
+                continue  # warming up, or filling the context
+            at, value = x(turn, index), turn.get(key)
+            if at is not None and isinstance(value, int | float) and isfinite(value):
+                found.setdefault(at, []).append(float(value))
+    return [(at, _middle(found[at], unit)) for at in sorted(found)]
+
+
+def _turn_panels(
+    groups: list[tuple[Kind, list[Record]]],
+    wanted: Sequence[tuple[str, str, str]],
+    x: Callable[[Mapping[str, Json], int], float | None],
+    name: str,
+) -> tuple[list[Panel], tuple[str, ...]]:
+    """A panel for each kind of work and each reading: (key of the turn, unit, title)."""
+    panels, notes = [], cut(groups, KINDS)
+    for kind, group in groups[:KINDS]:
+        drawn, said = _most(group)
+        notes += said
+        names = labels(drawn)
+        for key, unit, title in wanted:
+            rows, lines = list[Row](), list[Line]()
+            for record in drawn:
+                for at, found in _by_turn(record, key, unit, x):
+                    text = f"{name} {units.number(at, 4)}: {spread(found)}"
+                    rows.append(point(at, found, names[record.id], record.id, text))
+                    cells = (names[record.id], units.number(at, 5), spread(found))
+                    lines.append(Line(cells, record.id))
+            if len({row["x"] for row in rows}) > 1:
+                spec = curve(rows, Axes(name, f"{title}, {unit}"), band=True)
+                heading = f"{title} · {kind.title}"
+                panels.append(Panel(heading, spec, tuple(lines), ("configuration", name, title)))
+    return panels, tuple(dict.fromkeys(notes))
+
+
+def _talks(record: Record) -> bool:
+    """Whether its turns build on one another."""
+    return clean(record) and any(", turn 2" in str(turn.get("label")) for turn in _turns(record))
+
+
+def _turns(record: Record) -> Sequence[Mapping[str, Json]]:
+    return record.rounds[0].turns if record.rounds else ()
+
+
+def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
+    depth = turn.get("depth", turn.get("prompt_tokens"))
+    return float(depth) if isinstance(depth, int | float) else None
+
+
+def depth(records: Sequence[Record]) -> Figure | None:
+    """Prefill and decode rate against the context that is already there."""
+    wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
+    groups = by_kind([record for record in records if _talks(record)])
+    panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
+    panels += _depth_options(records, wanted)
+    if not panels:
+        return None
+    reading = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
+    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes, beside=True)
+
+
+def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
+    """The same from trials that were each made at one depth (an option of the scenario)."""
+    found: dict[Kind, list[Record]] = {}
+    for kind, group in by_kind([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
+        bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
+        found.setdefault(bare, []).extend(group)
+    panels = []
+    for kind, group in list(found.items())[:KINDS]:
+        for key, unit, title in wanted:
+            panel = sweep_panel(group, "depth", key, f"{title} · {kind.title}", Axes("context depth, tokens", unit))
+            panels += [panel] if panel else []
+    return panels
+
+
+def turns(records: Sequence[Record]) -> Figure | None:
+    """Turn by turn in conversations."""
+
+    def number(turn: Mapping[str, Json], index: int) -> float:
+        return float(turn_number(turn, index))
+
+    wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
+    groups = by_kind([r for r in records if _talks(r)])
+    panels, notes = _turn_panels(groups, wanted, number, "turn")
+    if not panels:
+        return None
+    reading = (
+        "What a person feels as a conversation goes on: the wait before each answer, and how fast it then comes. "
+        "Bands span the lowest and the highest round."
+    )
+    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes, beside=True)
