@@ -40,7 +40,7 @@ def main() -> None:
         server.adb("connect", phone.serial)
         settings = {key: value for key, value in sshd.transport.items() if key != "kind"}
         ssh: Transport = Ssh(Ssh.Config(**settings))  # type: ignore[arg-type]
-        adb: Transport = Adb(Adb.Config(serial=phone.serial, server_port=server.port))
+        adb: Transport = Adb(Adb.Config(serial=phone.serial, port=server.port))
         ssh.open()
         adb.open()
         scp = ["scp", "-q", "-i", sshd.key, "-P", str(sshd.port), "-o", f"UserKnownHostsFile={sshd.known_hosts}", file]

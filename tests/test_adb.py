@@ -40,7 +40,7 @@ def phone(tmp_path: Path):
 
 
 def place(server: AdbServer, serial: str | None = None, folder: Path = Path("/")) -> Place:
-    return Place("phone", "android", {"kind": "adb", "serial": serial, "server_port": server.port}, "", folder, 0)
+    return Place("phone", "android", {"kind": "adb", "serial": serial, "port": server.port}, "", folder, 0)
 
 
 def test_an_unauthorized_phone_says_what_to_do_on_it(server: AdbServer, phone):
@@ -138,7 +138,7 @@ def test_a_remote_adb_server_that_is_not_there():
 
     # adbutils starts a server where none runs on this machine; none can be started elsewhere.
     with pytest.raises(DeviceLost, match=r"adb server on 192\.0\.2\.1"):
-        place(Nowhere(), "R58M").open(server_host="192.0.2.1")
+        place(Nowhere(), "R58M").open(host="192.0.2.1")
 
 
 def test_something_else_listens_where_the_adb_server_should():

@@ -137,7 +137,7 @@ def test_init_asks_the_device(edgebench: Program, place: Place):
         how += ["--key", wire["key"], "--known-hosts", wire["known_hosts"]]
     else:
         how = ["--serial", wire["serial"]]
-        edgebench.env["ANDROID_ADB_SERVER_PORT"] = str(wire["server_port"])
+        edgebench.env["ANDROID_ADB_SERVER_PORT"] = str(wire["port"])
     ran = edgebench("devices", "init", "mine", *how)
     assert ran.status == 0, ran.stderr
     written = yaml.safe_load((edgebench.folder / "devices" / "mine.yaml").read_text())

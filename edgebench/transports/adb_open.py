@@ -23,9 +23,9 @@ class Settings:
 
     serial: str | None = None
     """As ``adb devices`` prints it, or ``host:port`` of a phone on Wi-Fi. Absent: the only one."""
-    server_host: str | None = None
+    host: str | None = None
     """Where the adb server runs; ``ANDROID_ADB_SERVER_HOST`` or this machine where absent."""
-    server_port: int | None = None
+    port: int | None = None
     """``ANDROID_ADB_SERVER_PORT`` or 5037 where absent."""
 
 
@@ -60,7 +60,7 @@ def find(settings: Settings) -> adbutils.AdbDevice:
     """The phone, ready. Raises ``DeviceRefused``, ``DeviceLost``, ``ProfileError``."""
     import adbutils
 
-    client = adbutils.AdbClient(settings.server_host, settings.server_port, socket_timeout=CONNECT_S)
+    client = adbutils.AdbClient(settings.host, settings.port, socket_timeout=CONNECT_S)
     with server_errors(settings):
         serial = settings.serial or _only(client)
         states = {info.serial: info.state for info in client.list()}
@@ -119,8 +119,8 @@ def server_errors(settings: Settings) -> Iterator[None]:
     """An adb server that can't be reached, or says no."""
     from adbutils.errors import AdbError
 
-    port = f":{settings.server_port}" if settings.server_port else ""
-    where = f"{settings.server_host or 'this machine'}{port}"
+    port = f":{settings.port}" if settings.port else ""
+    where = f"{settings.host or 'this machine'}{port}"
     try:
         yield
     except (AdbError, OSError, EOFError, ValueError, subprocess.SubprocessError) as error:

@@ -100,7 +100,7 @@ def old_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
 
 
 def _place(name: str, server: AdbServer, phone: Phone) -> Place:
-    transport = {"kind": "adb", "serial": phone.serial, "server_port": server.port}
+    transport = {"kind": "adb", "serial": phone.serial, "port": server.port}
     folder = phone.home / f"place{time.monotonic_ns()}"
     folder.mkdir()
     return Place(name, "android", transport, str(folder), folder, phone.port)

@@ -33,7 +33,7 @@ class Mlcchat:
             program.unlink(missing_ok=True)
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{player}" "{self.state}" {name} "$@"\n')
             program.chmod(0o755)
-        transport = {"kind": "adb", "serial": self.phone.serial, "server_port": server.port}
+        transport = {"kind": "adb", "serial": self.phone.serial, "port": server.port}
         about = {
             "name": "phone",
             "system": "android",
