@@ -111,6 +111,8 @@ def _speculative(p: Any, flags: argparse.Namespace) -> None:
         ngram = getattr(p.speculative, name)
         ngram.size_n, ngram.size_m = getattr(flags, f"spec_{name}_size_n"), getattr(flags, f"spec_{name}_size_m")
     draft = p.speculative.draft
+    # llama-server's own parser gives the draft the target's threads; here nobody else does.
+    draft.cpuparams.n_threads, draft.cpuparams_batch.n_threads = flags.threads, flags.threads_batch
     if flags.model_draft:
         # The property hands out a copy: change it and put it back.
         model = draft.mparams
