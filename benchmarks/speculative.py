@@ -1,7 +1,7 @@
 """Speculative decoding: the own loop against llama-server's, what a sweep costs beside its generations,
 and what the best K brings. Ratios of one run; other work on the machine is in all of them alike.
 
-    python benchmarks/speculative.py [--k 4,8] [--rounds 5] [--tokens 96] [--sweep 1..16] [--threads 2]
+    python benchmarks/speculative.py [--k 4,8] [--rounds 5] [--tokens 192] [--sweep 1..16] [--threads 2]
 
 On a machine with other work on it give --threads 1: threads that wait for one another measure the others.
 """
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--k", default="4,8")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--sweep", default="1..16")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

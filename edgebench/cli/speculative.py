@@ -42,7 +42,7 @@ CONFIRMED = 3
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine.")
 @click.option("--ctx", type=click.IntRange(1), help="Context, tokens.  [default: 4096]")
 @click.option("--batch", type=click.IntRange(1), help="Batch, tokens.")
-@click.option("--gen-tokens", type=click.IntRange(2), default=128, help="Tokens generated for each figure.")
+@click.option("--gen-tokens", type=click.IntRange(2), default=192, help="Tokens generated for each figure.")
 @click.option("--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends below this probability.")
 @click.option("--seed", type=int, default=0, help="Of the order of trials.")
 @click.option("--name", default="", help="What to call this run.")

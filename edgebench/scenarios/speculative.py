@@ -29,7 +29,7 @@ class Speculative:
     target alone) and ``p_min`` (a draft ends below that probability).
     """
 
-    options: Mapping[str, Option] = {"gen_tokens": 128}
+    options: Mapping[str, Option] = {"gen_tokens": 192}
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""
