@@ -76,7 +76,8 @@ def kind(record: Record) -> Kind:
 
 
 def settings(record: Record) -> tuple[tuple[str, Option], ...]:
-    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in SETTINGS))
+    """What is compared, without ``costs``: that the costs of a sweep were timed too changes no figure."""
+    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in SETTINGS and n != "costs"))
 
 
 def configuration(record: Record) -> Configuration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from edgebench.core import Record
 from edgebench.views import units
@@ -11,6 +12,9 @@ from edgebench.views.charts import Figure, Line, Panel, Row, chart
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.reading import by_kind, clean, differs, labels, marks, metric
+
+if TYPE_CHECKING:
+    import altair as alt
 
 
 def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], list[Record]]:
@@ -34,7 +38,9 @@ def _number(record: Record, option: str) -> float:
     return float(record.trial.options[option])
 
 
-def sweep_panel(records: Sequence[Record], option: str, key: str, title: str, axes: Axes) -> Panel | None:
+def sweep_panel(
+    records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ringed: bool = True
+) -> Panel | None:
     """One metric against one option, with the best value ringed."""
     series = list(_series(_able(records, option, key), option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
@@ -53,12 +59,22 @@ def sweep_panel(records: Sequence[Record], option: str, key: str, title: str, ax
         best |= {"best": True, "mark": f"{axes.x.split(',')[0]} {best['x']:g}: {units.number(best['y'])}"}
     if not rows:
         return None
-    base = chart(rows).transform_filter("datum.best")
-    ring = base.mark_point(style="best", filled=False, shape="circle").encode(x="x:Q", y="y:Q")
-    mark = base.mark_text(style="value", dy=-16).encode(x="x:Q", y="y:Q", text="mark:N")
-    return Panel(
-        title, curve(rows, axes, extra=(ring, mark)), tuple(lines), ("configuration", option, axes.y, "doubts")
-    )
+    extra = _rings(rows) if ringed else []
+    return Panel(title, curve(rows, axes, extra=extra), tuple(lines), ("configuration", option, axes.y, "doubts"))
+
+
+def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
+    """A ring around the best point of each curve, and its value, written where there is room."""
+    first, last = min(row["x"] for row in rows), max(row["x"] for row in rows)
+    drawn = []
+    for best in [row for row in rows if row.get("best")]:
+        align: Literal["left", "right", "center"]
+        align, shift = ("left", 14) if best["x"] == first else ("right", -14) if best["x"] == last else ("center", 0)
+        base = chart([best])
+        ring = base.mark_point(style="best", filled=False, shape="circle")
+        text = base.mark_text(style="value", align=align, dx=shift, dy=0 if shift else -16)
+        drawn += [ring.encode(x="x:Q", y="y:Q"), text.encode(x="x:Q", y="y:Q", text="mark:N")]
+    return drawn
 
 
 def threads(records: Sequence[Record]) -> Figure | None:
@@ -101,7 +117,7 @@ def speculative(records: Sequence[Record]) -> Figure | None:
             continue
         panels.append(_predicted(speed, group))
         axes = Axes("draft tokens K", "acceptance, 0…1")
-        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes)
+        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes, ringed=False)
         panels += [accepted] if accepted else []
     if not panels:
         return None
