@@ -16,20 +16,6 @@ from edgebench.views.table import draw
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _default_store() -> Path:
-    from edgebench.store import default_path
-
-    return default_path()
-
-
-store: Decorator = click.option(
-    "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=_default_store,
-    show_default="$EDGEBENCH_STORE or reports/results.sqlite",
-    help="Where results are kept.",
-)
-
 json_output: Decorator = click.option(
     "--json",
     "json_output",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgebench import plugins, ranges
-from edgebench.cli import options
+from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName, transfer
 from edgebench.core import Device, ModelFile, Option
 from edgebench.errors import UsageError
@@ -91,7 +91,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--seed", type=int, default=0, help="Of the order of trials and of the prompts.")
 @click.option("--name", default="", help="What to call this run, such as nightly.")
-@options.store
+@selection.store_option
 @options.json_output
 def command(
     devices: Sequence[str],
@@ -109,7 +109,7 @@ def command(
     settle: float,
     seed: int,
     name: str,
-    store: Path,
+    path: Path,
     json_output: str | None,
     **sweeps: str | None,
 ) -> int:
@@ -155,7 +155,7 @@ def command(
     ]
     return measure.carry_out(
         plans,
-        store,
+        path,
         name=name,
         json_output=json_output,
         strict=strict,

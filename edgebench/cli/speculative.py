@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgebench import plugins, ranges
-from edgebench.cli import options
+from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName
 from edgebench.cli.run import DEFAULT_DEVICE, device_of, models_of
 from edgebench.core import Device, ModelFile, Option, Record
@@ -46,7 +46,7 @@ CONFIRMED = 3
 @click.option("--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends below this probability.")
 @click.option("--seed", type=int, default=0, help="Of the order of trials.")
 @click.option("--name", default="", help="What to call this run.")
-@options.store
+@selection.store_option
 @options.json_output
 def command(
     device: str,
@@ -59,7 +59,7 @@ def command(
     p_min: float,
     seed: int,
     name: str,
-    store: Path,
+    path: Path,
     json_output: str | None,
     **settings: Any,
 ) -> int:
@@ -110,7 +110,7 @@ def command(
 
     return measure.carry_out(
         [plan(wanted[-1:], 1) if auto else plan(wanted, rounds)],
-        store,
+        path,
         name=name,
         json_output=json_output,
         view="speculative",
