@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shlex
 import sys
 from io import StringIO
@@ -51,11 +52,15 @@ def main() -> None:
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, color_system="256")
     console.print(Text("$ " + shlex.join(argv), style="bold"))
     text = seen(argv).replace("\r\n", "\n")
-    for line in text.splitlines():
-        # A line that was drawn over and cleared is not there at the end.
-        last = line.split("\r")[-1].split("\x1b[2K")[-1]
+    shown: list[str] = []
+    for line in text.split("\n"):  # not splitlines: a lone carriage return draws over
+        if line.count("\x1b[1A"):
+            del shown[-line.count("\x1b[1A") :]  # a line that was there for a while
+        last = re.sub(r"\x1b\[(\?25[hl]|1A)", "", line.split("\r")[-1].split("\x1b[2K")[-1])
         if last.strip() or not line.strip():
-            console.print(Text.from_ansi(last))
+            shown.append(last)
+    for line in shown:
+        console.print(Text.from_ansi(line))
     Path(out).write_text(console.export_svg(code_format=FORMAT), encoding="utf-8")
 
 
