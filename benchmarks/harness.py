@@ -10,22 +10,25 @@ One server serves all three, in interleaved rounds, on this machine with the sma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import time
 import urllib.request
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from edgebench import measure, models, profiles
-from edgebench.core import Launch, ModelFile, Request, Setting
+from edgebench import measure, models, profiles, stats
+from edgebench.core import Launch, Request, Setting
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.launcher import Live
 from edgebench.sampler import Sampler
 from edgebench.scenarios.throughput import Throughput, random_tokens
 from edgebench.session import Session
 
-PROMPT, GENERATE = 512, 128
+PROMPT, GENERATE = 512, 256
+SETTLE_S = 0.5
+"""The sampler looks at everything once when it starts; in a run that is before the engine is ready."""
 
 
 def bare(port: int, key: str, tokens: tuple[int, ...], generate: int) -> dict[str, Any]:
@@ -41,57 +44,74 @@ def bare(port: int, key: str, tokens: tuple[int, ...], generate: int) -> dict[st
     return timings
 
 
-def ways(session: Session, engine: LlamaCpp, live: Live, model: ModelFile) -> dict[str, Callable[[], dict[str, float]]]:
-    """Three ways to the same two rates."""
-    tokens = random_tokens(Setting(model, 4096, {**Throughput.options}, 0, len), PROMPT)
+def ours(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], *, prefill: bool) -> dict[str, float]:
+    """What a trial of `throughput` asks and how it counts."""
+    requests = [Request(tokens=tokens[:1], max_tokens=GENERATE, ignore_eos=True, measures=("decode",))]
+    if prefill:
+        requests.insert(0, Request(tokens=tokens, max_tokens=1, ignore_eos=True, measures=("prefill",)))
+    return measure.rates([measure.turn(r, engine.complete(live.client, r)) for r in requests])
+
+
+def theirs(live: Live, tokens: tuple[int, ...]) -> dict[str, float]:
     port, key = live.client.address
+    prefill = bare(port, key, tokens, 1)
+    decode = bare(port, key, tokens[:1], GENERATE)
+    return {
+        "prefill_tps": prefill["prompt_n"] / prefill["prompt_ms"] * 1e3,
+        "decode_tps": (decode["predicted_n"] - 1) / decode["predicted_ms"] * 1e3,
+    }
+
+
+def ratio(text: str, above: list[float], below: list[float]) -> None:
+    """Print the median of the pairs' ratios so far, with its interval."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    low, high = stats.interval(ratios) or (min(ratios), max(ratios))
+    print(f"{text}: {median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}, {len(ratios)} pairs", flush=True)
+
+
+def cost(session: Session, engine: LlamaCpp, live: Live, tokens: tuple[int, ...], rounds: int) -> None:
+    """Sampling on and off by turns. As in a run, the sampler is there well before the decode it watches.
+
+    Each round is on, off, off, on (or the other way round), so that a drift of the machine cancels out.
+    """
     pid = live.running.wait_started()
+    on: list[float] = []
+    off: list[float] = []
+    for number in range(rounds):
+        for sampled in (True, False, False, True) if number % 2 else (False, True, True, False):
+            with Sampler(session, pid) if sampled else contextlib.nullcontext():
+                time.sleep(SETTLE_S)
+                (on if sampled else off).append(ours(engine, live, tokens, prefill=False)["decode_tps"])
+        print(
+            f"  round {number + 1}: on {on[-2]:.1f} {on[-1]:.1f}, off {off[-2]:.1f} {off[-1]:.1f} tokens/s", flush=True
+        )
+    ratio("harness cost: decode, sampling on ÷ off (at least 0.99)", on, off)
 
-    def ours() -> dict[str, float]:
-        requests = [
-            Request(tokens=tokens, max_tokens=1, ignore_eos=True, measures=("prefill",)),
-            Request(tokens=tokens[:1], max_tokens=GENERATE, ignore_eos=True, measures=("decode",)),
-        ]
-        return measure.rates([measure.turn(r, engine.complete(live.client, r)) for r in requests])
 
-    def sampled() -> dict[str, float]:
-        with Sampler(session, pid):
-            return ours()
-
-    def theirs() -> dict[str, float]:
-        prefill = bare(port, key, tokens, 1)
-        decode = bare(port, key, tokens[:1], GENERATE)
-        return {
-            "prefill_tps": prefill["prompt_n"] / prefill["prompt_ms"] * 1e3,
-            "decode_tps": (decode["predicted_n"] - 1) / decode["predicted_ms"] * 1e3,
-        }
-
-    return {"sampled": sampled, "ours": ours, "bare": theirs}
+def fidelity(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], rounds: int) -> None:
+    found: dict[str, tuple[list[float], list[float]]] = {"decode_tps": ([], []), "prefill_tps": ([], [])}
+    for number in range(rounds):
+        both = {}
+        for name in ("edgebench", "bare") if number % 2 else ("bare", "edgebench"):
+            both[name] = ours(engine, live, tokens, prefill=True) if name == "edgebench" else theirs(live, tokens)
+        for name, (above, below) in found.items():
+            above.append(both["edgebench"][name])
+            below.append(both["bare"][name])
+    for name, (above, below) in found.items():
+        ratio(f"fidelity: {name.split('_')[0]}, edgebench ÷ bare script (0.97–1.03)", above, below)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     model = models.resolve("smollm2-135m-q4_1")
-    found: dict[str, list[dict[str, float]]] = {}
+    tokens = random_tokens(Setting(model, 4096, {**Throughput.options}, 0, len), PROMPT)
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, Settings())
         engine.prepare()
         with Live(session, engine, Launch(str(model.path), ctx=4096)) as live:
-            live.sampler.__exit__(None, None, None)  # `sampled` starts its own
-            way = ways(session, engine, live, model)
-            for one in way.values():
-                one()
-            for number in range(rounds):
-                names = list(way)
-                for name in names[number % 3 :] + names[: number % 3]:
-                    found.setdefault(name, []).append(way[name]())
-    for a, b, name, text in (
-        ("sampled", "ours", "decode_tps", "harness cost: decode, sampling on ÷ off (at least 0.99)"),
-        ("sampled", "bare", "decode_tps", "fidelity: decode, edgebench ÷ bare script (0.97–1.03)"),
-        ("sampled", "bare", "prefill_tps", "fidelity: prefill, edgebench ÷ bare script (0.97–1.03)"),
-    ):
-        ratios = [x[name] / y[name] for x, y in zip(found[a], found[b], strict=True)]
-        print(f"{text}: {median(ratios):.3f}, rounds {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+            fidelity(engine, live, tokens, rounds)
+            live.sampler.__exit__(None, None, None)
+            cost(session, engine, live, tokens, rounds)
 
 
 if __name__ == "__main__":
