@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgebench import bench, metrics
+from edgebench import events, metrics
 from edgebench.core import Trial
 from edgebench.plan import Plan
 from edgebench.views import units
@@ -53,7 +53,7 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def show(self, number: int, event: bench.Event) -> None:
+    def show(self, number: int, event: events.Event) -> None:
         """An event of the device with this number."""
         self._rows[number].show(event)
 
@@ -73,11 +73,11 @@ class Row:
         self._bar = bar
         self._task = bar.add_task(f"{self._device}: getting ready", total=self._total, left="") if bar else None
 
-    def show(self, event: bench.Event) -> None:
+    def show(self, event: events.Event) -> None:
         """Take note of an event and show it."""
-        if isinstance(event, bench.Doing):
+        if isinstance(event, events.Doing):
             self._doing(event)
-        elif isinstance(event, bench.Measured):
+        elif isinstance(event, events.Measured):
             self._done += 1
             found = figures(event)
             self._last = found.get("decode", "")
@@ -87,10 +87,10 @@ class Row:
                 ", ".join(f"{word} {figure}" for word, figure in found.items()),
                 self._left(),
             )
-        elif isinstance(event, bench.Ended) and event.record.failure:
+        elif isinstance(event, events.Ended) and event.record.failure:
             self._say(event.index, event.record.status, event.record.failure.message)
 
-    def _doing(self, event: bench.Doing) -> None:
+    def _doing(self, event: events.Doing) -> None:
         if event.failed:
             self._failed.add(event.index)
         if self._bar:
@@ -126,7 +126,7 @@ def describe(trials: Sequence[Trial], index: int) -> str:
     return " ".join(words)
 
 
-def figures(event: bench.Measured) -> dict[str, str]:
+def figures(event: events.Measured) -> dict[str, str]:
     """A round's headline figures by the word for each."""
     shown = (("prefill_tps", "prefill"), ("decode_tps", "decode"), ("load_s", "load"), ("peak_footprint_b", "memory"))
     found = event.round.metrics

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from edgebench import __version__, bench, lock, plugins
+from edgebench import __version__, events, lock, plugins
 from edgebench.bench import Bench
 from edgebench.cli import options, say_error
 from edgebench.cli.live import Display
@@ -23,7 +23,7 @@ from edgebench.plan import Plan
 from edgebench.session import Session
 from edgebench.store import Store
 
-Events = queue.SimpleQueue[tuple[int, bench.Event | None]]
+Queue = queue.SimpleQueue[tuple[int, events.Event | None]]
 
 INTERRUPTED = 130
 PATIENCE = 20.0
@@ -55,13 +55,13 @@ def carry_out(
     with Store(path) as store:
         meta = {"name": name, "command": command, "seed": plans[0].seed, "version": __version__}
         run = store.begin_run(meta)
-        events: Events = queue.SimpleQueue()
-        workers = [Worker(number, plan, events) for number, plan in enumerate(plans)]
+        happened: Queue = queue.SimpleQueue()
+        workers = [Worker(number, plan, happened) for number, plan in enumerate(plans)]
         try:
-            records = follow(workers, events, store, run, finish)
+            records = follow(workers, happened, store, run, finish)
             if then and (more := then(records)):
-                workers = [Worker(number, plan, events) for number, plan in enumerate(more)]
-                records += follow(workers, events, store, run, finish)
+                workers = [Worker(number, plan, happened) for number, plan in enumerate(more)]
+                records += follow(workers, happened, store, run, finish)
         except KeyboardInterrupt:
             end(workers)
             click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
@@ -88,10 +88,10 @@ def carry_out(
 class Worker(threading.Thread):
     """One device's plan in a thread of its own; what happens goes into the queue, None at the end."""
 
-    def __init__(self, number: int, plan: Plan, events: Events) -> None:
+    def __init__(self, number: int, plan: Plan, happened: Queue) -> None:
         super().__init__(daemon=True, name=plan.trials[0].device.name)
         self._number = number
-        self._events = events
+        self._happened = happened
         self.plan = plan
         self._bench: Bench | None = None
         self._ended = False
@@ -106,17 +106,17 @@ class Worker(threading.Thread):
                 kind = plugins.load("engines", first.trial.engine)
                 engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
                 self._bench = Bench(self.plan, session, engine)
-                with closing(self._bench.events()) as events:
-                    for event in events:
+                with closing(self._bench.events()) as happening:
+                    for event in happening:
                         if self._ended:
                             return
-                        self._events.put((self._number, event))
+                        self._happened.put((self._number, event))
         except EdgebenchError as error:
             self.error = error
         except Exception as defect:  # noqa: BLE001 - raised again by the main thread
             self.defect = defect
         finally:
-            self._events.put((self._number, None))
+            self._happened.put((self._number, None))
 
     def abort(self) -> None:
         """Let it end soon."""
@@ -126,7 +126,7 @@ class Worker(threading.Thread):
 
 
 def follow(
-    workers: Sequence[Worker], events: Events, store: Store, run: str, finish: Finish | None = None
+    workers: Sequence[Worker], happened: Queue, store: Store, run: str, finish: Finish | None = None
 ) -> list[Record]:
     """Start the workers and take their events, each first into the store, then onto the screen."""
     ids: dict[tuple[int, int], str] = {}
@@ -136,7 +136,7 @@ def follow(
         for worker in workers:
             worker.start()
         while running:
-            number, event = events.get()
+            number, event = happened.get()
             if event is None:
                 running -= 1
                 if defect := workers[number].defect:
@@ -147,14 +147,14 @@ def follow(
                     for key in mine:
                         store.finish(records[key])
                 continue
-            if isinstance(event, bench.Began):
+            if isinstance(event, events.Began):
                 ids[number, event.index] = store.begin_trial(run, event.trial, event.facts)
-            elif isinstance(event, bench.Measured):
+            elif isinstance(event, events.Measured):
                 store.add_round(ids[number, event.index], event.round)
-            elif isinstance(event, bench.Logged):
+            elif isinstance(event, events.Logged):
                 for index in event.indexes:
                     store.add_log(ids[number, index], event.text)
-            elif isinstance(event, bench.Ended):
+            elif isinstance(event, events.Ended):
                 key = number, event.index
                 records[key] = replace(event.record, id=ids[key], run=store.run(run))
                 if not finish:
