@@ -16,7 +16,8 @@ _UEVENT = Reading(files=("/sys/class/power_supply/*/uevent",), lines=f"^POWER_SU
 _IOREG = re.compile(r'^\s*"(InstantAmperage|Amperage|Voltage|ExternalConnected)" = (\w+)\s*$', re.MULTILINE)
 
 MILLIAMPERES_BELOW = 15_000
-"""A current below this is in mA: a phone that runs a model draws 15 mA never, 15 A neither."""
+"""A current below this is in mA, unless this gauge has shown more before: a phone that runs a model
+draws 15 mA never, 15 A neither."""
 PLAUSIBLE_W = (0.01, 400.0)
 
 
@@ -45,12 +46,31 @@ class Battery:
         ),
     }
 
+    def __init__(self) -> None:
+        self._micro: set[str] = set()
+        """Supplies known to count in µA."""
+
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         if "/sys/class/power_supply/" in text:
-            return [sample for supply in _supplies(text).values() for sample in _supply(at, supply)]
+            return [sample for name, supply in _supplies(text).items() for sample in self._supply(at, name, supply)]
         if "AppleSmartBattery" in text:
             return _apple(at, dict(_IOREG.findall(text)))
         return _windows(at, text)
+
+    def _supply(self, at: float, key: str, supply: Mapping[str, str]) -> Iterable[Sample]:
+        status = supply.get("STATUS", "Unknown")
+        name = supply.get("NAME", "battery")
+        if status != "Unknown":
+            yield Sample("on_battery", float(status == "Discharging"), at, {"of": name})
+        tenths = _integer(supply.get("TEMP"))
+        if tenths is not None and 0 < tenths < 1000:
+            yield Sample("temp_c", tenths / 10, at, {"of": name})
+        # The kernel's units are µW, µA and µV; some phones give mA and mV.
+        if abs(_integer(supply.get("CURRENT_NOW")) or 0) >= MILLIAMPERES_BELOW:
+            self._micro.add(key)
+        watts = _watts(supply, 1e-6 if key in self._micro else 1e-3)
+        if status == "Discharging" and watts is not None and PLAUSIBLE_W[0] <= watts <= PLAUSIBLE_W[1]:
+            yield Sample("power_w", watts, at, {"of": "battery" if name == "battery" else f"battery {name}"})
 
 
 def _supplies(text: str) -> dict[str, dict[str, str]]:
@@ -58,32 +78,21 @@ def _supplies(text: str) -> dict[str, dict[str, str]]:
     for line in text.splitlines():
         if row := _LINE.match(line):
             found[row[1]][row[2]] = row[3].strip()
+    # Kernels before 5.7 don't tell the type here; only what holds a charge has a status.
     batteries = {
-        name: row for name, row in found.items() if row.get("TYPE") == "Battery" and row.get("SCOPE") != "Device"
+        name: row
+        for name, row in found.items()
+        if row.get("TYPE", "Battery" if "STATUS" in row else "") == "Battery" and row.get("SCOPE") != "Device"
     }
     # Phones show one battery under several names ("bms", "main"): "battery" is Android's own.
     return {"battery": batteries["battery"]} if "battery" in batteries else batteries
 
 
-def _supply(at: float, supply: Mapping[str, str]) -> Iterable[Sample]:
-    status = supply.get("STATUS", "Unknown")
-    name = supply.get("NAME", "battery")
-    if status != "Unknown":
-        yield Sample("on_battery", float(status == "Discharging"), at, {"of": name})
-    tenths = _integer(supply.get("TEMP"))
-    if tenths is not None and 0 < tenths < 1000:
-        yield Sample("temp_c", tenths / 10, at, {"of": name})
-    watts = _watts(supply)
-    if status == "Discharging" and watts is not None and PLAUSIBLE_W[0] <= watts <= PLAUSIBLE_W[1]:
-        yield Sample("power_w", watts, at, {"of": "battery" if name == "battery" else f"battery {name}"})
-
-
-def _watts(supply: Mapping[str, str]) -> float | None:
-    """The kernel's units are µW, µA and µV; some phones give mA and mV. 0 is no reading."""
+def _watts(supply: Mapping[str, str], unit: float) -> float | None:
+    """``unit``: amperes that the gauge's current counts in. 0 is no reading."""
     current, voltage = _integer(supply.get("CURRENT_NOW")), _integer(supply.get("VOLTAGE_NOW"))
     if current and voltage and voltage > 0:
-        amperes = abs(current) * (1e-3 if abs(current) < MILLIAMPERES_BELOW else 1e-6)
-        return amperes * voltage * (1e-3 if voltage < 100_000 else 1e-6)
+        return abs(current) * unit * voltage * (1e-3 if voltage < 100_000 else 1e-6)
     power = _integer(supply.get("POWER_NOW"))
     return abs(power) * 1e-6 if power else None
 
