@@ -2,8 +2,9 @@
 
     python benchmarks/sampling.py [SECONDS]
 
-All installed probes watch a process that sleeps, on this machine. Two figures: the loop's own
-account (what every record holds), and the kernel's for the whole process tree once it has ended.
+All installed probes watch a process that sleeps, on this machine: by Perl, and without one in each
+shell. Two figures: the loop's own account (what every record holds), and the kernel's for the whole
+process tree once it has ended.
 A busy machine makes every process dearer (cold caches): look at the load it prints.
 """
 
@@ -32,9 +33,11 @@ def spent() -> float:
 
 
 def once(shell: str, seconds: float, pid: int) -> None:
-    """Print the cost with ``sh`` being this shell; with mksh all programs are toybox's, as on Android."""
+    """Print the cost with ``sh`` being this shell and no Perl; with mksh all programs are toybox's, as on Android."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "sh").symlink_to(str(shutil.which(shell)))
+        if shell != "perl":
+            (Path(folder) / "sh").symlink_to(str(shutil.which(shell)))
+            (Path(folder) / "perl").symlink_to("/bin/false")
         if shell == "mksh":
             toybox = str(shutil.which("toybox"))
             for name in subprocess.check_output([toybox], text=True).split():
@@ -60,7 +63,7 @@ def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with subprocess.Popen(["sleep", "100000"]) as process:
         try:
-            for shell in ("dash", "bash", "mksh"):
+            for shell in ("perl", "dash", "bash", "mksh"):
                 if shutil.which(shell):
                     once(shell, seconds, process.pid)
         finally:

@@ -25,6 +25,7 @@ TICK_S = 0.01
 """Resolution of the device's clock, and of processor time, in /proc."""
 _Row = tuple[float, float, Mapping[str, str]]
 _CLOCK = re.compile(r"^(?:/proc/self/stat:)?\d+ \(.*\) \S (.+)$")
+_UPTIME = re.compile(r"^/proc/uptime:(\d+\.\d+) ")
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
 
@@ -303,7 +304,7 @@ class Sampler:
             self._file(text)
 
     def _file(self, text: str) -> None:
-        if text.startswith("/proc/self/stat:"):
+        if text.startswith(("/proc/self/stat:", "/proc/uptime:")):
             self._time = _device_time(text)
             if self._time is not None:
                 self._seen.append(self._time)
@@ -339,14 +340,14 @@ class Sampler:
             self._reasons.setdefault(source.probe, said)
 
     def _spent(self, key: str, stat: str) -> None:
-        """Note the processor time of the loop, or of a command's loop, and of its children."""
+        """Note the processor time of a process of the loop, and of its children."""
         if stat.startswith("cpu ") and _number(stat[4:]):
             self._costs[key] = self._costs.get(key, (float(stat[4:]),))[0], float(stat[4:])
             return
-        fields = stat.rpartition(") ")[2].split(" ")
-        if len(fields) > 14 and all(part.isdigit() for part in fields[11:15]):
-            spent = sum(int(part) for part in fields[11:15]) * TICK_S
-            self._costs[key] = self._costs.get(key, (0.0, 0.0))[0], spent
+        pid, _, fields = stat.partition(" ")
+        ticks = fields.rpartition(") ")[2].split(" ")[11:15]
+        if len(ticks) == 4 and all(tick.isdigit() for tick in ticks):
+            self._costs[f"{key} {pid}"] = 0.0, sum(map(int, ticks)) * TICK_S
 
 
 def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe]:
@@ -371,7 +372,9 @@ def _pattern(files: Sequence[str]) -> re.Pattern[str]:
 
 
 def _device_time(line: str) -> float | None:
-    """Seconds since the device's start, of a /proc/PID/stat line: the start of that process."""
+    """Seconds since the device's start: of /proc/uptime, or the start of a process in its /proc/PID/stat."""
+    if uptime := _UPTIME.match(line):
+        return float(uptime[1])
     found = _CLOCK.match(line)
     fields = found[1].split(" ") if found else []
     return int(fields[18]) * TICK_S if len(fields) > 18 and fields[18].isdigit() else None

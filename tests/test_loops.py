@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def readings(system: str) -> dict[str, Reading]:
 @pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
 @pytest.mark.parametrize("system", ["linux", "android", "termux", "macos"])
 def test_every_posix_loop_is_valid_shell(shell, system):
-    text = loops.posix(readings(system), 4711, proc=system != "macos")
+    text = loops.posix(readings(system), 4711, proc=system != "macos", perl=system == "linux")
     script = shlex.split(text)[3]
     checked = subprocess.run([shell, "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -99,21 +100,60 @@ def test_the_loop_without_proc_runs_commands_and_uses_arrival_times(tmp_path, mo
     assert sampler.clock is None
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
-@pytest.mark.parametrize("listed", [True, False])
-def test_the_process_tree_by_the_kernels_list_and_by_looking_at_all(shell, listed, tmp_path):
-    """100 has children of two threads, one of them has a child; 104 is somebody else's."""
+@pytest.fixture(params=[True, False], ids=["listed", "not listed"])
+def family(request, tmp_path):
+    """A /proc: 100 has children of two threads, one of them has a child; 104 is somebody else's."""
     parents = {100: 1, 101: 100, 102: 100, 103: 101, 104: 1}
     for pid, parent in parents.items():
         task = tmp_path / str(pid) / "task" / str(pid)
         task.mkdir(parents=True)
         (tmp_path / str(pid) / "status").write_text(f"Name:\tx\nPPid:\t{parent}\n")
-        if listed:
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) S 7 (b) S {parent} 1 1 0\n")
+        if request.param:
             (task / "children").write_text("".join(f"{k} " for k, v in parents.items() if v == pid and k != 102))
-    if listed:
+    if request.param:
         other = tmp_path / "100" / "task" / "105"
         other.mkdir()
         (other / "children").write_text("102 ")
-    script = loops._TREE.replace("/proc", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
+def test_the_process_tree_by_the_kernels_list_and_by_looking_at_all(shell, family):
+    script = loops._TREE.replace("/proc", str(family))
     said = subprocess.check_output([shell, "-c", f"p=100\n{script}\ntree; echo $t"], text=True)
     assert sorted(map(int, said.split())) == [100, 101, 102, 103]
+
+
+def perl(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    program = loops._PERL.replace("/proc", str(folder))
+    return subprocess.Popen(["perl", "-e", program, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def machine(folder: Path, uptime: float) -> None:
+    (folder / "uptime").write_text(f"{uptime} 1.00\n")
+    (folder / "self").mkdir()
+    (folder / "self" / "stat").write_text("9 (perl) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 100000 0 0\n")
+
+
+def test_one_perl_reads_the_whole_tree(family):
+    machine(family, 1000.02)
+    (family / "fixed").write_text("wanted 1\nnot this\nwanted 2")
+    reader = perl(
+        family, "100", "0.01", "5", "1", "^PPid|^wanted", f"{family}/fixed {family}/gone", f"{family}/$x/status"
+    )
+    said = [reader.stdout.readline().replace(f"{family}/", "") for _ in range(8)]
+    assert said[:3] == ["uptime:1000.02 1.00\n", "fixed:wanted 1\n", "fixed:wanted 2\n"]
+    assert sorted(said[3:7]) == [
+        f"{pid}/status:PPid:\t{parent}\n" for pid, parent in ((100, 1), (101, 100), (102, 100), (103, 101))
+    ]
+    assert said[7].startswith("% - 9 (perl) R 1")
+    shutil.rmtree(family / "100")
+    reader.stdout.close()
+    assert reader.wait(30) is not None
+
+
+def test_a_container_with_a_clock_of_its_own_is_left_to_grep(tmp_path):
+    """lxcfs shows the container's own uptime: it doesn't go with the times of processes."""
+    machine(tmp_path, 30.5)
+    assert perl(tmp_path, "0", "0.01", "5").wait(30) == 1

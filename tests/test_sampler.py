@@ -1,4 +1,4 @@
-"""The sampler on this machine: in dash, in bash, and in mksh with toybox (Android's shell)."""
+"""The sampler on this machine: by Perl, and without one in dash, in bash, and in mksh with toybox (Android's shell)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ MIB = 1 << 20
 HOLD = "import sys, time; print('ready', flush=True); sys.stdin.read()"
 
 
-@pytest.fixture(params=["dash", "bash", "mksh"])
+@pytest.fixture(params=["perl", "dash", "bash", "mksh"])
 def shell(request, tmp_path, monkeypatch):
-    """``sh`` is another shell; with mksh the programs are toybox's, as on Android."""
+    """``sh`` is another shell, and there is no Perl; with mksh the programs are toybox's, as on Android."""
     folder = tmp_path / "bin"
     folder.mkdir()
+    if request.param == "perl":
+        return request.param
+    (folder / "perl").write_text("#!/bin/sh\nexit 127\n")
+    (folder / "perl").chmod(0o755)
     (folder / "sh").symlink_to(shutil.which(request.param))
     if request.param == "mksh":
         toybox = shutil.which("toybox")
@@ -318,7 +322,7 @@ def test_it_ends_when_nobody_listens(shell, helper):
     process = helper(HOLD)
     mark = f"/tmp/edgebench-no-such-{os.getpid()}"
     text = loops.posix(
-        {"a.0": Reading(files=("/proc/{pid}/status", mark)), "b.0": Reading(command="echo 1")}, process.pid
+        {"a.0": Reading(files=("/proc/{pid}/status", mark)), "b.0": Reading(command="echo 1")}, process.pid, perl=True
     )
     loop = subprocess.Popen(["/bin/sh", "-c", text], stdout=subprocess.PIPE)
     assert loop.stdout.readline()

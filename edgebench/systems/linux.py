@@ -29,7 +29,7 @@ class Linux:
         return posix.supervise(command, tag)
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
-        return loops.posix(readings, pid)
+        return loops.posix(readings, pid, perl=True)
 
     def page_cache(self, path: str) -> PageCache | None:
         """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2). A model may
