@@ -6,12 +6,12 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 from edgebench import doubts, fits, provision, stats
 from edgebench.conditions import Conditions, Gate
-from edgebench.core import Engine, Failure, Json, Launch
+from edgebench.core import Doubt, Engine, Failure, Json, Launch, Questions, Round, Trial
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
 from edgebench.events import Began, Doing, Ended, Event, Logged, Measured
 from edgebench.launcher import Live, signal_name
@@ -55,6 +55,8 @@ class Bench:
                 if index >= self._plan.rounds and not self._unsure(index):
                     break
                 yield from self._whole_round(index)
+            if self._plan.afterwards:
+                yield from self._afterwards(self._plan.afterwards)
             yield from self._stop()
             for doubt in self._conditions.end():
                 for state in self._states:
@@ -154,7 +156,7 @@ class Bench:
             yield Doing(index, "measuring", number)
             assert self._live is not None
             self._users.add(index)
-            done = self._rig.round(state, self._live, number, fresh=fresh)
+            done = self._rig.round(state, self._live, number, fresh=fresh, shared=self._plan.start_once)
         except DeviceLost:
             raise
         except EdgebenchError as error:
@@ -171,6 +173,31 @@ class Bench:
         """Bytes of memory that must be free for a start."""
         need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
         return need.total_b if need is not None else float(state.planned.model.size)
+
+    def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions]) -> Iterator[Event]:
+        """What the answers of all rounds leave open, asked outside of what is timed."""
+        asking = questions([(state.planned.trial, state.rounds) for state in self._states])
+        last = self._plan.rounds - 1
+        try:
+            index, request = next(asking)
+            while True:
+                yield Doing(index, request.label, last)
+                try:
+                    if self._live is None or self._live.launch != self._states[index].launch:
+                        yield from self._stop()
+                        yield from self._start(index, last)
+                    assert self._live is not None
+                    reply = self._rig.ask(self._live, request)
+                except DeviceLost:
+                    raise
+                except EdgebenchError as error:
+                    index, request = asking.throw(error)
+                else:
+                    index, request = asking.send(reply)
+        except StopIteration as end:
+            for index, said in end.value.items():
+                self._states[index].notes += [one for one in said if isinstance(one, str)]
+                self._states[index].doubts += [one for one in said if isinstance(one, Doubt)]
 
     def _start(self, index: int, number: int) -> Iterator[Event]:
         state = self._states[index]

@@ -392,6 +392,9 @@ class Engine(Protocol):
     """Whether draft tokens are said with each request, so that one process serves every K."""
     drafts_without_model: ClassVar[tuple[str, ...]]
     """Ways to draft without a draft model."""
+    asks: ClassVar[tuple[str, ...]]
+    """What it answers beside generating, as ``ask`` in a request's ``extra``: ``costs`` of verifying and
+    drafting, ``parting`` of two texts, ``logits``; ``tokens``: it tells the ids of generated tokens."""
 
     def prepare(self) -> Mapping[str, Json]:
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
@@ -561,6 +564,11 @@ class Doubt:
 
     id: str
     detail: str = ""
+
+
+Questions = Generator[tuple[int, Request], Reply, Mapping[int, Sequence[str | Doubt]]]
+"""Yields the number of the trial whose engine is to answer, and what; is sent the reply, or thrown
+the ``EdgebenchError`` that came instead. Returns notes and doubts by the number of the trial."""
 
 
 @dataclass(frozen=True)

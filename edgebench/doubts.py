@@ -168,6 +168,12 @@ KINDS = _table(
         "Do not trust this configuration's speed: it does other work.",
     ),
     Kind(
+        "prediction",
+        "The measured speed-up and the one that acceptance and costs predict differ by more than 10 % and by more than "
+        "their intervals: something else took the time, or the costs were measured in another state of the machine.",
+        "Look at the other doubts of the sweep; run it again on a quiet machine.",
+    ),
+    Kind(
         "lost-samples",
         "The sampler ended early or left gaps: peaks may have been missed.",
         "Look at the record's notes, run again.",

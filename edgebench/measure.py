@@ -43,6 +43,8 @@ def turn(request: Request, reply: Reply) -> dict[str, Json]:
     told.update({name: reply.extra[name] for name in ("speculative", "costs", "parting") if name in reply.extra})
     if request.messages is not None:
         told["text"] = reply.text
+    if request.extra.get("return_tokens"):
+        told["tokens"] = list(reply.tokens)
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgebench import plugins
-from edgebench.core import Device, Launch, ModelFile, Option, Scenario, Trial
+from edgebench.core import Device, Launch, ModelFile, Option, Questions, Round, Scenario, Trial
 from edgebench.errors import UsageError
 
 CTX = 4096
@@ -59,6 +59,8 @@ class Plan:
     start_once: bool = False
     """Many short trials on one engine: it is started once for all rounds, and the device is waited
     for before that and not before each trial. Else waiting would take longer than measuring."""
+    afterwards: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions] | None = None
+    """Questions that only the answers of all rounds raise."""
     settle: float = 120.0
     """Seconds that the device is waited for before each trial, until it is cool and quiet again; with
     0 it is looked at neither before nor after."""
@@ -97,6 +99,10 @@ def trials(
     defaults: dict[str, Sequence[Option]] = {
         name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS
     }
+    layers = [name for name in ("gpu_layers", "draft_gpu_layers") if any(asked.get(name, ()))]
+    ignored = (
+        f"{' and '.join(layers)} mean nothing to the CPU: name another backend" if layers and backend == "cpu" else ""
+    )
     for model, name in itertools.product(models, scenarios):
         scenario: Scenario = plugins.load("scenarios", name)()
         able: Sequence[str] = getattr(scenario, "engines", ())
@@ -117,6 +123,8 @@ def trials(
         }
         for values in itertools.product(*grid.values()):
             one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
+            if ignored:
+                one = replace(one, notes=(*one.notes, ignored))
             planned.setdefault(repr(one.trial), one)
     return tuple(planned.values())
 
@@ -143,7 +151,8 @@ def _plan_one(
             f"Give --ctx {least} or more, or ask for fewer tokens.",
         )
     if backend == "cpu":
-        options.pop("gpu_layers", None)
+        for layers in ("gpu_layers", "draft_gpu_layers"):
+            options.pop(layers, None)
     else:
         options.setdefault("gpu_layers", "all")
     trial = Trial(device.name, model.name, engine, backend, name, options)

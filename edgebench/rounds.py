@@ -22,8 +22,6 @@ CLOCK_S = 0.1
 
 WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
 
-WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
-
 
 @dataclass
 class UnderWay:
@@ -91,8 +89,9 @@ class Rig:
         self._facts = known
         self._seed = seed
 
-    def round(self, state: UnderWay, live: Live, number: int, *, fresh: bool) -> Round:
-        """Carry out one round. ``fresh``: the engine was started for it.
+    def round(self, state: UnderWay, live: Live, number: int, *, fresh: bool, shared: bool = False) -> Round:
+        """Carry out one round. ``fresh``: the engine was started for it; ``shared``: one process serves
+        many short trials, whose peak of memory is that process's highest so far.
 
         Raises ``EngineFailed`` where the engine dies or refuses, ``DeviceLost`` where the wire breaks.
         """
@@ -100,8 +99,8 @@ class Rig:
         turns: list[dict[str, Json]] = []
         if fresh:
             begin = live.running.started_at or begin
-            turns.append(measure.turn(WARMUP, self._ask(live, WARMUP)))
-        else:
+            turns.append(measure.turn(WARMUP, self.ask(live, WARMUP)))
+        elif not shared:
             live.sampler.reset_peak()
         if fresh or not state.engine:
             self._learn(state, live)
@@ -111,8 +110,10 @@ class Rig:
             state.notes.append(broken_off(number, turns))
             raise
         end = time.monotonic()
-        # One more reading of what changes fast after the end, so that the last peak is in it.
-        if not live.sampler.wait(lambda s: s.reaches(end), timeout=5):
+        # One more reading of what changes fast after the end, so that the last peak, or the last
+        # joule, is in it: unless the next trial begins on the same process, and nothing is metered.
+        since = begin if shared and not live.sampler.metered else end
+        if not live.sampler.wait(lambda s: s.reaches(since), timeout=5):
             state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
         metrics = {**measure.rates(turns), **own}
         notes = self._observe(state, live, metrics, turns, begin, end, fresh)
@@ -143,13 +144,14 @@ class Rig:
         try:
             request = next(asking)
             while True:
-                reply = self._ask(live, request)
+                reply = self.ask(live, request)
                 turns.append(measure.turn(request, reply))
                 request = asking.send(reply)
         except StopIteration as end:
             return end.value or {}
 
-    def _ask(self, live: Live, request: Request) -> Any:
+    def ask(self, live: Live, request: Request) -> Any:
+        """One request and its reply. Raises ``EngineFailed``, with the reason of a death."""
         try:
             return self._engine.complete(live.client, request)
         except (EngineFailed, Unreadable) as error:

@@ -153,6 +153,11 @@ class Sampler:
         often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 1]
         return bool(often) and all(self.local(read) >= at for read in often)
 
+    @property
+    def metered(self) -> bool:
+        """Whether anything tells the power drawn."""
+        return any(sample.name == "power_w" for sample in self.samples[:2000])
+
     def reset_peak(self) -> bool:
         """Let the kernel forget the engine's peak memory; False where that isn't permitted."""
         return self._session.run(f"echo 5 >/proc/{self.pid}/clear_refs", timeout=20).status == 0

@@ -5,20 +5,23 @@ one evaluation of K + 1. Leviathan et al. 2023 (arXiv 2211.17192, theorem 3.8) g
 (1 − α^(K+1)) ÷ ((1 − α)(Kc + 1)) for independent acceptances of chance α and a verification that
 costs as much as one token. On a CPU it costs more, so here both are measured:
 
-    predicted = tokens per verification × T(1) ÷ (K̄ × T_draft + T(K̄ + 1))
+    predicted = tokens per verification × T(1) ÷ (D(K̄) + T(K̄ + 1))
 
-T(n): evaluating n tokens at once, T_draft: one step of the draft, K̄: tokens proposed a step.
+T(n): evaluating n tokens at once, D(n): drafting n tokens, K̄: tokens proposed a step. Acceptance
+and costs are those of the same round.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgebench import plugins, stats
-from edgebench.core import Record, Round
+from edgebench import doubts, plugins, stats, ties
+from edgebench.core import Doubt, Json, Metric, Questions, Record, Request, Round, Trial
+from edgebench.errors import EdgebenchError
+from edgebench.scenarios.speculative import MESSAGES
 
 
 def drafts_without_model(engine: str) -> tuple[str, ...]:
@@ -31,7 +34,12 @@ class Costs:
     """Medians of what was measured beside the baseline, seconds."""
 
     verify_s: Mapping[int, float]
-    draft_s: float | None
+    draft_s: float | None = None
+    """One step of the draft."""
+    first_draft_s: float | None = None
+    """Its first step, after the target has used the caches; None: as the others."""
+    method: str = ""
+    """How they were measured, where that is not by evaluating exactly what they are named for."""
 
     def verification(self, tokens: float) -> float | None:
         """Seconds for verifying so many tokens at once, between the measured sizes by a line."""
@@ -42,49 +50,116 @@ class Costs:
                 return self.verify_s[low] * (1 - share) + self.verify_s[high] * share
         return self.verify_s.get(int(tokens)) if tokens in self.verify_s else None
 
+    def drafting(self, tokens: float) -> float | None:
+        """Seconds for proposing so many tokens."""
+        if self.draft_s is None:
+            return None
+        first = self.draft_s if self.first_draft_s is None else self.first_draft_s
+        return min(tokens, 1.0) * first + max(tokens - 1.0, 0.0) * self.draft_s
+
     def predicted(self, tokens_per_verification: float, proposed: float, draft: bool) -> float | None:
         """The speed-up that follows from acceptance and costs; ``proposed``: draft tokens a step."""
         one, several = self.verification(1), self.verification(proposed + 1)
-        if one is None or several is None or (draft and self.draft_s is None):
+        drafting = self.drafting(proposed) if draft else 0.0
+        if one is None or several is None or drafting is None:
             return None
-        drafting = proposed * (self.draft_s or 0.0) if draft else 0.0
         return tokens_per_verification * one / (drafting + several)
 
 
-def costs(baseline: Record) -> Costs | None:
-    """Of all rounds of a baseline that measured them."""
+def costs(records: Sequence[Record], number: int | None = None) -> Costs | None:
+    """What a sweep measured, in all rounds or in one; None where verification wasn't measured."""
+    baseline, alone = _baseline(records), _draft_alone(records)
+    if baseline is None:
+        return None
     verify: dict[int, list[float]] = {}
-    draft: list[float] = []
-    for turn in (turn for one in baseline.rounds for turn in one.turns):
+    first: list[float] = []
+    later: list[float] = []
+    method = ""
+    for turn in _turns(baseline, number):
         found = turn.get("costs") or {}
+        method = found.get("method", method)
         for size, values in found.get("verify_s", {}).items():
             verify.setdefault(int(size), []).extend(values)
-        draft.extend(found.get("draft_s", ()))
+        for steps in found.get("draft_s", ()):
+            first.append(steps[0])
+            later.extend(steps[1:])
     if not verify:
         return None
+    if alone is not None:
+        later = [1 / one.metrics["decode_tps"] for one in alone.rounds if _counts(one, number)]
     medians = {size: stats.median(values) for size, values in verify.items()}
-    return Costs(medians, stats.median(draft) if draft else None)
+    later = later or first
+    return Costs(medians, _median(later), _median(first), method)
+
+
+def _turns(record: Record, number: int | None = None) -> Iterator[Mapping[str, Json]]:
+    """Of all rounds, or of one."""
+    return (turn for one in record.rounds if number in (None, one.index) for turn in one.turns)
+
+
+def _counts(one: Round, number: int | None) -> bool:
+    return number in (None, one.index) and bool(one.metrics.get("decode_tps"))
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return stats.median(values) if values else None
+
+
+def _baseline(records: Sequence[Record]) -> Record | None:
+    """The target alone: a sweep's first trial."""
+    return next((record for record in records if record.trial.options.get("k") == 0), None)
+
+
+def _draft_alone(records: Sequence[Record]) -> Record | None:
+    """The draft measured as a model of its own, where the engine tells nothing of its steps."""
+    baseline = _baseline(records)
+    others = (record for record in records if record.trial.options.get("k") == 0 and record is not baseline)
+    return next((record for record in others if baseline and record.trial.model != baseline.trial.model), None)
 
 
 def completed(records: Sequence[Record]) -> list[Record]:
     """The records of a sweep with ``speedup`` (paired by round with the baseline's) and
-    ``predicted_speedup`` added, and a note where a text is not the baseline's."""
-    baseline = next((record for record in records if record.trial.options.get("k") == 0), None)
+    ``predicted_speedup`` added, and a doubt where the two don't go together."""
+    baseline = _baseline(records)
     if baseline is None:
         return list(records)
-    known = costs(baseline)
+    known = {one.index: costs(records, one.index) for one in baseline.rounds}
     alone = {one.index: one for one in baseline.rounds}
     done = []
     for record in records:
-        if record is baseline:
-            done.append(record)
+        if not record.trial.options.get("k"):
+            why = next((turn["costs"]["absent"] for turn in _turns(record) if "absent" in turn.get("costs", ())), "")
+            done.append(replace(record, notes=(*record.notes, *([f"no predicted speed-up: {why}"] if why else ()))))
             continue
         model = record.trial.options.get("draft") not in drafts_without_model(record.trial.engine)
-        rounds = [_with_speedup(one, alone.get(one.index), known, model) for one in record.rounds]
+        rounds = [_with_speedup(one, alone.get(one.index), known.get(one.index), model) for one in record.rounds]
         metrics = {**record.metrics, **_only(stats.over_rounds(rounds), "speedup", "predicted_speedup")}
-        notes = (*record.notes, *_parting(rounds, alone, record))
-        done.append(replace(record, rounds=tuple(rounds), metrics=metrics, notes=notes))
+        if "predicted_speedup" in metrics and any(found and found.method for found in known.values()):
+            method = next(found.method for found in known.values() if found and found.method)
+            predicted = metrics["predicted_speedup"]
+            metrics["predicted_speedup"] = replace(predicted, note="; ".join(filter(None, (predicted.note, method))))
+        found = _surprise(metrics)
+        done.append(
+            replace(record, rounds=tuple(rounds), metrics=metrics, doubts=(*record.doubts, *([found] if found else [])))
+        )
     return done
+
+
+SURPRISE = 0.10
+"""A measured speed-up that differs from the predicted one by more than this share, and by more than
+both intervals, was not made by acceptance and costs alone."""
+
+
+def _surprise(metrics: Mapping[str, Metric]) -> Doubt | None:
+    measured, predicted = metrics.get("speedup"), metrics.get("predicted_speedup")
+    if measured is None or predicted is None:
+        return None
+    if None in (measured.low, measured.high, predicted.low, predicted.high):
+        return None
+    apart = measured.low > predicted.high or predicted.low > measured.high  # type: ignore[operator]
+    if not apart or abs(measured.value / predicted.value - 1) <= SURPRISE:
+        return None
+    return doubts.named("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
 
 
 def _only(metrics: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -111,19 +186,66 @@ def _proposed_per_step(one: Round) -> float | None:
     return sum(turn["draft_tokens"] for turn in counted) / steps if steps > 0 else None
 
 
-def _parting(rounds: Sequence[Round], alone: Mapping[int, Round], record: Record) -> list[str]:
-    """Where a greedy text isn't the baseline's: said, as it should only happen at a tie."""
+WEIGHING = "where the texts part"
+"""The label of the question how near two tokens were."""
 
-    def text(one: Round) -> str:
-        return "".join(str(turn.get("text", "")) for turn in one.turns if "decode" in turn["measures"])
 
-    for one in rounds:
-        if one.index in alone and text(one) != text(alone[one.index]):
-            mine, its = text(one), text(alone[one.index])
-            equal = next((i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), 0)
-            draft, k = record.trial.options.get("draft"), record.trial.options.get("k")
-            return [f"{draft} with k {k}: its text parts from the target's own after {equal} characters"]
-    return []
+def weighed(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
+    """Ask, for every greedy text that isn't the target's own, how near the two tokens are at which
+    they part: by the rounding of logits (``ties``), or by a fault, which is a doubt."""
+    alone = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)
+    found: dict[int, list[str | Doubt]] = {}
+    answers: dict[str, Mapping[str, Json] | EdgebenchError] = {}
+    for index, (trial, rounds) in enumerate(trials):
+        if alone is None or not trial.options.get("k"):
+            continue
+        pair = _different(rounds, trials[alone][1])
+        if pair is None:
+            continue
+        own, its = pair
+        key = repr(_parting(own, its))
+        if key not in answers:
+            request = Request(
+                messages=MESSAGES,
+                measures=(),
+                label=WEIGHING,
+                extra={"ask": "parting", "one": its, "other": own},
+            )
+            try:
+                reply = yield alone, request
+                answers[key] = reply.extra["parting"]
+            except EdgebenchError as error:
+                answers[key] = error
+        found[index] = _judged(f"{trial.options.get('draft')} with k {trial.options['k']}", answers[key])
+    return found
+
+
+def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Json, Json] | None:
+    """The first round's generated tokens (its text, where an engine tells no tokens) that are not
+    the target's own of that round, and the target's."""
+    its = {one.index: _generated(one) for one in alone}
+    pairs = ((_generated(one), its.get(one.index)) for one in rounds)
+    return next(((mine, other) for mine, other in pairs if other is not None and mine != other), None)
+
+
+def _generated(one: Round) -> Json:
+    turn = next((turn for turn in one.turns if "decode" in turn["measures"]), {})
+    return turn.get("tokens") or turn.get("text")
+
+
+def _parting(own: Sequence[Json], its: Sequence[Json]) -> tuple[int, Json, Json]:
+    """What several texts may have in common: after how many tokens (characters) which two stand."""
+    equal = next((i for i, (a, b) in enumerate(zip(own, its, strict=False)) if a != b), min(len(own), len(its)))
+    return equal, own[equal : equal + 1], its[equal : equal + 1]
+
+
+def _judged(name: str, answer: Mapping[str, Json] | EdgebenchError) -> list[str | Doubt]:
+    said = f"{name}: its text parts from the target's own"
+    if isinstance(answer, EdgebenchError):
+        return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]
+    if ties.is_tie(answer):
+        return [f"{said} at a tie, {ties.told(answer)}"]
+    return [doubts.named("output-differs", f"{said}, {ties.told(answer)}")]
 
 
 @dataclass(frozen=True)
@@ -155,26 +277,44 @@ def verdict(records: Sequence[Record]) -> Verdict:
 def likely(records: Sequence[Record], ks: Sequence[int], count: int) -> list[int]:
     """The ``count`` values of ``ks`` with the highest predicted speed-up, from one long draft.
 
-    ``records``: a baseline with costs, and one K at least as long as any of ``ks`` with its
-    acceptance by position: a shorter draft is accepted as far as a longer one, cut off.
+    ``records``: a baseline with costs, and one K at least as long as any of ``ks``. With its
+    acceptance by position: a shorter draft is accepted as far as the longer one, cut off. Without:
+    as if every token had the same chance (Leviathan et al. 2023, eq. 1).
     """
-    known = costs(records[0])
-    proposed, accepted = _by_position(records[1])
-    if known is None or not proposed:
+    known = costs(records)
+    if known is None:
         return []
+    proposed, accepted = _by_position(records[1])
+    chance = None if proposed else _chance(records[1])
     scores: dict[int, float] = {}
     for k in ks:
-        reach = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
+        if chance is not None:
+            reach = [chance**i for i in range(1, k + 1)]
+        else:
+            reach = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
         value = known.predicted(1 + sum(reach), k, draft=True) if len(reach) == k else None
         if value is not None:
             scores[k] = value
     return sorted(sorted(scores, key=lambda k: -scores[k])[:count])
 
 
+def _chance(record: Record) -> float | None:
+    """α, by bisection: tokens per verification = 1 + α + … + α^K."""
+    metric, k = record.metrics.get("tokens_per_verification"), int(record.trial.options["k"])
+    if metric is None:
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        enough = sum(middle**i for i in range(k + 1)) >= metric.value
+        low, high = (low, middle) if enough else (middle, high)
+    return (low + high) / 2
+
+
 def _by_position(record: Record) -> tuple[list[int], list[int]]:
     proposed: list[int] = []
     accepted: list[int] = []
-    for turn in (turn for one in record.rounds for turn in one.turns):
+    for turn in _turns(record):
         told = turn.get("speculative") or {}
         for sums, name in ((proposed, "proposed_by_position"), (accepted, "accepted_by_position")):
             values = told.get(name, [])

@@ -44,6 +44,8 @@ def sweep(
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
     (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
     own: dict[str, Option] = {"k": 0, "draft": BASELINE}
+    if files and backend != "cpu":
+        own["draft_gpu_layers"] = baseline.trial.options.get("draft_gpu_layers", "all")
     if p_min:
         own["p_min"] = p_min
     trial = replace(baseline.trial, options={**baseline.trial.options, **own})
@@ -56,4 +58,15 @@ def sweep(
         for k in ks:
             options = {**baseline.trial.options, "k": k, "draft": name}
             planned.append(replace(baseline, trial=replace(baseline.trial, options=options), draft=file))
+    if files and not kind.k_per_request and "costs" in getattr(kind, "asks", ()):
+        planned.append(_alone(baseline, files[0]))
     return tuple(planned)
+
+
+def _alone(baseline: Planned, draft: ModelFile) -> Planned:
+    """The draft as a target of its own: what one of its steps takes, where an engine doesn't say."""
+    options = {name: value for name, value in baseline.trial.options.items() if name not in ("gpu_layers", "draft")}
+    if "draft_gpu_layers" in options:
+        options["gpu_layers"] = options["draft_gpu_layers"]
+    trial = replace(baseline.trial, model=draft.name, options=options)
+    return replace(baseline, trial=trial, model=draft, notes=())

@@ -329,11 +329,17 @@ def test_a_wider_beam_finds_a_text_at_least_as_likely(server: SpecServer) -> Non
 
 def test_costs_are_given_for_every_size_and_change_nothing(server: SpecServer) -> None:
     before = server.ask(PROMPT, 0)["tokens"]
-    _, found = server.post("/edgebench/costs", {"prompt": PROMPT, "repeats": 2})
+    prompt = server.post("/tokenize", {"content": PROMPT, "add_special": True})[1]["tokens"]
+    _, found = server.post("/edgebench/costs", {"prompt": PROMPT, "tokens": before, "repeats": 2})
+    assert found["depth"] == len(prompt) + len(before) // 2
     assert set(found["verify_s"]) == {str(size) for size in range(1, 18)}
     assert all(len(taken) == 2 and min(taken) > 0 for taken in found["verify_s"].values())
-    assert len(found["draft_s"]) == 2
+    assert [len(steps) for steps in found["draft_s"]] == [8, 8]
     assert server.ask(PROMPT, 0)["tokens"] == before
+    room = server.post("/edgebench/costs", {"prompt": [1] * 250, "repeats": 1})[1]
+    assert list(room["verify_s"]) == ["1", "2", "3", "4", "5", "6"]
+    assert [len(steps) for steps in room["draft_s"]] == [6]
+    assert server.post("/edgebench/costs", {"prompt": [1] * 256})[0] == 400
 
 
 def test_where_texts_part_is_found_and_weighed(server: SpecServer) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
-from edgebench.core import Metric, Record, Round, Trial
+from edgebench import speculation
+from edgebench.core import Metric, Record, Reply, Request, Round, Trial
+from edgebench.errors import EngineFailed
 from edgebench.speculation import Costs, completed, likely, verdict
 
 
@@ -100,6 +103,11 @@ def test_native_llama_cpp_starts_once_for_every_k_and_drafts_from_the_text_too(
     for record in records[1:3]:
         assert record["trial"]["options"]["draft"] == "draft"
         assert record["metrics"]["acceptance"]["value"] >= 0
+        predicted = record["metrics"]["predicted_speedup"]
+        assert predicted["value"] > 0
+        assert "timed as the prompt of n tokens after a cached text" in predicted["note"]
+    assert [record["trial"]["model"] for record in records] == ["target"] * 5 + ["draft"]
+    assert records[-1]["metrics"]["decode_tps"]["value"] > 0
 
 
 def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path, pair: list[object]) -> None:
@@ -241,9 +249,75 @@ def test_speed_ups_are_paired_by_round() -> None:
     assert "predicted_speedup" not in two.metrics
 
 
-def test_a_text_that_is_not_the_targets_own_is_noted() -> None:
-    _, two = completed([record(0, 10), record(2, 10, text="samt")])
-    assert two.notes == ("small with k 2: its text parts from the target's own after 3 characters",)
+def test_costs_are_those_of_the_round_and_a_first_step_of_the_draft_may_cost_more() -> None:
+    costs = {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[0.5, 0.1, 0.1], [0.7, 0.1, 0.3]]}
+    (alone, two) = completed([record(0, 10, costs=costs), record(2, 20)])
+    known = speculation.costs([alone, two])
+    assert known == Costs({1: 1.0, 3: 2.0}, 0.1, 0.6)
+    assert [known.drafting(n) for n in (0, 1, 2, 3)] == pytest.approx([0, 0.6, 0.7, 0.8])
+    # 20 tokens, of 2 · 2 proposed 4 accepted: 6 steps of 2/3 a token
+    proposed = 4 / 6
+    expected = 2.0 * 1.0 / (known.drafting(proposed) + known.verification(1 + proposed))
+    assert two.metrics["predicted_speedup"].value == pytest.approx(expected)
+
+
+def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None:
+    costs = {"verify_s": {"1": [1.0], "2": [1.0], "3": [1.0]}, "draft_s": [[0.01]]}
+    base = record(0, 10, 10, 10, 10, 10, costs=costs)
+    (_, slow) = completed([base, record(2, 11, 11, 11, 11, 11)])
+    assert slow.metrics["predicted_speedup"].value == pytest.approx(2 / (1 + 0.01 * 4 / 6), rel=1e-3)
+    assert [doubt.id for doubt in slow.doubts] == ["prediction"]
+    assert "measured 1.10×, predicted 1.99×" in slow.doubts[0].detail
+    (_, wide) = completed([base, record(2, 11, 11, 11, 11, 25)])
+    assert wide.doubts == ()
+    (_, near) = completed([base, record(2, 20.5, 20.5, 20.5, 20.5, 20.5)])
+    assert near.doubts == ()
+
+
+# --- where texts part ------------------------------------------------------------------------
+
+
+def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
+    """Play the engine; what was asked, and what is said of each trial."""
+    asking = speculation.weighed([(one.trial, one.rounds) for one in records])
+    asked: list[Request] = []
+    try:
+        index, request = next(asking)
+        while True:
+            assert index == 0, "the target alone answers"
+            asked.append(request)
+            if isinstance(answer, Exception):
+                index, request = asking.throw(answer)
+            else:
+                index, request = asking.send(Reply("", extra={"parting": answer}))
+    except StopIteration as end:
+        return asked, end.value
+
+
+def test_equal_texts_raise_no_question() -> None:
+    assert weigh([record(0, 10), record(2, 10)], {}) == ([], {})
+
+
+def test_another_text_is_accepted_at_a_tie_and_the_gap_is_reported() -> None:
+    tie = {"position": 3, "gap": 0.01, "noise": 0.04}
+    asked, said = weigh([record(0, 10), record(2, 10, text="samt"), record(4, 10, text="samt")], tie)
+    assert len(asked) == 1, "the same question is asked once"
+    assert (asked[0].extra["one"], asked[0].extra["other"]) == ("same", "samt")
+    assert said[1] == [
+        "small with k 2: its text parts from the target's own at a tie, after 3 equal tokens; there the logits of the "
+        "two next tokens are 0.0100 apart, and evaluating one by one or at once changes a logit by up to 0.0400"
+    ]
+    assert said[2][0].startswith("small with k 4")
+
+
+def test_another_text_without_a_tie_is_a_doubt_and_so_is_one_that_could_not_be_weighed() -> None:
+    sweep = [record(0, 10), record(2, 10, text="samt")]
+    _, said = weigh(sweep, {"position": 3, "gap": 1.5, "noise": 0.04})
+    assert [doubt.id for doubt in said[1]] == ["output-differs"]
+    assert "1.5000 apart" in said[1][0].detail
+    _, said = weigh(sweep, EngineFailed("it is gone"))
+    assert [doubt.id for doubt in said[1]] == ["output-differs"]
+    assert "could not be measured: it is gone" in said[1][0].detail
 
 
 def test_the_verdict_knows_that_no_k_may_help() -> None:
@@ -257,10 +331,22 @@ def test_the_verdict_knows_that_no_k_may_help() -> None:
 
 
 def test_the_likely_k_follow_from_one_long_draft() -> None:
-    costs = {"verify_s": {str(n): [1.0 + 0.05 * n] for n in range(1, 18)}, "draft_s": [0.1]}
+    costs = {"verify_s": {str(n): [1.0 + 0.05 * n] for n in range(1, 18)}, "draft_s": [[0.1]]}
     accepted = [90, 80, 70, 10, 5, 1, 1, 1]
     positions = {"proposed_by_position": [100] * 8, "accepted_by_position": accepted}
     baseline, long = record(0, 10, costs=costs), record(8, 10, positions=positions)
     assert likely([baseline, long], range(1, 9), 1) == [3]
     assert likely([baseline, long], range(1, 9), 3) == [2, 3, 4]
     assert likely([record(0, 10), long], range(1, 9), 3) == []
+
+
+def test_without_acceptance_by_position_every_token_has_the_same_chance() -> None:
+    costs = {"verify_s": {str(n): [1.0] for n in range(1, 18)}, "draft_s": [[0.1]]}
+    long = record(16, 10)
+    long = replace(long, metrics={**long.metrics, "tokens_per_verification": Metric(4.0, "tokens")})
+    # α = 0.757: the gain of one more token is worth its cost of 0.1 up to about 6 tokens
+    alpha = 0.7574
+    known = Costs(dict.fromkeys(range(1, 18), 1.0), 0.1)
+    scores = {k: known.predicted(sum(alpha**i for i in range(k + 1)), k, draft=True) for k in range(1, 17)}
+    best = max(scores, key=lambda k: scores[k] or 0)
+    assert likely([record(0, 10, costs=costs), long], range(1, 17), 1) == [best]

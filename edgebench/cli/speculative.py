@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +13,11 @@ from edgebench import plugins, ranges
 from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName
 from edgebench.cli.run import DEFAULT_DEVICE, device_of, models_of
-from edgebench.core import Device, ModelFile, Option, Record
+from edgebench.core import Device, Json, ModelFile, Option, Record
 from edgebench.errors import EngineMissing, UsageError
+
+if TYPE_CHECKING:
+    from edgebench.plan import Plan, Planned
 
 DEFAULT_TARGET = "smollm2-135m-f16"
 DEFAULT_DRAFT = "smollm2-135m-q4_1"
@@ -70,58 +74,78 @@ def command(
     """
     from edgebench import speculation
     from edgebench.cli import measure
-    from edgebench.plan import Plan
-    from edgebench.sweep import sweep
 
-    auto = ks == "auto"
-    wanted = list(range(1, 17)) if auto else _ks(ks)
-    opened = device_of(device)
-    kind = engine or str(opened.defaults.get("engine", "")) or _engine(opened)
-    (target_file,) = models_of([target], plugins.load("engines", kind).format)
-    files = [_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT])]
+    auto, wanted = ks == "auto", _ks(ks)
     asked = _asked(settings)
-    per_request = plugins.load("engines", kind).k_per_request
-    if auto and not per_request:
-        raise UsageError(
-            f"--k auto needs the costs of drafting and verifying, which {kind} does not tell", "Give a range."
-        )
-    if p_min and not per_request:
-        raise UsageError(f"--p-min is not possible with {kind}", "With llama-cpp-python it is.")
-    _check_memory(opened, target_file, files, asked)
-
-    def plan(ks: Sequence[int], rounds: int) -> Plan:
-        trials = sweep(
-            opened,
-            target_file,
-            files,
-            ks,
-            engine=kind,
-            backend=backend or str(opened.defaults.get("backend", "cpu")),
-            asked=asked,
-            p_min=p_min,
-        )
-        return Plan(trials, rounds=rounds, seed=seed, start_once=per_request)
-
-    def confirm(records: Sequence[Record]) -> Sequence[Plan]:
-        likely = speculation.likely(records, wanted, CONFIRMED)
-        if likely:
-            click.echo(f"predicted best: k = {', '.join(map(str, likely))}; measuring these", err=True)
-        return [plan(likely, rounds)] if likely else []
-
+    opened = device_of(device)
+    kind, facts = _look(opened, engine, auto, p_min)
+    (target_file,) = models_of([target], plugins.load("engines", kind).format)
+    files = tuple(_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT]))
+    used = backend or str(opened.defaults.get("backend", "cpu"))
+    sweep = Sweep(opened, target_file, files, kind, used, asked, p_min, seed)
+    first = sweep.plan(wanted[-1:], 1) if auto else sweep.plan(wanted, rounds)
+    _check_memory(first.trials, facts)
     return measure.carry_out(
-        [plan(wanted[-1:], 1) if auto else plan(wanted, rounds)],
+        [first],
         path,
         name=name,
         json_output=json_output,
         view="speculative",
         finish=speculation.completed,
-        then=confirm if auto else None,
+        then=sweep.confirm(wanted, rounds) if auto else None,
     )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What stays the same in every plan of a sweep."""
+
+    device: Device
+    target: ModelFile
+    drafts: tuple[ModelFile | str, ...]
+    engine: str
+    backend: str
+    asked: dict[str, Option]
+    p_min: float
+    seed: int
+
+    def plan(self, ks: Sequence[int], rounds: int) -> Plan:
+        """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
+        from edgebench import speculation
+        from edgebench.plan import Plan
+        from edgebench.sweep import sweep
+
+        trials = sweep(
+            self.device,
+            self.target,
+            self.drafts,
+            ks,
+            engine=self.engine,
+            backend=self.backend,
+            asked=self.asked,
+            p_min=self.p_min,
+        )
+        once = plugins.load("engines", self.engine).k_per_request
+        return Plan(trials, rounds=rounds, seed=self.seed, start_once=once, afterwards=speculation.weighed)
+
+    def confirm(self, wanted: Sequence[int], rounds: int) -> Callable[[Sequence[Record]], Sequence[Plan]]:
+        """The plan that a long draft's records make likely."""
+        from edgebench import speculation
+
+        def plans(records: Sequence[Record]) -> Sequence[Plan]:
+            likely = speculation.likely(records, wanted, CONFIRMED)
+            if likely:
+                click.echo(f"predicted best: k = {', '.join(map(str, likely))}; measuring these", err=True)
+            return [self.plan(likely, rounds)] if likely else []
+
+        return plans
 
 
 def _ks(text: str) -> list[int]:
     from edgebench.sweep import MOST_K
 
+    if text == "auto":
+        return list(range(1, 17))
     try:
         found = [int(k) for k in ranges.parse(text, words=(), least=1)]
     except UsageError as error:
@@ -151,33 +175,44 @@ def _asked(settings: dict[str, Any]) -> dict[str, Option]:
     return asked
 
 
-def _engine(device: Device) -> str:
-    """llama-cpp-python where it can run, else llama.cpp; said, as the two differ in what they tell."""
+def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple[str, Mapping[str, Json]]:
+    """The engine, and what the device says of itself.
+
+    Without a name: llama-cpp-python where it can run, else llama.cpp; said, as the two differ in
+    what they tell. Raises ``UsageError`` for what an engine cannot do.
+    """
     from edgebench.session import Session
 
-    kind = plugins.load("engines", PREFERRED)
+    kind = engine or str(device.defaults.get("engine", ""))
+    if kind:
+        _check_able(kind, auto, p_min)
     with Session(device) as session:
-        try:
-            kind(session, kind.Config(**device.engines.get(PREFERRED, {}))).prepare()
-        except EngineMissing as error:
-            click.echo(f"note: {error}; using {OTHERWISE}, which starts once for every K", err=True)
-            return OTHERWISE
-    return PREFERRED
+        if not kind:
+            preferred = plugins.load("engines", PREFERRED)
+            try:
+                preferred(session, preferred.Config(**device.engines.get(PREFERRED, {}))).prepare()
+                kind = PREFERRED
+            except EngineMissing as error:
+                kind = OTHERWISE
+                click.echo(f"note: {error}; using {kind}, which starts once for every K", err=True)
+        _check_able(kind, auto, p_min)
+        return kind, session.facts()
 
 
-def _check_memory(
-    device: Device, target: ModelFile, drafts: Sequence[ModelFile | str], asked: dict[str, Option]
-) -> None:
+def _check_able(engine: str, auto: bool, p_min: float) -> None:
+    kind = plugins.load("engines", engine)
+    if auto and "costs" not in getattr(kind, "asks", ()):
+        raise UsageError(f"--k auto needs the costs of verifying, which {engine} does not tell", "Give a range.")
+    if p_min and not kind.k_per_request:
+        raise UsageError(f"--p-min is not possible with {engine}", f"With {PREFERRED} it is.")
+
+
+def _check_memory(trials: Sequence[Planned], facts: Mapping[str, Json]) -> None:
     from edgebench import pairs
-    from edgebench.plan import CTX
-    from edgebench.session import Session
 
-    ctx = int(asked.get("ctx", device.defaults.get("ctx", CTX)))
-    ctx = min(ctx, int(target.facts.get("context_length", ctx)))
-    sizes: dict[str, Option] = {**asked, "ctx": ctx}
-    parts = {target.name: pairs.needs_bytes(target, sizes, asked.get("gpu_layers"))}
-    for draft in drafts:
-        if isinstance(draft, ModelFile):
-            parts[draft.name] = pairs.needs_bytes(draft, sizes, asked.get("draft_gpu_layers"))
-    with Session(device) as session:
-        pairs.check_fit(parts, session.facts(), device.name)
+    most = max(trials, key=lambda planned: planned.draft is not None)
+    options = most.trial.options
+    parts = {most.model.name: pairs.needs_bytes(most.model, options, options.get("gpu_layers"))}
+    if most.draft:
+        parts[most.draft.name] = pairs.needs_bytes(most.draft, options, options.get("draft_gpu_layers"))
+    pairs.check_fit(parts, facts, most.device.name)

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 from edgebench import provision
 from edgebench.core import Client, Command, EngineNotes, Json, Launch, Reply, Request
@@ -39,6 +39,7 @@ class LlamaCppPython:
     format = "gguf"
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
+    asks = ("tokens", "costs", "parting", "logits")
 
     def __init__(self, device: Session, config: Settings) -> None:
         self._device = device
@@ -86,9 +87,7 @@ class LlamaCppPython:
         status, found = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
         if status != 200 or not isinstance(found, dict):
             raise EngineFailed(f"/edgebench/{name} answered {status}: {str(found)[:300]}")
-        took = time.monotonic() - sent_at
-        clock: Literal["engine"] = "engine"
-        return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=took, extra={name: found})
+        return llama_server.told(name, found, sent_at)
 
     def notes(self, log: Iterable[str]) -> EngineNotes:
         return llama_server.notes(log)

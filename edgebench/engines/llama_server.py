@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from edgebench.core import Client, EngineNotes, Json, Launch, Reply, Request
 from edgebench.errors import EngineFailed, EngineRefused, Unreadable
@@ -137,6 +137,12 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
         draft_accepted=int(timings.get("draft_n_accepted", 0)),
         extra={"timings": timings, **({"speculative": heard.speculative} if heard.speculative else {})},
     )
+
+
+def told(name: str, found: Json, sent_at: float) -> Reply:
+    """A reply that answers a question and generates nothing; ``sent_at`` by ``time.monotonic()``."""
+    clock: Literal["engine"] = "engine"
+    return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=time.monotonic() - sent_at, extra={name: found})
 
 
 def _piece(event: dict[str, Any]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
-from edgebench.engines import llama_server
+from edgebench.engines import llama_questions, llama_server
 from edgebench.errors import EngineMissing, TimedOut, UsageError
 
 NGRAM = 3
@@ -35,6 +35,7 @@ class LlamaCpp:
     format = "gguf"
     k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
+    asks = llama_questions.ASKS
 
     def __init__(self, device: Opened, config: Settings) -> None:
         self._device = device
@@ -63,6 +64,8 @@ class LlamaCpp:
         return llama_server.ready_line(text)
 
     def complete(self, client: Client, request: Request) -> Reply:
+        if "ask" in request.extra:
+            return llama_questions.answer(client, request)
         return llama_server.complete(client, request)
 
     def count_tokens(self, client: Client, text: str) -> int:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import Option, Reply, Request, Setting
+from edgebench import plugins
+from edgebench.core import Json, Option, Reply, Request, Setting
 from edgebench.errors import EngineFailed
 
 PROMPT = (
     "Write a Python class for an AVL tree with a method that inserts a key and keeps the tree balanced. "
     "Explain each rotation in comments."
 )
-ASKED = ("llama-cpp-python",)
-"""Engines that tell what verifying and drafting cost."""
+MESSAGES = ({"role": "user", "content": PROMPT},)
 
 SIZES = (1, 2, 3, 5, 7, 9, 13, 17)
 """Numbers of tokens whose verification at once is timed beside the target alone; K + 1 lies on a line
 between two of them."""
+
+REPEATS = 3
+"""How often each cost is measured in a round."""
 
 MODEL_FREE = ("prompt-lookup", "ngram-")
 """Beginnings of the names of drafts that may well find nothing to propose."""
@@ -43,9 +46,11 @@ class Speculative:
             extra["speculative.type"] = draft
         if "p_min" in options:
             extra["speculative.p_min"] = float(options["p_min"])
-        messages = ({"role": "user", "content": PROMPT},)
+        asks: Sequence[str] = getattr(plugins.load("engines", setting.engine), "asks", ())
+        if "tokens" in asks:
+            extra["return_tokens"] = True
         reply = yield Request(
-            messages=messages,
+            messages=MESSAGES,
             max_tokens=int(options["gen_tokens"]),
             ignore_eos=True,
             reuse_cache=True,
@@ -60,10 +65,30 @@ class Speculative:
                 "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
-        if setting.engine in ASKED and draft and not k:
+        if "costs" in asks and draft and not k:
+            # All but the last one, which no memory may hold: the context may be full of them.
+            made = list(reply.tokens[:-1]) or reply.text
             yield Request(
-                messages=messages,
+                messages=MESSAGES,
                 measures=(),
                 label="costs",
-                extra={"ask": "costs", "sizes": list(SIZES), "repeats": 1},
+                extra={
+                    "ask": "costs",
+                    "sizes": list(SIZES),
+                    "repeats": REPEATS,
+                    "tokens": made,
+                    "head": output_share(setting.model.facts),
+                },
             )
+
+
+def output_share(facts: Mapping[str, Json]) -> float:
+    """The output layer's share of the arithmetic of one token, 0…1, from a model's header.
+
+    Its matrix has vocabulary × embedding elements; that of the input is only looked up, and may be
+    the same. Of a mixture of experts, whose token uses fewer of the others, it is at least this.
+    """
+    output = float(facts.get("vocabulary") or 0) * float(facts.get("embedding") or 0)
+    tied = facts.get("weights_read_bytes") == facts.get("weights_bytes") or facts.get("experts")
+    used = float(facts.get("parameters") or 0) - (0.0 if tied else output)
+    return output / used if used > output else 0.0

@@ -50,8 +50,9 @@ def _row(record: Record) -> tuple[str, ...]:
     metrics, trial = record.metrics, record.trial
     tps = metrics.get("decode_tps")
     mark = "" if record.status == "ok" else f" {record.status}"
+    draft = trial.options.get("draft", f"{trial.model} alone")
     return (
-        clean(str(trial.options.get("draft"))) + (" !" if record.doubts else "") + mark,
+        clean(str(draft)) + (" !" if record.doubts else "") + mark,
         str(trial.options.get("k")),
         _plain(tps, 1),
         f"{1000 / tps.value:.1f}" if tps else "–",
@@ -80,10 +81,14 @@ def _memory(metric: Metric | None) -> str:
 
 def _sentences(records: Sequence[Record]) -> list[str]:
     found = [speculation.verdict(records).text]
-    known = speculation.costs(records[0])
+    known = speculation.costs(records)
     if known:
         shown = ", ".join(f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(known.verify_s.items()))
         found.append(f"verifying so many tokens at once takes {shown}")
         if known.draft_s is not None:
-            found.append(f"a step of the draft takes {1e3 * known.draft_s:.1f} ms")
+            first = known.first_draft_s
+            after = f", its first {1e3 * first:.1f} ms" if first is not None else ""
+            found.append(f"a step of the draft takes {1e3 * known.draft_s:.1f} ms{after}")
+        if known.method:
+            found.append(f"how: {known.method}")
     return found

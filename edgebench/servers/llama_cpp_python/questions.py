@@ -16,6 +16,9 @@ from .library import Llama, LlamaError, differences, libllama, log
 from .requests import Fields, Refused
 from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDraft, Tally, read, shared
 
+DRAFT_STEPS = 8
+"""Steps of the drafts whose costs are measured."""
+
 
 class App:
     """A target, perhaps a draft, and the questions."""
@@ -146,30 +149,39 @@ class App:
     # --- measurements ---
 
     def costs(self, fields: Fields) -> Mapping[str, Any]:
-        """Seconds for verifying so many tokens at once after the prompt, and for one draft step.
+        """Seconds for verifying so many tokens at once, and for the steps of a draft, within a text.
 
-        ``verify_s``: by number of tokens (those of ``sizes`` that fit), one figure a repeat;
-        ``draft_s``: likewise.
+        The text is the prompt and the ``tokens`` after it; in the midst of these (``depth``) the ones
+        that follow are evaluated. ``verify_s``: by number of tokens (those of ``sizes`` that fit), one
+        figure a repeat. ``draft_s``: for each repeat the steps of one draft. Each is measured as it is
+        in a generation: a size several times in a row, the first of which only prepares the others; a
+        draft after an evaluation of the target.
         """
         model, prompt = self.model, self.prompt(fields)
-        room = model.n_ctx - len(prompt)
+        text = self.text(fields)
+        depth = (len(prompt) + len(text)) // 2
+        room = model.n_ctx - depth
         sizes = [size for size in fields.wholes("sizes", 1, model.n_ctx, list(range(1, 18))) if size <= room]
-        most = max(sizes, default=1)
         if room < 1:
-            raise Refused(f"after {len(prompt)} tokens there is no room in a context of {model.n_ctx}")
+            raise Refused(f"after {depth} tokens there is no room in a context of {model.n_ctx}")
+        most = max([*sizes, min(DRAFT_STEPS, room)])
+        following = (text[depth:] + text * (1 + most // len(text)))[:most]
+        repeats = fields.whole("repeats", 1, 1000, 3)
         model.open(1)
-        following = (prompt * (1 + most // len(prompt)))[:most]
-        read(model, prompt, True)
+        read(model, text[:depth], True)
+        verify_s: dict[str, list[float]] = {}
+        for size in sizes:
+            timed(model, following[:size])
+            verify_s[str(size)] = [timed(model, following[:size]) for _ in range(repeats)]
+        draft_s: list[list[float]] = []
         if self.draft:
-            read(self.draft, prompt, True)
-        verify_s: dict[str, list[float]] = {str(size): [] for size in sizes}
-        draft_s: list[float] = []
-        for _ in range(fields.whole("repeats", 1, 1000, 3)):
-            for size in sizes:
-                verify_s[str(size)].append(timed(model, following[:size]))
-            if self.draft:
-                draft_s.append(timed(self.draft, following[:1]))
-        return {"depth": len(prompt), "verify_s": verify_s, "draft_s": draft_s}
+            read(self.draft, text[:depth], True)
+            for _ in range(repeats):
+                timed(model, following[:1])
+                steps = following[: min(DRAFT_STEPS, room)]
+                draft_s.append([timed(self.draft, [token], forget=False) for token in steps])
+                self.draft.keep(depth)
+        return {"depth": depth, "verify_s": verify_s, "draft_s": draft_s}
 
     def logits(self, fields: Fields) -> Mapping[str, Any]:
         """The target's logits after each of the last ``last`` tokens of a text.
@@ -248,13 +260,14 @@ def described(row: Any, top: int, of: Sequence[int], following: int | None) -> d
     return result
 
 
-def timed(decoder: Decoder, tokens: Sequence[int]) -> float:
+def timed(decoder: Decoder, tokens: Sequence[int], forget: bool = True) -> float:
     """Seconds for evaluating tokens at once and choosing after each."""
     held = len(decoder.tokens)
     begun = time.perf_counter()
     decoder.feed(tokens, len(tokens)).argmax(axis=1)
     taken = time.perf_counter() - begun
-    decoder.keep(held)
+    if forget:
+        decoder.keep(held)
     return taken
 
 
