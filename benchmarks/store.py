@@ -19,7 +19,8 @@ from pathlib import Path
 
 from edgebench import doubts, ids, stats
 from edgebench.core import Record, Round, Sample, Trial
-from edgebench.store import Store, Where
+from edgebench.store import Store
+from edgebench.where import Where
 
 TEMPLATES = 200
 """So many records are made up in full; the others are copies under other names and ids."""

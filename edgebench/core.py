@@ -642,3 +642,11 @@ class View(Protocol):
     suffix: ClassVar[str]
 
     def render(self, records: Sequence[Record]) -> str: ...
+
+
+@runtime_checkable
+class Streamed(View, Protocol):
+    """A view that is written record by record: no store is too large for it."""
+
+    def pieces(self, records: Iterable[Record]) -> Iterator[str]:
+        """Together what ``render`` gives. ``records`` may be gone through more than once."""

@@ -13,16 +13,19 @@ import os
 import platform
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from edgebench import database, doubts, ids, packing, records, stats
 from edgebench.core import Failure, Json, Record, Round, Trial
 from edgebench.errors import StoreError, UsageError
 from edgebench.metrics import LEAD
+from edgebench.where import EVERY, Row, Where, clause
+
+AT_ONCE = 200
+"""Records that are read at once."""
 
 
 def default_path() -> Path:
@@ -33,60 +36,6 @@ def default_path() -> Path:
 def now() -> str:
     """The time, ISO 8601, UTC, to the millisecond."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which records: every given field must match, any value of a field will do."""
-
-    ids: Sequence[str] = ()
-    runs: Sequence[str] = ()
-    """Ids, beginnings of ids, or names of runs."""
-    devices: Sequence[str] = ()
-    models: Sequence[str] = ()
-    engines: Sequence[str] = ()
-    backends: Sequence[str] = ()
-    scenarios: Sequence[str] = ()
-    since: str = ""
-    """ISO 8601, UTC: trials that began then or later."""
-    newest: int | None = None
-    """Only so many, the newest."""
-
-
-class Row(NamedTuple):
-    """One line of a table, cheap to read in tens of thousands. Units as in ``metrics``."""
-
-    id: str
-    run: str
-    run_name: str
-    started: str
-    device: str
-    model: str
-    engine: str
-    backend: str
-    scenario: str
-    options: str
-    """JSON."""
-    status: str | None
-    """None, as the next two: the trial has not ended, or was killed."""
-    doubts: str | None
-    """Ids, joined by spaces."""
-    failure: str | None
-    peak_footprint_b: float | None
-    peak_footprint_b_low: float | None
-    peak_footprint_b_high: float | None
-    load_s: float | None
-    load_s_low: float | None
-    load_s_high: float | None
-    decode_tps: float | None
-    decode_tps_low: float | None
-    decode_tps_high: float | None
-    ttft_s: float | None
-    ttft_s_low: float | None
-    ttft_s_high: float | None
-    prefill_tps: float | None
-    prefill_tps_low: float | None
-    prefill_tps_high: float | None
 
 
 class Store:
@@ -213,24 +162,33 @@ class Store:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def records(self, where: Where = Where(), *, samples: bool = False, rounds: bool = True) -> Iterator[Record]:
+    def records(self, where: Where = EVERY, *, samples: bool = False, rounds: bool = True) -> Iterator[Record]:
         """Records with their rounds, oldest first; with the raw samples where asked for.
 
+        They are read a few at a time as one goes through them, so that no store is too large.
         Without rounds (their metrics keep what each round read) a large store is read much faster.
         A trial that has none yet gives one of status ``running`` or ``interrupted``.
         """
-        clause, values = _clause(where)
+        condition, values = clause(where)
+        query = f"SELECT trials.id FROM trials JOIN runs ON runs.id = trials.run {condition}"
+        with database.faults(self.path):
+            found = [id for (id,) in self._db.execute(query, values)]
+            for start in range(0, len(found), AT_ONCE):
+                yield from self._read(found[start : start + AT_ONCE], samples, rounds)
+
+    def _read(self, wanted: Sequence[str], samples: bool, rounds: bool) -> Iterator[Record]:
+        """Records by their ids, oldest first."""
         query = (
             "SELECT trials.*, runs.meta, records.doc FROM trials JOIN runs ON runs.id = trials.run "
-            f"LEFT JOIN records ON records.trial = trials.id {clause}"
+            "LEFT JOIN records ON records.trial = trials.id "
+            "WHERE trials.id IN (SELECT value FROM json_each(?)) ORDER BY trials.id"
         )
-        with database.faults(self.path):
-            for *trial, meta, doc in self._db.execute(query, values).fetchall():
-                if doc is None:
-                    yield _unfinished(trial, json.loads(meta), self._rounds(trial[0], samples))
-                    continue
-                own = self._rounds(trial[0], samples) if rounds else ()
-                yield replace(records.from_json(packing.unpack(doc)), rounds=own)
+        for *trial, meta, doc in self._db.execute(query, [json.dumps(wanted)]).fetchall():
+            if doc is None:
+                yield _unfinished(trial, json.loads(meta), self._rounds(trial[0], samples))
+                continue
+            own = self._rounds(trial[0], samples) if rounds else ()
+            yield replace(records.from_json(packing.unpack(doc)), rounds=own)
 
     def record(self, prefix: str) -> Record:
         """One record, samples and all, by the beginning of its id. Raises ``UsageError``."""
@@ -240,8 +198,9 @@ class Store:
     def find(self, prefix: str) -> str:
         """The id that begins so. Raises ``UsageError`` for none or several."""
         with database.faults(self.path):
-            found = self._db.execute("SELECT id FROM trials WHERE substr(id, 1, ?) = ?", (len(prefix), prefix))
-            there = sorted(id for (id,) in found)
+            # The range lets the index answer; ids are ASCII.
+            query = "SELECT id FROM trials WHERE id >= ? AND id < ? ORDER BY id"
+            there = [id for (id,) in self._db.execute(query, (prefix, prefix + "\U0010ffff"))]
         if len(there) == 1 or prefix in there:
             return prefix if prefix in there else there[0]
         if not there:
@@ -250,23 +209,23 @@ class Store:
             f"{len(there)} results begin with {prefix!r}", f"Such as {', '.join(there[:3])}: write more of it."
         )
 
-    def rows(self, where: Where = Where()) -> list[Row]:
+    def rows(self, where: Where = EVERY) -> list[Row]:
         """The lines of a table, oldest first, from columns alone."""
-        clause, values = _clause(where)
+        condition, values = clause(where)
         lead = ", ".join(f"records.{name}{end}" for name in LEAD for end in ("", "_low", "_high"))
         query = (
             "SELECT trials.id, trials.run, runs.name, trials.started, device, model, engine, backend, scenario, "
             f"options, status, doubts, failure, {lead} "
-            f"FROM trials JOIN runs ON runs.id = trials.run LEFT JOIN records ON records.trial = trials.id {clause}"
+            f"FROM trials JOIN runs ON runs.id = trials.run LEFT JOIN records ON records.trial = trials.id {condition}"
         )
         with database.faults(self.path):
             return [Row._make(row) for row in self._db.execute(query, values)]
 
-    def count(self, where: Where = Where()) -> int:
+    def count(self, where: Where = EVERY) -> int:
         """How many records there are."""
-        clause, values = _clause(where)
+        condition, values = clause(where)
         with database.faults(self.path):
-            query = f"SELECT count(*) FROM (SELECT 1 FROM trials JOIN runs ON runs.id = trials.run {clause})"
+            query = f"SELECT count(*) FROM (SELECT 1 FROM trials JOIN runs ON runs.id = trials.run {condition})"
             return int(self._db.execute(query, values).fetchone()[0])
 
     def logs(self, id: str) -> list[str]:
@@ -282,40 +241,6 @@ class Store:
             one = records.round_from_json(packing.unpack(data))
             rounds.append(replace(one, samples=packing.samples(packing.unpack(packed))) if packed else one)
         return tuple(rounds)
-
-
-def _clause(where: Where) -> tuple[str, list[str | int]]:
-    """The WHERE and ORDER BY of a query over trials and runs, and its values."""
-    parts: list[str] = []
-    values: list[str | int] = []
-    columns = (
-        ("trials.id", where.ids),
-        ("device", where.devices),
-        ("model", where.models),
-        ("engine", where.engines),
-        ("backend", where.backends),
-        ("scenario", where.scenarios),
-    )
-    for column, wanted in columns:
-        if wanted:
-            parts.append(f"{column} IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(list(wanted)))
-    if where.runs:
-        parts.append(
-            "EXISTS (SELECT 1 FROM json_each(?) AS one WHERE runs.name = one.value "
-            "OR substr(runs.id, 1, length(one.value)) = one.value)"
-        )
-        values.append(json.dumps(list(where.runs)))
-    if where.since:
-        parts.append("trials.started >= ?")
-        values.append(where.since)
-    condition = f"WHERE {' AND '.join(parts)}" if parts else ""
-    if where.newest is None:
-        return f"{condition} ORDER BY trials.id", values
-    newest = (
-        f"SELECT trials.id FROM trials JOIN runs ON runs.id = trials.run {condition} ORDER BY trials.id DESC LIMIT ?"
-    )
-    return f"WHERE trials.id IN ({newest}) ORDER BY trials.id", [*values, where.newest]
 
 
 def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round, ...]) -> Record:

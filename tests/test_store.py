@@ -23,7 +23,8 @@ import edgebench
 from edgebench import ids, records
 from edgebench.core import Failure, Record, Round, Sample, Trial
 from edgebench.errors import StoreError, UsageError
-from edgebench.store import Store, Where
+from edgebench.store import Store
+from edgebench.where import Where
 
 TRIAL = Trial("local", "m", "llama.cpp", "cpu", "throughput", {"threads": 2})
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))

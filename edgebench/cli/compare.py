@@ -11,12 +11,13 @@ from typing import Any
 import click
 
 from edgebench import metrics
-from edgebench.cli.selection import existing, store_option, where_options, write
+from edgebench.cli.selection import existing, store_option, terminal, where_options, write
 from edgebench.comparison import Axis, Comparison, compare, difference
 from edgebench.core import Record
 from edgebench.errors import UsageError
 from edgebench.records import dumps
-from edgebench.store import Row, Store, Where
+from edgebench.store import Store
+from edgebench.where import Row, Where
 
 _COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
 _SETS = frozenset({"run", "record", "store"})
@@ -93,7 +94,11 @@ def command(
     comparison = compare(*sides.records, sides.axis, names or metrics.LEAD)
     if not comparison.pairs:
         raise _nothing_alike(sides)
-    write(dumps(sidebyside.as_json(comparison), indent=2) + "\n" if as_json else sidebyside.text(comparison), None)
+    if as_json:
+        write(dumps(sidebyside.as_json(comparison), indent=2) + "\n", None)
+    else:
+        width, _ = terminal()
+        write(sidebyside.text(comparison, width=width), None)
     if limit is not None:
         ctx.exit(_judged(comparison, limit))
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from edgebench import plugins
-from edgebench.cli.selection import terminal, write
+from edgebench.cli.selection import render, terminal, write
 from edgebench.core import Record
 from edgebench.views.table import draw
 
@@ -27,11 +26,11 @@ json_output: Decorator = click.option(
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
     """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
     if json_to is not None:
-        write(plugins.load("views", "json")().render(records), None if json_to == "-" else Path(json_to))
+        write(render("json", records), None if json_to == "-" else Path(json_to))
         if json_to == "-":
             return
     if view == "table":
         width, colour = terminal()
         write(draw(records, width=width, colour=colour), None)
     else:
-        write(plugins.load("views", view)().render(records), None)
+        write(render(view, records), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,21 @@ import click
 
 from edgebench import bundle, plugins
 from edgebench.cli import Group
-from edgebench.cli.selection import existing, output_option, store_option, terminal, where_options, whole_file, write
+from edgebench.cli.selection import (
+    Chosen,
+    existing,
+    output_option,
+    render,
+    store_option,
+    terminal,
+    where_options,
+    whole_file,
+    write,
+)
 from edgebench.core import Record
 from edgebench.errors import UsageError
-from edgebench.store import Store, Where
+from edgebench.store import Store
+from edgebench.where import Where
 
 SHOWN = 20
 """So many results a table lists where nothing was said."""
@@ -37,7 +48,7 @@ def list_(path: Path, where: Where, as_json: bool) -> None:
 
     with existing(path) as store:
         if as_json:
-            write(_render("json", list(store.records(where)) if store else []), None)
+            write(render("json", Chosen.of(store, where) if store else []), None)
             return
         if store is None:
             return
@@ -97,8 +108,8 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
 
     with existing(path) as store:
         if not bundled:
-            records = list(store.records(where)) if store else []
-            write(parquet(records) if form == "parquet" else _render(form or "json", records), output)
+            records: Iterable[Record] = Chosen.of(store, where) if store else ()
+            write(parquet(records) if form == "parquet" else render(form or "json", records), output)
         elif store is None or not store.count(where):
             raise UsageError("there are no results to put into a bundle", "See: edgebench results list")
         else:
@@ -132,13 +143,7 @@ def import_(files: tuple[Path, ...], path: Path) -> None:
 
 
 def _entries(store: Store, where: Where) -> Iterator[bundle.Entry]:
-    for row in store.rows(where):
-        record = store.record(row.id)
+    for record in store.records(where, samples=True):
         # What still runs has no record yet; it will have one, under the same id.
         if record.status != "running":
-            yield bundle.Entry(record, tuple(store.logs(row.id)))
-
-
-def _render(form: str, records: list[Record]) -> str:
-    text: str = plugins.load("views", form)().render(records)
-    return text
+            yield bundle.Entry(record, tuple(store.logs(record.id)))

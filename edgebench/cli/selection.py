@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import wraps
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any, BinaryIO
 import click
 from click.core import ParameterSource
 
+from edgebench import plugins
+from edgebench.core import Record, Streamed
 from edgebench.errors import UsageError
-from edgebench.store import Store, Where, default_path
+from edgebench.store import Store, default_path
+from edgebench.where import Where
 
 Command = Callable[..., Any]
 
@@ -100,19 +104,50 @@ def terminal() -> tuple[int | None, bool]:
     return shutil.get_terminal_size().columns, coloured
 
 
-def write(content: str | bytes, output: Path | None) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """Records of a store, read anew each time one goes through them: few are in memory at once.
+
+    Always the same ones, though a run may add others meanwhile.
+    """
+
+    store: Store
+    ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: Store, where: Where) -> Chosen:
+        return cls(store, tuple(row.id for row in store.rows(where)))
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.store.records(Where(ids=self.ids)) if self.ids else iter(())
+
+
+def render(view: str, records: Iterable[Record]) -> Iterator[str]:
+    """The pieces of a view's text, made as they are asked for where the view can do that."""
+    made = plugins.load("views", view)()
+    if isinstance(made, Streamed):
+        yield from made.pieces(records)
+    else:
+        yield made.render(list(records))
+
+
+def write(content: str | bytes | Iterable[str], output: Path | None) -> None:
     """To stdout, or to a file that is there in full or not at all. Raises ``UsageError``.
 
     Off a terminal stdout gets UTF-8, whatever the locale: a file made by ``>`` is the file of ``-o``.
     """
-    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    parts: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
     if output is not None:
         with whole_file(output) as file:
-            file.write(data)
-    elif isinstance(content, str) and sys.stdout.isatty():
-        click.echo(content, nl=False)
-    else:
-        click.echo(data, nl=False)
+            file.writelines(map(_encoded, parts))
+        return
+    shown = sys.stdout.isatty()
+    for part in parts:
+        click.echo(part if shown else _encoded(part), nl=False)
+
+
+def _encoded(part: str | bytes) -> bytes:
+    return part.encode("utf-8", "replace") if isinstance(part, str) else part
 
 
 @contextmanager

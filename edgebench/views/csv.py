@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import ClassVar
 
 from edgebench.core import Option, Record
@@ -20,28 +21,40 @@ class Csv:
     suffix: ClassVar[str] = ".csv"
 
     def render(self, records: Sequence[Record]) -> str:
+        return "".join(self.pieces(records))
+
+    def pieces(self, records: Iterable[Record]) -> Iterator[str]:
         header, rows = table(records)
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([_safe(name) for name in header])
-        writer.writerows([_safe(value) for value in row] for row in rows)
-        return out.getvalue()
+        everything: Iterable[Sequence[Option | None]] = chain([header], rows)
+        for row in everything:
+            writer.writerow([_safe(value) for value in row])
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
 
 
-def table(records: Sequence[Record]) -> tuple[list[str], Iterator[list[Option | None]]]:
-    """Header and rows; for every column the same kind of value, None where there is none."""
-    options = sorted({name for record in records for name in record.trial.options})
-    units = {name: one.unit for record in records for name, one in record.metrics.items()}
+def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | None]]]:
+    """Header and rows; for every column the same kind of value, None where there is none.
+
+    The records are gone through twice: once for the columns, once for the rows.
+    """
+    options: set[str] = set()
+    units: dict[str, str] = {}
+    for record in records:
+        options |= record.trial.options.keys()
+        units |= {name: one.unit for name, one in record.metrics.items()}
     order = list(known())
     names = sorted(units, key=lambda name: (order.index(name) if name in order else len(order), name))
     header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
     header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
-    header += [f"option_{name}" for name in options] + ["doubts", "failure", "round"]
+    header += [f"option_{name}" for name in sorted(options)] + ["doubts", "failure", "round"]
     header += [f"{name} [{units[name]}]" if units[name] else name for name in names]
-    return header, _rows(records, options, names)
+    return header, _rows(records, sorted(options), names)
 
 
-def _rows(records: Sequence[Record], options: Sequence[str], names: Sequence[str]) -> Iterator[list[Option | None]]:
+def _rows(records: Iterable[Record], options: Sequence[str], names: Sequence[str]) -> Iterator[list[Option | None]]:
     for record in records:
         trial, model, engine = record.trial, record.facts.get("model") or {}, record.facts.get("engine") or {}
         about: list[Option | None] = [record.id, record.run.get("id"), record.run.get("name"), record.started]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
-from edgebench.core import Record
-from edgebench.records import document, dumps
+from edgebench.core import SCHEMA, Record
+from edgebench.records import dumps, to_json
 
 
 class JsonDocument:
-    """``{"schema": 1, "records": […]}``, raw samples left out."""
+    """``{"schema": 1, "records": […]}``, one record a line, raw samples left out."""
 
     suffix: ClassVar[str] = ".json"
 
     def render(self, records: Sequence[Record]) -> str:
-        return dumps(document(records), indent=2) + "\n"
+        return "".join(self.pieces(records))
+
+    def pieces(self, records: Iterable[Record]) -> Iterator[str]:
+        between = f'{{"schema": {SCHEMA}, "records": [\n'
+        for record in records:
+            yield between + dumps(to_json(record, samples=False))
+            between = ",\n"
+        yield "\n]}\n" if between == ",\n" else f"{between}]}}\n"

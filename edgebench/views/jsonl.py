@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from edgebench.core import Record
@@ -15,4 +15,8 @@ class JsonLines:
     suffix: ClassVar[str] = ".jsonl"
 
     def render(self, records: Sequence[Record]) -> str:
-        return "".join(dumps(to_json(record, samples=False)) + "\n" for record in records)
+        return "".join(self.pieces(records))
+
+    def pieces(self, records: Iterable[Record]) -> Iterator[str]:
+        for record in records:
+            yield dumps(to_json(record, samples=False)) + "\n"

@@ -5,7 +5,7 @@ Needs a data-frame library that writes it (polars, pyarrow or pandas), found thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.util import find_spec
 from io import BytesIO
 from typing import Literal
@@ -17,7 +17,7 @@ from edgebench.views.csv import table
 _LIBRARIES: tuple[Literal["polars", "pyarrow", "pandas"], ...] = ("polars", "pyarrow", "pandas")
 
 
-def parquet(records: Sequence[Record]) -> bytes:
+def parquet(records: Iterable[Record]) -> bytes:
     """The file's content. Raises ``UsageError`` where no library writes Parquet."""
     library = next((name for name in _LIBRARIES if find_spec(name)), None)
     if library is None:
@@ -25,8 +25,11 @@ def parquet(records: Sequence[Record]) -> bytes:
     import narwhals
 
     header, rows = table(records)
-    columns = [_alike(list(values)) for values in zip(*rows, strict=True)] if records else [[] for _ in header]
-    frame = narwhals.from_dict(dict(zip(header, columns, strict=True)), backend=library)
+    columns: list[list[Option | None]] = [[] for _ in header]
+    for row in rows:
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    frame = narwhals.from_dict(dict(zip(header, map(_alike, columns), strict=True)), backend=library)
     target = BytesIO()
     frame.write_parquet(target)
     return target.getvalue()

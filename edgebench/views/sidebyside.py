@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
 
 from edgebench import metrics
 from edgebench.comparison import Comparison, Finding, Pair
-from edgebench.core import SCHEMA, Json, Record
+from edgebench.core import SCHEMA, Json
 from edgebench.records import plain
 from edgebench.views import units
-from edgebench.views.detail import columns
-from edgebench.views.text import clean, describe
+from edgebench.views.text import clean, describe, paper, trimmed
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
 
 
-def text(comparison: Comparison) -> str:
-    """Each pair with its figures, changes, intervals and verdicts; then what had no counterpart."""
-    parts = ["\n".join(_pair(pair)) for pair in comparison.pairs]
+def text(comparison: Comparison, *, width: int | None = None) -> str:
+    """Each pair with its figures, changes, intervals and verdicts; then what had no counterpart.
+
+    Laid out in ``width`` columns (None: as wide as it needs).
+    """
+    from rich.text import Text
+
+    out = StringIO()
+    console = paper(out, width=width)
+    for pair in comparison.pairs:
+        for part in _pair(pair):
+            console.print(Text(part) if isinstance(part, str) else part)
+        console.print()
     for side, records in (("A", comparison.only_a), ("B", comparison.only_b)):
-        if records:
-            parts.append("\n".join(f"only in {side}: {clean(record.id)} {_named(record)}" for record in records))
-    return "\n\n".join(parts) + "\n"
+        for record in records:
+            console.print(Text(f"only in {side}: {clean(record.id)} {_named(describe(record))}"))
+    return trimmed(out).rstrip("\n") + "\n"
 
 
-def _named(record: Record) -> str:
-    return " · ".join(
-        part if name in ("device", "model", "engine", "backend", "scenario") else f"{name} {part}"
-        for name, part in describe(record).items()
-    )
+def _named(parts: Mapping[str, str]) -> str:
+    plain = ("device", "model", "engine", "backend", "scenario")
+    return " · ".join(part if name in plain else f"{name} {part}" for name, part in parts.items())
 
 
-def _pair(pair: Pair) -> Iterator[str]:
+def _pair(pair: Pair) -> Iterator[str | Grid]:
     a, b = describe(pair.a), describe(pair.b)
-    same = [name for name in a if a[name] == b.get(name)]
-    yield " · ".join(
-        a[name] if name in ("device", "model", "engine", "backend", "scenario") else f"{name} {a[name]}"
-        for name in same
-    )
+    same = {name: part for name, part in a.items() if part == b.get(name)}
+    yield _named(same)
     for side, record, parts in (("A", pair.a, a), ("B", pair.b, b)):
         own = [f"{name} {part}" for name, part in parts.items() if name not in same]
         name = clean(str(record.run.get("name") or ""))
@@ -46,11 +55,26 @@ def _pair(pair: Pair) -> Iterator[str]:
         if record.doubts:
             yield f"   doubts: {', '.join(dict.fromkeys(clean(doubt.id) for doubt in record.doubts))}"
     if pair.findings:
-        rows = [("", "A", "B", "change", "95 % interval", "verdict"), *map(_row, pair.findings)]
-        yield from columns(rows)
+        yield _grid(pair.findings)
         yield "paired by round" if pair.paired else "not paired: the rounds are of different runs"
     for name, (one, other) in pair.differs.items():
         yield f"also differs: {name}: {clean(one)} → {clean(other)}"
+
+
+def _grid(findings: Sequence[Finding]) -> Grid:
+    """A row for each metric; below each change its 95 % interval, as in the other tables."""
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("", overflow="fold")
+    for name in ("A", "B", "change\n95 % interval"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("verdict", overflow="fold", min_width=13)
+    for finding in findings:
+        grid.add_row(*map(Text, _row(finding)))
+    return grid
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -58,10 +82,11 @@ def _row(finding: Finding) -> tuple[str, ...]:
     sides = ("–" if value is None else units.quantity(value, known.unit) for value in (finding.a, finding.b))
     change = finding.change
     if change is None:
-        return (known.title, *sides, "–", "", finding.why)
-    ends = (change.low, change.high)
-    interval = " … ".join(_percent(end) for end in ends if end is not None)
-    return (known.title, *sides, _percent(change.ratio), interval, verdict(finding))
+        return (known.title, *sides, "–", finding.why)
+    moved = _percent(change.ratio)
+    if change.low is not None and change.high is not None:
+        moved += f"\n{_percent(change.low).removesuffix(' %')} … {_percent(change.high)}"
+    return (known.title, *sides, moved, verdict(finding))
 
 
 def verdict(finding: Finding) -> str:

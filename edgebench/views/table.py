@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, ClassVar
 
 from edgebench import doubts
 from edgebench.core import Record
 from edgebench.views.lead import TITLES, figure
 from edgebench.views.reading import metric
-from edgebench.views.text import clean, describe, varying
+from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as Grid
 
-_WIDE = 1000
 _FOLDED = 6
 """So narrow may a column of names become before figures are left out."""
 _WRONG = {"ok": "", "running": "still running", "interrupted": "interrupted", "lost": "device lost"}
@@ -35,24 +35,12 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
 
     Each scenario has its own options, and so its own part of the table.
     """
-    from io import StringIO
-
-    from rich.console import Console
     from rich.text import Text
 
     if not records:
         return "No results.\n"
     out = StringIO()
-    console = Console(
-        file=out,
-        width=width or _WIDE,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        no_color=not colour,
-        legacy_windows=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = paper(out, width=width, colour=colour)
     scenarios: dict[str, list[Record]] = {}
     for record in records:
         scenarios.setdefault(record.trial.scenario, []).append(record)
@@ -63,7 +51,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     for line, style in (*_failed(records), *_doubted(records)):
         console.print(Text(line, style=style))
     console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return trimmed(out)
 
 
 def _print_group(console: Console, records: Sequence[Record]) -> list[str]:
@@ -82,7 +70,7 @@ def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str])
     """The figures there is room for, and those left out."""
     shown = [name for name in TITLES if any(metric(record, name) for record in records)]
     hidden: list[str] = []
-    roomy = console.options.update(max_width=_WIDE)
+    roomy = console.options.update(max_width=WIDE)
     while shown[1:]:
         # The four lead figures stay while folding the names makes room for them.
         names = differ if shown[4:] else []

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
 
 from edgebench.core import Option, Record
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of ordinary words in several scripts."""
+
+WIDE = 1000
+"""Columns where nothing limits them."""
 
 
 def clean(text: str) -> str:
@@ -28,6 +36,27 @@ def lines(text: str) -> str:
 def option(name: str, value: Option) -> str:
     """An option's value as it is typed."""
     return str(value).lower() if isinstance(value, bool) else clean(str(value))
+
+
+def paper(out: StringIO, *, width: int | None, colour: bool = False) -> Console:
+    """What lays text out in ``width`` columns (None: as wide as it needs); nothing in it is markup."""
+    from rich.console import Console
+
+    return Console(
+        file=out,
+        width=width or WIDE,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        legacy_windows=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def trimmed(out: StringIO) -> str:
+    """What was laid out, without the spaces at the ends of its lines."""
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def describe(record: Record) -> dict[str, str]:
