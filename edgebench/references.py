@@ -22,17 +22,19 @@ class Published:
     """One published result, in base units; what wasn't published is absent."""
 
     what: str
-    engine: str
-    backend: str
     scenario: str
-    model: str
-    metrics: Mapping[str, float]
-    """By the names of the glossary, and ``s_per_token``."""
+    engine: str = ""
+    backend: str = ""
+    model: str = ""
     quantization: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """By the names of the glossary, and ``s_per_token``."""
     profiles: tuple[str, ...] = ()
-    """Names of the device profiles that stand for its device."""
+    """Names of the device profiles that stand for its device; none: it was not named."""
     options: Mapping[str, Option] = field(default_factory=dict)
     note: str = ""
+    repeat: str = ""
+    """The command that measures this row today."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Reference:
     title: str
     rows: tuple[Published, ...]
     method: Mapping[str, str] = field(default_factory=dict)
+    otherwise: tuple[str, ...] = ()
+    """What edgebench always does in another way."""
     problems: tuple[str, ...] = ()
     devices: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,36 +72,47 @@ def load(name: str) -> Reference:
     return reference
 
 
+OWN_FIGURES = frozenset({"speculative", "kvcache", "decoding"})
+"""Scenarios whose rates mean something of their own: only ever beside their like."""
+
+
 def matches(row: Published, record: Record) -> bool:
-    """Whether a record stands for this row: same device, engine and backend."""
+    """Whether a record stands for this row: same device, engine and backend, as far as they were named."""
     trial = record.trial
-    same = trial.engine == row.engine and trial.backend.lower() == row.backend.lower()
-    # A speculative row is only ever beside a speculative trial: its rates mean something else.
-    return (
-        same and trial.device in row.profiles and (trial.scenario == "speculative") == (row.scenario == "speculative")
+    named = (
+        (row.profiles, trial.device in row.profiles),
+        (row.engine, trial.engine == row.engine),
+        (row.backend, trial.backend.lower() == row.backend.lower()),
+        ({trial.scenario, row.scenario} & OWN_FIGURES, trial.scenario == row.scenario),
+        # One strategy is no other, and the target alone is no draft.
+        ("strategy" in row.options, trial.options.get("strategy") == row.options.get("strategy")),
+        ("k" in row.options, bool(trial.options.get("k")) == bool(row.options.get("k"))),
     )
+    return all(same for published, same in named if published)
 
 
 def differences(row: Published, record: Record) -> list[str]:
     """What is not alike in method, most important first: ``model smollm2, not llama-2-7b-chat``."""
     trial, model = record.trial, record.facts.get("model") or {}
     pairs: list[tuple[str, object, object]] = [("model", trial.model, row.model)]
-    if row.quantization:
-        pairs.append(("quantization", model.get("quantization"), row.quantization))
+    pairs.append(("quantization", model.get("quantization"), row.quantization))
     pairs.append(("scenario", trial.scenario, row.scenario))
     pairs += [(name.replace("_", " "), trial.options.get(name), value) for name, value in row.options.items()]
-    return [
+    found = [] if row.profiles else [f"device {trial.device}, theirs was not named"]
+    return found + [
         f"{name} {'not given' if own is None else own}, not {published}"
         for name, own, published in pairs
-        if str(own).lower() != str(published).lower() and not (name == "model" and _same_model(own, published))
+        if published != "" and not _same(name, str(own).lower(), str(published).lower())
     ]
 
 
-def _same_model(own: object, published: object) -> bool:
+def _same(name: str, own: str, published: str) -> bool:
     """Profile names carry the quantization at their end: ``llama-2-7b-chat-q4_0``."""
-    return str(own).lower().startswith(str(published).lower())
+    return own == published or (name in ("model", "draft") and own.startswith(f"{published}-"))
 
 
 def comparable(row: Published, record: Record) -> bool:
-    """Whether a ratio of the two says anything: the same model, quantization and scenario."""
-    return not any(text.startswith(("model", "quantization", "scenario")) for text in differences(row, record))
+    """Whether a ratio of the two says anything: the same device, model, quantization and scenario."""
+    return not any(
+        text.startswith(("device", "model", "quantization", "scenario")) for text in differences(row, record)
+    )

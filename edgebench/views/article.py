@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from edgebench.core import Record
 from edgebench.references import Reference
 from edgebench.views.answer import Answer, answers
-from edgebench.views.beside import COLUMNS, Beside, beside
+from edgebench.views.beside import Part, beside
 from edgebench.views.charts import Figure
+from edgebench.views.digest import Digest
 from edgebench.views.markdown import Markdown, escaped
-from edgebench.views.reading import latest
+from edgebench.views.text import clean
 
 
-def article(records: Sequence[Record], pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
+def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
     """The text; ``pictures`` are the figures with the names of their files beside it."""
-    newest = latest(records)
-    parts = ["# Results", *(_answer(answer) for answer in answers(newest)), Markdown().render(records)]
+    newest, shown = digest.newest, digest.records
+    parts = ["# Results", *(_answer(answer) for answer in answers(newest)), Markdown().render(shown)]
+    if len(shown) < digest.total:
+        parts.append(f"Here are {len(shown)} of {digest.total} records; `edgebench report --format csv` has all.")
     if reference:
         parts.append(_reference(reference, beside(reference, newest)))
     for figure, name in pictures:
@@ -49,17 +51,30 @@ def _answer(answer: Answer) -> str:
     return f"{title}: {' '.join(said)}{reduced}"
 
 
-def _reference(reference: Reference, rows: Sequence[Beside]) -> str:
-    lines = [f"## Beside: {escaped(reference.title)}", ""]
-    lines += [_row(["published, and measured here", *(title for _, title in COLUMNS), "what differs in method"])]
-    lines += [_row(["---", *("---:" for _ in COLUMNS), "---"])]
-    for row in rows:
-        lines.append(_row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured here"]))
+def _reference(reference: Reference, parts: Sequence[Part]) -> str:
+    said = [f"## Beside: {escaped(reference.title)}"]
+    if reference.otherwise:
+        said.append(f"Different in every row: {escaped('; '.join(reference.otherwise))}.")
+    for part in parts:
+        said += [f"### {escaped(part.title)}", "\n".join(_part(part))]
+        # An indented block: every character stays as it is typed.
+        repeats = dict.fromkeys(clean(row.repeat) for row in part.rows if row.repeat)
+        if repeats:
+            said += ["To repeat these rows:", "\n".join(f"    {command}" for command in repeats)]
+    return "\n\n".join(said)
+
+
+def _part(part: Part) -> Iterator[str]:
+    yield _row(["published, and measured here", *(title for _, title in part.columns), "what differs in method"])
+    yield _row(["---", *("---:" for _ in part.columns), "---"])
+    for row in part.rows:
+        yield _row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured here"])
         for own in row.own:
-            cells = [" ".join(escaped(part) for part in cell if part) for cell in own.cells]
+            cells = [" ".join(escaped(text) for text in cell if text) for cell in own.cells]
             differs = escaped("; ".join(own.differs)) or "nothing that is known"
-            lines.append(_row([f"→ **{escaped(own.name)}**", *cells, differs]))
-    return "\n".join(lines)
+            yield _row([f"→ **{escaped(own.name)}**", *cells, differs])
+        if row.more:
+            yield _row([f"→ {row.more} more, further from the published method", *("" for _ in part.columns), ""])
 
 
 def _row(cells: Sequence[str]) -> str:
