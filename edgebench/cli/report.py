@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import click
 from click.shell_completion import CompletionItem
 
-from edgebench import plugins
-from edgebench.cli.selection import existing, store_option, where_options, write
+from edgebench.cli.selection import Chosen, existing, render, store_option, where_options, write
 from edgebench.core import Record
 from edgebench.references import Reference
-from edgebench.store import Store, Where
+from edgebench.store import Store
+from edgebench.views.digest import Digest
+from edgebench.where import Where
 
 ROUNDS = 1000
 """So many of the newest configurations are read with the turns of their rounds."""
@@ -78,34 +79,30 @@ def command(
         _serve(path, where, known, port)
         return
     with existing(path) as store:
-        read = gather if form not in ("csv", "json") else _everything
-        records = read(store, where) if store else []
-        if store is not None and not records:
+        if store is not None and not store.count(where):
             click.echo("no results match; `edgebench results list` shows what there is", err=True)
+        if form == "csv" or form == "json":  # noqa: PLR1714 - mypy tells the other forms from these two
+            write(render(form, Chosen.of(store, where) if store else []), folder / f"report.{form}")
+            return
+        digest = gather(store, where) if store else Digest([])
         if form == "html":
             from edgebench.views.html import page
 
             logs = store.logs if store else (lambda id: [])
-            write(page(records, reference=known, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
+            write(page(digest, reference=known, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
         elif form == "md":
-            _markdown(records, folder, known)
+            _markdown(digest, folder, known)
         else:
-            _WRITERS[form](records, folder)
+            _pictures(digest.newest, folder, form)
 
 
-def gather(store: Store, where: Where) -> list[Record]:
-    """The records asked for; of the newest configurations with rounds, of the last ones with samples."""
-    from edgebench.views.reading import latest
-
-    records = list(store.records(where, rounds=False))
-    newest = sorted(latest(records), key=lambda record: record.finished)
-    full = {record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)}
-    full |= {record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)}
-    return [full.get(record.id, record) for record in records]
-
-
-def _everything(store: Store, where: Where) -> list[Record]:
-    return list(store.records(where))
+def gather(store: Store, where: Where) -> Digest:
+    """Of the newest configurations records with rounds, of the last ones with samples; the others without."""
+    digest = Digest(store.records(where, rounds=False))
+    newest = sorted(digest.newest, key=lambda record: record.finished)
+    digest.completed({record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)})
+    digest.completed({record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)})
+    return digest
 
 
 def _some(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator[Record]:
@@ -113,44 +110,26 @@ def _some(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator
     return store.records(Where(ids=ids), samples=samples) if ids else iter(())
 
 
-def _plain(view: str, name: str) -> Callable[[Sequence[Record], Path], None]:
-    def render(records: Sequence[Record], folder: Path) -> None:
-        write(plugins.load("views", view)().render(records), folder / name)
+def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png"]) -> None:
+    from edgebench.views.pictures import pictures
 
-    return render
-
-
-def _pictures(form: Literal["svg", "png"]) -> Callable[[Sequence[Record], Path], None]:
-    def render(records: Sequence[Record], folder: Path) -> None:
-        from edgebench.views.pictures import pictures
-
-        drawn = 0
-        for figure, picture in pictures(records, form):
-            write(picture, folder / f"{figure.id}.{form}")
-            drawn += 1
-        if records and not drawn:
-            click.echo("these records have nothing to draw", err=True)
-
-    return render
+    drawn = 0
+    for figure, picture in pictures(records, form):
+        write(picture, folder / f"{figure.id}.{form}")
+        drawn += 1
+    if records and not drawn:
+        click.echo("these records have nothing to draw", err=True)
 
 
-def _markdown(records: Sequence[Record], folder: Path, reference: Reference | None) -> None:
+def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None:
     from edgebench.views.article import article
     from edgebench.views.pictures import pictures
 
     drawn = []
-    for figure, picture in pictures(records, "svg"):
+    for figure, picture in pictures(digest.newest, "svg"):
         write(picture, folder / f"{figure.id}.svg")
         drawn.append((figure, f"{figure.id}.svg"))
-    write(article(records, drawn, reference), folder / "report.md")
-
-
-_WRITERS = {
-    "csv": _plain("csv", "report.csv"),
-    "json": _plain("json", "report.json"),
-    "svg": _pictures("svg"),
-    "png": _pictures("png"),
-}
+    write(article(digest, drawn, reference), folder / "report.md")
 
 
 def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> None:
@@ -165,7 +144,8 @@ def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> 
                 found = part.stat()
             except FileNotFoundError:
                 continue
-            stamps.append(f"{found.st_mtime_ns}.{found.st_size}")
+            if found.st_size:  # reading alone leaves an empty log behind
+                stamps.append(f"{found.st_mtime_ns}.{found.st_size}")
         return "-".join(stamps) or "empty"
 
     def draw(seen: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
 
-from edgebench.errors import UsageError
+from edgebench.errors import EdgebenchError, UsageError
 
 HOST = "127.0.0.1"
 
@@ -19,10 +20,9 @@ def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> 
     if hasattr(os, "nice"):
         os.nice(10)  # a page must not cost the run that it shows
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(draw, version))
+        server = _Server(port, _Drawn(draw, version))
     except OSError as error:
         raise UsageError(f"port {port}: {error.strerror}", "Choose another with --port, or leave it out.") from error
-    server.daemon_threads = True
     click.echo(f"http://{HOST}:{server.server_address[1]}/")
     click.echo("Ctrl-C ends it.", err=True)
     try:
@@ -33,42 +33,55 @@ def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> 
         server.server_close()
 
 
-def _handler(draw: Callable[[str], str], version: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
-    drawn: dict[str, bytes] = {}
+class _Drawn:
+    """The page of the data's newest version, drawn once however many ask for it."""
 
-    def current() -> bytes:
-        with lock:
-            seen = version()
-            if seen not in drawn:
-                drawn.clear()
-                drawn[seen] = draw(seen).encode("utf-8", "replace")
-            return drawn[seen]
+    def __init__(self, draw: Callable[[str], str], version: Callable[[], str]) -> None:
+        self.version = version
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._seen, self._page = "", b""
 
-    class Handler(BaseHTTPRequestHandler):
-        """Two addresses: the page, and the version of its data."""
+    def page(self) -> bytes:
+        """Raises ``EdgebenchError`` where it cannot be drawn."""
+        with self._lock:
+            seen = self.version()
+            if seen != self._seen:
+                self._page = self._draw(seen).encode("utf-8", "replace")
+                self._seen = seen
+            return self._page
 
-        server_version = "edgebench"
-        sys_version = ""
-        timeout = 30
 
-        def do_GET(self) -> None:
+class _Handler(BaseHTTPRequestHandler):
+    """Two addresses: the page, and the version of its data."""
+
+    server: _Server
+    server_version = "edgebench"
+    sys_version = ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        try:
             if not self._is_ours():
                 self._answer(403, "text/plain", b"This address is served to this machine only.")
             elif self.path in ("/", "/index.html"):
-                self._answer(200, "text/html", current())
+                self._answer(200, "text/html", self.server.drawn.page())
             elif self.path == "/version":
-                self._answer(200, "text/plain", version().encode())
+                self._answer(200, "text/plain", self.server.drawn.version().encode())
             else:
                 self._answer(404, "text/plain", b"There is only the page itself: /")
+        except EdgebenchError as error:
+            self._answer(503, "text/plain", f"{error}. {error.hint}".encode("utf-8", "replace"))
 
-        def _is_ours(self) -> bool:
-            """Whether the browser meant this machine: a foreign name that leads here is refused."""
-            host = self.headers.get("Host", "")
-            here = self.connection.getsockname()[1]
-            return host in (f"{HOST}:{here}", f"localhost:{here}")
+    def _is_ours(self) -> bool:
+        """Whether the browser meant this machine: a foreign name that leads here is refused."""
+        host = self.headers.get("Host", "")
+        here = self.connection.getsockname()[1]
+        return host in (f"{HOST}:{here}", f"localhost:{here}")
 
-        def _answer(self, status: int, kind: str, body: bytes) -> None:
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        # Whoever closed the page meanwhile needs no answer.
+        with suppress(ConnectionError):
             self.send_response(status)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
@@ -79,7 +92,13 @@ def _handler(draw: Callable[[str], str], version: Callable[[], str]) -> type[Bas
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: a page that asks every second would fill the terminal."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a page that asks every second would fill the terminal."""
 
-    return Handler
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int, drawn: _Drawn) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.drawn = drawn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -18,14 +18,13 @@ from edgebench.references import Reference
 from edgebench.views import beside, charts
 from edgebench.views.answer import answers
 from edgebench.views.charts import Figure, Panel, theme
-from edgebench.views.reading import latest
+from edgebench.views.digest import ROWS, Digest
+from edgebench.views.library import library
 from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-ROWS = 1000
-"""Rows of the table a page holds; a browser sorts and filters so many without a pause."""
 DETAILS = 250
 """Records whose facts, rounds and logs a page holds."""
 LINES = 100
@@ -56,7 +55,7 @@ class Html:
 
 
 def page(
-    records: Sequence[Record],
+    records: Iterable[Record] | Digest,
     *,
     reference: Reference | None = None,
     logs: Logs = lambda id: (),
@@ -68,79 +67,96 @@ def page(
     ``reference`` is put beside the records; ``logs`` gives the engine's own words. ``live`` is the
     data's version where a server stands behind the page. ``empty`` says why there are no records.
     """
-    newest = latest(records)
-    groups = table(records, newest, most=ROWS, details=DETAILS)
-    rows = [row for group in groups for row in group.rows]
-    figures = charts.figures(records)
-    told = list(details(records, groups, logs))
-    styles, script, library = _styles(), _text("page.js"), _library() if figures else ""
+    digest = records if isinstance(records, Digest) else Digest(records)
+    figures = charts.figures(digest.newest)
     text: str = _template("page.html").render(
-        title=heading(records),
-        heading=heading(records),
-        summary=summary(records, newest),
+        heading=heading(digest),
+        summary=summary(digest),
         empty=empty,
-        answers=answers(newest),
+        answers=answers(digest.newest),
         most_answers=ANSWERS,
-        groups=groups,
-        columns=COLUMNS,
-        labels={name: title for name, title, _ in COLUMNS},
-        choices=choices(rows),
-        earlier=sum(row.earlier for row in rows),
-        words=words,
-        rows={row.id for row in rows},
-        detailed={row.id for row in rows if row.detailed},
-        details=told,
-        reference=reference,
-        reference_columns=beside.COLUMNS,
-        beside=beside.beside(reference, newest) if reference else [],
-        others=len(beside.others(reference, newest)) if reference else 0,
-        cut=f"Here are {len(rows)} of {len(records)} records: the newest of each configuration first. "
-        "`edgebench report --format csv` has all."
-        if len(rows) < len(records)
-        else "",
-        left_out=f"{len(told)} of {len(records)} are here; `edgebench results show ID` has any other."
-        if len(told) < len(records)
-        else "",
-        figures=figures,
-        most_lines=LINES,
-        still=(lambda panel: "") if live else still,
-        glossary=glossary(records),
-        specs=_json({"specs": _specs(figures), "config": theme.config(page=True)}),
-        css=_safe(styles),
-        script=_safe(script),
-        library=_safe(library),
-        policy=policy(styles, [script, library], live=bool(live)),
+        **_results(digest, logs),
+        **_published(reference, digest.newest),
+        **_drawn(figures, live),
         version=__version__,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        live=live,
     )
     return text
 
 
-def heading(records: Sequence[Record]) -> str:
+def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
+    """What the template says of the table and of the single records."""
+    records = digest.records
+    groups = table(records, digest.newest, most=ROWS, details=DETAILS)
+    rows = [row for group in groups for row in group.rows]
+    told = list(details(records, groups, logs))
+    cut = (
+        f"Here are {len(rows)} of {digest.total} records: the newest of each configuration first. "
+        "`edgebench report --format csv` has all."
+    )
+    left_out = f"{len(told)} of {digest.total} are here; `edgebench results show ID` has any other."
+    return {
+        "groups": groups,
+        "columns": COLUMNS,
+        "labels": {name: title for name, title, _ in COLUMNS},
+        "choices": choices(rows),
+        "earlier": sum(row.earlier for row in rows),
+        "words": words,
+        "rows": {row.id for row in rows},
+        "detailed": {row.id for row in rows if row.detailed},
+        "details": told,
+        "cut": cut if len(rows) < digest.total else "",
+        "left_out": left_out if len(told) < digest.total else "",
+        "glossary": glossary(records),
+    }
+
+
+def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[str, Any]:
+    """What the template says of published figures."""
+    return {
+        "reference": reference,
+        "beside": beside.beside(reference, newest) if reference else [],
+        "others": len(beside.others(reference, newest)) if reference else 0,
+    }
+
+
+def _drawn(figures: Sequence[Figure], live: str) -> dict[str, Any]:
+    """The figures, and everything that the browser runs."""
+    styles, script = _styles(), _text("page.js")
+    drawing = library() if figures or live else ""
+    return {
+        "figures": figures,
+        "most_lines": LINES,
+        "still": (lambda panel: "") if live else still,
+        "specs": _json({"specs": _specs(figures), "config": theme.config(page=True)}),
+        "css": _safe(styles),
+        "script": _safe(script),
+        "library": _safe(drawing),
+        "policy": policy(styles, [script, drawing], live=bool(live)),
+        "live": live,
+    }
+
+
+def heading(digest: Digest) -> str:
     """What the page is about, in a few words."""
-    devices = sorted({record.trial.device for record in records})
-    models = sorted({record.trial.model for record in records})
-    if not records:
+    devices, models = sorted(digest.devices), sorted(digest.models)
+    if not digest.total:
         return "edgebench: no results yet"
     what = models[0] if len(models) == 1 else f"{len(models)} models"
     return f"{what} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
 
 
-def summary(records: Sequence[Record], newest: Sequence[Record]) -> str:
+def summary(digest: Digest) -> str:
     """How much was measured, and when."""
-    if not records:
+    if not digest.total:
         return "edgebench report"
-    days = sorted({record.finished[:10] for record in records if record.finished})
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""
-    bad = sum(record.status != "ok" for record in records)
-    doubted = sum(bool(record.doubts) for record in records)
+    first, last = digest.days or ("", "")
     parts = [
-        _many(len(records), "record"),
-        _many(len(newest), "configuration"),
-        _many(bad, "without a result", plural=False) if bad else "",
-        _many(doubted, "with doubts", plural=False) if doubted else "",
-        f"measured {span}" if span else "",
+        _many(digest.total, "record"),
+        _many(len(digest.newest), "configuration"),
+        _many(digest.bad, "without a result", plural=False) if digest.bad else "",
+        _many(digest.doubted, "with doubts", plural=False) if digest.doubted else "",
+        f"measured {first}" + (f" to {last}" if first != last else "") if first else "",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -212,15 +228,6 @@ def _styles() -> str:
     print_light = f"@media print {{ :root {{ color-scheme: light; {light} }} }}"
     night = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
     return f":root {{ {light} }}\n{night}\n{print_light}\n{_text('page.css')}"
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as vl-convert ships them: one script, no network."""
-    import vl_convert
-
-    bundle: Any = vl_convert.javascript_bundle  # its stub forgets that the snippet is optional
-    return str(bundle())
 
 
 @cache

@@ -2,13 +2,13 @@
   "use strict";
   const root = document.documentElement;
   root.classList.add("js");
-  const table = document.getElementById("results");
-  const remembered = `edgebench:${location.pathname}`;
+  const find = (id) => document.getElementById(id);
 
   // --- the table: sorts within each kind of work, filters across all ---------------------------
-  const kinds = table ? [...table.tBodies].filter((body) => body.classList.contains("rows")) : [];
-  const heads = table ? [...table.tHead.rows[0].cells] : [];
-  const form = document.getElementById("controls");
+  // Looked up each time: where a run goes on, the table may come later than this script.
+  const heads = () => [...document.querySelectorAll("#results thead th")];
+  const kinds = () => [...document.querySelectorAll("#results tbody.rows")];
+  let sorted = null;
 
   const keyOf = (row, column) => {
     const cell = row.cells[column];
@@ -21,31 +21,31 @@
     if (typeof a === "number" && typeof b === "number") return direction * (a - b);
     return direction * String(a).localeCompare(String(b), undefined, { numeric: true });
   };
-  const sortBy = (column, order) => {
-    heads.forEach((head, index) => {
+  const sort = () => {
+    if (!sorted) return;
+    const [column, order] = sorted;
+    heads().forEach((head, index) => {
       if (index === column) head.setAttribute("aria-sort", order);
       else head.removeAttribute("aria-sort");
     });
     const direction = order === "ascending" ? 1 : -1;
-    for (const body of kinds) {
+    for (const body of kinds()) {
       const rows = [...body.rows].map((row) => [keyOf(row, column), row]);
       rows.sort((a, b) => compare(a[0], b[0], direction));
       body.append(...rows.map((pair) => pair[1]));
     }
-    keep();
   };
-  heads.forEach((head, column) => {
-    const button = head.querySelector("button");
-    if (!button) return;
-    button.addEventListener("click", () => {
-      const first = head.dataset.first || "ascending";
-      const now = head.getAttribute("aria-sort");
-      const second = first === "ascending" ? "descending" : "ascending";
-      sortBy(column, now === first ? second : first);
-    });
+  document.addEventListener("click", (event) => {
+    const head = event.target.closest("#results thead th");
+    if (!head || !event.target.closest("button")) return;
+    const first = head.dataset.first || "ascending";
+    const second = first === "ascending" ? "descending" : "ascending";
+    sorted = [head.cellIndex, head.getAttribute("aria-sort") === first ? second : first];
+    sort();
   });
 
   const filter = () => {
+    const form = find("controls");
     if (!form) return;
     const words = form.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean);
     const picks = [...form.querySelectorAll("select")].map((select) => [select.name, select.value]);
@@ -53,7 +53,7 @@
     const earlier = form.elements.earlier ? form.elements.earlier.checked : false;
     let shown = 0;
     let all = 0;
-    for (const body of kinds) {
+    for (const body of kinds()) {
       let here = 0;
       for (const row of body.rows) {
         const fits =
@@ -69,53 +69,19 @@
       body.previousElementSibling.hidden = !here;
       shown += here;
     }
-    document.getElementById("count").textContent = `${shown} of ${all} records shown`;
-    keep();
+    find("count").textContent = `${shown} of ${all} records shown`;
   };
-
-  const keep = () => {
-    const state = { sort: null, form: {} };
-    heads.forEach((head, index) => {
-      if (head.hasAttribute("aria-sort")) state.sort = [index, head.getAttribute("aria-sort")];
-    });
-    if (form) {
-      for (const field of form.elements) {
-        if (field.name) state.form[field.name] = field.type === "checkbox" ? field.checked : field.value;
-      }
-    }
-    try {
-      sessionStorage.setItem(remembered, JSON.stringify(state));
-    } catch {
-      // A page opened where nothing may be stored simply forgets.
-    }
+  const inForm = (action) => (event) => {
+    if (event.target.closest("#controls")) action(event);
   };
-  const restore = () => {
-    let state = null;
-    try {
-      state = JSON.parse(sessionStorage.getItem(remembered));
-    } catch {
-      return;
-    }
-    if (!state) return;
-    for (const [name, value] of Object.entries(state.form)) {
-      const field = form && form.elements[name];
-      if (!field) continue;
-      if (field.type === "checkbox") field.checked = value;
-      else field.value = value;
-    }
-    if (state.sort) sortBy(...state.sort);
-  };
-  if (form) {
-    form.addEventListener("input", filter);
-    form.addEventListener("reset", () => setTimeout(filter));
-    form.addEventListener("submit", (event) => event.preventDefault());
-    if (document.getElementById("live")) restore();
-    filter();
-  }
+  document.addEventListener("input", inForm(filter));
+  document.addEventListener("reset", inForm(() => setTimeout(filter)));
+  document.addEventListener("submit", inForm((event) => event.preventDefault()));
+  filter();
 
   // --- each figure and row leads to its record -------------------------------------------------
   const reveal = () => {
-    const record = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const record = find(decodeURIComponent(location.hash.slice(1)));
     if (!record) return;
     if (record.tagName === "DETAILS") record.open = true;
     record.scrollIntoView();
@@ -124,9 +90,13 @@
   if (location.hash) reveal();
 
   // --- figures, one after the other so that the page stays awake -------------------------------
-  const data = document.getElementById("specs");
-  const plots = [...document.querySelectorAll(".plot")];
-  const { specs, config } = data ? JSON.parse(data.textContent) : { specs: {}, config: {} };
+  const formsOf = (page) => {
+    const data = page.getElementById("specs");
+    return data ? JSON.parse(data.textContent) : { specs: {}, config: {} };
+  };
+  let forms = formsOf(document);
+  const drawn = new WeakMap(); // plot → its view, and the form it shows
+  const formOf = (plot) => JSON.stringify(forms.specs[plot.dataset.spec]);
   const options = {
     ast: true, // expressions are interpreted: the page forbids eval
     renderer: "svg",
@@ -136,39 +106,115 @@
     loader: { load: () => Promise.reject(new Error("this page loads nothing")) },
   };
   const draw = async (plot) => {
-    const spec = specs[plot.dataset.spec];
+    const { specs, config } = forms;
+    const form = formOf(plot);
     const columns = Math.max(1, Math.floor(plot.clientWidth / 210));
     const themed = { ...config, legend: { ...config.legend, columns } };
-    const { view } = await vegaEmbed(plot, { ...spec, config: themed }, options);
+    const { view } = await vegaEmbed(plot, { ...specs[plot.dataset.spec], config: themed }, options);
+    drawn.set(plot, { view, form });
     view.addEventListener("click", (event, item) => {
       const id = item && item.datum && item.datum.record;
-      if (id) location.hash = document.getElementById(`r-${id}`) ? `r-${id}` : `t-${id}`;
+      if (id) location.hash = find(`r-${id}`) ? `r-${id}` : `t-${id}`;
     });
+  };
+  const redraw = async (plot) => {
+    // Drawn unseen and then put in its place: nothing flickers and nothing jumps.
+    const next = plot.cloneNode(false);
+    next.classList.add("unseen");
+    plot.after(next);
+    await draw(next);
+    plot.replaceWith(next);
+    next.classList.remove("unseen");
+    drawn.get(plot).view.finalize();
   };
   const pause = () => new Promise((resolve) => setTimeout(resolve));
   const drawAll = async () => {
-    for (const plot of plots) {
+    delete root.dataset.figures;
+    for (const plot of document.querySelectorAll(".plot")) {
       await pause();
-      await draw(plot);
+      if (!drawn.has(plot)) await draw(plot);
+      else if (drawn.get(plot).form !== formOf(plot)) await redraw(plot);
     }
     root.dataset.figures = "drawn";
   };
-  requestAnimationFrame(() => requestAnimationFrame(drawAll));
+  const first = new Promise((resolve) => {
+    requestAnimationFrame(() => requestAnimationFrame(() => resolve(drawAll())));
+  });
 
-  // --- served while a run goes on: ask for the data's version, load again when it changes -------
-  const live = document.getElementById("live");
-  if (live) {
-    const ask = async () => {
-      try {
-        const answer = await fetch("version", { cache: "no-store" });
-        const version = await answer.text();
-        if (answer.ok && version !== live.dataset.version) return location.reload();
-        live.textContent = "Live: new results appear by themselves.";
-      } catch {
-        live.textContent = "The server has ended: this is the last state.";
+  // --- served while a run goes on: what is drawn anew goes into this page, which stays as it is ---
+  const become = (old, fresh) => {
+    if (old.matches(".plot")) {
+      old.dataset.spec = fresh.dataset.spec;
+      return;
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    for (const { name } of [...old.attributes]) {
+      // What the reader opened stays open.
+      if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+    }
+    if (old.matches("#live, #count")) return;
+    const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    let at = old.firstChild;
+    for (const child of [...fresh.childNodes]) {
+      const alike = at && !at.id && at.nodeName === child.nodeName ? at : null;
+      const mine = child.id ? known.get(child.id) : alike;
+      if (!mine) {
+        old.insertBefore(child, at);
+        continue;
       }
-      setTimeout(ask, 1500);
-    };
-    ask();
-  }
+      if (mine === at) at = at.nextSibling;
+      else old.insertBefore(mine, at);
+      if (mine.nodeType === Node.ELEMENT_NODE) become(mine, child);
+      else if (mine.nodeValue !== child.nodeValue) mine.nodeValue = child.nodeValue;
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  };
+  const chosen = () => {
+    const form = find("controls");
+    return form ? [...form.elements].filter((field) => field.name).map((field) => [field.name, field.value]) : [];
+  };
+  const take = async () => {
+    const answer = await fetch("", { cache: "no-store" });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(text);
+    await first;
+    const page = new DOMParser().parseFromString(text, "text/html");
+    const focused = document.activeElement;
+    const fields = chosen();
+    forms = formsOf(page);
+    document.title = page.title;
+    for (const part of ["header", "main", "footer"]) become(document.querySelector(part), page.querySelector(part));
+    for (const [name, value] of fields) {
+      const field = find("controls") && find("controls").elements[name];
+      if (field && field.type !== "checkbox") field.value = value; // its list may have grown
+    }
+    sort();
+    filter();
+    if (focused && focused.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+    await drawAll();
+  };
+  const live = find("live");
+  const ask = async () => {
+    let wait = 1500;
+    try {
+      const answer = await fetch("version", { cache: "no-store" });
+      if ((await answer.text()) !== live.dataset.version) {
+        const began = performance.now();
+        await take();
+        wait = Math.max(wait, 4 * (performance.now() - began)); // a page must not cost the run it shows
+        live.textContent = `Live: new results appear by themselves, the last at ${new Date().toLocaleTimeString()}.`;
+      } else if (!live.textContent) live.textContent = "Live: new results appear by themselves.";
+    } catch (error) {
+      const gone = error instanceof TypeError; // what fetch throws where nobody answers
+      live.textContent = gone ? "The server has ended: this is the last state." : `Not drawn anew: ${error.message}`;
+    }
+    setTimeout(ask, wait);
+  };
+  if (live) ask();
 })();

@@ -140,14 +140,6 @@ def differs(a: Record, b: Record, name: str) -> bool:
     return change is not None and change.verdict != "no difference shown"
 
 
-def latest(records: Sequence[Record]) -> list[Record]:
-    """The newest good record of each configuration (the newest of all where none is good)."""
-    best: dict[Configuration, Record] = {}
-    for record in sorted(records, key=lambda r: (r.status == "ok", r.finished, r.id)):
-        best[configuration(record)] = record
-    return list(best.values())
-
-
 def by_kind(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
     """Records by kind of work, the kind with the most records first."""
     groups: dict[Kind, list[Record]] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric, Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
     # A layer without marks would be an image without a name to a screen reader.
     known = intervals if any("low" in row for row in base.data.values) else []
     form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *known, name, value)
-    spec: Spec = form.to_dict()
-    return spec
+    return form_of(form)
 
 
 def memory(records: Sequence[Record]) -> Figure | None:

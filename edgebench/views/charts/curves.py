@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric
-from edgebench.views.charts import Row, Spec, chart
+from edgebench.views.charts import Row, Spec, chart, form_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -56,8 +56,7 @@ def curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[al
     known = [intervals] if any("low" in row for row in rows) else []
     under, over = (known, []) if band else ([], known)
     form: Any = alt.layer(*under, line, points, *over, *extra)
-    spec: Spec = form.to_dict()
-    return spec
+    return form_of(form)
 
 
 def point(x: float, found: Metric, series: str, record: str, said: str) -> Row:

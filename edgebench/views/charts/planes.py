@@ -7,7 +7,7 @@ from typing import Any
 
 from edgebench.core import Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
+from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
 from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, spread
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
@@ -93,7 +93,7 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
         points,
         *(part.encode(x=x, y=y, text="name:N") for part in text),
     )
-    spec: Spec = form.to_dict()
+    spec = form_of(form)
     return Panel(kind.title, spec, tuple(lines), ("configuration", "memory", "decode rate", "energy", "doubts"))
 
 

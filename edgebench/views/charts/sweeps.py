@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgebench.core import Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, chart
+from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.reading import by_kind, clean, differs, labels, marks, metric
@@ -147,7 +147,7 @@ def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:
                 x="x:Q", y="predicted:Q", tooltip=[alt.Tooltip("predicted:Q", title="predicted ×", format=".3")]
             )
         )
-    layers = [guide.to_dict() for guide in guides]
+    layers = [form_of(guide) for guide in guides]
     for layer in layers:
         for known in ("$schema", "config"):
             layer.pop(known, None)

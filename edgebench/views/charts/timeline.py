@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgebench.core import Json, Record, Round, Sample
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.reading import labels
 
 if TYPE_CHECKING:
@@ -169,8 +169,7 @@ def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step", 
     line: Any = chart(rows, height=110).mark_line(interpolate=shape)
     layers = [*_bands(view), line.encode(x=x, y=y, color=colour, tooltip=tooltip)]
     form: Any = alt.layer(*layers).properties(height=110)
-    spec: Spec = form.to_dict()
-    return spec
+    return form_of(form)
 
 
 def _bands(view: View) -> list[alt.Chart]:

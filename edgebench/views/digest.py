@@ -1,0 +1,72 @@
+"""What a report needs of a store, gathered as its records go by: never all of them are kept."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+
+from edgebench.core import Record
+from edgebench.views.reading import Configuration, configuration
+
+ROWS = 1000
+"""Rows of the table a page holds; a browser sorts and filters so many without a pause."""
+
+
+class Digest:
+    """The newest record of each configuration, the newest of the others, and how many there were."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.total = self.bad = self.doubted = 0
+        self.devices: set[str] = set()
+        self.models: set[str] = set()
+        self._days: set[str] = set()
+        self._newest: dict[Configuration, Record] = {}
+        self._recent: list[tuple[str, int, Record]] = []
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
+        self.total += 1
+        self.bad += record.status != "ok"
+        self.doubted += bool(record.doubts)
+        self.devices.add(record.trial.device)
+        self.models.add(record.trial.model)
+        if record.finished:
+            self._days.add(record.finished[:10])
+        mine = configuration(record)
+        best = self._newest.get(mine)
+        if best is None or _goodness(record) >= _goodness(best):
+            self._newest[mine] = record
+        heapq.heappush(self._recent, (record.finished, self.total, record))
+        if len(self._recent) > ROWS:
+            heapq.heappop(self._recent)
+
+    @property
+    def newest(self) -> list[Record]:
+        """The newest good record of each configuration (the newest of all where none is good)."""
+        return list(self._newest.values())
+
+    @property
+    def records(self) -> list[Record]:
+        """Those kept: ``newest``, and the newest of the others, oldest first."""
+        kept = {record.id: record for _, _, record in sorted(self._recent, key=lambda item: item[:2])}
+        return list({**kept, **{record.id: record for record in self._newest.values()}}.values())
+
+    @property
+    def days(self) -> tuple[str, str] | None:
+        """The first and the last day of measuring."""
+        return (min(self._days), max(self._days)) if self._days else None
+
+    def completed(self, full: Mapping[str, Record]) -> None:
+        """Put records that were read in full in the place of those without rounds."""
+        self._newest = {mine: full.get(one.id, one) for mine, one in self._newest.items()}
+        self._recent = [(when, place, full.get(one.id, one)) for when, place, one in self._recent]
+
+
+def _goodness(record: Record) -> tuple[bool, str, str]:
+    return (record.status == "ok", record.finished, record.id)
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """The newest good record of each configuration."""
+    return Digest(records).newest
