@@ -257,7 +257,8 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
         failure=None if running else Failure("the run was ended before this trial was", "Run it again."),
         started=started,
     )
-    return replace(record, doubts=doubts.judge(record))
+    # What still runs has neither all its rounds nor what its engine says of itself.
+    return record if running else replace(record, doubts=doubts.judge(record))
 
 
 def _public(meta: Mapping[str, Json]) -> dict[str, Json]:

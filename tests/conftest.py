@@ -14,4 +14,5 @@ pytest_plugins = [
     "lab.mlcchat",
     "lab.proxy",
     "lab.sshd",
+    "lab.stores",
 ]

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from lab.records import record
+from lab.stores import DEFAULT, Call, fill
+from rich.cells import cell_len
 
 from edgebench import stats
-from edgebench.cli import cli
 from edgebench.comparison import compare, difference
 from edgebench.core import Failure, Record, Round
-from edgebench.errors import EdgebenchError, StoreError, UsageError
-from edgebench.store import Store
-
-DEFAULT = Path("reports/results.sqlite")
-Call = Callable[..., Result]
+from edgebench.errors import StoreError, UsageError
+from edgebench.views import sidebyside
 
 
 def noisy(rate: float = 40.0, *, seed: int = 0, noise: float = 0.005, rounds: int = 5, **more: Any) -> Record:
@@ -32,32 +30,6 @@ def noisy(rate: float = 40.0, *, seed: int = 0, noise: float = 0.005, rounds: in
         for i in range(rounds)
     )
     return replace(record(**more), rounds=made, metrics=stats.over_rounds(made))
-
-
-def fill(path: Path, *made: Record, name: str = "") -> list[Record]:
-    """Records of one run."""
-    with Store(path) as store:
-        run = store.begin_run({"name": name})
-        done = []
-        for one in made:
-            done.append(replace(one, id=store.begin_trial(run, one.trial, one.facts), run=store.run(run)))
-            store.finish(done[-1])
-    return done
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in an empty folder; errors of ours come as exceptions."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEBENCH_STORE", raising=False)
-
-    def run(*argv: object) -> Result:
-        result = CliRunner().invoke(cli, ["compare", *map(str, argv)])
-        if isinstance(result.exception, EdgebenchError):
-            raise result.exception
-        return result
-
-    return run
 
 
 def verdicts(result: Result) -> Mapping[str, str]:
@@ -71,19 +43,19 @@ def verdicts(result: Result) -> Mapping[str, str]:
 def test_a_slower_run_is_worse_by_rate_and_by_latency(call: Call) -> None:
     fill(DEFAULT, noisy(40, seed=1), name="before")
     fill(DEFAULT, noisy(34, seed=2), name="after")
-    result = call("before", "after", "--json")
+    result = call("compare", "before", "after", "--json")
     assert verdicts(result) == {"decode_tps": "worse", "ttft_s": "worse"}
     (one,) = json.loads(result.stdout)["comparisons"]
     rate = one["metrics"]["decode_tps"]
     assert rate["low"] < 0.85 < rate["high"] < 1
     assert one["paired"] is False
-    assert verdicts(call("after", "before", "--json")) == {"decode_tps": "better", "ttft_s": "better"}
+    assert verdicts(call("compare", "after", "before", "--json")) == {"decode_tps": "better", "ttft_s": "better"}
 
 
 def test_the_same_twice_shows_no_difference(call: Call) -> None:
     fill(DEFAULT, noisy(40, seed=1, noise=0.05), name="before")
     fill(DEFAULT, noisy(40, seed=2, noise=0.05), name="after")
-    result = call("before", "after", "--fail-above", "0.1%")
+    result = call("compare", "before", "after", "--fail-above", "0.1%")
     assert result.exit_code == 0
     assert result.stdout.count("no difference shown") == 2
 
@@ -99,18 +71,18 @@ def test_devices_of_one_run_are_paired_by_round(call: Call) -> None:
         kept = rounds(rate)
         made.append(replace(record(device=device), rounds=kept, metrics=stats.over_rounds(kept)))
     fill(DEFAULT, *made)
-    result = call("laptop", "phone", "--json")
+    result = call("compare", "laptop", "phone", "--json")
     (one,) = json.loads(result.stdout)["comparisons"]
     assert one["paired"] is True
     assert one["metrics"]["decode_tps"]["ratio"] == pytest.approx(0.975)
     assert one["metrics"]["decode_tps"]["verdict"] == "worse"
-    assert "paired by round" in call("laptop", "phone").stdout
+    assert "paired by round" in call("compare", "laptop", "phone").stdout
 
 
 def test_few_rounds_show_no_difference_however_large_it_looks(call: Call) -> None:
     fill(DEFAULT, noisy(40, rounds=3), name="before")
     fill(DEFAULT, noisy(10, rounds=3), name="after")
-    result = call("before", "after", "--fail-above", "5%")
+    result = call("compare", "before", "after", "--fail-above", "5%")
     assert result.exit_code == 0
     assert "too few rounds: 3" in result.stdout
 
@@ -143,20 +115,20 @@ def test_load_times_of_different_regimes_are_not_compared() -> None:
 def test_it_fails_only_above_the_limit(call: Call) -> None:
     fill(DEFAULT, noisy(40, seed=1), name="before")
     fill(DEFAULT, noisy(36, seed=2), name="after")
-    assert call("before", "after").exit_code == 0
-    assert call("before", "after", "--fail-above", "50%").exit_code == 0
-    result = call("before", "after", "--fail-above", "5%")
+    assert call("compare", "before", "after").exit_code == 0
+    assert call("compare", "before", "after", "--fail-above", "50%").exit_code == 0
+    result = call("compare", "before", "after", "--fail-above", "5%")
     assert result.exit_code == 1
     assert "worse by" in result.stderr
     assert "decode rate" in result.stderr
-    assert call("after", "before", "--fail-above", "5%").exit_code == 0
-    assert call("before", "after", "--fail-above", "5%", "--metric", "ttft_s").exit_code == 1
+    assert call("compare", "after", "before", "--fail-above", "5%").exit_code == 0
+    assert call("compare", "before", "after", "--fail-above", "5%", "--metric", "ttft_s").exit_code == 1
 
 
 def test_a_trial_that_failed_cannot_be_compared(call: Call) -> None:
     fill(DEFAULT, noisy(40), name="before")
     fill(DEFAULT, record(status="failed", failure=Failure("died")), name="after")
-    result = call("before", "after", "--fail-above", "5%")
+    result = call("compare", "before", "after", "--fail-above", "5%")
     assert result.exit_code == 2
     assert "cannot be compared" in result.stderr
     assert "failed: died" in result.stdout
@@ -166,14 +138,14 @@ def test_a_trial_that_failed_cannot_be_compared(call: Call) -> None:
     ("limit", "near"), [("5", "Did you mean 5%?"), ("x", "Write it as 5%"), ("-3%", "Write it"), ("", "Write")]
 )
 def test_a_limit_is_a_percentage(call: Call, limit: str, near: str) -> None:
-    result = call("a", "b", "--fail-above", limit)
+    result = call("compare", "a", "b", "--fail-above", limit)
     assert result.exit_code == 2
     assert near in result.stderr
 
 
 def test_an_unknown_metric_is_named_with_the_near_one(call: Call) -> None:
     with pytest.raises(UsageError, match="no metric is called 'decode_tsp'") as caught:
-        call("a", "b", "--metric", "decode_tsp")
+        call("compare", "a", "b", "--metric", "decode_tsp")
     assert caught.value.hint == "Did you mean decode_tps?"
 
 
@@ -197,7 +169,7 @@ def test_what_is_not_alike_is_not_compared_and_it_says_why(call: Call, changed: 
     fill(DEFAULT, noisy(), name="before")
     fill(DEFAULT, noisy(**changed), name="after")
     with pytest.raises(UsageError, match="nothing alike to compare") as caught:
-        call("before", "after")
+        call("compare", "before", "after")
     assert says in str(caught.value)
     assert caught.value.exit_code == 2
 
@@ -205,7 +177,7 @@ def test_what_is_not_alike_is_not_compared_and_it_says_why(call: Call, changed: 
 def test_between_devices_only_the_device_may_differ(call: Call) -> None:
     fill(DEFAULT, noisy(device="laptop"), noisy(device="phone", options={"ctx": 8192}))
     with pytest.raises(UsageError, match="option ctx"):
-        call("laptop", "phone")
+        call("compare", "laptop", "phone")
 
 
 def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -> None:
@@ -221,7 +193,7 @@ def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -
 def test_what_has_no_counterpart_is_listed(call: Call) -> None:
     fill(DEFAULT, noisy(options={"threads": 1}), noisy(options={"threads": 2}), name="before")
     fill(DEFAULT, noisy(options={"threads": 2}), noisy(options={"threads": 8}), name="after")
-    text = call("before", "after").stdout
+    text = call("compare", "before", "after").stdout
     assert "only in A:" in text
     assert "only in B:" in text
     assert "threads 8" in text.splitlines()[-1]
@@ -233,33 +205,33 @@ def test_what_has_no_counterpart_is_listed(call: Call) -> None:
 def test_results_by_the_beginning_of_their_ids(call: Call) -> None:
     (a,) = fill(DEFAULT, noisy(40))
     (b,) = fill(DEFAULT, noisy(40))
-    assert f"A: {a.id}" in call(a.id, b.id).stdout
-    assert f"A: {a.id}" in call(f"record:{a.id[:11]}", b.id).stdout
+    assert f"A: {a.id}" in call("compare", a.id, b.id).stdout
+    assert f"A: {a.id}" in call("compare", f"record:{a.id[:11]}", b.id).stdout
 
 
 def test_the_newest_run_of_a_name_is_meant(call: Call) -> None:
     fill(DEFAULT, noisy(10), name="nightly")
     (newest,) = fill(DEFAULT, noisy(40), name="nightly")
     (other,) = fill(DEFAULT, noisy(40), name="other")
-    text = call("nightly", other.run["id"]).stdout
+    text = call("compare", "nightly", other.run["id"]).stdout
     assert f"A: {newest.id}, run nightly" in text
 
 
 def test_two_stores(call: Call, tmp_path: Path) -> None:
     fill(tmp_path / "a b.sqlite", noisy(40, seed=1))
     fill(tmp_path / "other", noisy(20, seed=2))
-    assert verdicts(call("a b.sqlite", tmp_path / "other", "--json"))["decode_tps"] == "worse"
+    assert verdicts(call("compare", "a b.sqlite", tmp_path / "other", "--json"))["decode_tps"] == "worse"
     with pytest.raises(StoreError, match="no store at"):
-        call("store:missing", "store:other")
+        call("compare", "store:missing", "store:other")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(StoreError):
-        call("text", "other")
+        call("compare", "text", "other")
 
 
 def test_a_store_and_a_run(call: Call, tmp_path: Path) -> None:
     fill(tmp_path / "old.sqlite", noisy(40, seed=1))
     fill(DEFAULT, noisy(20, seed=2), name="new")
-    assert verdicts(call("old.sqlite", "new", "--json"))["decode_tps"] == "worse"
+    assert verdicts(call("compare", "old.sqlite", "new", "--json"))["decode_tps"] == "worse"
 
 
 def test_builds_of_an_engine(call: Call) -> None:
@@ -267,7 +239,7 @@ def test_builds_of_an_engine(call: Call) -> None:
         facts = dict(noisy().facts)
         facts["engine"] = {"build": build, "backend": "cpu"}
         fill(DEFAULT, noisy(rate, seed=rate, facts=facts))
-    result = call("b100", "b200")
+    result = call("compare", "b100", "b200")
     assert "also differs: engine build: b100 → b200" in result.stdout
     assert "better" in result.stdout
 
@@ -275,21 +247,39 @@ def test_builds_of_an_engine(call: Call) -> None:
 def test_backends(call: Call) -> None:
     layers = {"ctx": 2048, "gpu_layers": "all"}
     fill(DEFAULT, noisy(40, seed=1), noisy(80, seed=2, backend="cuda", options=layers))
-    assert verdicts(call("cpu", "cuda", "--json"))["decode_tps"] == "better"
+    assert verdicts(call("compare", "cpu", "cuda", "--json"))["decode_tps"] == "better"
 
 
 def test_words_that_mean_nothing_two_things_or_the_same(call: Call) -> None:
     with pytest.raises(UsageError, match="nothing to compare yet"):
-        call("a", "b")
+        call("compare", "a", "b")
     fill(DEFAULT, noisy(device="laptop"), name="phone")
     fill(DEFAULT, noisy(device="phone"), name="laptop")
     with pytest.raises(UsageError, match="'tablet' is no run"):
-        call("tablet", "phone")
+        call("compare", "tablet", "phone")
     with pytest.raises(UsageError, match="several things") as caught:
-        call("laptop", "phone")
+        call("compare", "laptop", "phone")
     assert "device:laptop device:phone, or run:laptop run:phone" in caught.value.hint
-    assert call("device:laptop", "device:phone").exit_code == 0
+    assert call("compare", "device:laptop", "device:phone").exit_code == 0
     with pytest.raises(UsageError, match="two different things"):
-        call("cpu", "device:laptop")
+        call("compare", "cpu", "device:laptop")
     with pytest.raises(UsageError, match="the same backend"):
-        call("cpu", "cpu")
+        call("compare", "cpu", "cpu")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_it_fits_the_terminal(width: int) -> None:
+    names = {"peak_footprint_b": 3e8, "load_s": 1.234, "decode_tps": 40.1, "ttft_s": 0.1234, "prefill_tps": 456.0}
+    rounds = tuple(Round(i, "", {name: value * (1 + i / 100) for name, value in names.items()}) for i in range(3))
+    sides = [
+        replace(record(device=device, backend="vulkan", options={"ctx": 2048}, doubts=doubts), rounds=rounds)
+        for device, doubts in (("rog-m16-windows", ("steal", "spread", "few-rounds", "other-load")), ("oneplus11", ()))
+    ]
+    sides = [replace(one, metrics=stats.over_rounds(one.rounds), run={"id": one.id, "name": "before"}) for one in sides]
+    other = record(device="b", model="another-model-with-a-rather-long-name", options={"ctx": 2048, "threads": 14})
+    text = sidebyside.text(compare([*sides[:1], other], sides[1:], "device"), width=width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for part in ("memory footprint", "tokens/s", "+0.0 %", "rog-m16-windows", "other-load", "threads 14"):
+        assert part in words
+    assert words.count("too few") == 4

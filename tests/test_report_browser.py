@@ -218,19 +218,63 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     process.communicate(timeout=PATIENCE / 1000)
 
 
-def test_the_served_page_grows_with_its_store(served: tuple[str, Path], look: Look) -> None:
+def test_the_served_page_grows_and_stays_as_its_reader_left_it(served: tuple[str, Path], look: Look) -> None:
     url, path = served
     assert url.startswith("http://127.0.0.1:")
-    seen = look(url)
-    seen.page.get_by_label("Find").fill("e")
+    seen = look(url, viewport={"width": 1000, "height": 500})
+    seen.drawn()
     seen.page.locator("#live", has_text="new results appear").wait_for()
+    went: list[str] = []
+    seen.page.on("framenavigated", lambda frame: went.append(frame.url))
+    find = seen.page.get_by_label("Find")
+    find.fill("e")
+    heading = seen.page.locator("#results").get_by_role("columnheader", name="Memory")
+    heading.get_by_role("button").click()
+    seen.page.evaluate("document.querySelector('details.record').open = true")
+    seen.page.evaluate("document.querySelector('#f-decode').scrollIntoView(); window.mine = true")
+    seen.page.evaluate("document.querySelector('#f-decode svg').dataset.old = 'yes'")
+    find.evaluate("field => field.focus({ preventScroll: true })")
+    top = "document.querySelector('#f-decode').getBoundingClientRect().top"
+    before = seen.page.evaluate(top)
     assert "newcomer" not in seen.page.locator("#results").inner_text()
     with Store(path) as opened:
-        opened.add(record(device="newcomer"))
+        opened.add(record(device="newcomer", backend="vulkan"))
     seen.page.locator("#results", has_text="newcomer").wait_for()
-    assert seen.page.get_by_label("Find").input_value() == "e"  # what was chosen outlives the reload
+    seen.page.wait_for_selector("#f-decode svg:not([data-old])", state="attached")
+    seen.drawn()
+    assert "newcomer" in (seen.page.locator("#f-decode svg").text_content() or "")
+    assert seen.page.locator("#f-decode .plot").count() == 1
+    assert find.input_value() == "e"
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert seen.page.evaluate("document.activeElement.name") == "words"
+    assert seen.page.locator("details.record[open]").count() == 1
+    assert abs(seen.page.evaluate(top) - before) < 3
+    assert shown(seen) == 2
+    seen.page.locator("#controls").get_by_label("Backend").select_option("vulkan")
+    assert shown(seen) == 1
+    assert (went, seen.page.evaluate("window.mine")) == ([], True)
     assert seen.said == []
     assert all(address.startswith(url) for address in seen.asked)
+
+
+def test_a_served_page_may_begin_with_nothing(tmp_path: Path, look: Look) -> None:
+    path = tmp_path / "results.sqlite"
+    command = [sys.executable, "-m", "edgebench", "report", "--serve", "--store", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        seen = look(process.stdout.readline().strip())
+        assert "no results here yet" in seen.page.locator("main").inner_text()
+        store(path, [record(device="first"), record(device="second")])
+        seen.page.locator("#f-decode svg").first.wait_for()
+        seen.page.get_by_label("Find").fill("second")
+        assert shown(seen) == 1
+        path.write_bytes(b"not a store any more, whatever it was before")
+        seen.page.locator("#live", has_text="Not drawn anew").wait_for()
+        assert shown(seen) == 1
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE / 1000)
 
 
 def ask(url: str, host: str | None = None) -> tuple[int, str]:

@@ -13,55 +13,26 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import jsonschema
 import pytest
-from click.testing import CliRunner, Result
 from lab.records import conversation, record, samples
+from lab.stores import DEFAULT, Call, fill
 
-from edgebench.cli import cli
 from edgebench.cli.selection import since_when
 from edgebench.core import Failure, Record
-from edgebench.errors import EdgebenchError, StoreError, UsageError
-from edgebench.store import Store
+from edgebench.errors import StoreError, UsageError
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))
-Call = Callable[..., Result]
 
 
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in an empty folder; errors of ours come as exceptions."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEBENCH_STORE", raising=False)
-
-    def run(*argv: object) -> Result:
-        result = CliRunner().invoke(cli, [str(word) for word in argv])
-        if isinstance(result.exception, EdgebenchError):
-            raise result.exception
-        return result
-
-    return run
-
-
-def fill(path: Path, *made: Record, name: str = "nightly") -> list[Record]:
-    with Store(path) as store:
-        run = store.begin_run({"name": name, "command": "edgebench run --threads 1,2"})
-        done = []
-        for one in made:
-            id = store.begin_trial(run, one.trial, one.facts)
-            store.add_log(id, "llama: loading\nllama: \x1b[2Jdone\n")
-            done.append(replace(one, id=id, run=store.run(run)))
-            store.finish(done[-1])
-    return done
-
-
-DEFAULT = Path("reports/results.sqlite")
+def kept(*made: Record, name: str = "nightly") -> list[Record]:
+    """Records in the store that is looked in."""
+    log = "llama: loading\nllama: \x1b[2Jdone\n"
+    return fill(DEFAULT, *made, name=name, command="edgebench run --threads 1,2", logs=[log])
 
 
 def test_where_nobody_measured_yet_it_says_what_to_do(call: Call) -> None:
@@ -80,7 +51,7 @@ def test_a_store_that_was_named_must_be_there(call: Call) -> None:
 
 
 def test_list_shows_the_newest_and_says_how_to_see_all(call: Call) -> None:
-    fill(DEFAULT, *(record(options={"threads": n}) for n in range(1, 25)))
+    kept(*(record(options={"threads": n}) for n in range(1, 25)))
     result = call("results", "list")
     assert result.stdout.count("MiB") == 20
     assert "the newest 20 of 24; all: --newest 24" in result.stderr
@@ -89,8 +60,8 @@ def test_list_shows_the_newest_and_says_how_to_see_all(call: Call) -> None:
 
 
 def test_list_filters(call: Call, tmp_path: Path) -> None:
-    one, other = fill(DEFAULT, record(device="a"), record(device="b", backend="cuda"))
-    fill(DEFAULT, record(device="c"), name="weekly")
+    one, other = kept(record(device="a"), record(device="b", backend="cuda"))
+    kept(record(device="c"), name="weekly")
 
     def listed(*argv: str) -> list[str]:
         document = json.loads(call("results", "list", "--json", *argv).stdout)
@@ -115,7 +86,7 @@ def test_the_store_by_environment(call: Call, tmp_path: Path, monkeypatch: pytes
 
 
 def test_show_takes_the_beginning_of_an_id(call: Call) -> None:
-    (one,) = fill(DEFAULT, record(turns=conversation(2), samples=samples(2), doubts=["steal"]))
+    (one,) = kept(record(turns=conversation(2), samples=samples(2), doubts=["steal"]))
     shown = call("results", "show", one.id[:5]).stdout
     assert shown.startswith(f"{one.id}  ok")
     assert "(nightly)" in shown
@@ -127,19 +98,19 @@ def test_show_takes_the_beginning_of_an_id(call: Call) -> None:
 
 
 def test_show_log_prints_the_engines_log_and_nothing_that_steers_a_terminal(call: Call) -> None:
-    (one,) = fill(DEFAULT, record())
+    (one,) = kept(record())
     assert call("results", "show", one.id, "--log").stdout == "llama: loading\nllama: \ufffd[2Jdone\n"
 
 
 def test_show_of_nothing(call: Call) -> None:
-    fill(DEFAULT, record())
+    kept(record())
     with pytest.raises(UsageError, match="no result begins with 'zz'"):
         call("results", "show", "zz")
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl", "markdown", "table"])
 def test_export_to_a_file_is_what_stdout_gets(call: Call, tmp_path: Path, form: str) -> None:
-    fill(DEFAULT, record(), record(status="failed", failure=Failure("died")))
+    kept(record(), record(status="failed", failure=Failure("died")))
     stdout = call("results", "export", "--format", form).stdout
     result = call("results", "export", "--format", form, "-o", "out dir/results.x")
     assert result.stdout == ""
@@ -149,7 +120,7 @@ def test_export_to_a_file_is_what_stdout_gets(call: Call, tmp_path: Path, form: 
 
 
 def test_exported_csv_is_tidy(call: Call) -> None:
-    fill(DEFAULT, record(options={"threads": 4}))
+    kept(record(options={"threads": 4}))
     rows = list(csv.DictReader(io.StringIO(call("results", "export", "--format", "csv").stdout)))
     assert [row["round"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert all(float(row["decode_tps [tokens/s]"]) > 0 and row["option_threads"] == "4" for row in rows)
@@ -159,7 +130,7 @@ def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
     import polars
 
     made = [record(options={"threads": 4, "gpu_layers": 3}), record(options={"threads": 2, "gpu_layers": "all"})]
-    fill(DEFAULT, *made, record(status="failed", failure=Failure("died")))
+    kept(*made, record(status="failed", failure=Failure("died")))
     call("results", "export", "--format", "parquet", "-o", "results.parquet")
     frame = polars.read_parquet(tmp_path / "results.parquet")
     rows = list(csv.DictReader(io.StringIO(call("results", "export", "--format", "csv").stdout)))
@@ -173,7 +144,7 @@ def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
 
 
 def test_without_a_library_for_parquet_it_says_which(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(DEFAULT, record())
+    kept(record())
     monkeypatch.setattr("edgebench.views.parquet._LIBRARIES", ())
     with pytest.raises(UsageError, match="nothing here writes Parquet") as caught:
         call("results", "export", "--format", "parquet", "-o", "results.parquet")
@@ -187,7 +158,7 @@ def test_parquet_of_nothing(call: Call, tmp_path: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
-    fill(DEFAULT, record())
+    kept(record())
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         call("results", "export", "-o", "file/x.json")
@@ -253,7 +224,7 @@ def in_terminal(columns: int, **environment: str) -> str:
 
 
 def test_a_terminal_gets_colour_and_its_own_width(call: Call) -> None:
-    fill(DEFAULT, *(record(options={"threads": n}, doubts=["steal"]) for n in (1, 2)))
+    kept(*(record(options={"threads": n}, doubts=["steal"]) for n in (1, 2)))
     text = in_terminal(64)
     assert "\x1b[" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
@@ -262,7 +233,7 @@ def test_a_terminal_gets_colour_and_its_own_width(call: Call) -> None:
 
 
 def test_a_pipe_gets_utf8_without_colour_whatever_the_locale(call: Call) -> None:
-    fill(DEFAULT, record(device="オネプラス"))
+    kept(record(device="オネプラス"))
     ascii_only = {
         **os.environ,
         "LC_ALL": "C",
@@ -279,7 +250,7 @@ def test_a_pipe_gets_utf8_without_colour_whatever_the_locale(call: Call) -> None
 
 
 def test_a_reader_that_leaves_early_is_no_error(call: Call) -> None:
-    fill(DEFAULT, *(record(options={"threads": n}, samples=samples(30)) for n in range(200)))
+    kept(*(record(options={"threads": n}, samples=samples(30)) for n in range(200)))
     command = f"{shlex.quote(sys.executable)} -m edgebench results export | head -c 100"
     done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, timeout=120)
     assert (done.stderr, len(done.stdout)) == ("", 100)

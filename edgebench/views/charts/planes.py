@@ -7,7 +7,7 @@ from typing import Any
 
 from edgebench.core import Record
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, spread
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
@@ -41,8 +41,6 @@ def unbeaten(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _frontier(kind: Kind, group: list[Record]) -> Panel:
-    import altair as alt
-
     pairs = [(r, a, b) for r in group if (a := metric(r, "peak_footprint_b")) and (b := metric(r, "decode_tps"))]
     best = set(unbeaten([(memory.value, rate.value) for _, memory, rate in pairs]))
     ordered = [pairs[i] for i in sorted(best)] + [pair for i, pair in enumerate(pairs) if i not in best]
@@ -60,14 +58,16 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
         row["size"] = 30 + 400 * energy.value / most if energy else 60
         row["said"] = f"{spread(rate)}, {spread(memory)}" + (f", {spread(energy)}" if energy else "")
         rows.append(row)
-        cells = (
-            names[record.id],
-            spread(memory),
-            spread(rate),
-            spread(energy) if energy else "—",
-            ", ".join(marks(record)),
-        )
-        lines.append(Line(cells, record.id))
+        cells = (names[record.id], spread(memory), spread(rate), spread(energy) if energy else "—")
+        lines.append(Line((*cells, ", ".join(marks(record))), record.id))
+    columns = ("configuration", "memory", "decode rate", "energy", "doubts")
+    return Panel(kind.title, _plane(rows, unit), tuple(lines), columns)
+
+
+def _plane(rows: list[Row], unit: str) -> Spec:
+    """Points with their intervals, and the edge that joins the best."""
+    import altair as alt
+
     base = chart(rows, height=300)
     x = alt.X("x:Q", title=f"memory footprint, {unit}", scale=alt.Scale(zero=True, nice=True))
     y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
@@ -85,6 +85,7 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
     ]
     across = base.transform_filter("isValid(datum.ylow)").mark_rule(style="interval")
     along = base.transform_filter("isValid(datum.xlow)").mark_rule(style="interval")
+    # A layer without marks would be an image without a name to a screen reader.
     intervals = [across.encode(x=x, y="ylow:Q", y2="yhigh:Q")] if any("ylow" in row for row in rows) else []
     intervals += [along.encode(y=y, x="xlow:Q", x2="xhigh:Q")] if any("xlow" in row for row in rows) else []
     form: Any = alt.layer(
@@ -93,8 +94,7 @@ def _frontier(kind: Kind, group: list[Record]) -> Panel:
         points,
         *(part.encode(x=x, y=y, text="name:N") for part in text),
     )
-    spec = form_of(form)
-    return Panel(kind.title, spec, tuple(lines), ("configuration", "memory", "decode rate", "energy", "doubts"))
+    return form_of(form)
 
 
 def roofline(records: Sequence[Record]) -> Figure | None:

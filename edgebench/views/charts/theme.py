@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from edgebench.views.charts import Spec
@@ -43,6 +44,9 @@ DARK = {
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 PICTURE_FONT = "Liberation Sans, Arial, sans-serif"
 
+Colour = Callable[[str], str]
+"""From a colour's name to how it is written."""
+
 
 def config(*, page: bool) -> dict[str, Any]:
     """Vega-Lite's ``config``: CSS variables inside a page, the light colours in a picture."""
@@ -50,7 +54,26 @@ def config(*, page: bool) -> dict[str, Any]:
     def colour(name: str) -> str:
         return f"var(--{name})" if page else LIGHT[name]
 
-    axis = {
+    return {
+        "font": FONT if page else PICTURE_FONT,
+        "background": None if page else LIGHT["paper"],
+        "view": {"stroke": None},
+        "axis": _axis(colour),
+        "legend": _legend(colour),
+        "title": {"color": colour("ink"), "anchor": "start", "fontSize": 13, "fontWeight": "bold", "offset": 10},
+        "range": {"category": [colour(f"c{n}") for n in range(1, 7)]},
+        "mark": {"color": colour("c1")},
+        "bar": {"cornerRadiusEnd": 2},
+        "line": {"strokeWidth": 2},
+        "area": {"opacity": 0.18, "line": False},
+        "point": {"size": 44, "filled": True, "opacity": 1},
+        "style": _styles(colour),
+    }
+
+
+def _axis(colour: Colour) -> dict[str, Any]:
+    """Labels and a faint grid; no lines that carry nothing."""
+    return {
         "tickCount": 6,
         "labelColor": colour("muted"),
         "titleColor": colour("muted"),
@@ -65,7 +88,10 @@ def config(*, page: bool) -> dict[str, Any]:
         "ticks": False,
         "domain": False,
     }
-    legend = {
+
+
+def _legend(colour: Colour) -> dict[str, Any]:
+    return {
         "labelColor": colour("ink"),
         "titleColor": colour("muted"),
         "titleFontWeight": "normal",
@@ -77,31 +103,21 @@ def config(*, page: bool) -> dict[str, Any]:
         "columns": 4,
         "offset": 8,
     }
+
+
+def _styles(colour: Colour) -> dict[str, Any]:
+    """The marks that figures name."""
     return {
-        "font": FONT if page else PICTURE_FONT,
-        "background": None if page else LIGHT["paper"],
-        "view": {"stroke": None},
-        "axis": axis,
-        "legend": legend,
-        "title": {"color": colour("ink"), "anchor": "start", "fontSize": 13, "fontWeight": "bold", "offset": 10},
-        "range": {"category": [colour(f"c{n}") for n in range(1, 7)]},
-        "mark": {"color": colour("c1")},
-        "bar": {"cornerRadiusEnd": 2},
-        "line": {"strokeWidth": 2},
-        "area": {"opacity": 0.18, "line": False},
-        "point": {"size": 44, "filled": True, "opacity": 1},
-        "style": {
-            "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
-            "band-prompt": {"color": colour("c2"), "opacity": 0.16},
-            "band-tokens": {"color": colour("c1"), "opacity": 0.08},
-            "casing": {"color": colour("paper"), "strokeWidth": 5, "opacity": 0.75},
-            "name": {"color": colour("ink"), "fontSize": 13},
-            "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},
-            "aside": {"color": colour("muted"), "fontSize": 12},
-            "guide": {"color": colour("muted"), "strokeDash": [4, 4], "strokeWidth": 1.2},
-            "roof": {"filled": False, "color": colour("muted"), "strokeDash": [3, 3], "strokeWidth": 1},
-            "best": {"color": colour("ink"), "strokeWidth": 1.5, "filled": False, "size": 230},
-        },
+        "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
+        "band-prompt": {"color": colour("c2"), "opacity": 0.16},
+        "band-tokens": {"color": colour("c1"), "opacity": 0.08},
+        "casing": {"color": colour("paper"), "strokeWidth": 5, "opacity": 0.75},
+        "name": {"color": colour("ink"), "fontSize": 13},
+        "value": {"color": colour("ink"), "fontSize": 12, "fontWeight": "bold"},
+        "aside": {"color": colour("muted"), "fontSize": 12},
+        "guide": {"color": colour("muted"), "strokeDash": [4, 4], "strokeWidth": 1.2},
+        "roof": {"filled": False, "color": colour("muted"), "strokeDash": [3, 3], "strokeWidth": 1},
+        "best": {"color": colour("ink"), "strokeWidth": 1.5, "filled": False, "size": 230},
     }
 
 
