@@ -26,7 +26,7 @@ from edgebench.scenarios.speculative import MESSAGES
 
 def drafts_without_model(engine: str) -> tuple[str, ...]:
     """What an engine can draft with where there is no draft model."""
-    return tuple(plugins.load("engines", engine).drafts_without_model)
+    return tuple(getattr(plugins.load("engines", engine), "drafts_without_model", ()))
 
 
 @dataclass(frozen=True)

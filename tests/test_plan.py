@@ -48,6 +48,12 @@ def test_layers_on_the_gpu_only_where_there_is_one() -> None:
     assert one.trial.options["gpu_layers"] == "all"
 
 
+def test_layers_asked_for_without_a_gpu_are_said_to_mean_nothing() -> None:
+    (one,) = planned(gpu_layers=[27], draft_gpu_layers=["all"])
+    assert one.notes == ("gpu_layers and draft_gpu_layers mean nothing to the CPU: name another backend",)
+    assert planned(gpu_layers=[0])[0].notes == ()
+
+
 def test_an_option_goes_to_the_scenario_that_has_it() -> None:
     found = trials(
         DEVICE, [model()], engine="e", backend="cpu", scenarios=["throughput", "chat"], asked={"gen_tokens": [8, 16]}

@@ -198,7 +198,7 @@ def test_the_command_repeats_the_trial_whatever_it_is_called() -> None:
         ("throughput", {"ctx": 4096, "prompt_tokens": 64, "gen_tokens": 32, "depth": 0, "threads": 2}),
         ("chat", {"ctx": 4096, "conversations": 2, "reply_tokens": 256, "gpu_layers": "all"}),
         ("speculative", {"ctx": 2048, "gen_tokens": 64, "k": 4, "draft": "smollm2-135m-q4_1", "p_min": 0.5}),
-        ("speculative", {"ctx": 2048, "gen_tokens": 64, "k": 0, "costs": True}),
+        ("speculative", {"ctx": 2048, "gen_tokens": 64, "k": 0, "draft": "none"}),
     ],
 )
 def test_the_command_is_one_that_edgebench_understands(scenario: str, options: dict[str, Option]) -> None:

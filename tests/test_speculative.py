@@ -157,6 +157,7 @@ def test_over_ssh_the_server_is_sent_and_one_process_serves_every_k(
         ("1..1000", "1000"),
         ("65", "at most 64"),
         ("many", "not a range"),
+        ("auto,3", "or auto, alone"),
     ],
 )
 def test_impossible_values_of_k_are_refused(tmp_path: Path, pair: list[object], k: str, words: str) -> None:
@@ -186,6 +187,12 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     assert "adds a first token by itself" in refused(tmp_path, "--target", target, "--draft", bos)
     many = tiny(tmp_path / "many.gguf", pieces=[f"w{i}" for i in range(200)])
     assert "more than 128 apart" in refused(tmp_path, "--target", target, "--draft", many)
+    draft = tiny(tmp_path / "draft.gguf", layers=1)
+    pair = ["--target", target, "--draft", draft]
+    assert "Without a draft model it has: prompt-lookup" in refused(tmp_path, *pair, "--draft", "ngram-simple")
+    assert "--draft-gpu-layers: 'al' is not a range" in refused(tmp_path, *pair, "--draft-gpu-layers", "al")
+    assert "takes one number of layers, not 1,2" in refused(tmp_path, *pair, "--gpu-layers", "1,2")
+    assert "Did you mean cuda?" in refused(tmp_path, *pair, "--backend", "cude")
     state = tiny(tmp_path / "state.gguf", seed=1, extra={"llama.ssm.state_size": 16})
     assert "recurrent" in refused(tmp_path, "--target", state, "--draft", target)
     assert "there is no such file" in refused(tmp_path, "--target", target, "--draft", tmp_path / "nowhere.gguf")

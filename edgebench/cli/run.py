@@ -19,6 +19,7 @@ DEFAULT_MODEL = "smollm2-135m-q4_1"
 DEFAULT_ENGINE = "llama.cpp"
 DEFAULT_SCENARIO = "throughput"
 
+FORMS = "As 4, 1,2,4 or 1..16"
 SWEEPS = {
     "threads": "threads of the engine; auto: what this device's cores suggest, each pinned",
     "ctx": "context, tokens",
@@ -26,6 +27,12 @@ SWEEPS = {
     "ubatch": "physical batch, tokens (default: as --batch)",
     "gpu_layers": "layers on the GPU, or all",
 }
+
+
+def _words(key: str) -> list[str]:
+    """The words that an option of some scenario takes."""
+    options = [plugins.load("scenarios", name).options.get(key) for name in plugins.names("scenarios")]
+    return [word for words in options if isinstance(words, tuple) for word in words]
 
 
 def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,8 +44,9 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
             own.setdefault(key, []).append(f"{name}: {words}")
     helps = {**SWEEPS, **{key: "; ".join(defaults) for key, defaults in own.items() if key not in SWEEPS}}
     for key, text in reversed(helps.items()):
-        flag = "--" + key.replace("_", "-")
-        command = click.option(flag, key, metavar="RANGE", help=f"{text}. As 4, 1,2,4 or 1..16.")(command)
+        flag, words = "--" + key.replace("_", "-"), _words(key)
+        metavar, forms = ("WORD,…", f"one or more, such as {','.join(words[:2])}") if words else ("RANGE", FORMS)
+        command = click.option(flag, key, metavar=metavar, help=f"{text}. {forms}.")(command)
     return command
 
 
@@ -60,7 +68,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {DEFAULT_MODEL}]",
 )
 @click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
-@click.option("--backend", help="cpu, cuda, metal, opencl, vulkan.  [default: the device's, else cpu]")
+@options.backend
 @click.option("--scenario", "-s", "scenarios", multiple=True, help="Scenario; again for more.  [default: throughput]")
 @click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over everything.")
 @_sweeps
@@ -181,12 +189,6 @@ def _values(key: str, text: str) -> Sequence[Option]:
         return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
-
-
-def _words(key: str) -> list[str]:
-    """The words that an option of some scenario takes."""
-    options = [plugins.load("scenarios", name).options.get(key) for name in plugins.names("scenarios")]
-    return [word for words in options if isinstance(words, tuple) for word in words]
 
 
 def device_of(name: str) -> Device:

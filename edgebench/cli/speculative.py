@@ -39,7 +39,7 @@ CONFIRMED = 3
 )
 @click.option("--k", "ks", default="1..16", metavar="RANGE|auto", help="Draft tokens at once; auto: by prediction.")
 @click.option("--engine", help=f"[default: {PREFERRED} where the device's Python has it, else {OTHERWISE}]")
-@click.option("--backend", help="cpu, cuda, metal, opencl, vulkan.  [default: the device's, else cpu]")
+@options.backend
 @click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over every K and the baseline.")
 @click.option("--gpu-layers", metavar="N|all", help="Layers of the target on the GPU.")
 @click.option("--draft-gpu-layers", metavar="N|all", help="Layers of the draft on the GPU.")
@@ -152,6 +152,8 @@ def _ks(text: str) -> list[int]:
         hint = error.hint
         if error.hint == "Start at 1.":
             hint = "The baseline, k = 0, is always measured: start at 1."
+        elif error.hint.startswith("Write "):
+            hint = f"{error.hint[:-1]}; or auto, alone."
         raise UsageError(f"--k: {error}", hint) from error
     if max(found) > MOST_K:
         raise UsageError(f"--k: {max(found)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
@@ -161,8 +163,8 @@ def _ks(text: str) -> list[int]:
 def _draft(name: str, engine: str) -> ModelFile | str:
     from edgebench.speculation import drafts_without_model
 
-    if name in drafts_without_model(engine):
-        return name
+    if any(name in drafts_without_model(each) for each in plugins.names("engines")):
+        return name  # of another engine: ``sweep`` says what this one has
     (file,) = models_of([name], plugins.load("engines", engine).format)
     return file
 
@@ -171,8 +173,18 @@ def _asked(settings: dict[str, Any]) -> dict[str, Option]:
     asked: dict[str, Option] = {name: value for name, value in settings.items() if value is not None}
     for name in ("gpu_layers", "draft_gpu_layers"):
         if name in asked:
-            (asked[name],) = ranges.parse(str(asked[name]), words=["all"], least=0)
+            asked[name] = _layers("--" + name.replace("_", "-"), str(asked[name]))
     return asked
+
+
+def _layers(flag: str, text: str) -> Option:
+    try:
+        first, *more = ranges.parse(text, words=["all"], least=0)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}", error.hint) from error
+    if more:
+        raise UsageError(f"{flag}: a sweep over draft tokens takes one number of layers, not {text}", "Or all.")
+    return first
 
 
 def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple[str, Mapping[str, Json]]:

@@ -8,15 +8,15 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 from edgebench import provision
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Reply, Request
+from edgebench.core import Client, Command, Json, Launch, Reply, Request
 from edgebench.engines import llama_server, llamacpp
-from edgebench.errors import EngineFailed, EngineMissing, TimedOut
+from edgebench.errors import EngineFailed
 from edgebench.session import Session
 
 MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
@@ -32,7 +32,7 @@ class Settings:
     """Environment of the engine's process only."""
 
 
-class LlamaCppPython:
+class LlamaCppPython(llama_server.Dialect):
     """The server of ``edgebench/servers/llama_cpp_python``, sent to the device as one file."""
 
     Config = Settings
@@ -45,14 +45,19 @@ class LlamaCppPython:
         self._device = device
         self._config = config
         self._program: list[str] = []
-        self._flags: frozenset[str] = frozenset()
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
         python = self._config.python or (sys.executable if self._device.here else "python3")
         self._program = [python, self._place()]
-        self._flags = llamacpp.help_flags(self._say("--help"))
-        told = self._say("--version")
+        told = llama_server.printed(
+            self._device,
+            [*self._program, "--version"],
+            self._config.env,
+            timeout=120,
+            hint=f"On that device: `{python} -m pip install llama-cpp-python` (it compiles for about ten minutes), "
+            "or name another Python under engines: llama-cpp-python: python.",
+        )
         facts: dict[str, Any] = {"name": "llama-cpp-python", "path": python}
         build = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("build:")), None)
         if build:
@@ -62,11 +67,8 @@ class LlamaCppPython:
         return facts
 
     def command(self, launch: Launch, port: int, key_variable: str) -> Command:
-        argv = [*self._program, *llamacpp.flags(launch, self._flags), "--host", "127.0.0.1", "--port", str(port)]
+        argv = [*self._program, *llamacpp.flags(launch, known_flags()), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(key_variable,))
-
-    def ready(self, client: Client) -> bool:
-        return llama_server.ready(client)
 
     def ready_line(self, line: str) -> bool:
         return line.startswith("model loaded: ")
@@ -75,9 +77,6 @@ class LlamaCppPython:
         if "ask" in request.extra:
             return self._measured(client, request)
         return llama_server.complete(client, request)
-
-    def count_tokens(self, client: Client, text: str) -> int:
-        return llama_server.count_tokens(client, text)
 
     def _measured(self, client: Client, request: Request) -> Reply:
         """What the server's own questions answer: ``extra["ask"]`` is one's name, the rest its fields."""
@@ -88,12 +87,6 @@ class LlamaCppPython:
         if status != 200 or not isinstance(found, dict):
             raise EngineFailed(f"/edgebench/{name} answered {status}: {str(found)[:300]}")
         return llama_server.told(name, found, sent_at)
-
-    def notes(self, log: Iterable[str]) -> EngineNotes:
-        return llama_server.notes(log)
-
-    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
-        return llama_server.fallback(launch, status)
 
     def _place(self) -> str:
         """The server's path on the device, put there unless it is there already."""
@@ -112,20 +105,12 @@ class LlamaCppPython:
             return str(here)
         return provision.place_file(self._device, here, sha256, len(data), name, "servers")
 
-    def _say(self, flag: str) -> str:
-        argv = [*self._program, flag]
-        try:
-            said = self._device.run(self._device.system.quote(argv), timeout=120)
-        except TimedOut as error:
-            raise EngineMissing(f"{argv[0]} printed nothing for 120 s") from error
-        if said.status != 0:
-            words = (said.stderr.strip() or said.stdout.strip())[-500:]
-            raise EngineMissing(
-                f"llama-cpp-python cannot run on {self._device.device.name}: {words}",
-                f"On that device: `{argv[0]} -m pip install llama-cpp-python` (it compiles for about ten minutes), "
-                "or name another Python under engines: llama-cpp-python: python.",
-            )
-        return said.stdout + "\n" + said.stderr
+
+def known_flags() -> frozenset[str]:
+    """Those of the server, which is our own: nothing has to be started to ask."""
+    from edgebench.servers.llama_cpp_python.__main__ import flags
+
+    return llamacpp.help_flags(flags().format_help())
 
 
 def archive() -> bytes:

@@ -93,32 +93,40 @@ def parting(client: Client, request: Request) -> Mapping[str, Json]:
     one, other = str(request.extra["one"]), str(request.extra["other"])
     equal = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     length = len(_tokens(client, one[: equal + 1], special=False)) + 4
-    rows = _rows(_complete(client, prompt, length, n_probs=CANDIDATES, ignore_eos=True))
+    again = _complete(client, prompt, length, n_probs=CANDIDATES, ignore_eos=True, return_tokens=True)
+    rows, ids = _rows(again), list(again.get("tokens") or ())
     texts = (text.encode() for text in (other, one))
     place, rest = next(((place, rest) for place, rest in (_until(rows, text) for text in texts) if rest), (0, b""))
     if not rest:
         return {"position": equal}
-    row = rows[place]
-    likeliest = row["top_logprobs"]
-    taken = next(
-        (c for c in likeliest if c["id"] != row["id"] and c["bytes"] and rest.startswith(bytes(c["bytes"]))), None
-    )
-    gap = row["logprob"] - (taken or likeliest[-1])["logprob"]
-    ids = [*_tokens(client, prompt, special=True), *(one["id"] for one in rows)]
-    begin = len(ids) - len(rows)
-    noise = 0.0
-    for at in range(max(0, place - PLACES + 1), place + 1):
-        (again,) = _rows(
-            _complete(client, ids[: begin + at], 1, n_probs=CANDIDATES, ignore_eos=True, cache_prompt=False)
-        )
-        noise = max(noise, _difference(rows[at], again))
-    return {"position": place, "gap": abs(gap), "noise": noise}
+    if [row["id"] for row in rows[: place + 1]] != ids[: place + 1]:
+        raise EngineFailed("a character before it is made of several tokens, which this build tells only together")
+    row, likeliest = rows[place], rows[place]["top_logprobs"]
+    others = (c for c in likeliest if c["id"] != row["id"] and c["bytes"])
+    taken = next((c for c in others if rest.startswith(bytes(c["bytes"]))), likeliest[-1])
+    noise = _noise(client, [*_tokens(client, prompt, special=True), *ids[:place]], rows[: place + 1])
+    return {"position": place, "gap": abs(row["logprob"] - taken["logprob"]), "noise": noise}
+
+
+def _noise(client: Client, text: Sequence[int], rows: Sequence[Any]) -> float:
+    """By how much the last of ``rows``, evaluated one by one, change where the text is read at once."""
+    changes: list[float] = []
+    for back in range(min(PLACES, len(rows))):
+        read = text[: len(text) - back]
+        # A token that is only a part of a character is told without its candidates.
+        once = _complete(client, read, 1, n_probs=CANDIDATES, ignore_eos=True, cache_prompt=False)
+        changes += [_difference(rows[-1 - back], row) for row in once.get("completion_probabilities") or ()]
+    if not changes:
+        raise EngineFailed("this build tells no log-probabilities of tokens")
+    return max(changes)
 
 
 def _until(rows: Sequence[Any], text: bytes) -> tuple[int, bytes]:
     """At which token a text isn't that of ``rows`` any more, and its rest from there."""
     for place, row in enumerate(rows):
         piece = bytes(row["bytes"])
+        if piece.startswith(text):  # it ends here
+            break
         if not text.startswith(piece):
             return place, text
         text = text[len(piece) :]

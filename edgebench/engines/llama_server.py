@@ -5,12 +5,42 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from edgebench.core import Client, EngineNotes, Json, Launch, Reply, Request
-from edgebench.errors import EngineFailed, EngineRefused, Unreadable
+from edgebench.core import Client, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
+
+
+class Dialect:
+    """What all engines of this family do alike."""
+
+    def ready(self, client: Client) -> bool:
+        return ready(client)
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        return count_tokens(client, text)
+
+    def notes(self, log: Iterable[str]) -> EngineNotes:
+        return notes(log)
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        return fallback(launch, status)
+
+
+def printed(device: Opened, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
+    """What a program prints on either stream. Raises ``EngineMissing`` where it fails or hangs."""
+    environment = ["env", *(f"{name}={value}" for name, value in env.items())] if env else []
+    program = " ".join(argv)
+    try:
+        said = device.run(device.system.quote([*environment, *argv]), timeout=timeout)
+    except TimedOut as error:
+        raise EngineMissing(f"{program} printed nothing for {timeout:g} s") from error
+    if said.status != 0:
+        words = (said.stderr.strip() or said.stdout.strip())[-800:]
+        raise EngineMissing(f"{program} cannot run on {device.device.name} (exit status {said.status}): {words}", hint)
+    return said.stdout + "\n" + said.stderr
 
 
 def ready(client: Client) -> bool:
@@ -187,7 +217,7 @@ def notes(log: Iterable[str]) -> EngineNotes:
     buffers: dict[str, int] = {}
     extra: dict[str, Json] = {}
     for line in log:
-        if found := _OFFLOADED.search(line):
+        if found := None if layers else _OFFLOADED.search(line):  # the draft's come after the target's
             offloaded, layers = int(found[1]), int(found[2])
         elif found := _BUFFER.search(line) or _BUFFER_2024.search(line):
             name = f"{found[1]} {found[2] or 'model'}"

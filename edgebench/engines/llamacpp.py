@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench.core import Client, Command, Json, Launch, Opened, Reply, Request
 from edgebench.engines import llama_questions, llama_server
-from edgebench.errors import EngineMissing, TimedOut, UsageError
+from edgebench.errors import EngineMissing, UsageError
 
 NGRAM = 3
 """Tokens that must have stood together before, where drafts are looked up in the text. llama.cpp's
@@ -28,7 +28,7 @@ class Settings:
     """Environment of the engine's process only, such as ``LD_LIBRARY_PATH``."""
 
 
-class LlamaCpp:
+class LlamaCpp(llama_server.Dialect):
     """One ``llama-server`` binary of any build from 2024 on: flags are chosen from its ``--help``."""
 
     Config = Settings
@@ -57,9 +57,6 @@ class LlamaCpp:
         argv = [*self._program(), *flags(launch, self._flags), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(key_variable,))
 
-    def ready(self, client: Client) -> bool:
-        return llama_server.ready(client)
-
     def ready_line(self, text: str) -> bool:
         return llama_server.ready_line(text)
 
@@ -67,15 +64,6 @@ class LlamaCpp:
         if "ask" in request.extra:
             return llama_questions.answer(client, request)
         return llama_server.complete(client, request)
-
-    def count_tokens(self, client: Client, text: str) -> int:
-        return llama_server.count_tokens(client, text)
-
-    def notes(self, log: Iterable[str]) -> EngineNotes:
-        return llama_server.notes(log)
-
-    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
-        return llama_server.fallback(launch, status)
 
     def _find(self) -> Settings:
         """What ``edgebench devices setup`` put there, else what the device has on its PATH."""
@@ -98,20 +86,8 @@ class LlamaCpp:
         return [sys.executable, str(Path(__file__).parent.parent / "servers" / "bundled.py")]
 
     def _say(self, flag: str) -> str:
-        """What the program prints for a flag, on either stream."""
-        environment = [f"{name}={value}" for name, value in self._config.env.items()]
-        argv = [*(["env", *environment] if environment else []), *self._program(), flag]
-        try:
-            said = self._device.run(self._device.system.quote(argv), timeout=60)
-        except TimedOut as error:
-            raise EngineMissing(f"{self._program()[-1]} {flag} printed nothing for 60 s") from error
-        if said.status != 0:
-            words = (said.stderr.strip() or said.stdout.strip())[-800:]
-            raise EngineMissing(
-                f"{self._program()[-1]} cannot run on {self._device.device.name} (exit status {said.status}): {words}",
-                "Check that the file is there, is executable and was built for this device.",
-            )
-        return said.stdout + "\n" + said.stderr
+        hint = "Check that the file is there, is executable and was built for this device."
+        return llama_server.printed(self._device, [*self._program(), flag], self._config.env, timeout=60, hint=hint)
 
 
 _FLAG = r"-{1,2}[A-Za-z][\w-]*"

@@ -14,7 +14,7 @@ PROMPT = (
 )
 MESSAGES = ({"role": "user", "content": PROMPT},)
 
-SIZES = (1, 2, 3, 5, 7, 9, 13, 17)
+SIZES = (1, 2, 3, 5, 9, 17)
 """Numbers of tokens whose verification at once is timed beside the target alone; K + 1 lies on a line
 between two of them."""
 

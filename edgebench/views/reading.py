@@ -179,14 +179,14 @@ def turn_number(turn: Mapping[str, Json], index: int) -> int:
 def command(record: Record) -> str:
     """The command that repeats this one trial.
 
-    The target alone (K = 0) is measured with every sweep: there it is the whole sweep.
+    The target alone (K = 0) is measured with every sweep; by itself it is one scenario of ``run``.
     """
     trial = record.trial
     options = dict(trial.options)
-    if trial.scenario == "speculative":
-        options.pop("costs", None)
-        if not options.get("k"):
-            options.pop("k", None)
+    if not options.get("k"):
+        for name in ("k", "draft", "draft_gpu_layers", "p_min"):
+            options.pop(name, None)
+    if trial.scenario == "speculative" and "k" in options:
         words = ["edgebench", "speculative", "--device", trial.device, "--target", trial.model]
     else:
         words = ["edgebench", "run", "--device", trial.device, "--model", trial.model, "--scenario", trial.scenario]

@@ -87,3 +87,6 @@ class SpecServer:
         status, found = self.post("/completion", {**body, **fields})
         assert status == 200, found
         return dict(found)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return str(self.post("/detokenize", {"tokens": list(tokens)})[1]["content"])

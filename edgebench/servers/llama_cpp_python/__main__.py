@@ -27,7 +27,8 @@ def layers(text: str) -> str:
     return text
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def flags() -> argparse.ArgumentParser:
+    """Those of llama-server, as far as this server knows what they ask for."""
     parser = argparse.ArgumentParser(prog="llama_cpp_python", allow_abbrev=False, description=__doc__)
     add = parser.add_argument
     add("-m", "--model", help="GGUF file of the (target) model")
@@ -46,6 +47,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", choices=["127.0.0.1", "localhost"])
     add("--port", type=int, default=8080, metavar="N")
     add("--version", action="store_true", help="build and instruction sets")
+    return parser
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = flags()
     options = parser.parse_args(argv)
     if not options.model and not options.version:
         parser.error("-m is needed")
