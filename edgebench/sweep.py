@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgebench import pairs, plan, plugins
-from edgebench.core import Device, ModelFile, Option
+from edgebench.core import Device, ModelFile, Option, Trial
 from edgebench.errors import UsageError
 from edgebench.plan import Planned
 from edgebench.speculation import drafts_without_model
@@ -56,11 +56,19 @@ def sweep(
         file = draft if isinstance(draft, ModelFile) else together
         name = draft.name if isinstance(draft, ModelFile) else draft
         for k in ks:
-            options = {**baseline.trial.options, "k": k, "draft": name}
-            planned.append(replace(baseline, trial=replace(baseline.trial, options=options), draft=file))
+            trial = replace(baseline.trial, options={**baseline.trial.options, "k": k, "draft": name})
+            said = () if kind.k_per_request else _batch(trial)
+            planned.append(replace(baseline, trial=trial, draft=file, notes=(*baseline.notes, *said)))
     if files and not kind.k_per_request and "costs" in getattr(kind, "asks", ()):
         planned.append(_alone(baseline, files[0]))
     return tuple(planned)
+
+
+def _batch(trial: Trial) -> tuple[str, ...]:
+    batch, k = int(trial.options.get("batch") or 0), int(trial.options["k"])
+    if not batch or k < batch:
+        return ()
+    return (f"a batch of {batch} holds no verification of {k + 1} tokens: for k = {k} the logical batch is {k + 1}",)
 
 
 def _alone(baseline: Planned, draft: ModelFile) -> Planned:

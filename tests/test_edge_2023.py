@@ -85,5 +85,12 @@ def test_the_sweep_of_2023_says_its_layers_to_both_models(planned: Any) -> None:
     wanted = {"-ngl": "27", "-ngld": "999", "-c": "4096", "-b": "16", "-t": "64", "-md": "/m/7b.gguf"}
     assert {name: told[name] for name in wanted} == wanted
     assert told["--spec-draft-n-max"] == "8"
+    # A batch of 16 cannot hold the 17 tokens that K = 16 verifies: llama-server would abort.
+    (note,) = [note for one in plan.trials for note in one.notes]
+    assert note.endswith("for k = 16 the logical batch is 17")
+    sixteen = next(one for one in plan.trials if one.trial.options["k"] == 16)
+    argv = flags(sixteen.launch("/m/34b.gguf", "/m/7b.gguf"), help_flags(recorded("b10434-help.txt")))
+    told = dict(itertools.pairwise(argv))
+    assert (told["-b"], told["-ub"]) == ("17", "16")
     alone = plan.trials[-1]
     assert (alone.model.name, alone.trial.options["gpu_layers"]) == ("codellama-7b-q4_0", "all")

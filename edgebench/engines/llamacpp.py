@@ -138,7 +138,8 @@ def flags(launch: Launch, known: frozenset[str]) -> list[str]:
         argv.extend([name] if value is True else [name, str(value)])
 
     say(launch.ctx, "-c", "--ctx-size")
-    say(launch.batch, "-b", "--batch-size")
+    # A verification must fit into one logical batch, or the server aborts; the physical one stays.
+    say(max(launch.batch, (launch.k or 0) + 1) if launch.batch else None, "-b", "--batch-size")
     say(launch.ubatch if launch.ubatch is not None else launch.batch, "-ub", "--ubatch-size")
     say(launch.threads, "-t", "--threads")
     say(launch.threads, "-tb", "--threads-batch")
