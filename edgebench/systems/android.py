@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from edgebench.core import Command, Fact, Json, PageCache, Reading
-from edgebench.systems import loops, posix, posix_files
+from edgebench.core import Fact, Json
+from edgebench.systems import posix
 from edgebench.systems.linux import INSTRUCTION_SETS, parse_meminfo
 
 
-class Android:
-    """What ``adb shell`` reaches."""
+class Android(posix.Posix):
+    """What ``adb shell`` reaches. toybox can neither look into the page cache nor evict from it."""
 
     default_workspace = "edgebench"
-
-    files = posix_files.Files()
 
     @property
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
-
-    def quote(self, argv: Sequence[str]) -> str:
-        return posix.quote(argv)
-
-    def supervise(self, command: Command, tag: str) -> str:
-        return posix.supervise(command, tag)
-
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
-        return loops.posix(readings, pid)
-
-    def page_cache(self, path: str) -> PageCache | None:
-        """toybox can evict nothing and look at nothing."""
-        return None
 
 
 class Termux(Android):

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from edgebench.core import Command, Fact, Json, PageCache, Reading
+from edgebench.core import Fact, Json, PageCache, Reading
 from edgebench.errors import Unreadable
-from edgebench.systems import loops, posix, posix_files
+from edgebench.systems import loops, posix
 
 
-class Linux:
+class Linux(posix.Posix):
     """Debian, Ubuntu, Arch, … and their kin; a login shell that is a POSIX shell."""
 
     default_workspace = ".cache/edgebench/device"
 
-    files = posix_files.Files()
-
     @property
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
-
-    def quote(self, argv: Sequence[str]) -> str:
-        return posix.quote(argv)
-
-    def supervise(self, command: Command, tag: str) -> str:
-        return posix.supervise(command, tag)
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
         return loops.posix(readings, pid, perl=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from edgebench.core import Command, Fact, Json, PageCache, Reading
+from edgebench.core import Fact, Json, Reading
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix, posix_files
 
 
-class MacOs:
-    """Macs with Apple's or Intel's chips."""
+class MacOs(posix.Posix):
+    """Macs with Apple's or Intel's chips. Nothing that comes with them looks into one file's page cache."""
 
     default_workspace = "Library/Caches/edgebench/device"
 
@@ -22,18 +22,8 @@ class MacOs:
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def quote(self, argv: Sequence[str]) -> str:
-        return posix.quote(argv)
-
-    def supervise(self, command: Command, tag: str) -> str:
-        return posix.supervise(command, tag)
-
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
         return loops.posix(readings, pid, proc=False)
-
-    def page_cache(self, path: str) -> PageCache | None:
-        """Nothing that comes with macOS looks into the page cache of one file."""
-        return None
 
 
 def parse_sysctl(text: str) -> Mapping[str, Json]:

@@ -1,14 +1,33 @@
-"""What every system with a POSIX shell shares: quoting and the watcher that engines run under."""
+"""What every system with a POSIX shell shares: quoting, files, and the watcher that engines run under."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command
+from edgebench.core import Command, PageCache, Reading
+from edgebench.systems import loops, posix_files
 
 BEATS_MISSED = 6
 """Seconds without a word from the controller after which a program is ended."""
+
+
+class Posix:
+    """A ``core.System`` without its facts and its workspace."""
+
+    files = posix_files.Files()
+
+    def quote(self, argv: Sequence[str]) -> str:
+        return quote(argv)
+
+    def supervise(self, command: Command, tag: str) -> str:
+        return supervise(command, tag)
+
+    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+        return loops.posix(readings, pid)
+
+    def page_cache(self, path: str) -> PageCache | None:
+        return None
 
 
 def quote(argv: Sequence[str]) -> str:
