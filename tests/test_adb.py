@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import subprocess
@@ -67,7 +68,9 @@ def said():
                 except OSError:
                     return
                 with sock:
-                    size = int(sock.recv(4, socket.MSG_WAITALL), 16)
+                    size = int(sock.recv(4, socket.MSG_WAITALL) or b"0", 16)
+                    if not size:
+                        continue  # only looked whether anybody listens
                     assert sock.recv(size, socket.MSG_WAITALL) == b"host:devices"
                     sock.sendall(b"OKAY%04x%s" % (len(texts[-1]), texts[-1].encode()))
 
@@ -136,8 +139,10 @@ def test_a_remote_adb_server_that_is_not_there():
     class Nowhere:
         port = free_port()
 
-    # adbutils starts a server where none runs on this machine; none can be started elsewhere.
-    with pytest.raises(DeviceLost, match=r"adb server on 192\.0\.2\.1"):
+    with pytest.raises(DeviceLost, match=rf"no adb server answers on 127\.0\.0\.1:{Nowhere.port}") as lost:
+        place(Nowhere(), "R58M").open(host="127.0.0.1")
+    assert "start-server" in lost.value.hint
+    with pytest.raises(DeviceLost, match=r"192\.0\.2\.1"):
         place(Nowhere(), "R58M").open(host="192.0.2.1")
 
 
@@ -151,8 +156,8 @@ def test_something_else_listens_where_the_adb_server_should():
                     sock, _ = stranger.accept()
                 except OSError:
                     return
-                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                sock.close()
+                with sock, contextlib.suppress(OSError):
+                    sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
 

@@ -104,8 +104,9 @@ def test_megabyte_lines_and_control_characters(wire, place):
 
 def test_a_late_command_times_out_and_the_wire_goes_on(wire, sleeper):
     with pytest.raises(TimedOut, match="sleep"):
-        wire.run(sleeper.command, timeout=0.3)
+        wire.run(f"{sleeper.command}; echo", timeout=0.3)
     assert wire.run("echo still here").stdout == "still here\n"
+    sleeper.wait_for(0)
 
 
 def test_several_commands_at_once(wire):

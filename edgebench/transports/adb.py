@@ -7,39 +7,30 @@ command's end from a lost link; the ``adb`` program and adbutils can't tell them
 from __future__ import annotations
 
 import contextlib
-import queue
 import select
 import shlex
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING
 
-from edgebench.core import Line, Output, Progress
+from edgebench.core import Output, Progress
 from edgebench.errors import DeviceLost, DeviceRefused, TimedOut, UsageError
 from edgebench.transports import adb_open
+from edgebench.transports.adb_shell import BLOCK, GROUP, AdbProcess, Shell, service
 from edgebench.transports.listener import listen
-from edgebench.transports.streams import LineQueue, temporary
+from edgebench.transports.streams import temporary
 
 if TYPE_CHECKING:
     import adbutils
 
-Piece = tuple[Literal["out", "err"], bytes] | tuple[Literal["exit"], int]
-
 LONGEST_COMMAND = 60_000
 """Bytes. adb refuses 64 KiB."""
 
-BLOCK = 256 * 1024
-"""Bytes per packet of a push."""
-
-STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
-PACKET = struct.Struct("<BI")
-
-HOME = "/data/local/tmp"
-"""Where commands start: the one folder of ``adb shell`` that may be written and executed."""
+END_S = 5.0
+"""Longest wait until a command that took too long is ended."""
 
 
 class Adb:
@@ -119,39 +110,49 @@ class Adb:
             self._lost = f": no answer for {self.silence_s:g} s" if sock.fileno() != -1 else ""
             self._hang_up()
 
-    def _shell(self, command: str, input_size: int | None = None) -> Shell:
+    def _shell(self, command: str, input_size: int | None = None, *, says_group: bool = False) -> Shell:
         """Start a command whose input is so many bytes; None: open until this side lets go."""
         if len(command.encode()) > LONGEST_COMMAND:
             raise UsageError(f"a command of {len(command)} characters is too long for adb", "Send it as a file.")
-        command = f"cd {HOME} 2>/dev/null\n{command}"
-        if self._modern:
-            return Shell(self._open(f"shell,v2,raw:{command}"), modern=True)
-        # A stream of ADB can't be half closed: there a command's input ends after so many bytes.
-        feed = "" if input_size is None else f"head -c {input_size} |"
-        return Shell(self._open("exec:" + TAGGED.format(command=shlex.quote(command), feed=feed)), modern=False)
+        name = service(command, self._modern, input_size)
+        if says_group:
+            kind, _, rest = name.partition(":")
+            name = f"{kind}:{GROUP[self._modern]}{rest}"
+        return Shell(self._open(name), self._modern, says_group)
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
-        shell = self._shell(command, len(stdin))
+        shell = self._shell(command, len(stdin), says_group=True)
         late = threading.Event()
 
         def give_up() -> None:
             late.set()
+            self._end(shell)
             self.let_go(shell.sock)
 
         timer = threading.Timer(timeout, give_up)
         timer.daemon = True
         timer.start()
-        threading.Thread(target=_give, args=(shell, stdin), daemon=True).start()
+        threading.Thread(target=shell.give, args=(stdin,), daemon=True).start()
         try:
             said = shell.collect()
         finally:
             timer.cancel()
             self.let_go(shell.sock)
-        if said is not None:
-            return said
         if late.is_set():
             raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}")
-        raise DeviceLost(self.why())
+        if said is None:
+            raise DeviceLost(self.why())
+        return said
+
+    def _end(self, shell: Shell) -> None:
+        """Kill a command and what it started: when its stream closes, its shell alone hears of it."""
+        if shell.group is None:
+            return
+        with contextlib.suppress(DeviceLost, OSError):
+            killer = self._shell(f"kill -9 -{shell.group}")
+            killer.sock.settimeout(END_S)
+            killer.collect()
+            self.let_go(killer.sock)
 
     def spawn(self, command: str) -> AdbProcess:
         return AdbProcess(self, self._shell(command))
@@ -214,128 +215,6 @@ class Adb:
                 raise ConnectionError(str(error)) from error
 
         return listen(connect, half_close=False)
-
-
-TAGGED = """\
-tag() {{ while IFS= read -r l; do print -r -- "$1$l"; done; [ -z "$l" ] || print -r -- "$2$l"; }}
-exec 3>&1
-go() {{ sh -c {command} 3>&- 4>&-; echo $? >&4; }}
-s=$( {{ {feed} {{ {{ go 2>&1 >&5 5>&- | tag e E >&3; }} 5>&1 | tag o O >&3; }}; }} 4>&1 )
-echo x$s
-"""
-"""A command on a phone without shell v2: every line marked with its stream, ``x`` and the status last.
-Capitals mark a last line without an end. ``read`` and ``print`` are mksh's own."""
-
-
-class Shell:
-    """One command's stream, in the words of either shell protocol."""
-
-    def __init__(self, sock: socket.socket, modern: bool) -> None:
-        self.sock, self._modern = sock, modern
-
-    def write(self, data: bytes) -> int:
-        self.sock.sendall(PACKET.pack(STDIN, len(data)) + data if self._modern else data)
-        return len(data)
-
-    def end_input(self) -> None:
-        if self._modern:
-            self.sock.sendall(PACKET.pack(CLOSE_STDIN, 0))
-
-    def pieces(self) -> Iterator[Piece]:
-        """What comes; the last one is ("exit", status), unless the link broke."""
-        with contextlib.suppress(OSError), self.sock.makefile("rb") as file:
-            for piece in _packets(file) if self._modern else _tagged(file):
-                yield piece
-                if piece[0] == "exit":
-                    return
-
-    def collect(self) -> Output | None:
-        """All of it; None: the link broke."""
-        blocks: dict[str, list[bytes]] = {"out": [], "err": []}
-        for name, data in self.pieces():
-            if isinstance(data, int):
-                out, err = (b"".join(blocks[stream]).decode("utf-8", "replace") for stream in ("out", "err"))
-                return Output(out, err, data)
-            blocks[name].append(data)
-        return None
-
-
-def _packets(file: BinaryIO) -> Iterator[Piece]:
-    """Shell protocol, version 2 (adb's shell_protocol.h): id, length, bytes."""
-    while len(head := file.read(PACKET.size)) == PACKET.size:
-        kind, size = PACKET.unpack(head)
-        data = file.read(size)
-        if len(data) < size:
-            return
-        if kind == EXIT:
-            yield "exit", data[0]
-        elif kind in (STDOUT, STDERR):
-            yield ("out" if kind == STDOUT else "err"), data
-
-
-def _tagged(file: BinaryIO) -> Iterator[Piece]:
-    """See ``TAGGED``."""
-    for line in file:
-        tag, rest = line[:1], line[1:]
-        if tag == b"x" and rest.strip().isdigit():
-            yield "exit", int(rest)
-        elif tag in b"oe":
-            yield ("out" if tag == b"o" else "err"), rest
-        elif tag in b"OE":
-            yield ("out" if tag == b"O" else "err"), rest[:-1]
-
-
-class AdbProcess:
-    """A command running on a phone."""
-
-    def __init__(self, phone: Adb, shell: Shell) -> None:
-        self._phone, self._shell = phone, shell
-        self._status: int | None = None
-        self._killed = False
-        self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._err: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._lines = LineQueue({"out": self._out.get, "err": self._err.get})
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        for name, data in self._shell.pieces():
-            if isinstance(data, int):
-                self._status = data
-            elif data:
-                (self._out if name == "out" else self._err).put(data)
-        self._phone.let_go(self._shell.sock)
-        for stream in (self._out, self._err):
-            stream.put(b"")
-
-    def read(self, timeout: float) -> Line | None:
-        line = self._lines.get(timeout)
-        if line is None and self._lines.ended and self.status is None:
-            raise DeviceLost(self._phone.why())
-        return line
-
-    def write(self, text: str) -> None:
-        try:
-            self._shell.write(text.encode())
-        except OSError as error:
-            raise DeviceLost(self._phone.why()) from error
-
-    @property
-    def status(self) -> int | None:
-        if not self._lines.ended:
-            return None
-        return 128 + 9 if self._status is None and self._killed else self._status
-
-    def kill(self) -> None:
-        self._killed = True
-        self._phone.let_go(self._shell.sock)
-
-
-def _give(shell: Shell, stdin: bytes) -> None:
-    # A command may end without reading it all.
-    with contextlib.suppress(OSError):
-        for start in range(0, len(stdin), BLOCK):
-            shell.write(stdin[start : start + BLOCK])
-        shell.end_input()
 
 
 def _refusal(remote: str, said: Output) -> DeviceRefused:

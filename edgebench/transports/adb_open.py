@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def find(settings: Settings) -> adbutils.AdbDevice:
     """The phone, ready. Raises ``DeviceRefused``, ``DeviceLost``, ``ProfileError``."""
     import adbutils
 
+    if settings.port is not None:
+        _listens(settings.host or "127.0.0.1", settings.port)
     client = adbutils.AdbClient(settings.host, settings.port, socket_timeout=CONNECT_S)
     with server_errors(settings):
         serial = settings.serial or _only(client)
@@ -71,6 +74,17 @@ def find(settings: Settings) -> adbutils.AdbDevice:
         return client.device(serial)
 
 
+def _listens(host: str, port: int) -> None:
+    """Where no adb server runs adbutils starts one, but on adb's own port."""
+    try:
+        socket.create_connection((host, port), CONNECT_S).close()
+    except OSError as error:
+        raise DeviceLost(
+            f"no adb server answers on {host}:{port}: {error.strerror or error}",
+            f"Start it there: adb -P {port} start-server, or correct host: and port: in the profile.",
+        ) from error
+
+
 def _only(client: adbutils.AdbClient) -> str:
     found = client.list()
     if not found:
@@ -78,8 +92,8 @@ def _only(client: adbutils.AdbClient) -> str:
     if len(found) > 1:
         names = ", ".join(f"{info.serial} ({info.state})" for info in found)
         raise ProfileError(
-            f"{len(found)} phones are connected and the profile says serial: of none",
-            f"Write one of these under transport: as serial: {names}",
+            f"{len(found)} phones are connected, and the profile does not say which",
+            f"Write serial: and one of these under transport: {names}",
         )
     return str(found[0].serial)
 

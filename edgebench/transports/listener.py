@@ -22,7 +22,8 @@ class Duplex(Protocol):
 def listen(connect: Callable[[], Duplex], *, half_close: bool) -> Iterator[int]:
     """Give the port; every connection to it is joined to one that ``connect`` makes.
 
-    ``half_close``: whether the wire can pass on that one side has finished sending. Where
+    ``half_close``: whether the wire can pass on that one side has finished sending; where it can't, a
+    caller that has finished is taken to have gone, and the device's side learns that. Where
     ``connect`` raises ``OSError``, the caller's connection is closed.
     """
     connections: set[socket.socket | Duplex] = set()
@@ -48,12 +49,13 @@ def _accept(
         except OSError:
             return
         here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_join, args=(here, connect, half_close, connections), daemon=True).start()
+        threading.Thread(target=join, args=(here, connect, half_close, connections), daemon=True).start()
 
 
-def _join(
+def join(
     here: socket.socket, connect: Callable[[], Duplex], half_close: bool, connections: set[socket.socket | Duplex]
 ) -> None:
+    """Pass on what comes from either side until both have ended; meanwhile they are in ``connections``."""
     try:
         there = connect()
     except OSError:
@@ -77,6 +79,8 @@ def _pump(source: socket.socket | Duplex, sink: socket.socket | Duplex, half_clo
             sink.sendall(data)
         if half_close:
             sink.shutdown(socket.SHUT_WR)
+        else:
+            _close(sink)
 
 
 def _close(connection: socket.socket | Duplex) -> None:

@@ -60,6 +60,8 @@ class Local:
     def forward(self, port: int) -> Iterator[int]:
         yield port
 
+    reverse = forward
+
 
 class LocalProcess:
     """A command on this machine, in a process group of its own."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Line, Output, Progress
-from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
-from edgebench.transports.listener import listen
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut
+from edgebench.transports.listener import join, listen
 from edgebench.transports.ssh_login import CONNECT_S, Settings, hang_up, login, transport
 from edgebench.transports.streams import LineQueue, temporary
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 16
 """Bytes taken at once from a stream."""
+
+END_S = 5.0
+"""Longest wait until a command that took too long is ended."""
 
 WRITE = 255 * 1024
 """Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
@@ -39,6 +44,8 @@ class Ssh:
     def __init__(self, config: Settings) -> None:
         self._config = config
         self._clients: list[paramiko.SSHClient] = []
+        self._reversed: dict[int, int] = {}
+        self._groups = False
         self._closing = threading.Event()
         self._lost = ""
 
@@ -49,6 +56,8 @@ class Ssh:
         self._lost = ""
         self._clients = login(self._config)
         threading.Thread(target=self._keep_alive, args=[self._wire()], daemon=True).start()
+        # A POSIX shell says its pid, which is its process group's; Windows' says the same two characters.
+        self._groups = self._run("echo $$", CONNECT_S, b"").stdout.strip().isdigit()
 
     def close(self) -> None:
         self._closing.set()
@@ -99,6 +108,23 @@ class Ssh:
                 ) from error
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
+        if not self._groups:
+            return self._run(command, timeout, stdin)
+        try:
+            said = self._run(f"echo $$\n{command}", timeout, stdin)
+        except _Late as late:
+            self._end(late.said)
+            raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}") from late
+        return replace(said, stdout=said.stdout.partition("\n")[2])
+
+    def _end(self, said: str) -> None:
+        """Kill a command and what it started, which go on when only their channel closes."""
+        group, end, _ = said.partition("\n")
+        if end and group.isdigit():
+            with contextlib.suppress(EdgebenchError):
+                self._run(f"kill -9 -{group} 2>/dev/null || kill -9 {group}", END_S, b"")
+
+    def _run(self, command: str, timeout: float, stdin: bytes) -> Output:
         deadline = time.monotonic() + timeout
         with contextlib.closing(self._channel()) as channel, self._alive():
             channel.exec_command(command)
@@ -107,7 +133,7 @@ class Ssh:
             for stream in (out, err):
                 stream.join(max(0.0, deadline - time.monotonic()))
                 if stream.is_alive():
-                    raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}")
+                    raise _Late(f"a command took longer than {timeout:g} s: {command[:200]}", out.text)
             status = channel.recv_exit_status()
         if status < 0:
             raise DeviceLost(self._why())
@@ -173,6 +199,47 @@ class Ssh:
                 raise ConnectionError(str(error)) from error
 
         return listen(connect, half_close=True)
+
+    @contextlib.contextmanager
+    def reverse(self, port: int) -> Iterator[int]:
+        import paramiko
+
+        wire = self._wire()
+        with self._alive():
+            try:
+                there = wire.request_port_forward("127.0.0.1", 0, self._reached)
+            except paramiko.SSHException as error:
+                if not wire.is_active():
+                    raise
+                raise DeviceRefused(
+                    f"{self._config.host} lets no port lead back to here",
+                    "Set AllowTcpForwarding yes in its sshd_config.",
+                ) from error
+        self._reversed[there] = port
+        try:
+            yield there
+        finally:
+            del self._reversed[there]
+            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                wire.cancel_port_forward("127.0.0.1", there)
+
+    def _reached(self, channel: paramiko.Channel, _: tuple[str, int], there: tuple[str, int]) -> None:
+        """Somebody on the device connected to a port that leads here."""
+        try:
+            here = socket.create_connection(("127.0.0.1", self._reversed[there[1]]))
+        except (OSError, KeyError):
+            channel.close()
+            return
+        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=join, args=(here, lambda: channel, True, set()), daemon=True).start()
+
+
+class _Late(TimedOut):
+    """``said``: what it had printed by then."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class SshProcess:

@@ -105,7 +105,7 @@ def _connect(
     client.set_missing_host_key_policy(_refuse(known))
     keys = _keys(config.key, list(entry.get("identityfile", [])))
     try:
-        with _named(where):
+        with _named(where, known):
             sock = transport(through).open_channel("direct-tcpip", (name, port), ("127.0.0.1", 0)) if through else None
             client.connect(
                 name,
@@ -167,7 +167,7 @@ def _refuse(known: Path) -> paramiko.MissingHostKeyPolicy:
 
 
 @contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
+def _named(where: str, known: Path) -> Iterator[None]:
     """Everything that can go wrong while connecting, in words that help."""
     import paramiko
 
@@ -182,7 +182,7 @@ def _named(where: str) -> Iterator[None]:
             f"the host key of {where} has changed: it is {error.key.get_name()} {error.key.fingerprint}, "
             f"known is {error.expected_key.get_name()} {error.expected_key.fingerprint}",
             "Somebody may be in between. If you know why it changed, remove the old key "
-            f"(ssh-keygen -R '{error.hostname}'), then: edgebench devices trust NAME",
+            f"(ssh-keygen -f '{known}' -R '{error.hostname}'), then: edgebench devices trust NAME",
         ) from error
     except paramiko.AuthenticationException as error:
         raise DeviceRefused(
