@@ -69,9 +69,21 @@ def fetch(archive: Archive, mirror: str | None, cache: Path, progress: Progress 
             _download(f"{(mirror or archive.url).rstrip('/')}/{archive.file}", path, progress)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-    if archive.sha256 and digest != archive.sha256:
-        raise EngineMissing(f"{path}: SHA-256 is {digest}, not {archive.sha256}", "Remove the file and try again.")
+    known = archive.sha256 or _learnt(cache / f"{archive.file}.sha256", digest)
+    if digest != known:
+        raise EngineMissing(f"{path}: SHA-256 is {digest}, not {known}", "Remove the file and try again.")
     return path
+
+
+def _learnt(file: Path, digest: str) -> str:
+    """The archive's SHA-256 as it was when it was first used here: a release doesn't change."""
+    if file.is_file():
+        return file.read_text().strip()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_text(f"{digest}\n")
+    part.replace(file)
+    return digest
 
 
 def _sha256(file: Any) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
+import re
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -155,20 +158,44 @@ def test_init_wants_one_device_and_a_name(edgebench: Program, args: list[str]):
     assert not (edgebench.folder / "devices").exists()
 
 
+ARCHIVE = "llama-lab.tar.gz"
+
+
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the catalogue's archives: the lab's own llama.cpp under their names."""
+    """A folder with an archive as llama.cpp releases them: the lab's own build."""
     folder = tmp_path_factory.mktemp("mirror")
-    for archive in archives.catalogue():
-        with tarfile.open(folder / archive.file, "w:gz", compresslevel=1) as tar:
-            for file in sorted(bin_folder().iterdir()):
-                if file.name.count(".so") == 0 or file.name.endswith((".so.0", ".so", ".so.1")):
-                    tar.add(file.resolve(), f"llama-{archive.build}/{file.name}")
-        break
+    with tarfile.open(folder / ARCHIVE, "w:gz", compresslevel=1) as tar:
+        for file in sorted(bin_folder().iterdir()):
+            if file.name.count(".so") == 0 or file.name.endswith((".so.0", ".so", ".so.1")):
+                tar.add(file.resolve(), f"llama-lab/{file.name}")
     return folder
 
 
-def test_setup_of_a_bare_machine(edgebench: Program, linux: Place, mirror: Path):
+WITH_CATALOGUE = """
+import sys
+from pathlib import Path
+from edgebench import archives
+archives.CATALOGUE = Path(sys.argv.pop(1))
+from edgebench.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def lab_catalogue(edgebench: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalogue whose only archive is the lab's, its hash unknown; and a cache of its own."""
+    edgebench.env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    archive = {"system": "linux", "machine": "x86_64", "backend": "cpu", "file": ARCHIVE}
+    about = {"build": "lab", "url": "http://127.0.0.1:1/", "program": "llama-server", "archives": [archive]}
+    file = tmp_path / "engines.yaml"
+    file.write_text(yaml.safe_dump({"llama.cpp": about}))
+    start = [sys.executable, "-c", WITH_CATALOGUE, str(file)]
+    monkeypatch.setattr(Program, "argv", lambda _, *args: [*start, *args])
+    return file
+
+
+def test_setup_of_a_bare_machine(edgebench: Program, linux: Place, mirror: Path, lab_catalogue: Path):
     name = profile(edgebench, linux, engines={"llama.cpp": {}})
     bare = edgebench("devices", "check", name)
     assert f"edgebench devices setup {name}" in bare.stdout
@@ -176,6 +203,36 @@ def test_setup_of_a_bare_machine(edgebench: Program, linux: Place, mirror: Path)
     assert ran.status == 0, ran.stderr
     assert f"{name} runs llama.cpp" in ran.stderr
     assert checks(edgebench, name)[0] == 0
+
+
+def test_an_archive_that_changed_since_its_first_use_is_refused(
+    edgebench: Program, linux: Place, mirror: Path, lab_catalogue: Path, tmp_path: Path
+):
+    name = profile(edgebench, linux, engines={"llama.cpp": {}})
+    assert edgebench("devices", "setup", name, "--mirror", str(mirror)).status == 0
+    (tmp_path / ARCHIVE).write_bytes((mirror / ARCHIVE).read_bytes() + b"more")
+    ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
+    assert ran.status == 3
+    assert f"not {hashlib.sha256((mirror / ARCHIVE).read_bytes()).hexdigest()}" in ran.stderr
+
+
+def test_an_archive_that_is_not_the_pinned_one_is_refused(edgebench: Program, linux: Place, mirror: Path, tmp_path):
+    name = profile(edgebench, linux, engines={"llama.cpp": {}})
+    pinned = archives.choose("llama.cpp", "linux", "x86_64", "cpu")
+    (tmp_path / pinned.file).write_bytes((mirror / ARCHIVE).read_bytes())
+    ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
+    assert ran.status == 3
+    assert f"not {pinned.sha256}" in ran.stderr
+    assert not (linux.here / "work space" / "engines").exists()
+
+
+def test_the_catalogue_names_archives_of_one_build():
+    """Names as llama.cpp's releases have had them since December 2025; the same file has one hash."""
+    found = archives.catalogue()
+    assert {archive.build for archive in found} == {"b10665"}
+    assert all(archive.file.startswith(f"llama-{archive.build}-bin-") for archive in found)
+    assert all(archive.sha256 is None or re.fullmatch("[0-9a-f]{64}", archive.sha256) for archive in found)
+    assert len({(a.file, a.sha256) for a in found}) == len({a.file for a in found})
 
 
 def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: Path):
@@ -188,10 +245,9 @@ def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: P
     assert "Choose --backend of: cpu, vulkan" in ran.stderr
 
 
-def test_setup_of_a_broken_archive(edgebench: Program, linux: Place, tmp_path: Path):
+def test_setup_of_a_broken_archive(edgebench: Program, linux: Place, lab_catalogue: Path, tmp_path: Path):
     name = profile(edgebench, linux, engines={"llama.cpp": {}})
-    for archive in archives.catalogue():
-        (tmp_path / archive.file).write_bytes(b"\x1f\x8b not an archive")
+    (tmp_path / ARCHIVE).write_bytes(b"\x1f\x8b not an archive")
     ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
     assert ran.status == 3
     assert "cannot be unpacked" in ran.stderr
