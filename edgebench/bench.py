@@ -7,16 +7,19 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from edgebench import doubts, fits, provision, stats
 from edgebench.conditions import Conditions, Gate
-from edgebench.core import Doubt, Engine, Failure, Json, Launch, Questions, Round, Trial
+from edgebench.core import Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
+from edgebench.deaths import signal_name
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
 from edgebench.events import Began, Doing, Ended, Event, Logged, Measured
-from edgebench.launcher import Live, signal_name
+from edgebench.launcher import Live
 from edgebench.plan import Plan
 from edgebench.rounds import Rig, UnderWay, now
+from edgebench.rpc import Helpers
 from edgebench.session import Session
 
 BACK_OFF = (1.0, 3.0, 8.0, 15.0)
@@ -27,11 +30,16 @@ RESTART_SHARE = 0.1
 placement in memory) as long as loading costs no more than this share of the round."""
 
 
+SENDING_S = 0.5
+"""Between two looks at a transfer."""
+
+
 class Bench:
     """One device's plan on its open session. ``events`` may be taken once."""
 
-    def __init__(self, plan: Plan, session: Session, engine: Engine) -> None:
+    def __init__(self, plan: Plan, session: Session, engine: Engine, helpers: Helpers | None = None) -> None:
         self._plan = plan
+        self._helpers = helpers
         self._session = session
         self._engine = engine
         self._states: list[UnderWay] = []
@@ -48,6 +56,8 @@ class Bench:
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
         self._facts = {"device": self._session.facts(), "engine": dict(self._engine.prepare())}
+        if self._helpers:
+            self._helpers.prepare()
         self._rig = Rig(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
         yield from self._prepare()
         try:
@@ -84,16 +94,44 @@ class Bench:
     def _prepare(self) -> Iterator[Event]:
         for index, planned in enumerate(self._plan.trials):
             yield Doing(index, f"putting {planned.model.name} in place")
-            path = provision.place_model(self._session, planned.model)
-            draft = provision.place_model(self._session, planned.draft) if planned.draft else None
+            path = yield from self._place(planned.model)
+            draft = (yield from self._place(planned.draft)) if planned.draft else None
             if index == 0:
                 yield Doing(index, "looking at the idle device")
                 self._facts["device"] |= self._conditions.begin(path, planned.model.size)
             state = UnderWay(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
+            if self._helpers:
+                state.rpc = self._helpers.facts()
             if planned.clipped:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
             yield Began(index, planned.trial, state.facts(self._facts))
+
+    def _place(self, model: ModelFile) -> Generator[Event, None, str]:
+        """A model's path on the device; a transfer goes on where it was if the device comes back."""
+        while True:
+            try:
+                return (yield from self._send(model))
+            except DeviceLost as error:
+                yield from self._come_back("while models were sent", error)
+
+    def _send(self, model: ModelFile) -> Generator[Event, None, str]:
+        """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire."""
+        done, told = [0], 0
+
+        def progress(sent: int, size: int) -> None:
+            done[0] = 10 * sent // max(size, 1)
+
+        pool = ThreadPoolExecutor(1)
+        try:
+            placed = pool.submit(provision.place_model, self._session, model, progress)
+            while not wait([placed], SENDING_S).done:
+                if told < done[0] < 10:
+                    told = done[0]
+                    yield Doing(0, f"sending {model.name}, {told}0 %")
+            return placed.result()
+        finally:
+            pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it
 
     def _whole_round(self, number: int) -> Iterator[Event]:
         """A round, gone on with where it was if the device was lost and comes back."""
@@ -101,20 +139,22 @@ class Bench:
             try:
                 yield from self._round(number)
             except DeviceLost as error:
-                yield from self._come_back(number, error)
+                yield from self._come_back(f"in round {number + 1}", error)
             else:
                 return
 
-    def _come_back(self, number: int, error: DeviceLost) -> Iterator[Event]:
-        """Raises ``DeviceLost`` where the device stays away."""
+    def _come_back(self, when: str, error: DeviceLost) -> Iterator[Event]:
+        """Wait for a lost device. Raises ``DeviceLost`` where the device stays away."""
         with contextlib.suppress(DeviceLost):
             yield from self._stop()
         self._live = None
-        for wait in BACK_OFF:
-            yield Doing(0, f"device lost: {error}; trying again in {wait:g} s", number)
-            time.sleep(wait)
+        for pause in BACK_OFF:
+            yield Doing(0, f"device lost: {error}; trying again in {pause:g} s")
+            time.sleep(pause)
             try:
                 self._session.reopen()
+                if self._helpers:
+                    self._helpers.reopen()
             except DeviceLost as still:
                 error = still
             except DeviceRefused as refused:
@@ -122,7 +162,7 @@ class Bench:
             else:
                 for state in self._states:
                     if not state.failure:
-                        state.notes.append(f"the device was lost in round {number + 1} and came back")
+                        state.notes.append(f"the device was lost {when} and came back")
                 return
         raise error
 
@@ -171,6 +211,8 @@ class Bench:
     @staticmethod
     def _need(state: UnderWay) -> float:
         """Bytes of memory that must be free for a start."""
+        if state.launch.rpc:
+            return 0.0  # how much of the model the others take shows only then
         need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
         return need.total_b if need is not None else float(state.planned.model.size)
 
@@ -209,6 +251,7 @@ class Bench:
             regime=plan.load,
             timeout=plan.load_timeout,
             kernels=self._kernels(state.launch),
+            helpers=self._helpers,
         )
         self._users = {index}
         for text in live.opening():

@@ -138,6 +138,17 @@ class Transport(Protocol):
         """A device's loopback port as a port on the controller's loopback."""
 
 
+@runtime_checkable
+class Reversible(Protocol):
+    """A wire whose device can also reach the controller."""
+
+    def reverse(self, port: int) -> AbstractContextManager[int]:
+        """A port of the controller's loopback as a port on the device's loopback.
+
+        Raises ``DeviceRefused`` where the device forbids it, ``DeviceLost``.
+        """
+
+
 # --- operating systems -----------------------------------------------------------------------
 
 
@@ -186,7 +197,7 @@ class Files(Protocol):
         """Make a folder and those above it → ``path``, absolute, and ``free_b`` on its disk."""
 
     def look(self, path: str) -> Fact:
-        """→ ``size_b`` and ``sealed``; nothing where there is no such file."""
+        """→ ``size_b``, ``sealed`` and ``modified``; nothing where there is no such file."""
 
     def seal(self, path: str) -> str:
         """Mark a file so that ``look`` tells whether it was written to since."""
@@ -266,6 +277,9 @@ class Launch:
     """Draft tokens proposed at once, where the engine can only be told at its start."""
     spec_type: str | None = None
     """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
+    rpc: str | None = None
+    """Other devices that hold parts of the model, separated by commas: their names, and in the
+    launch that an engine is given their addresses as the device sees them."""
     affinity: str | None = None
     """Processors the engine may run on, as ``0-3,8``."""
     repack: bool = True

@@ -276,7 +276,12 @@ def _backend(record: Record) -> Iterator[Doubt]:
     elif isinstance(used, str) and used.lower() != asked.lower():
         yield named("backend-mismatch", f"asked for {asked}, used {used}")
     there, layers = engine.get("layers_offloaded"), engine.get("layers")
-    if asked == "cpu" or there is None or layers is None:
+    buffers = engine.get("buffers") or {}
+    for part in record.facts.get("rpc", ()) if buffers else ():
+        name = part.get("device") or part.get("address")
+        if not any(place.startswith("RPC") and f"[{name}] model" in place for place in buffers):
+            yield named("backend-mismatch", f"no weights are on {name}")
+    if (asked == "cpu" and not record.facts.get("rpc")) or there is None or layers is None:
         return
     wanted = record.trial.options.get("gpu_layers", "all")
     most = int(layers) if wanted == "all" else min(int(wanted), int(layers))
@@ -297,7 +302,9 @@ def _memory(record: Record) -> Iterator[Doubt]:
     weights = model.get("weights_bytes") if isinstance(model, dict) else None
     if not isinstance(buffers, dict) or not weights:
         return
-    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not name.startswith("CPU"))
+    on_gpu = sum(
+        size for name, size in buffers.items() if name.endswith(" model") and not name.startswith(("CPU", "RPC"))
+    )
     if on_gpu < 0.5 * weights:
         return
     resident = max(_values(record, "steady_file_b"), default=0.0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -14,18 +12,18 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
-from edgebench import cores, provision
+from edgebench import cores
 from edgebench.client import HttpClient
 from edgebench.core import Detached, Engine, EngineNotes, Launch, Narrator
-from edgebench.errors import EngineFailed, EngineRefused, TimedOut, Unreadable
+from edgebench.deaths import LOG_TAIL, death
+from edgebench.errors import EngineFailed, EngineRefused
+from edgebench.pagecache import Regime, first_start, prepare_cache
+from edgebench.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
+from edgebench.rpc import Helpers
 from edgebench.sampler import Sampler
 from edgebench.session import Running, Session
 
 KEY_VARIABLE = "LLAMA_API_KEY"
-PORTS = range(20_000, 32_000)
-"""Below the range that Linux, Android and Windows hand out by themselves."""
-PORT_TRIES = 5
-TAKEN = re.compile(r"couldn't bind|address already in use", re.I)
 POLL_S = 0.02
 WATCH_S = 0.2
 """Between two looks at the log of an engine that may lose its wits and live on."""
@@ -35,10 +33,6 @@ COMPILE_S = 3600.0
 """Longest time that compiling a model may take; it doesn't count as loading."""
 SAY_S = 15.0
 """Between two words on a compilation that goes on."""
-LOG_TAIL = 25
-"""Lines of an engine's log that a failure shows."""
-
-Regime = Literal["first", "cold", "warm"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +62,17 @@ class Live:
         regime: Literal["warm", "cold"] = "warm",
         timeout: float = 300.0,
         kernels: str = "",
+        helpers: Helpers | None = None,
     ) -> None:
         """``kernels`` names what is compiled at the first start on a device (build and backend);
-        empty where nothing is."""
+        empty where nothing is. ``helpers``: the other devices that hold parts of the model."""
         self._session = session
         self._engine = engine
         self.launch = launch
         self._regime = regime
         self._timeout = timeout
         self._kernels = kernels
+        self.helpers = helpers
         self._stack = contextlib.ExitStack()
         self.client: HttpClient
         self.sampler: Sampler
@@ -125,7 +121,11 @@ class Live:
         return tuple(self.log[-LOG_TAIL:])
 
     def notes(self) -> EngineNotes:
-        return self._engine.notes(self.log)
+        notes = self._engine.notes(self.log)
+        if self.helpers is None:
+            return notes
+        named = {self.helpers.named(name): size for name, size in notes.buffers.items()}
+        return replace(notes, buffers=named)
 
     def died(self) -> EngineFailed | None:
         """Why the engine is gone, if it is. Raises ``DeviceLost`` where the wire is what broke."""
@@ -135,7 +135,8 @@ class Live:
             return None
         if self.running.lost:
             raise self.running.lost
-        return self._death("while it was measured")
+        found = self._death("while it was measured")
+        return self.helpers.blamed(found) if self.helpers else found
 
     def _death(self, when: str) -> EngineFailed:
         """The end of the engine, in its own words where it had any."""
@@ -166,7 +167,8 @@ class Live:
         for attempt in range(PORT_TRIES):
             port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
             with contextlib.ExitStack() as inner:
-                command = self._engine.command(self.launch, port, KEY_VARIABLE)
+                launch = inner.enter_context(self.helpers.serving(self.launch)) if self.helpers else self.launch
+                command = self._engine.command(launch, port, KEY_VARIABLE)
                 if self.launch.affinity:
                     command = replace(command, argv=["taskset", cores.mask(self.launch.affinity), *command.argv])
                 self.running = self._session.start(command, [key])
@@ -235,98 +237,3 @@ class Live:
     def _ready_at(self, answered: float) -> tuple[float, Literal["log", "poll"]]:
         said = next((line.at for line in self.running.log if self._engine.ready_line(line.text)), None)
         return (said, "log") if said is not None and said <= answered else (answered, "poll")
-
-
-class PortTaken(EngineFailed):
-    """Somebody else listens there."""
-
-
-def first_start(session: Session, kernels: str) -> bool:
-    """Whether this device never saw these kernels started before: drivers keep what they compiled
-    (Vulkan's pipeline cache, OpenCL's binaries). Remembered by a folder in the workspace."""
-    files = session.system.files
-    mark = files.join(session.workspace, "started", kernels)
-    if provision.ask(session, files.look(mark)):
-        return False
-    provision.ask(session, files.folder(mark))
-    return True
-
-
-def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) -> tuple[float | None, Regime]:
-    """Make the model's pages cached or not, and look whether they are: (share before the start, regime).
-
-    Where nobody can look into the page cache the regime is what was asked for only if it is
-    ``warm`` (the file has just been read through); a cold start that can't be verified is refused.
-    """
-    cache = session.system.page_cache(path)
-    if cache is None:
-        if wanted == "cold":
-            raise EngineFailed(
-                f"{session.device.name} lets nobody look into its page cache: a cold start can't be verified",
-                "Leave --load cold out.",
-            )
-        return None, "warm"
-
-    def resident() -> float | None:
-        try:
-            return float(cache.resident.parse(session.run(cache.resident.command).stdout)["resident"])
-        except (Unreadable, TimedOut):
-            return None
-
-    share = resident()
-    if wanted == "warm" and share is not None and share < 0.99:
-        session.run(cache.fill, timeout=600)
-        share = resident()
-    elif wanted == "cold":
-        session.run(cache.evict, timeout=60)
-        share = resident()
-        if share is None or share > 0.01:
-            raise EngineFailed(
-                f"the model's pages are still in the page cache ({share or 0:.0%}): this start would not be cold",
-                "Another program may hold the file open. Leave --load cold out, or end that program.",
-            )
-    return share, wanted
-
-
-def death(running: Running, when: str) -> EngineFailed:
-    """The end of an engine in words: its signal or exit status, and its last lines."""
-    status = running.status
-    name = signal_name(status)
-    if name:
-        how = f"died by {name}"
-    elif status is None:
-        how = "is gone without an exit status"
-    else:
-        how = f"ended with exit status {status}"
-    log = tuple(running.log_text()[-LOG_TAIL:])
-    return EngineFailed(f"the engine {how} {when}", _hint(name, log), status=status, log=log)
-
-
-def signal_name(status: int | None) -> str | None:
-    """``SIGSEGV`` for 139; None for an exit of its own."""
-    if status is None or not 128 < status < 160:
-        return None
-    with contextlib.suppress(ValueError):
-        return signal.Signals(status - 128).name
-    return f"signal {status - 128}"
-
-
-def _hint(name: str | None, log: tuple[str, ...]) -> str:
-    text = "\n".join(log).lower()
-    if name == "SIGKILL":
-        return "The system may have run out of memory: use a smaller --ctx or model."
-    if name in ("SIGILL", "SIGSEGV", "SIGBUS"):
-        return "The engine's build may not fit this CPU: try another build."
-    for words, hint in HINTS:
-        if words in text:
-            return hint
-    return ""
-
-
-HINTS: tuple[tuple[str, str], ...] = (
-    ("error while loading shared libraries", "A library is missing: set LD_LIBRARY_PATH in the profile's `env:`."),
-    ("failed to allocate", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
-    ("out of memory", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
-    ("unknown model architecture", "This build is too old for the model: use a newer llama.cpp."),
-    ("invalid argument", "This build knows other flags than edgebench used; please report it with its --version."),
-)

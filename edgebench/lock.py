@@ -9,7 +9,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from edgebench.core import Process
@@ -21,10 +22,29 @@ LEASE_S = 60
 
 TAKE_S = 30.0
 
+AGAIN_S = 2.0
+"""Seconds between two tries to get a device that somebody else has."""
+
+
+class InUse(DeviceRefused):
+    """Somebody else has the device."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a device that somebody else has."""
+
+    seconds: float = 0.0
+    told: Callable[[str], None] = lambda text: None
+    """Called with who has it, before each pause; what it raises ends the wait."""
+
+
+AT_ONCE = Patience()
+
 
 @contextlib.contextmanager
-def held(session: Session) -> Iterator[None]:
-    """Hold the device's lock. Raises ``DeviceRefused`` with its owner where somebody else has it.
+def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
+    """Hold the device's lock. Raises ``InUse`` with its owner where somebody else has it too long.
 
     This machine is not locked: what else it is used for nobody can tell anyway.
     """
@@ -40,11 +60,25 @@ def held(session: Session) -> Iterator[None]:
         )
     holder = _Holder(session, files.lock(files.join(session.workspace, "lock"), _owner(), LEASE_S))
     try:
-        holder.take()
+        _await(holder, patience)
         session.again.append(holder.take)
         yield
     finally:
         holder.let_go()
+
+
+def _await(holder: _Holder, patience: Patience) -> None:
+    deadline = time.monotonic() + patience.seconds
+    while True:
+        try:
+            holder.take()
+        except InUse as error:
+            if time.monotonic() + AGAIN_S > deadline:
+                raise
+            patience.told(f"waiting: {error}")
+            time.sleep(AGAIN_S)
+        else:
+            return
 
 
 class _Holder:
@@ -88,8 +122,8 @@ def _take(session: Session, process: Process) -> None:
         words.append(line.text)
     name = session.device.name
     if words and words[0].startswith("held "):
-        raise DeviceRefused(
+        raise InUse(
             f"{name} is in use by {words[0].removeprefix('held ')}",
-            f"Wait until it is done. A lock that nobody renews ends after {LEASE_S} s.",
+            f"Wait until it is done, or give --wait. A lock that nobody renews ends after {LEASE_S} s.",
         )
     raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'it says nothing'}")

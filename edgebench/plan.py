@@ -61,6 +61,10 @@ class Plan:
     for before that and not before each trial. Else waiting would take longer than measuring."""
     afterwards: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions] | None = None
     """Questions that only the answers of all rounds raise."""
+    wait: float = 0.0
+    """Seconds to wait for a device that somebody else has."""
+    rpc: tuple[Device | str, ...] = ()
+    """Other devices that hold parts of the models, or the addresses of RPC servers that run already."""
     settle: float = 120.0
     """Seconds that the device is waited for before each trial, until it is cool and quiet again; with
     0 it is looked at neither before nor after."""
@@ -150,7 +154,7 @@ def _plan_one(
             f"scenario {name} needs a context of {least} tokens, and it is {options['ctx']}",
             f"Give --ctx {least} or more, or ask for fewer tokens.",
         )
-    if backend == "cpu":
+    if backend == "cpu" and "rpc" not in options:
         for layers in ("gpu_layers", "draft_gpu_layers"):
             options.pop(layers, None)
     else:

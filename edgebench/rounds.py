@@ -35,6 +35,8 @@ class UnderWay:
     status: Status = "ok"
     failure: Failure | None = None
     engine: dict[str, Json] = field(default_factory=dict)
+    rpc: list[dict[str, Json]] = field(default_factory=list)
+    """What is known of the other devices that hold parts of the model."""
     started: str = ""
 
     def facts(self, known: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
@@ -52,7 +54,8 @@ class UnderWay:
         need = fits.estimate(model.facts, self.planned.trial.options)
         if need is not None:
             about["estimate"] = need.facts()
-        return {**known, "engine": {**known["engine"], **self.engine}, "model": about}
+        others = {"rpc": self.rpc} if self.rpc else {}
+        return {**known, "engine": {**known["engine"], **self.engine}, "model": about, **others}
 
     def record(self, known: Mapping[str, Mapping[str, Json]]) -> Record:
         record = Record(
@@ -177,7 +180,7 @@ class Rig:
         joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
         metrics.update(joules)
         notes = {**observe.notes(sampler, begin, end), **metered}
-        if conditions.bandwidth and state.planned.trial.backend == "cpu":
+        if conditions.bandwidth and state.planned.trial.backend == "cpu" and not state.launch.rpc:
             uses = observe.bandwidth_use(turns, state.planned.model.facts, conditions.bandwidth.bytes_per_s)
             if uses:
                 metrics["mbu"] = fmean(use for _, use in uses)
@@ -197,6 +200,9 @@ class Rig:
     def _learn(self, state: UnderWay, live: Live) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""
         notes = live.notes()
+        if live.helpers:
+            state.rpc = live.helpers.facts()
+            state.notes.append("memory, load, heat and energy are those of the device that leads")
         told = {
             "backend": notes.backend,
             "layers_offloaded": notes.layers_offloaded,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edgebench import plugins
-from edgebench.core import Command, Device, Json, Line, Output, Process, Progress, System, Transport
+from edgebench.core import Command, Device, Json, Line, Output, Process, Progress, Reversible, System, Transport
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
 from edgebench.transports.local import Local
 
@@ -73,6 +73,16 @@ class Session(contextlib.AbstractContextManager["Session"]):
 
     def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
         return self.transport.forward(port)
+
+    def reverse(self, port: int) -> contextlib.AbstractContextManager[int]:
+        """A port of the controller's loopback as one of the device's. Raises ``DeviceRefused``."""
+        if not isinstance(self.transport, Reversible):
+            kind = self.device.transport["kind"]
+            raise DeviceRefused(
+                f"{self.device.name} cannot reach this machine: the wire {kind} leads one way only",
+                "Let a device on SSH, or this machine, lead; this one can hold a part: --rpc " + self.device.name,
+            )
+        return self.transport.reverse(port)
 
     def facts(self) -> dict[str, Json]:
         """Everything the system can be asked about itself. What couldn't be learnt is in ``absent``

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
@@ -15,6 +20,10 @@ from lab.cli import Program, Ran
 from lab.native import bin_folder
 from lab.place import Place
 from lab.proxy import Proxy
+from lab.sshd import Sshd
+
+from edgebench import lock, profiles
+from edgebench.session import Session
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
 PLACES = ["linux", "termux", "android", "old_android"]
@@ -74,6 +83,8 @@ def test_a_device_from_nothing_to_a_result(edgebench: Program, place: Place, rea
     assert record["trial"]["device"] == name
     assert record["facts"]["engine"]["backend"] == "cpu"
     assert record["facts"]["engine"]["bundled"] is False
+    program = (bin_folder() / "llama-server").read_bytes()
+    assert record["facts"]["engine"]["sha256"] == hashlib.sha256(program).hexdigest()
     for metric in ("decode_tps", "prefill_tps", "load_s", "ttft_s", "peak_rss_b"):
         assert record["metrics"][metric]["value"] > 0
     assert record["metrics"]["peak_rss_b"]["value"] > 90e6
@@ -136,6 +147,81 @@ def test_a_second_run_says_who_has_the_device(edgebench: Program, android: Place
     assert left_behind(android) == []
 
 
+def test_a_second_run_waits_until_the_device_is_free(edgebench: Program, linux: Place, real_model: Path):
+    name = profile(edgebench, linux)
+    first = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
+    until(lambda: engines(linux))
+    second = edgebench.start("run", "-d", name, "-m", str(real_model), *QUICK, "--wait", "--json", "-")
+    assert second.stderr is not None
+    said = next(line for line in second.stderr if "waiting" in line)
+    assert f"{name} is in use by {psutil.Process().username()}" in said
+    assert f"process {first.pid}" in said
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=120)
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    assert Ran(0, out, err).record["status"] == "ok"
+    assert left_behind(linux) == []
+
+
+def test_a_wait_has_an_end_and_can_be_interrupted(edgebench: Program, linux: Place):
+    name = profile(edgebench, linux)
+    device = profiles.load_device(str(edgebench.folder / f"devices/{name}.yaml"))
+    with Session(device) as session, lock.held(session):
+        ran = edgebench("run", "-d", name, *QUICK, "--wait", "3")
+        assert ran.status == 3
+        assert "waiting: lab-linux is in use by" in ran.stderr
+        assert "in use by" in ran.stderr.splitlines()[-2]
+        waiting = edgebench.start("run", "-d", name, *QUICK, "--wait")
+        assert waiting.stderr is not None
+        next(line for line in waiting.stderr if "waiting" in line)
+        waiting.send_signal(signal.SIGINT)
+        waiting.communicate(timeout=60)
+        assert waiting.returncode == 130
+
+
+@pytest.fixture
+def days_ahead(tmp_path: Path) -> Iterator[Place]:
+    """A Linux machine whose clock is ten days ahead."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    clock = f"SetEnv LD_PRELOAD={library} FAKETIME=+10d FAKETIME_DONT_FAKE_MONOTONIC=1\n"
+    server = Sshd(tmp_path / "sshd", clock)
+    folder = tmp_path / "ahead"
+    folder.mkdir()
+    yield Place("lab-ahead", "linux", server.transport, str(folder), folder, server.port)
+    server.stop()
+
+
+def test_a_clock_that_is_wrong_by_days_changes_nothing(edgebench: Program, days_ahead: Place, real_model: Path):
+    """Times of the record are the controller's; leases and the timeline are differences."""
+    name = profile(edgebench, days_ahead)
+    device = profiles.load_device(str(edgebench.folder / f"devices/{name}.yaml"))
+    began = datetime.now(timezone.utc)
+    with Session(device) as session:
+        there = float(session.run("date +%s").stdout)
+        assert there - began.timestamp() > 9 * 86_400
+        with lock.held(session), Session(device) as second, pytest.raises(lock.InUse), lock.held(second):
+            pass
+    lock_folder = days_ahead.here / "work space" / "lock"
+    until(lambda: not lock_folder.exists())
+    lock_folder.mkdir()
+    (lock_folder / "owner").write_text("somebody long gone\n")
+    old = time.time() - lock.LEASE_S - 5
+    os.utime(lock_folder / "owner", (old, old))
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    record = ran.record
+    ended = datetime.now(timezone.utc)
+    times = [record["started"], record["finished"], record["rounds"][0]["started"]]
+    assert all(began <= datetime.fromisoformat(at.replace("Z", "+00:00")) <= ended for at in times)
+    span = (ended - began).total_seconds()
+    samples = record["rounds"][0]["samples"]
+    assert samples
+    assert max(one["at"] for one in samples) - min(one["at"] for one in samples) <= span
+    assert 0 < record["metrics"]["load_s"]["value"] < span
+    assert left_behind(days_ahead) == []
+
+
 def test_nothing_is_left_when_the_controller_is_killed(edgebench: Program, place: Place, real_model: Path):
     name = profile(edgebench, place)
     run = edgebench.start("run", "-d", name, "-m", str(real_model), "--rounds", "50")
@@ -187,6 +273,43 @@ def test_an_engine_with_a_missing_library(edgebench: Program, either: Place):
     assert "error while loading shared libraries: lib" in said
 
 
+FAULTY = Path(__file__).with_name("lab") / "faulty_server.py"
+
+
+def wrapped(place: Place, script: str) -> dict[str, object]:
+    """An engine that is a shell script, as a profile names it."""
+    file = place.here / "a server"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return {"llama.cpp": {"path": f"{place.folder}/a server", "env": {"PYTHONPATH": os.pathsep.join(sys.path)}}}
+
+
+def test_an_engine_that_dies_while_loading(edgebench: Program, linux: Place, real_model: Path):
+    script = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(FAULTY))} dies-while-loading "$@"'
+    name = profile(edgebench, linux, engines=wrapped(linux, script))
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 1
+    assert ran.record["failure"]["message"] == "the engine ended with exit status 1 while it was loading"
+    assert any("tensor 'output' has wrong shape" in line for line in ran.record["failure"]["log"])
+    assert left_behind(linux) == []
+
+
+def test_an_engine_that_floods_its_log(edgebench: Program, either: Place, real_model: Path):
+    """Lines of a megabyte and control characters: kept, shown harmless, and the run goes on."""
+    server = f"LD_LIBRARY_PATH={shlex.quote(str(bin_folder()))} exec {shlex.quote(str(bin_folder() / 'llama-server'))}"
+    flood = "printf '\\033[2J\\033]0;owned\\007'; head -c 2000000 /dev/zero | tr '\\0' x; echo"
+    script = f'case "$*" in *--port*) {flood};; esac\n{server} "$@"'
+    name = profile(edgebench, either, engines=wrapped(either, script))
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    assert ran.record["facts"]["engine"]["backend"] == "cpu"
+    assert "\x1b" not in ran.stderr
+    shown = edgebench("results", "show", ran.record["id"], "--log")
+    assert shown.stdout.count("x") >= 2_000_000
+    assert "\x1b" not in shown.stdout
+    assert "\x07" not in shown.stdout
+
+
 def through(edgebench: Program, place: Place, wire: Proxy) -> str:
     """A profile of a place behind a wire that can be cut."""
     changes: dict[str, object] = {"port": wire.port}
@@ -223,6 +346,18 @@ def test_a_device_that_stays_lost_ends_as_lost_with_what_was_measured(
     assert len(ran.record["rounds"]) >= 1
     assert ran.record["metrics"]["decode_tps"]["value"] > 0
     assert left_behind(linux) == []
+
+
+def test_a_push_that_breaks_off_goes_on_in_the_same_run(edgebench: Program, either: Place, real_model: Path, proxy):
+    wire = proxy(either.port)
+    wire.cut_after(40_000_000)
+    size = real_model.stat().st_size
+    ran = edgebench("run", "-d", through(edgebench, either, wire), "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    assert "device lost" in ran.stderr
+    assert "trying again in 1 s" in ran.stderr
+    assert wire.sent < size + 15_000_000
+    assert left_behind(either) == []
 
 
 def test_a_device_that_comes_back_goes_on_where_it_was(edgebench: Program, place: Place, real_model: Path, proxy):

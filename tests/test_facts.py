@@ -93,7 +93,7 @@ def test_files_by_their_tools():
         "free_b": 60_000_000 * 1024,
     }
     assert posix_files.parse_look("") == {}
-    assert posix_files.parse_look("12 946684800\n") == {"size_b": 12, "sealed": True}
+    assert posix_files.parse_look("12 946684800\n") == {"size_b": 12, "sealed": True, "modified": posix_files.SEAL}
     assert posix_files.parse_sha256("A" * 64 + "  -\n") == {"sha256": "a" * 64}
     for parse, text in (
         (posix_files.parse_folder, "no such folder"),

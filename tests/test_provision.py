@@ -18,6 +18,7 @@ from edgebench import lock, provision
 from edgebench.core import Device, ModelFile
 from edgebench.errors import DeviceLost, DeviceRefused
 from edgebench.session import Session
+from edgebench.systems import posix_files
 
 PLACES = ["linux", "termux", "android", "old_android"]
 
@@ -85,7 +86,7 @@ def test_a_model_that_was_only_touched_is_verified_not_sent(session: Session, mo
     assert pushed == []
     assert session.system.files.look(str(path)).parse(
         session.run(session.system.files.look(str(path)).command).stdout
-    ) == {"size_b": model.size, "sealed": True}
+    ) == {"size_b": model.size, "sealed": True, "modified": posix_files.SEAL}
 
 
 def test_the_rest_of_another_file_is_not_taken_for_the_beginning(session: Session, place: Place, model: ModelFile):
@@ -192,6 +193,18 @@ def test_a_lease_that_ran_out_is_taken(session: Session, place: Place):
     (path / "owner").write_text("somebody long gone\n")
     old = time.time() - lock.LEASE_S - 5
     os.utime(path / "owner", (old, old))
+    with lock.held(session):
+        assert "somebody long gone" not in (path / "owner").read_text()
+    assert gone(path)
+
+
+def test_a_lock_of_the_future_is_taken(session: Session, place: Place):
+    """What is left where a clock that was days ahead has been put right."""
+    path = place.here / "work space" / "lock"
+    path.mkdir(parents=True)
+    (path / "owner").write_text("somebody long gone\n")
+    then = time.time() + 10 * 86_400
+    os.utime(path / "owner", (then, then))
     with lock.held(session):
         assert "somebody long gone" not in (path / "owner").read_text()
     assert gone(path)

@@ -64,11 +64,13 @@ def cli() -> None:
     """
 
 
-def say_error(error: EdgebenchError) -> None:
-    """What went wrong and what to do next, on stderr; a device's words in it steer no terminal."""
+def say_error(error: EdgebenchError, device: str = "") -> None:
+    """What went wrong and what to do next, on stderr; a device's words in it steer no terminal.
+    ``device``: which of several it was."""
     from edgebench.views.text import lines
 
-    click.echo(f"edgebench: {lines(str(error))}", err=True)
+    where = f"{device}: " if device and device not in str(error) else ""
+    click.echo(f"edgebench: {where}{lines(str(error))}", err=True)
     if error.hint:
         click.echo(f"  {lines(error.hint)}", err=True)
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from edgebench.cli.live import Display
 from edgebench.core import Record
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, StoreError
 from edgebench.plan import Plan
+from edgebench.rpc import Helpers
 from edgebench.session import Session
 from edgebench.store import Store
 
@@ -75,8 +76,9 @@ def carry_out(
         options.emit(records, json_output, view)
     elif len(workers) == 1:
         raise errors[0]
-    for error in errors:
-        say_error(error)
+    for worker in workers:
+        if worker.error:
+            say_error(worker.error, "" if len(workers) == 1 else worker.name)
     code = exit_code(records, errors)
     doubted = sum(bool(record.doubts) for record in records)
     if strict and doubted:
@@ -102,10 +104,15 @@ class Worker(threading.Thread):
     def run(self) -> None:
         first = self.plan.trials[0]
         try:
-            with Session(first.device) as session, lock.held(session):
+            with ExitStack() as stack:
+                session = stack.enter_context(Session(first.device))
+                patience = lock.Patience(self.plan.wait, self._waiting)
+                stack.enter_context(lock.held(session, patience))
+                rpc = self.plan.rpc
+                helpers = stack.enter_context(Helpers(session, rpc, patience)) if rpc else None
                 kind = plugins.load("engines", first.trial.engine)
                 engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
-                self._bench = Bench(self.plan, session, engine)
+                self._bench = Bench(self.plan, session, engine, helpers)
                 with closing(self._bench.events()) as happening:
                     for event in happening:
                         if self._ended:
@@ -117,6 +124,12 @@ class Worker(threading.Thread):
             self.defect = defect
         finally:
             self._happened.put((self._number, None))
+
+    def _waiting(self, text: str) -> None:
+        """Somebody else has the device."""
+        if self._ended:
+            raise DeviceLost("interrupted")
+        self._happened.put((self._number, events.Doing(0, text)))
 
     def abort(self) -> None:
         """Let it end soon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ DEFAULT_DEVICE = "local"
 DEFAULT_MODEL = "smollm2-135m-q4_1"
 DEFAULT_ENGINE = "llama.cpp"
 DEFAULT_SCENARIO = "throughput"
+RPC_ENGINE = "llama.cpp"
 
 FORMS = "As 4, 1,2,4 or 1..16"
 SWEEPS = {
@@ -81,6 +83,22 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     help="How long an engine may take until it answers.",
 )
 @click.option(
+    "--rpc",
+    metavar="NAME|HOST:PORT,…",
+    help="Devices that hold a part of the model, each with a ggml-rpc-server for as long as the engine runs; or the "
+    "addresses of such servers that run already. --gpu-layers says how many layers go there (default: all).",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    is_flag=False,
+    flag_value=float("inf"),
+    default=0.0,
+    metavar="[SECONDS]",
+    show_default=False,
+    help="Wait for a device that somebody else has, for so long or until it is free.  [default: say who has it]",
+)
+@click.option(
     "--target-ci",
     callback=lambda _context, _option, text: None if text is None else _share(text),
     metavar="SHARE",
@@ -113,6 +131,8 @@ def command(
     target_ci: float | None,
     max_rounds: int,
     strict: bool,
+    rpc: str | None,
+    wait: float,
     write_profile: bool,
     settle: float,
     seed: int,
@@ -136,9 +156,16 @@ def command(
         raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
     asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
     opened = [device_of(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
+    helpers = parts_of(rpc, opened) if rpc else ()
+    if helpers:
+        asked["rpc"] = [",".join(one if isinstance(one, str) else one.name for one in helpers)]
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
     engines = [engine or str(device.defaults.get("engine", DEFAULT_ENGINE)) for device in opened]
+    if helpers and engines != [RPC_ENGINE]:
+        raise UsageError(
+            f"--rpc is a way of {RPC_ENGINE}, and the engine is {engines[0]}", f"Give --engine {RPC_ENGINE}."
+        )
     files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
     sweep = threads.Sweep(opened) if auto else None
     plans = [
@@ -158,6 +185,8 @@ def command(
             settle=settle,
             target_ci=target_ci,
             max_rounds=max_rounds,
+            wait=wait,
+            rpc=helpers,
         )
         for device, used in zip(opened, engines, strict=True)
     ]
@@ -195,6 +224,18 @@ def device_of(name: str) -> Device:
     from edgebench import profiles
 
     return profiles.load_device(name)
+
+
+def parts_of(text: str, leads: Sequence[Device]) -> tuple[Device | str, ...]:
+    """The devices and addresses of ``--rpc``. Raises ``UsageError``, ``ProfileError``."""
+    words = [word.strip() for word in text.split(",")]
+    found = tuple(word if re.fullmatch(r"[^\s/]+:\d{1,5}", word) else device_of(word) for word in words)
+    names = [lead.name for lead in leads] + [one if isinstance(one, str) else one.name for one in found]
+    if len(leads) > 1:
+        raise UsageError("with --rpc one device leads, and several are named with --device", "Name one.")
+    if len(set(names)) < len(names):
+        raise UsageError("--rpc names a device twice, or the one that leads", "Each device holds one part.")
+    return found
 
 
 def _form(engine: str) -> Any:

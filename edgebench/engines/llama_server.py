@@ -235,6 +235,8 @@ def _backend(buffers: Mapping[str, int]) -> str | None:
         place, kind = name.rsplit(" ", 1)
         if kind == "model":
             named = next((b for prefix, b in _DEVICES.items() if place.startswith(prefix)), place.lower())
+            if place.startswith("RPC"):
+                continue  # on another device
             # `CUDA_Host` is the CPU's own memory, pinned so that the GPU copies it faster.
             backend = "cpu" if place.endswith("_Host") else named
             weights[backend] = weights.get(backend, 0) + size

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgebench import provenance
 from edgebench.core import Client, Command, Json, Launch, Opened, Reply, Request
 from edgebench.engines import llama_questions, llama_server
-from edgebench.errors import EngineMissing, UsageError
+from edgebench.errors import EngineFailed, EngineMissing, UsageError
 
 NGRAM = 3
 """Tokens that must have stood together before, where drafts are looked up in the text. llama.cpp's
@@ -26,6 +27,12 @@ class Settings:
     """``llama-server`` on the device; absent on this machine: the bundled server."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the engine's process only, such as ``LD_LIBRARY_PATH``."""
+    rpc: str | None = None
+    """``ggml-rpc-server`` on the device, for ``--rpc``; beside ``llama-server`` where absent."""
+
+
+RPC_SERVERS = ("ggml-rpc-server", "rpc-server", "ggml-rpc-server.exe", "rpc-server.exe")
+"""Names of the program; the second one until b9823."""
 
 
 class LlamaCpp(llama_server.Dialect):
@@ -44,17 +51,20 @@ class LlamaCpp(llama_server.Dialect):
         self.bundled = config.path is None and device.here
 
     def prepare(self) -> Mapping[str, Json]:
-        """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``flags_sha``."""
+        """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``sha256``."""
         if self._config.path is None and not self.bundled:
             self._config = self._find()
         self._flags = help_flags(self._say("--help"))
         if "--model" not in self._flags:
             raise EngineMissing(f"{self._program()[0]} does not answer --help as llama-server does")
         told = self._say("--version")
-        return {"name": "llama.cpp", "bundled": self.bundled, "path": self._program()[-1], **version(told)}
+        path = self._program()[-1]
+        known = {} if self.bundled else provenance.digest(self._device, path)
+        return {"name": "llama.cpp", "bundled": self.bundled, "path": path, **version(told), **known}
 
     def command(self, launch: Launch, port: int, key_variable: str) -> Command:
-        argv = [*self._program(), *flags(launch, self._flags), "--host", "127.0.0.1", "--port", str(port)]
+        devices = self._rpc_devices(launch.rpc) if launch.rpc and launch.backend == "cpu" else None
+        argv = [*self._program(), *flags(launch, self._flags, devices), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(key_variable,))
 
     def ready_line(self, text: str) -> bool:
@@ -80,14 +90,71 @@ class LlamaCpp(llama_server.Dialect):
             f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
         )
 
+    def find_rpc(self) -> Mapping[str, Json]:
+        """The program that lends this device to another one's engine: ``program``. Raises ``EngineMissing``."""
+        if self._config.rpc is None:
+            self._config = replace(self._config, rpc=self._beside(RPC_SERVERS))
+        assert self._config.rpc is not None
+        return {"program": self._config.rpc, **provenance.digest(self._device, self._config.rpc)}
+
+    def rpc_command(self, port: int) -> Command:
+        """After ``find_rpc``: it listens on the device's loopback. It has no key to ask for."""
+        assert self._config.rpc is not None
+        argv = [self._config.rpc, "-H", "127.0.0.1", "-p", str(port)]
+        threads = self._device.device.defaults.get("threads")
+        return Command([*argv, *(["-t", str(threads)] if threads else [])], env=self._config.env)
+
+    def _beside(self, names: Sequence[str]) -> str:
+        """The first of these programs in the folder of ``llama-server``."""
+        name = self._device.device.name
+        if self.bundled:
+            raise EngineMissing(
+                f"the bundled server of {name} cannot hold a part of another's model",
+                "Name a llama.cpp of its own in the profile: engines: llama.cpp: path.",
+            )
+        if self._config.path is None:
+            self._config = self._find()
+        assert self._config.path is not None
+        files = self._device.system.files
+        folder = re.sub(r"[^\\/]*$", "", self._config.path)
+        for program in names:
+            there = files.look(folder + program)
+            if there.parse(self._device.run(there.command).stdout):
+                return folder + program
+        raise EngineMissing(
+            f"no ggml-rpc-server in {folder or 'the folder of llama-server'} on {name}",
+            "It comes with builds made with -DGGML_RPC=ON. Name it in the profile: engines: llama.cpp: rpc.",
+        )
+
+    def _rpc_devices(self, addresses: str) -> str | None:
+        """The devices behind RPC servers as this build names them: what a run without a GPU may use.
+
+        Raises ``EngineFailed`` with its words where a server doesn't answer as this build expects.
+        """
+        if "--list-devices" not in self._flags or "--rpc" not in self._flags:
+            return None
+        try:
+            said = self._say("--rpc", addresses, "--list-devices")
+        except EngineMissing as error:
+            raise EngineFailed(
+                f"llama-server cannot use the RPC servers at {addresses}: {error}",
+                "Both sides must be of the same build of llama.cpp, or of builds with the same RPC protocol.",
+            ) from error
+        found = re.findall(r"^\s*(RPC[^:\s]*(?:\[[^\]]*\])?): ", said, re.M)
+        if not found:
+            raise EngineFailed(
+                f"llama-server found no device behind the RPC servers at {addresses}: {said.strip()[-400:]}"
+            )
+        return ",".join(found)
+
     def _program(self) -> list[str]:
         if self._config.path is not None:
             return [self._config.path]
         return [sys.executable, str(Path(__file__).parent.parent / "servers" / "bundled.py")]
 
-    def _say(self, flag: str) -> str:
+    def _say(self, *flags: str) -> str:
         hint = "Check that the file is there, is executable and was built for this device."
-        return llama_server.printed(self._device, [*self._program(), flag], self._config.env, timeout=60, hint=hint)
+        return llama_server.printed(self._device, [*self._program(), *flags], self._config.env, timeout=60, hint=hint)
 
 
 _FLAG = r"-{1,2}[A-Za-z][\w-]*"
@@ -123,8 +190,11 @@ def instruction_sets(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"(\w+) = 1", line[1])) if line else ()
 
 
-def flags(launch: Launch, known: frozenset[str]) -> list[str]:
-    """A launch as flags that this build has. Raises ``UsageError`` for what it can't be told."""
+def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> list[str]:
+    """A launch as flags that this build has; ``devices``: the only ones that may take layers.
+
+    Raises ``UsageError`` for what it can't be told.
+    """
     argv = ["-m", launch.model, "-np", "1"]
 
     def say(value: object, *names: str, needed: bool = True) -> None:
@@ -143,11 +213,12 @@ def flags(launch: Launch, known: frozenset[str]) -> list[str]:
     say(launch.ubatch if launch.ubatch is not None else launch.batch, "-ub", "--ubatch-size")
     say(launch.threads, "-t", "--threads")
     say(launch.threads, "-tb", "--threads-batch")
-    on_cpu = launch.backend == "cpu"
+    say(launch.rpc, "--rpc")
+    on_cpu = launch.backend == "cpu" and launch.rpc is None
     layers = 0 if on_cpu else launch.gpu_layers
     say({"all": 999}.get(str(layers), layers), "-ngl", "--n-gpu-layers", "--gpu-layers")
     # With 0 layers a GPU build still sends long prompts there; without a device it can't.
-    say("none" if on_cpu else None, "--device", "-dev", needed=False)
+    say("none" if on_cpu else devices, "--device", "-dev", needed=False)
     # One request at a time, nothing kept between them that a repeat could profit from, no guessing
     # of sizes: each of these changed figures silently when it became a default.
     say("off", "-fit", "--fit", needed=False)

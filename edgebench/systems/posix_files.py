@@ -23,7 +23,11 @@ until why=$(take 2>&1); do
   was=$(seen)
   [ "$was" != "$owner" ] || break
   changed=$({state} "$lock/owner" 2>/dev/null || {state} "$lock" 2>/dev/null) || continue
-  if [ $(($(date +%s) - ${{changed#* }})) -le {lease} ]; then printf 'held %s\\n' "$was"; exit 1; fi
+  # The time as files get it: a workspace may lie on a server with a clock of its own.
+  now=$(: >"$lock.$$.now" && {state} "$lock.$$.now"); rm -f "$lock.$$.now"
+  age=$((${{now#* }} - ${{changed#* }}))
+  # A lock of the future: the clock was set back since, so its owner has not renewed it either.
+  if [ $age -le {lease} ] && [ $age -ge -{lease} ]; then printf 'held %s\\n' "$was"; exit 1; fi
   old="$lock.$$"
   mv "$lock" "$old" 2>/dev/null || continue
   # Somebody else may have taken it between the look and the move.
@@ -87,13 +91,13 @@ def parse_folder(text: str) -> Mapping[str, Json]:
 
 
 def parse_look(text: str) -> Mapping[str, Json]:
-    """``SIZE MTIME`` → ``size_b``, ``sealed``."""
+    """``SIZE MTIME`` → ``size_b``, ``sealed``, ``modified`` (seconds since 1970)."""
     words = text.split()
     if not words:
         return {}
     if len(words) != 2 or not all(word.lstrip("-").isdigit() for word in words):
         raise Unreadable(f"a size and a time were expected: {text[:200]!r}")
-    return {"size_b": int(words[0]), "sealed": int(words[1]) == SEAL}
+    return {"size_b": int(words[0]), "sealed": int(words[1]) == SEAL, "modified": int(words[1])}
 
 
 def parse_sha256(text: str) -> Mapping[str, Json]:

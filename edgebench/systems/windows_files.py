@@ -19,7 +19,7 @@ function take {{ try {{ $null=New-Item -ItemType Directory $l -ErrorAction Stop
 while(!(take)){{
  if(!(Test-Path -LiteralPath $l)){{$why;exit 1}}
  $d=Get-Item -LiteralPath $(if(Test-Path -LiteralPath $f){{$f}}else{{$l}})
- if(((Get-Date)-$d.LastWriteTime).TotalSeconds -le {lease}){{"held $(Get-Content -LiteralPath $f)";exit 1}}
+ if([Math]::Abs(((Get-Date)-$d.LastWriteTime).TotalSeconds) -le {lease}){{"held $(Get-Content -LiteralPath $f)";exit 1}}
  $x="$l.$PID";Move-Item -LiteralPath $l $x -ErrorAction SilentlyContinue;Remove-Item -Recurse -LiteralPath $x
 }}
 'taken'

@@ -26,12 +26,14 @@ def tiny(
     add_bos: bool = True,
     kind: str = "F32",
     template: str | None = None,
+    letters_only: bool = False,
     extra: Mapping[str, int] | None = None,
 ) -> Path:
     """A llama with random weights and a vocabulary of letters and bytes; the same for the same seed.
 
     ``kind`` is the type of its matrices; ``heads_kv`` may differ from layer to layer; ``extra`` are
-    further keys with whole numbers.
+    further keys with whole numbers. ``letters_only``: it never says a lone byte, at which some servers
+    take offence.
     """
     rng = np.random.default_rng(seed)
     inner, number = 2 * width, GGMLQuantizationType[kind]
@@ -67,6 +69,8 @@ def tiny(
 
     def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
         weights = (rng.normal(0, scale / np.sqrt(columns), (rows, columns))).astype(np.float32)
+        if letters_only and name == "output.weight":
+            weights[: len(special) + len(of_bytes)] = 0
         writer.add_tensor(name, weights if kind == "F32" else quantize(weights, number), raw_dtype=number)
 
     matrix("token_embd.weight", len(vocabulary), width, 8)
