@@ -302,9 +302,8 @@ def _memory(record: Record) -> Iterator[Doubt]:
     weights = model.get("weights_bytes") if isinstance(model, dict) else None
     if not isinstance(buffers, dict) or not weights:
         return
-    on_gpu = sum(
-        size for name, size in buffers.items() if name.endswith(" model") and not name.startswith(("CPU", "RPC"))
-    )
+    elsewhere = ("CPU", "AMX", "RPC")  # AMX: weights rearranged for the CPU's matrix unit
+    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not name.startswith(elsewhere))
     if on_gpu < 0.5 * weights:
         return
     resident = max(_values(record, "steady_file_b"), default=0.0)

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,17 @@ from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
-from edgebench import speculation
-from edgebench.core import Metric, Record, Reply, Request, Round, Trial
+from edgebench import doubts, models, profiles, speculation, weighing
+from edgebench.bench import Bench
+from edgebench.core import Metric, Questions, Record, Reply, Request, Round, Trial
+from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.errors import EngineFailed
+from edgebench.events import Ended
+from edgebench.plan import Plan
+from edgebench.scenarios.speculative import MESSAGES
+from edgebench.session import Session
 from edgebench.speculation import Costs, completed, likely, verdict
+from edgebench.sweep import sweep
 
 
 def speculative(folder: Path, *argv: object) -> subprocess.CompletedProcess[str]:
@@ -144,6 +152,38 @@ def test_over_ssh_the_server_is_sent_and_one_process_serves_every_k(
     assert [record["trial"]["engine"] for record in records] == ["llama-cpp-python"] * 3
     assert all("speedup" in record["metrics"] for record in records[1:])
     assert list((linux.here / "servers").glob("llama_cpp_python-*.pyz"))
+
+
+def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_name(
+    tmp_path: Path, pair: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    target, draft = (models.resolve(str(path)) for path in pair[1::2])
+    asked: dict[str, Any] = {"ctx": 512, "gen_tokens": 8, "threads": 1}
+    trials = sweep(profiles.load_device("local"), target, [draft], [2], engine="llama.cpp", backend="cpu", asked=asked)
+    seen: list[Any] = []
+
+    def questions(done: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
+        seen.append([(trial.options["k"], len(rounds)) for trial, rounds in done])
+        with pytest.raises(EngineFailed, match="/apply-template"):
+            yield (
+                0,
+                Request(messages=({"no": "role"},), measures=(), extra={"ask": "parting", "one": "a", "other": "b"}),
+            )
+        extra = {"ask": "costs", "sizes": [1, 2], "repeats": 1, "tokens": "the quick brown fox jumps over"}
+        reply = yield 0, Request(messages=MESSAGES, measures=(), extra=extra)
+        seen.append(reply.extra["costs"])
+        return {1: ["weighed", doubts.named("output-differs", "by a fault")]}
+
+    with Session(profiles.load_device("local")) as session:
+        bench = Bench(Plan(trials, rounds=1, settle=0, afterwards=questions), session, LlamaCpp(session, Settings()))
+        happened = list(bench.events())
+    ended = {one.index: one.record for one in happened if isinstance(one, Ended)}
+    assert seen[0] == [(0, 1), (2, 1), (0, 1)]
+    assert set(seen[1]["verify_s"]) == {"1", "2"}
+    assert "weighed" in ended[1].notes
+    assert "output-differs" in [doubt.id for doubt in ended[1].doubts]
+    assert ended[0].status == ended[1].status == ended[2].status == "ok"
 
 
 # --- refusals --------------------------------------------------------------------------------
@@ -286,7 +326,7 @@ def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None
 
 def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
     """Play the engine; what was asked, and what is said of each trial."""
-    asking = speculation.weighed([(one.trial, one.rounds) for one in records])
+    asking = weighing.weighed([(one.trial, one.rounds) for one in records])
     asked: list[Request] = []
     try:
         index, request = next(asking)

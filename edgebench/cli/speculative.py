@@ -111,9 +111,9 @@ class Sweep:
 
     def plan(self, ks: Sequence[int], rounds: int) -> Plan:
         """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
-        from edgebench import speculation
         from edgebench.plan import Plan
         from edgebench.sweep import sweep
+        from edgebench.weighing import weighed
 
         trials = sweep(
             self.device,
@@ -126,7 +126,7 @@ class Sweep:
             p_min=self.p_min,
         )
         once = plugins.load("engines", self.engine).k_per_request
-        return Plan(trials, rounds=rounds, seed=self.seed, start_once=once, afterwards=speculation.weighed)
+        return Plan(trials, rounds=rounds, seed=self.seed, start_once=once, afterwards=weighed)
 
     def confirm(self, wanted: Sequence[int], rounds: int) -> Callable[[Sequence[Record]], Sequence[Plan]]:
         """The plan that a long draft's records make likely."""
