@@ -142,7 +142,7 @@ def test_what_the_app_cannot_do_is_said(mlcchat: Mlcchat, run: Callable[..., Ran
 
 
 def test_text_is_data() -> None:
-    assert mlc_app.typable("Don’t say “yes” –\n café $(x) 100%s") == 'Don\'t say "yes" - cafe $(x) 100% s'
+    assert mlc_screen.typable("Don’t say “yes” –\n café $(x) 100%s") == 'Don\'t say "yes" - cafe $(x) 100% s'
 
 
 # --- screens ---------------------------------------------------------------------------------

@@ -6,10 +6,8 @@ rates are those that it shows, one digit after the point; how many tokens there 
 
 from __future__ import annotations
 
-import math
 import re
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -18,7 +16,18 @@ from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Ope
 from edgebench.engines import mlc_install, mlc_screen, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_phone import Phone
-from edgebench.engines.mlc_screen import PACKAGE, RESET, SEND, START, WAITING, Screen
+from edgebench.engines.mlc_screen import (
+    CHARACTERS_PER_TOKEN,
+    PACKAGE,
+    RESET,
+    SEND,
+    START,
+    WAITING,
+    Screen,
+    answer,
+    tokens,
+    typable,
+)
 from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineRefused
 
 FILES = f"/storage/emulated/0/Android/data/{PACKAGE}/files"
@@ -29,8 +38,6 @@ ANSWER_S = 1800.0
 """Longest answer."""
 PAUSE_S = 1.0
 """Between two looks while the app generates: looking costs the phone CPU time."""
-CHARACTERS_PER_TOKEN = 4
-"""Of English text, about: what counts are estimated by. Rates don't depend on it."""
 PIECE = 400
 """Characters typed at once."""
 SWIPES = 8
@@ -286,35 +293,3 @@ class MlcApp:
         low = re.search(r"low memory|lmkd|lowmemorykiller|OUT_OF_HOST|OUT_OF_RESOURCES", words, re.I)
         hint = "The phone had not enough memory: use a smaller model, and close other apps." if low else ""
         return (words or "Android's log does not say why", hint)
-
-
-def tokens(characters: int) -> int:
-    return max(1, math.ceil(characters / CHARACTERS_PER_TOKEN))
-
-
-def typable(text: str) -> str:
-    """What Android's ``input text`` can type: one line of ASCII."""
-    plain = text.translate({ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("–"): "-", ord("—"): "-"})
-    ascii_ = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
-    return " ".join(ascii_.split()).replace("%s", "% s")
-
-
-def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float) -> Reply:
-    """What the screen shows of an answer. Counts are estimates, and the seconds belonging to them are
-    made so that the rates are exactly those on the screen."""
-    text = screen.answer(asked)
-    prefill, decode = screen.rates
-    new, generated = tokens(len(asked)), max(2, tokens(len(text)))
-    return Reply(
-        text=text,
-        prompt_tokens=new + (tokens(earlier) if earlier else 0),
-        cached_tokens=tokens(earlier) if earlier else 0,
-        prefill_tokens=new,
-        prefill_s=new / prefill if prefill else None,
-        completion_tokens=generated,
-        decode_s=(generated - 1) / decode if decode else None,
-        total_s=now - sent_at,
-        sent_at=sent_at,
-        finish="length" if "[output truncated" in text else "stop",
-        extra={"rates": {"prefill": prefill, "decode": decode}},
-    )

@@ -8,12 +8,15 @@ only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+from edgebench.core import Reply
 from edgebench.errors import Unreadable
 
 PACKAGE = "ai.mlc.mlcchat"
@@ -26,6 +29,8 @@ WAITING = {
 }
 """Descriptions of a model's other buttons, and what they mean."""
 FAILED = "MLCChat failed"
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, about: what counts are estimated by. Rates don't depend on it."""
 
 State = Literal["models", "chat", "alert", "permission", "crashed", "elsewhere"]
 
@@ -220,3 +225,35 @@ def death(lines: list[str]) -> str:
             if found := pattern.search(line):
                 return f"{found[2].strip()[:300]} ({found[1]})"
     return ""
+
+
+def tokens(characters: int) -> int:
+    return max(1, math.ceil(characters / CHARACTERS_PER_TOKEN))
+
+
+def typable(text: str) -> str:
+    """What Android's ``input text`` can type: one line of ASCII."""
+    plain = text.translate({ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("–"): "-", ord("—"): "-"})
+    ascii_ = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+    return " ".join(ascii_.split()).replace("%s", "% s")
+
+
+def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float) -> Reply:
+    """What the screen shows of an answer. Counts are estimates, and the seconds belonging to them are
+    made so that the rates are exactly those on the screen."""
+    text = screen.answer(asked)
+    prefill, decode = screen.rates
+    new, generated = tokens(len(asked)), max(2, tokens(len(text)))
+    return Reply(
+        text=text,
+        prompt_tokens=new + (tokens(earlier) if earlier else 0),
+        cached_tokens=tokens(earlier) if earlier else 0,
+        prefill_tokens=new,
+        prefill_s=new / prefill if prefill else None,
+        completion_tokens=generated,
+        decode_s=(generated - 1) / decode if decode else None,
+        total_s=now - sent_at,
+        sent_at=sent_at,
+        finish="length" if "[output truncated" in text else "stop",
+        extra={"rates": {"prefill": prefill, "decode": decode}},
+    )
