@@ -144,7 +144,21 @@ def _pair(a: Record, b: Record, names: Sequence[str]) -> Pair:
         values = (_fact(a, part, name), _fact(b, part, name))
         if values[0] != values[1]:
             context[label] = (_shown(values[0]), _shown(values[1]))
+    earlier = (_earlier(a), _earlier(b))
+    if None not in earlier and earlier[0] != earlier[1]:
+        context["earlier turns"] = (_shown(earlier[0]), _shown(earlier[1]))
     return Pair(a, b, tuple(finding(a, b, name) for name in shown), context)
+
+
+def _earlier(record: Record) -> str | None:
+    """What became of a conversation's earlier turns: an engine without its prefix cache reads them
+    again, and its prefill rate and time to first token are then those of the whole conversation."""
+    if record.trial.scenario != "chat":
+        return None
+    cached = [turn.get("cached_tokens") for one in record.rounds for turn in one.turns]
+    if not any(isinstance(count, int) for count in cached):
+        return None
+    return "kept in the cache" if any(cached) else "evaluated again"
 
 
 def finding(a: Record, b: Record, name: str) -> Finding:

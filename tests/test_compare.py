@@ -190,6 +190,22 @@ def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -
     assert difference([a], [b], "run").keys() >= {"engine", "model sha256", "quantization", "backend"}
 
 
+def test_a_chat_whose_engine_keeps_nothing_is_not_the_same_work_and_it_is_said() -> None:
+    kept = record(
+        run="r", scenario="chat", turns=[{"label": "1", "cached_tokens": 0}, {"label": "2", "cached_tokens": 90}]
+    )
+    again = record(
+        run="r",
+        scenario="chat",
+        engine="mlc-llm",
+        turns=[{"label": "1", "cached_tokens": 0}, {"label": "2", "cached_tokens": 0}],
+    )
+    (pair,) = compare([kept], [again], "engine").pairs
+    assert pair.differs["earlier turns"] == ("kept in the cache", "evaluated again")
+    (pair,) = compare([kept], [kept], "run").pairs
+    assert "earlier turns" not in pair.differs
+
+
 def test_what_has_no_counterpart_is_listed(call: Call) -> None:
     fill(DEFAULT, noisy(options={"threads": 1}), noisy(options={"threads": 2}), name="before")
     fill(DEFAULT, noisy(options={"threads": 2}), noisy(options={"threads": 8}), name="after")
