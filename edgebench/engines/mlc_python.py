@@ -43,10 +43,11 @@ class MlcPython:
                 mlc_install.how(self._device),
             )
         packages = found["packages"]
-        nightly = next((v for name, v in packages.items() if name.lower().startswith("mlc-llm")), None)
+        # Its source names itself mlc_llm, its wheels mlc-llm-nightly-…; only a release sets libinfo's version.
+        installed = (v for name, v in packages.items() if name.lower().replace("_", "-").startswith("mlc-llm"))
         return {
             "name": "mlc-llm",
-            "build": nightly or found["version"],
+            "build": next(installed, found["version"]),
             "packages": packages,
             "python": found["python"],
             "path": found["path"],
