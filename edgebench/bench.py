@@ -254,8 +254,14 @@ class Bench:
             helpers=self._helpers,
         )
         self._users = {index}
-        for text in live.opening():
-            yield Doing(index, text, number)
+        try:
+            for text in live.opening():
+                yield Doing(index, text, number)
+        except EdgebenchError:
+            # What it said before it failed, compilers and drivers included, is what one needs then.
+            if live.log:
+                yield Logged((index,), "\n".join(live.log))
+            raise
         self._live = live
 
     def _kernels(self, launch: Launch) -> str:

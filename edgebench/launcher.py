@@ -112,8 +112,8 @@ class Live:
 
     @property
     def log(self) -> list[str]:
-        """The engine's own log, lines."""
-        return self.running.log_text()
+        """The engine's own log, lines; none before it was started."""
+        return self.running.log_text() if hasattr(self, "running") else []
 
     @property
     def tail(self) -> tuple[str, ...]:

@@ -236,6 +236,14 @@ def test_faults_become_failed_trials_in_the_engines_own_words(laptop: Laptop, fa
     assert "failed" in edgebench(laptop, "results", "list").stdout
 
 
+def test_the_log_of_a_start_that_failed_is_kept(laptop: Laptop) -> None:
+    done = run(laptop, laptop.profile("compile-fails"), *SHORT, "--json", "-")
+    assert done.returncode == 1
+    told = edgebench(laptop, "results", "show", json.loads(done.stdout)["records"][0]["id"], "--log")
+    assert "Compiling using commands below:" in told.stdout
+    assert "Cannot find compilation output" in told.stdout
+
+
 def test_a_port_that_never_opens(laptop: Laptop) -> None:
     done = run(laptop, laptop.profile("never-opens"), *SHORT, "--load-timeout", "3")
     assert done.returncode == 1
