@@ -264,7 +264,9 @@ def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[s
             )
             if found is not None
         )
-        vocabulary = min(int(found) for found in (config.get("vocab_size"), inner.get("vocab_size")) if found)
+        # The table of embeddings may be padded beyond the tokens that there are.
+        sizes = (config.get("active_vocab_size"), config.get("vocab_size"), inner.get("vocab_size"))
+        vocabulary = min(int(found) for found in sizes if found)
         model_type, quantization = config["model_type"], config["quantization"]
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{path / CONFIG} is not understood: {error}", "Was it made by mlc_llm?") from error

@@ -17,6 +17,7 @@ from mlc_llm.cli.serve import FAULT
 TOKEN_S = 0.002
 """A sleep, so that streams take time. Nothing is computed here."""
 EOS_AFTER = 5
+NO_STREAM = "Value error, stream must be set to True when stream_options is present"
 
 
 class Engine:
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         chat = self.path == "/v1/chat/completions"
         if chat and "stream_options" in asked and not asked.get("stream"):
-            self.answer(422, {"detail": [{"msg": "Value error, stream must be set to True", "type": "value_error"}]})
+            self.answer(422, {"detail": [{"type": "value_error", "loc": ["body"], "msg": NO_STREAM}]})
         elif (asked.get("debug_config") or {}).get("special_request") == "query_engine_metrics":
             self.begin()
             self.event(chunk(chat, [], {"prompt_tokens": 0, "completion_tokens": 0, "extra": self.totals()}))
@@ -203,8 +204,8 @@ def choice(chat: bool, text: str, finish: str | None) -> dict[str, Any]:
 
 
 def chunk(chat: bool, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
-    about = {"id": "1", "created": 1, "model": None, "object": "chat.completion.chunk" if chat else "text_completion"}
-    return {**about, "choices": choices, "usage": usage}
+    kind = {"system_fingerprint": "", "object": "chat.completion.chunk"} if chat else {"object": "text_completion"}
+    return {"id": "1", "choices": choices, "created": 1, "model": None, **kind, "usage": usage}
 
 
 def serve(asked: argparse.Namespace, config: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print("-" * 25 + " Usage " + "-" * 25)
         self.print_help()
+        print("-" * 25 + " Error " + "-" * 25)
         print(message, file=sys.stderr)
         sys.exit(2)
 
@@ -72,6 +73,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--enable-tracing", action="store_true")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--embedding-model")
+    parser.add_argument("--embedding-model-lib")
+    parser.add_argument("--allow-credentials", action="store_true")
+    for name in ("origins", "methods", "headers"):
+        parser.add_argument(f"--allow-{name}", type=json.loads, default=["*"])
     parser.add_argument("--api-key")
     return parser.parse_args(argv)
 
