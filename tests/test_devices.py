@@ -215,9 +215,8 @@ def test_a_clock_that_is_wrong_by_days_changes_nothing(edgebench: Program, days_
     times = [record["started"], record["finished"], record["rounds"][0]["started"]]
     assert all(began <= datetime.fromisoformat(at.replace("Z", "+00:00")) <= ended for at in times)
     span = (ended - began).total_seconds()
-    samples = record["rounds"][0]["samples"]
-    assert samples
-    assert max(one["at"] for one in samples) - min(one["at"] for one in samples) <= span
+    assert record["metrics"]["peak_rss_b"]["value"] > 90e6
+    assert "lost-samples" not in {doubt["id"] for doubt in record["doubts"]}
     assert 0 < record["metrics"]["load_s"]["value"] < span
     assert left_behind(days_ahead) == []
 
