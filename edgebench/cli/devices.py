@@ -1,6 +1,6 @@
 """``edgebench devices``: what devices there are and what is known of them.
 
-A further command is one line in ``MORE``.
+A further command is a word in ``MORE`` and a file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ from edgebench.errors import EdgebenchError, ProfileError
 
 DEVICE = ProfileName("devices")
 
-MORE: dict[str, str] = {
-    "init": "edgebench.cli.devices_init",
-    "trust": "edgebench.cli.devices_more",
-    "check": "edgebench.cli.devices_more",
-    "setup": "edgebench.cli.devices_setup",
-    "clean": "edgebench.cli.devices_more",
-}
-"""Commands that touch a device, and the modules they live in, imported when they are called."""
+MORE = ("init", "trust", "check", "setup", "clean")
+"""Commands that touch a device; each has a module of its own, imported when it is called."""
 
 
 class Devices(Group):
@@ -36,7 +30,7 @@ class Devices(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in MORE:
-            command: click.Command = getattr(import_module(MORE[cmd_name]), cmd_name)
+            command: click.Command = getattr(import_module(f"edgebench.cli.devices_{cmd_name}"), cmd_name)
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -1,0 +1,29 @@
+"""``edgebench devices check``: whether a device has what a run needs."""
+
+from __future__ import annotations
+
+import click
+
+from edgebench import profiles
+from edgebench.cli.output import ProfileName, json_option, print_json
+from edgebench.errors import DeviceRefused
+
+
+@click.command("check")
+@click.argument("device", type=ProfileName("devices"))
+@json_option
+@click.pass_context
+def check(ctx: click.Context, device: str, as_json: bool) -> None:
+    """Try everything a run needs, and say what to do about what doesn't work."""
+    from edgebench import checks
+
+    found = []
+    for one in checks.run(profiles.load_device(device)):
+        found.append(one)
+        if not as_json:
+            click.echo(f"{'ok ' if one.ok else 'NO '} {one.name}: {one.said}")
+            if one.advice:
+                click.echo(f"    {one.advice}")
+    if as_json:
+        print_json({"device": device, "checks": [vars(one) for one in found]})
+    ctx.exit(0 if all(one.ok for one in found) else DeviceRefused.exit_code)

@@ -1,0 +1,34 @@
+"""``edgebench devices trust``: learn a device's host key."""
+
+from __future__ import annotations
+
+import click
+
+from edgebench import profiles
+from edgebench.cli.output import ProfileName
+
+
+@click.command("trust")
+@click.argument("device", type=ProfileName("devices"))
+def trust(device: str) -> None:
+    """Show a device's host key and, if you say so, know it from now on.
+
+    Compare the fingerprint with what the device itself says, for instance on its own screen:
+    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    from edgebench.session import transport_of
+    from edgebench.transports.ssh_login import UnknownHostKey
+
+    wire = transport_of(profiles.load_device(device))
+    while True:
+        try:
+            wire.open()
+        except UnknownHostKey as unknown:
+            click.echo(f"{unknown.name} shows {unknown.key.get_name()} {unknown.fingerprint}", err=True)
+            click.confirm("Is that its key?", abort=True, err=True)
+            unknown.trust()
+            click.echo(f"written to {unknown.file}", err=True)
+        else:
+            wire.close()
+            click.echo(f"{device} is trusted: it can be logged in to", err=True)
+            return
