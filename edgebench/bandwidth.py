@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 
-from edgebench.core import Opened
+from edgebench.core import Command, Json, Opened
 from edgebench.errors import TimedOut
 
 SECONDS, TIMES = 0.4, 3
@@ -57,39 +59,75 @@ COPY_B = 4 << 30
 """Bytes that are copied in all by the second method, about."""
 
 
+UNCACHED = {"MESA_SHADER_CACHE_DISABLE": "true", "__GL_SHADER_DISK_CACHE": "0", "CUDA_CACHE_DISABLE": "1"}
+"""Compiled kernels stay out of the drivers' caches: the engine's first start is still its first."""
+GPU_S = 180
+"""Seconds that the GPU may take: mostly to compile its kernels."""
+
+
 @dataclass(frozen=True)
 class Bandwidth:
-    """Bytes per second read from memory by all cores together, and how that was measured."""
+    """Bytes per second read from memory by what computes, and how that was measured."""
 
     bytes_per_s: float
-    threads: int
     method: str
+    threads: int | None = None
+    device: str = ""
+    """The GPU's name."""
 
 
-def measure(session: Opened, file: str = "", size: int = 0, python: str = "python3") -> Bandwidth | None:
-    """Measure it on the device, in about a second.
+def measure(session: Opened, file: str = "", size: int = 0, python: str = "python3") -> Bandwidth | str:
+    """Measure the processors' on the device, in about a second; text: why it could not be had.
 
     With Python there (``python``, the device's own or the bundled engine's): every core scans a
     buffer of its own. Without: every core copies ``file`` (of ``size`` bytes, in the page cache) with
-    ``dd``; the copying itself costs, so this is a lower bound and says so. None where neither works.
+    ``dd``; the copying itself costs, so this is a lower bound and says so.
     """
     try:
         said = session.run(f"{session.system.quote([python])} -", timeout=60, stdin=_PYTHON.encode())
         if found := _scanned(said.stdout):
             return found
+        why = _last(said.stderr) or f"{python} printed nothing"
         if file and size and session.device.system in ("linux", "android", "termux"):
             times = max(1, COPY_B // max(1, size) // 4)
             command = _COPY.format(file=session.system.quote([file]), times=times)
-            return _copied(session.run(command, timeout=120).stdout, size, times)
-    except TimedOut:
+            return _copied(session.run(command, timeout=120).stdout, size, times) or why
+    except TimedOut as error:
+        return str(error)
+    return why
+
+
+def measure_gpu(session: Opened, routine: Command) -> Bandwidth | str:
+    """The first GPU's, by the engine's own kernels (``servers/gpu_bandwidth.py``); text: why not."""
+    environment = [f"{name}={value}" for name, value in {**UNCACHED, **routine.env}.items()]
+    argv = ["env", *environment, *routine.argv]
+    program = (files("edgebench") / "servers" / "gpu_bandwidth.py").read_bytes()
+    try:
+        said = session.run(session.system.quote(argv), timeout=GPU_S, stdin=program)
+    except TimedOut as error:
+        return str(error)
+    return _multiplied(said.stdout) or _last(said.stderr) or f"{routine.argv[0]} printed nothing"
+
+
+def _last(text: str) -> str:
+    return text.strip().splitlines()[-1][:200] if text.strip() else ""
+
+
+def _multiplied(text: str) -> Bandwidth | str | None:
+    try:
+        said: Json = json.loads(_last(text))
+        if "absent" in said:
+            return str(said["absent"])
+        method = f"the engine's own ggml multiplies a vector by 4 × 64 MiB of {said['type']}"
+        return Bandwidth(float(said["bytes_per_s"]), method, device=str(said["device"]))
+    except (ValueError, KeyError, TypeError):
         return None
-    return None
 
 
 def _scanned(text: str) -> Bandwidth | None:
     words = text.split()
     if len(words) == 3 and words[0] == "bandwidth":
-        return Bandwidth(float(words[1]), int(words[2]), "every core scans 128 MiB of its own (memchr)")
+        return Bandwidth(float(words[1]), "every core scans 128 MiB of its own (memchr)", int(words[2]))
     return None
 
 
@@ -99,7 +137,7 @@ def _copied(text: str, size: int, times: int) -> Bandwidth | None:
         return None
     count = int(words[3])
     rate = size * times * count / (float(words[2]) - float(words[1]))
-    return Bandwidth(rate, count, "every core copies a cached file (dd): a lower bound")
+    return Bandwidth(rate, "every core copies a cached file (dd): a lower bound", count)
 
 
 def model_bytes_per_token(weights_b: float, kv_b_per_token: float, depth: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edgebench import doubts, fits, provision, stats
 from edgebench.conditions import Conditions, Gate
-from edgebench.core import Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
+from edgebench.core import Calculator, Command, Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
 from edgebench.deaths import signal_name
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
 from edgebench.events import Began, Doing, Ended, Event, Logged, Measured
@@ -98,7 +98,7 @@ class Bench:
             draft = (yield from self._place(planned.draft)) if planned.draft else None
             if index == 0:
                 yield Doing(index, "looking at the idle device")
-                self._facts["device"] |= self._conditions.begin(path, planned.model.size)
+                self._facts["device"] |= self._conditions.begin(path, planned.model.size, self._gpu())
             state = UnderWay(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
             if self._helpers:
                 state.rpc = self._helpers.facts()
@@ -132,6 +132,14 @@ class Bench:
             return placed.result()
         finally:
             pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it
+
+    def _gpu(self) -> Command | str | None:
+        """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
+        if all(planned.trial.backend == "cpu" for planned in self._plan.trials):
+            return None
+        if isinstance(self._engine, Calculator):
+            return self._engine.routine()
+        return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
 
     def _whole_round(self, number: int) -> Iterator[Event]:
         """A round, gone on with where it was if the device was lost and comes back."""

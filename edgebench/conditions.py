@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
 from edgebench import bandwidth, doubts
-from edgebench.core import Doubt, Json
+from edgebench.core import Command, Doubt, Json
 from edgebench.energy import Idle, chosen
 from edgebench.errors import TimedOut
 from edgebench.sampler import Sampler
@@ -78,10 +78,12 @@ class Conditions:
         self._canary: float | None = None
         self._saver: str | None = None
         self.idle: Idle | None = None
-        self.bandwidth: bandwidth.Bandwidth | None = None
+        self.bandwidth: bandwidth.Bandwidth | str = "not looked at"
+        self.gpu_bandwidth: bandwidth.Bandwidth | str | None = None
 
-    def begin(self, file: str = "", size: int = 0) -> dict[str, Json]:
-        """Look at the idle device, for the record's facts. ``file`` is a large one that lies on it."""
+    def begin(self, file: str = "", size: int = 0, gpu: Command | str | None = None) -> dict[str, Json]:
+        """Look at the idle device, for the record's facts. ``file`` is a large one that lies on it;
+        ``gpu``, where one will compute, is what measures its bandwidth, or why nothing does."""
         if not self._settle:
             return {}
         self._look_first()
@@ -93,6 +95,7 @@ class Conditions:
 
             python = sys.executable
         self.bandwidth = bandwidth.measure(self._session, file, size, python)
+        self.gpu_bandwidth = bandwidth.measure_gpu(self._session, gpu) if isinstance(gpu, Command) else gpu
         return self._facts()
 
     def ready(self, need_b: float = 0.0) -> Gate:
@@ -170,12 +173,11 @@ class Conditions:
             facts["battery_saver"] = self._saver
         if self.idle is not None:
             facts["idle_power"] = {"watts": dict(self.idle.watts), "seconds": round(self.idle.seconds, 1)}
-        if self.bandwidth is not None:
-            facts["read_bandwidth"] = {
-                "bytes_per_s": self.bandwidth.bytes_per_s,
-                "threads": self.bandwidth.threads,
-                "method": self.bandwidth.method,
-            }
+        for name, found in (("read_bandwidth", self.bandwidth), ("gpu_read_bandwidth", self.gpu_bandwidth)):
+            if isinstance(found, str):
+                facts[name] = {"absent": found}
+            elif found is not None:
+                facts[name] = {key: value for key, value in asdict(found).items() if value}
         return facts
 
     def _saves(self) -> str | None:

@@ -460,6 +460,15 @@ class Detached(Protocol):
         """``time.monotonic()`` when it began to load the model; None: with its start."""
 
 
+@runtime_checkable
+class Calculator(Protocol):
+    """An engine whose compute library a program of ours can call, to see what the GPU can do."""
+
+    def routine(self) -> Command:
+        """A Python on the device that runs what comes on its standard input, in the engine's own
+        environment. Last argument: the path near which the library lies; empty: in its packages."""
+
+
 # --- scenarios -------------------------------------------------------------------------------
 
 

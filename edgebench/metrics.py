@@ -149,7 +149,7 @@ METRICS = _table(
         "ratio",
         "memory bandwidth use",
         "bytes the model must read per token (weights used + KV at that depth) × decode_tps ÷ read bandwidth measured "
-        "on that device; above 1 means a mistake (doubt mbu-above-one)",
+        "of what computes, the processors or the GPU; above 1 means a mistake (doubt mbu-above-one)",
         "higher",
     ),
     Definition(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from edgebench import bandwidth, conditions
 from edgebench.bandwidth import model_bytes_per_token
 from edgebench.conditions import Conditions, Look
-from edgebench.core import Device
+from edgebench.core import Command, Device
 from edgebench.session import Session
 
 
@@ -158,8 +159,23 @@ def test_bandwidth_without_python_copies_a_file_and_says_so(session, tmp_path):
     found = bandwidth.measure(session, str(file), 8 << 20, python="no-such-python")
     assert "lower bound" in found.method
     assert found.bytes_per_s > 1e8
-    assert bandwidth.measure(session, python="no-such-python") is None
+    assert "no-such-python" in bandwidth.measure(session, python="no-such-python")
     assert "memchr" in bandwidth.measure(session, python=sys.executable).method
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["no-such-python", "-"], "no-such-python"),
+        ([sys.executable, "-", "/bin/ls"], "no shared libraries of ggml|finds no GPU"),
+        ([sys.executable, "-c", "print(1)"], "printed nothing"),
+        ([sys.executable, "-c", "import sys; sys.exit('no driver')"], "no driver"),
+    ],
+)
+def test_a_bandwidth_that_is_not_to_be_had_says_why(session, argv, why):
+    assert re.search(why, bandwidth.measure_gpu(session, Command(argv)))
+    facts = Conditions(session, 1).begin(gpu="this engine has none")
+    assert facts["gpu_read_bandwidth"] == {"absent": "this engine has none"}
 
 
 def test_bytes_per_token():

@@ -70,6 +70,9 @@ class LlamaCppPython(llama_server.Dialect):
         argv = [*self._program, *llamacpp.flags(launch, known_flags()), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(key_variable,))
 
+    def routine(self) -> Command:
+        return Command([self._program[0], "-"], env=self._config.env)
+
     def ready_line(self, line: str) -> bool:
         return line.startswith("model loaded: ")
 

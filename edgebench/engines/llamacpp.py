@@ -67,6 +67,16 @@ class LlamaCpp(llama_server.Dialect):
         argv = [*self._program(), *flags(launch, self._flags, devices), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(key_variable,))
 
+    def routine(self) -> Command:
+        near = self._config.path
+        if near is None:
+            from importlib.util import find_spec
+
+            wheel = find_spec("xllamacpp")
+            near = str(wheel.origin) if wheel else ""
+        python = sys.executable if self._device.here else "python3"
+        return Command([python, "-", near], env=self._config.env)
+
     def ready_line(self, text: str) -> bool:
         return llama_server.ready_line(text)
 
