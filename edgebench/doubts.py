@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -289,6 +290,8 @@ def _backend(record: Record) -> Iterator[Doubt]:
         yield named("backend-mismatch", f"{there} of {most} layers are on {used or asked}")
 
 
+_HOST = re.compile(r"CPU|AMX|RPC|\w+_Host ")
+"""Names of llama.cpp's buffers that lie in main memory, or on another device."""
 HELD = 0.8
 """Share of the weights on the GPU that still being in RAM counts as held twice."""
 SPILL = 0.1
@@ -296,19 +299,21 @@ SPILL = 0.1
 
 
 def _memory(record: Record) -> Iterator[Doubt]:
-    """Weights held twice, by the engine's own buffers and what stayed resident; memory that spilled."""
+    """Weights held twice, by the engine's own buffers and what of the file stayed resident; memory that spilled."""
     engine, model = record.facts.get("engine"), record.facts.get("model")
     buffers = engine.get("buffers") if isinstance(engine, dict) else None
     weights = model.get("weights_bytes") if isinstance(model, dict) else None
-    if not isinstance(buffers, dict) or not weights:
+    if not isinstance(engine, dict) or not isinstance(buffers, dict) or not weights:
         return
-    elsewhere = ("CPU", "AMX", "RPC")  # AMX: weights rearranged for the CPU's matrix unit
-    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not name.startswith(elsewhere))
-    if on_gpu < 0.5 * weights:
+    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not _HOST.match(name))
+    if on_gpu < 0.5 * weights or engine.get("backend") == "cpu":
         return
-    resident = max(_values(record, "steady_file_b"), default=0.0)
-    if resident >= HELD * on_gpu:
-        yield named("weights-twice", f"{on_gpu / 2**20:.0f} MiB on the GPU, {resident / 2**20:.0f} MiB still mapped")
+    # Layers that aren't on the GPU are in RAM by right.
+    beyond = engine.get("weights_mapped_b", 0) - max(0, weights - on_gpu)
+    if beyond >= HELD * on_gpu:
+        yield named(
+            "weights-twice", f"{on_gpu / 2**20:.0f} MiB on the GPU, {beyond / 2**20:.0f} MiB of them in RAM too"
+        )
     lent = max(_values(record, "gpu_shared_b"), default=0.0)
     if lent >= SPILL * weights and max(_values(record, "gpu_memory_b"), default=0.0) > 0:
         yield named("spilled", f"{lent / 2**20:.0f} MiB of main memory lent to the GPU")

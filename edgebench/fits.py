@@ -1,4 +1,4 @@
-"""What a model needs on a device, estimated from its header; and what need not be tried after an out-of-memory."""
+"""What a model needs on a device, estimated from its header and seen; what need not be tried once memory ran out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from edgebench.core import Json, Option
+from edgebench.core import Json, Opened, Option, Record
+from edgebench.errors import TimedOut
 
 UBATCH = 512
 """llama.cpp's physical batch where nobody says otherwise."""
@@ -47,6 +48,54 @@ def estimate(model: Mapping[str, Json], options: Mapping[str, Option]) -> Estima
     batch = int(options.get("ubatch") or min(UBATCH, int(options.get("batch") or UBATCH)))
     compute = batch * (4.0 * ctx + 40.0 * float(model.get("embedding") or 0))
     return Estimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * ctx, compute)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One part of what a model needs: estimated, and what it came to. Bytes."""
+
+    part: str
+    estimated: float
+    found: float | None
+    by: str
+    """Who says what it came to."""
+
+
+_PARTS = {
+    "weights": ("weights_b", ("model",)),
+    "KV cache": ("kv_b", ("KV", "RS")),
+    "compute": ("compute_b", ("compute",)),
+}
+
+
+def beside(record: Record) -> list[Beside]:
+    """The estimate part by part beside the engine's own buffers, and as a whole beside the measured footprint."""
+    model, engine = record.facts.get("model"), record.facts.get("engine")
+    need = model.get("estimate") if isinstance(model, Mapping) else None
+    if not isinstance(need, Mapping):
+        return []
+    buffers = engine.get("buffers") if isinstance(engine, Mapping) else None
+    found = []
+    for part, (name, kinds) in _PARTS.items():
+        sizes = [size for key, size in (buffers or {}).items() if key.rpartition(" ")[2] in kinds]
+        found.append(Beside(part, float(need.get(name, 0)), float(sum(sizes)) if sizes else None, "engine"))
+    peak = record.metrics.get("peak_footprint_b")
+    whole = float(need.get("total_b", 0))
+    return [*found, Beside("together", whole, peak.value if peak else None, "measured")]
+
+
+def mapped(session: Opened, pid: int, path: str) -> int | None:
+    """Resident bytes of a file that a process has mapped, by /proc/PID/smaps; None where nobody tells."""
+    name = session.system.quote([path])
+    try:
+        said = session.run(
+            f"[ -r /proc/{pid}/smaps ] && echo read && grep -F -A 6 -- {name} /proc/{pid}/smaps", timeout=60
+        )
+    except TimedOut:
+        return None
+    if not said.stdout.startswith("read"):
+        return None
+    return sum(int(size) * 1024 for size in re.findall(r"^Rss:\s+(\d+) kB$", said.stdout, re.MULTILINE))
 
 
 def exhausted(log: Sequence[str], signal: str | None) -> bool:

@@ -180,11 +180,12 @@ class Rig:
         joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
         metrics.update(joules)
         notes = {**observe.notes(sampler, begin, end), **metered}
-        if conditions.bandwidth and state.planned.trial.backend == "cpu" and not state.launch.rpc:
-            uses = observe.bandwidth_use(turns, state.planned.model.facts, conditions.bandwidth.bytes_per_s)
-            if uses:
-                metrics["mbu"] = fmean(use for _, use in uses)
-                notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
+        ceiling = self._ceiling(state)
+        if isinstance(ceiling, str):
+            notes["mbu_absent"] = ceiling
+        elif uses := observe.bandwidth_use(turns, state.planned.model.facts, ceiling):
+            metrics["mbu"] = fmean(use for _, use in uses)
+            notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
         steady = measure.steadiness(turns)
         if steady is not None and steady.slope is not None:
             metrics["decode_burst_tps"] = steady.burst
@@ -196,6 +197,21 @@ class Rig:
         if base is not None:
             metrics["base_rss_b"] = float(base)
         return notes
+
+    def _ceiling(self, state: UnderWay) -> float | str:
+        """Bytes per second that what computes can read from its memory, or why nobody knows."""
+        if state.launch.rpc:
+            return "part of the model is on other devices"
+        asked, used = state.planned.trial.backend, state.engine.get("backend")
+        if used != asked:
+            return f"asked for {asked}, computed by {used or 'nobody knows what'}"
+        if asked == "cpu":
+            found = self._conditions.bandwidth
+        elif state.engine.get("layers_offloaded") == state.engine.get("layers"):
+            found = self._conditions.gpu_bandwidth or "not measured"
+        else:
+            return "some layers are on the GPU and some are not"
+        return found if isinstance(found, str) else found.bytes_per_s
 
     def _learn(self, state: UnderWay, live: Live) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""
@@ -210,6 +226,8 @@ class Rig:
             "buffers": dict(notes.buffers) or None,
             **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
         }
+        if notes.backend not in (None, "cpu") and live.running.pid:
+            told["weights_mapped_b"] = fits.mapped(self._session, live.running.pid, state.launch.model)
         state.engine.update({name: value for name, value in told.items() if value is not None})
         if state.launch.affinity and live.running.pid:
             state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))

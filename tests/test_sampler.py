@@ -386,3 +386,19 @@ def test_a_short_stretch_takes_its_part_of_a_reading(session):
     assert sampler.between(middle, last)["cpu_util"] == pytest.approx(0, abs=0.03)
     assert sampler.between((first + middle) / 2, (middle + last) / 2)["cpu_util"] == pytest.approx(0.5, abs=0.03)
     assert sampler.between(last + 1, last + 2) == {}
+
+
+def test_a_step_of_the_wall_clock_changes_nothing(shell, session, helper, monkeypatch):
+    """The controller's is set back by decades while it samples; the device's own is asked for by no one."""
+    process = helper(HOLD)
+    assert "date" not in re.findall(r"\w+", session.system.loop({"a.0": Reading(files=("/proc/{pid}/status",))}, 1))
+    before = time.monotonic()
+    with Sampler(session, process.pid, {"memory": Memory()}) as sampler:
+        assert sampler.wait(seen("rss_b", 2), 60)
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        assert sampler.wait(seen("rss_b", 4), 60)
+    times = [sampler.local(sample.at) for sample in sampler.samples if sample.name == "rss_b"]
+    assert times == sorted(times)
+    slack = sampler.clock.uncertainty + sampler.clock_at_end.uncertainty + 0.05
+    assert before - slack <= times[0] <= times[-1] <= time.monotonic() + slack
+    assert abs(sampler.clock.offset - sampler.clock_at_end.offset) <= slack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgebench import doubts, metrics, stats
+from edgebench import doubts, fits, metrics, stats
 from edgebench.core import Json, Record
 from edgebench.views import units
 from edgebench.views.text import clean, describe
@@ -21,7 +21,15 @@ _TURN_FIGURES = {
 
 def detail(record: Record) -> str:
     """Status, figures with every round, doubts and what to do, turns, facts, how to repeat it."""
-    parts = [_head(record), _figures(record), _turns(record), _doubts(record), _facts(record.facts), _next(record)]
+    parts = [
+        _head(record),
+        _figures(record),
+        columns([BESIDE, *needs(record)]) if needs(record) else [],
+        _turns(record),
+        _doubts(record),
+        _facts(record.facts),
+        _next(record),
+    ]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
 
 
@@ -53,6 +61,26 @@ def _figures(record: Record) -> list[str]:
             notes.setdefault(clean(note), []).append(clean(name))
     said = (f"{names[0] if len(names) == 1 else f'{len(names)} figures'}: {note}" for note, names in notes.items())
     return [*columns(rows), *said]
+
+
+BESIDE = ("memory", "estimated", "found", "found ÷ estimated", "by")
+
+
+def needs(record: Record) -> list[tuple[str, ...]]:
+    """What the model was estimated to need beside what it came to: rows under ``BESIDE``."""
+    rows: list[tuple[str, ...]] = []
+    for one in fits.beside(record):
+        found = (
+            ("—", "—", "not told")
+            if one.found is None
+            else (
+                units.quantity(one.found, "bytes"),
+                f"{one.found / one.estimated:.2f}" if one.estimated else "—",
+                one.by,
+            )
+        )
+        rows.append((one.part, units.quantity(one.estimated, "bytes"), *found))
+    return rows
 
 
 def _turns(record: Record) -> list[str]:

@@ -18,6 +18,7 @@ from edgebench.references import Reference
 from edgebench.views import beside, charts
 from edgebench.views.answer import answers
 from edgebench.views.charts import Figure, Panel, theme
+from edgebench.views.detail import BESIDE
 from edgebench.views.digest import ROWS, Digest
 from edgebench.views.library import library
 from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
@@ -105,6 +106,7 @@ def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
         "rows": {row.id for row in rows},
         "detailed": {row.id for row in rows if row.detailed},
         "details": told,
+        "memory": BESIDE,
         "cut": cut if len(rows) < digest.total else "",
         "left_out": left_out if len(told) < digest.total else "",
         "glossary": glossary(records),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgebench import doubts, metrics
 from edgebench.core import Json, Record
 from edgebench.views import units
+from edgebench.views.detail import needs
 from edgebench.views.reading import (
     Kind,
     by_kind,
@@ -152,6 +153,8 @@ class Detail:
     metrics: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
     """title, value, interval, note, rounds"""
     rounds: int
+    memory: tuple[tuple[str, ...], ...]
+    """What was estimated beside what was found, under ``detail.BESIDE``."""
     facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     hint: str
     log: tuple[str, ...]
@@ -190,6 +193,7 @@ def _detail(record: Record, row: TableRow, log: Sequence[str]) -> Detail:
         run=(("record", record.id), ("finished", record.finished), *run.items()),
         metrics=tuple(measured),
         rounds=max((len(rounds) for *_, rounds in measured), default=0),
+        memory=tuple(needs(record)),
         facts=tuple((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
         hint=failure.hint if failure else "",
         log=tuple(line[:LOG_WIDTH] for line in log[-LOG_LINES:]),
