@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from statistics import fmean
 from typing import Any
 
-from edgebench import cores, doubts, fits, measure, observe, plugins, stats
+from edgebench import cores, doubts, fits, judging, measure, observe, plugins, stats
 from edgebench.conditions import Conditions
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status
 from edgebench.errors import EngineFailed, Unreadable
@@ -72,7 +72,7 @@ class UnderWay:
             started=self.started,
             finished=now(),
         )
-        return replace(record, doubts=doubts.judge(record))
+        return replace(record, doubts=judging.judge(record))
 
 
 class Rig:

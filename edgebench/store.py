@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from edgebench import database, doubts, ids, packing, records, stats
+from edgebench import database, ids, judging, packing, records, stats
 from edgebench.core import Failure, Json, Record, Round, Trial
 from edgebench.errors import StoreError, UsageError
 from edgebench.metrics import LEAD
@@ -258,7 +258,7 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
         started=started,
     )
     # What still runs has neither all its rounds nor what its engine says of itself.
-    return record if running else replace(record, doubts=doubts.judge(record))
+    return record if running else replace(record, doubts=judging.judge(record))
 
 
 def _public(meta: Mapping[str, Json]) -> dict[str, Json]:

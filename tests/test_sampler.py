@@ -373,6 +373,18 @@ def test_lines_cut_in_half_and_a_denied_file(session):
     assert sampler.cost is None
 
 
+def test_a_proc_that_hides_other_peoples_processes(session):
+    """What the loop printed as nobody, of root's process 3, in a namespace whose /proc has hidepid=2."""
+    session.system = Says(
+        "! grep: /proc/3/stat: No such file or directory\n! grep: /proc/3/status: No such file or directory\n"
+        "% - 8 (sh) R 4 8 8 0 -1 4194560 298 1177 0 0 0 0 0 0 20 0 1 0 1685533 2654208 386\n"
+    )
+    with Sampler(session, 3, {"memory": Memory(), "cpu": Cpu()}) as sampler:
+        assert sampler.wait(lambda s: "No such file" in s.absent["rss_b"], 60)
+    assert sampler.absent["rss_b"] == "/proc/3/status: No such file or directory"
+    assert sampler.samples == []
+
+
 def test_a_short_stretch_takes_its_part_of_a_reading(session):
     said = "".join(
         device_time(ticks) + f"/proc/stat:cpu {busy} 0 0 {idle} 0 0 0 0\n% - x\n"

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.records import record
 
-from edgebench import doubts, metrics, stats
+from edgebench import doubts, judging, metrics, stats
 from edgebench.core import Doubt, Metric, Record, Round
 
 ROOT = Path(__file__).parent.parent
@@ -268,7 +268,7 @@ def test_rounds_come_in_their_order_and_gaps_stay_gaps() -> None:
 def _judged(figures: dict[str, list[float | None]], **more: object) -> list[str]:
     made = {name: stats.summarise(values, metrics.find(name).unit) for name, values in figures.items()}
     base: Record = replace(record(), metrics=made, **more)
-    return [doubt.id for doubt in doubts.judge(base)]
+    return [doubt.id for doubt in judging.judge(base)]
 
 
 STEADY: list[float | None] = [100.0, 101.0, 99.0, 100.5, 99.5]
@@ -297,10 +297,10 @@ def test_steady_rounds_are_not_doubted() -> None:
 
 
 def test_a_backend_other_than_asked_for_is_a_doubt_once() -> None:
-    found = doubts.judge(record(backend="cuda", used="cpu"))
+    found = judging.judge(record(backend="cuda", used="cpu"))
     assert [doubt.id for doubt in found] == ["backend-mismatch"]
     assert found[0].detail == "asked for cuda, used cpu"
-    assert doubts.judge(replace(record(backend="cuda", used="cpu"), doubts=found)) == found
+    assert judging.judge(replace(record(backend="cuda", used="cpu"), doubts=found)) == found
 
 
 def test_arrival_times_are_a_doubt_where_gaps_are_shown() -> None:
@@ -365,6 +365,6 @@ def test_a_generation_that_ended_before_its_time_is_a_doubt() -> None:
 def test_layers_left_on_the_cpu_are_a_doubt() -> None:
     facts = {"engine": {"backend": "cuda", "layers_offloaded": 20, "layers": 33}}
     base = replace(record(backend="cuda", used="cuda"), facts=facts)
-    found = doubts.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
+    found = judging.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
     assert [(doubt.id, doubt.detail) for doubt in found] == [("backend-mismatch", "20 of 33 layers are on cuda")]
-    assert doubts.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()
+    assert judging.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()

@@ -1,0 +1,164 @@
+"""What was read on a device: samples on its clock, and the metrics of any stretch of time.
+
+Samples carry the device's clock; a stretch is two ``time.monotonic()`` of the controller.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+
+from edgebench.core import Opened, Quantity, Sample
+
+TICK_S = 0.01
+"""Resolution of the device's clock, and of processor time, in /proc."""
+_Row = tuple[float, float, Mapping[str, str]]
+_CLOCK = re.compile(r"^(?:/proc/self/stat:)?\d+ \(.*\) \S (.+)$")
+_UPTIME = re.compile(r"^/proc/uptime:(\d+\.\d+) ")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The device's clock seen from the controller: ``monotonic = device + offset``, seconds."""
+
+    offset: float
+    uncertainty: float
+    """Half the width of the interval the offset is known to lie in."""
+
+    @staticmethod
+    def measure(session: Opened, tries: int = 5) -> Clock | None:
+        """Ask for the device's time a few times; every answer narrows the offset down.
+
+        The device read its clock between question and answer, and the clock shows the start of
+        its 10 ms: the offset lies in [asked − shown − 10 ms, answered − shown]. None where the
+        system has no such clock.
+        """
+        low, high = float("-inf"), float("inf")
+        for _ in range(tries):
+            asked = time.monotonic()
+            output = session.run("grep -H . /proc/self/stat", timeout=20)
+            answered = time.monotonic()
+            shown = device_time(output.stdout.strip())
+            if shown is None:
+                return None
+            low, high = max(low, asked - shown - TICK_S), min(high, answered - shown)
+        return Clock((low + high) / 2, abs(high - low) / 2)
+
+
+def device_time(line: str) -> float | None:
+    """Seconds since the device's start: of /proc/uptime, or the start of a process in its /proc/PID/stat."""
+    if uptime := _UPTIME.match(line):
+        return float(uptime[1])
+    found = _CLOCK.match(line)
+    fields = found[1].split(" ") if found else []
+    return int(fields[18]) * TICK_S if len(fields) > 18 and fields[18].isdigit() else None
+
+
+class Readings:
+    """Samples in the order they came, and what they say of a stretch of time."""
+
+    def __init__(self, quantities: Mapping[str, Quantity]) -> None:
+        self.quantities = quantities
+        self.samples: list[Sample] = []
+        """On the device's clock."""
+        self.clock: Clock | None = None
+        """At the start."""
+        self.clock_at_end: Clock | None = None
+        self._seen: list[float] = []
+        """Times of the device's clock that it told."""
+        self._since: list[float] = []
+        """For each sample when its source was read before."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether anything tells the power drawn."""
+        return any(sample.name == "power_w" for sample in self.samples[:2000])
+
+    def local(self, at: float) -> float:
+        """A time of the device as ``time.monotonic()`` of the controller."""
+        if self.clock is None:
+            return at
+        if self.clock_at_end is None or len(self._seen) < 2 or self._seen[-1] <= self._seen[0]:
+            return at + self.clock.offset
+        part = (at - self._seen[0]) / (self._seen[-1] - self._seen[0])
+        return at + self.clock.offset + min(1.0, max(0.0, part)) * (self.clock_at_end.offset - self.clock.offset)
+
+    def between(self, start: float, end: float) -> dict[str, float]:
+        """Metrics of a stretch of time (``time.monotonic()``); a metric without a reading is absent."""
+        rows = self._rows(start, end)
+        return {
+            key: value
+            for name, what in self.quantities.items()
+            for key, over in what.over.items()
+            if (value := _across(over, what.across, rows.get(name, []))) is not None
+        }
+
+    def by_label(self, name: str, label: str, start: float, end: float) -> dict[str, float]:
+        """The mean of one quantity for each value of one label, such as the cores'."""
+        parts = self.integral(name, label, start, end)
+        return {key: total / covered for key, (total, covered) in parts.items()}
+
+    def integral(self, name: str, label: str, start: float, end: float) -> dict[str, tuple[float, float]]:
+        """For each value of a label: the sum of value × seconds, and the seconds that were covered.
+
+        Of a power in watts that is the energy in joules.
+        """
+        parts: dict[str, tuple[float, float]] = {}
+        for value, weight, labels in self._rows(start, end).get(name, []):
+            if label in labels:
+                total, covered = parts.get(labels[label], (0.0, 0.0))
+                parts[labels[label]] = total + value * weight, covered + weight
+        return parts
+
+    def _rows(self, start: float, end: float) -> dict[str, list[_Row]]:
+        """By name: (value, seconds of the stretch it stands for, labels).
+
+        A reading stands for the time since its source was read before, as counters do.
+        """
+        rows: dict[str, list[_Row]] = {}
+        for sample, since in self._overlapping(start, end):
+            weight = min(self.local(sample.at), end) - max(self.local(since), start)
+            if weight > 0:
+                rows.setdefault(sample.name, []).append((sample.value, weight, sample.labels))
+        return rows
+
+    def _overlapping(self, start: float, end: float) -> Iterator[tuple[Sample, float]]:
+        """Readings that may fall into a stretch, each with the time its source was read before.
+
+        A sampler can run for hours: those far away are left out before anything is computed.
+        """
+        offsets = [clock.offset for clock in (self.clock, self.clock_at_end) if clock] or [0.0]
+        first, last = start - max(offsets), end - min(offsets)
+        for sample, since in zip(list(self.samples), self._since, strict=False):
+            if sample.at >= first and since <= last:
+                yield sample, since
+
+    def within(self, start: float, end: float) -> tuple[Sample, ...]:
+        """The samples of a stretch (``time.monotonic()``), their times on the controller's clock."""
+        found = (replace(sample, at=self.local(sample.at)) for sample, _ in self._overlapping(start, end))
+        return tuple(sample for sample in found if start <= sample.at <= end)
+
+
+def _across(over: str, across: str, rows: Sequence[_Row]) -> float | None:
+    """One number of a stretch: first over time for each label, then across the labels."""
+    groups: dict[frozenset[tuple[str, str]], list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(frozenset(row[2].items()), []).append(row)
+    values = [_over(over, group) for group in groups.values()]
+    if not values:
+        return None
+    return {"mean": fmean(values), "sum": sum(values), "max": max(values)}[across]
+
+
+def _over(over: str, rows: Sequence[_Row]) -> float:
+    values = sorted(value for value, _, _ in rows)
+    if over == "mean":
+        return sum(value * weight for value, weight, _ in rows) / sum(weight for _, weight, _ in rows)
+    if over == "median":
+        return median(values)
+    if over == "p95":
+        return values[min(len(values) - 1, int(0.95 * len(values)))]
+    return {"max": max(values), "min": min(values), "sum": sum(values), "last": rows[-1][0]}[over]
