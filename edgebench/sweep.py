@@ -32,13 +32,7 @@ def sweep(
     A draft is a model's file or a name of ``drafts_without_model``.
     """
     kind = plugins.load("engines", engine)
-    files = [draft for draft in drafts if isinstance(draft, ModelFile)]
-    if len(files) > 1:
-        raise UsageError("one draft model at a time", "Drafts without a model may stand beside it.")
-    for name in drafts:
-        if not isinstance(name, ModelFile) and name not in drafts_without_model(engine):
-            there = ", ".join(drafts_without_model(engine))
-            raise UsageError(f"{engine} has no draft called {name!r}", f"Without a draft model it has: {there}.")
+    files = _models(drafts, engine)
     pairs.check_target(target)
     notes = tuple(note for file in files for note in pairs.check(target, file))
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
@@ -62,6 +56,18 @@ def sweep(
     if files and not kind.k_per_request and "costs" in getattr(kind, "asks", ()):
         planned.append(_alone(baseline, files[0]))
     return tuple(planned)
+
+
+def _models(drafts: Sequence[ModelFile | str], engine: str) -> list[ModelFile]:
+    """The draft models among the drafts: none or one."""
+    files = [draft for draft in drafts if isinstance(draft, ModelFile)]
+    if len(files) > 1:
+        raise UsageError("one draft model at a time", "Drafts without a model may stand beside it.")
+    for name in drafts:
+        if not isinstance(name, ModelFile) and name not in drafts_without_model(engine):
+            there = ", ".join(drafts_without_model(engine))
+            raise UsageError(f"{engine} has no draft called {name!r}", f"Without a draft model it has: {there}.")
+    return files
 
 
 def _batch(trial: Trial) -> tuple[str, ...]:

@@ -66,20 +66,15 @@ class Speculative:
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
         if "costs" in asks and draft and not k:
-            # All but the last one, which no memory may hold: the context may be full of them.
-            made = list(reply.tokens[:-1]) or reply.text
-            yield Request(
-                messages=MESSAGES,
-                measures=(),
-                label="costs",
-                extra={
-                    "ask": "costs",
-                    "sizes": list(SIZES),
-                    "repeats": REPEATS,
-                    "tokens": made,
-                    "head": output_share(setting.model.facts),
-                },
-            )
+            yield _costs(reply, output_share(setting.model.facts))
+
+
+def _costs(reply: Reply, head: float) -> Request:
+    """What verifying and drafting cost in the midst of what was just generated."""
+    # All but the last token, which no memory may hold: the context may be full of them.
+    made = list(reply.tokens[:-1]) or reply.text
+    asked = {"ask": "costs", "sizes": list(SIZES), "repeats": REPEATS, "tokens": made, "head": head}
+    return Request(messages=MESSAGES, measures=(), label="costs", extra=asked)
 
 
 def output_share(facts: Mapping[str, Json]) -> float:
