@@ -61,11 +61,11 @@ def _connect(stack: contextlib.ExitStack, session: Session) -> str:
 
 
 def _commands(session: Session) -> str:
-    said = session.run(session.system.quote(["echo", TEXT]))
+    said = session.run(session.system.echo(TEXT))
     if said.stdout.strip() != TEXT:
         raise EdgebenchError(
             f"text does not arrive as it was sent: {said.stdout.strip() or said.stderr.strip()!r}",
-            "Is system: in the profile right, and the login shell a usual one?",
+            "Is system: in the profile right, and the login shell a usual one? On Windows it must be cmd.exe.",
         )
     return "text arrives as it was sent"
 

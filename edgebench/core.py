@@ -232,16 +232,26 @@ class System(Protocol):
     default_workspace: str
     """Under the home folder unless absolute."""
 
-    def quote(self, argv: Sequence[str]) -> str:
-        """One command line of this system's shell that starts exactly this argv."""
+    suffix: str
+    """With which the names of programs end: ``.exe`` on Windows, nothing elsewhere."""
+
+    def quote(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+        """One command line of this system's shell that starts exactly this argv, in this environment."""
+
+    def echo(self, text: str) -> str:
+        """Print a line of text: what tells whether text arrives."""
+
+    def find(self, program: str) -> Fact:
+        """→ ``path`` of a program on the PATH, nothing where there is none."""
 
     def supervise(self, command: Command, tag: str) -> str:
         """Text that runs a command under a watcher which ends it without its controller.
 
         In-band protocol, on the watcher's standard output: ``{tag} pid PID UPTIME`` at the start
-        (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. On its standard input:
-        first one line per secret, then ``beat`` about once a second, or ``stop`` (ask politely),
-        ``term``, ``kill``. Several missed beats, or the end of standard input, end the program.
+        (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. A watcher that needs time
+        to learn the pid says ``{tag} start 0 UPTIME`` before. On its standard input: first one line
+        per secret, after the pid ``beat`` about once a second, or ``stop`` (ask politely), ``term``,
+        ``kill``. Several missed beats, or the end of standard input, end the program.
         """
 
     def page_cache(self, path: str) -> PageCache | None:

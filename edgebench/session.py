@@ -118,6 +118,7 @@ class Running:
         self.log: list[Line] = []
         self.log_lines_dropped = 0
         self.pid: int | None = None
+        """0 where it ended before its pid was seen."""
         self.started_at: float | None = None
         """``time.monotonic()`` at which the watcher said the program is started."""
         self.device_started: float | None = None
@@ -165,6 +166,9 @@ class Running:
         return [line.text for line in list(self.log)]
 
     def _beat(self) -> None:
+        # A watcher may read its standard input in blocks: what comes with a secret would be lost.
+        with self._changed:
+            self._changed.wait_for(lambda: self.pid is not None or self._over)
         while not self._over:
             try:
                 self._process.write("beat\n")
@@ -206,13 +210,16 @@ class Running:
 
     def _take_word(self, line: Line) -> None:
         words = line.text.split()
-        if len(words) != 4 or words[1] not in ("pid", "exit"):
+        if len(words) != 4 or words[1] not in ("start", "pid", "exit"):
             return
         number = int(words[2])
         with self._changed:
-            if words[1] == "pid":
-                self.pid, self.started_at = number, line.at
+            if words[1] != "exit" and self.started_at is None:
+                self.started_at = line.at
                 self.device_started = None if words[3] == "-" else float(words[3])
-            else:
+            if words[1] == "pid":
+                self.pid = number
+            elif words[1] == "exit":
                 self.status = number
+                self.pid = self.pid or 0
             self._changed.notify_all()

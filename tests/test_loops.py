@@ -16,7 +16,8 @@ from edgebench.core import Device, Reading
 from edgebench.errors import UsageError
 from edgebench.sampler import Sampler
 from edgebench.session import Session
-from edgebench.systems import loops
+from edgebench.systems import loops, powershell
+from edgebench.systems.cmd import COMMAND_LINE
 
 QUOTES = 'it\'s "here" $(echo no) `echo no` äß'
 
@@ -48,18 +49,18 @@ def script_of(text: str) -> str:
 
 
 def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
-    text = loops.powershell(readings("windows"), 4711)
-    assert len(text) < loops.COMMAND_LINE
+    text = powershell.loop(readings("windows"), 4711)
+    assert len(text) < COMMAND_LINE
     script = script_of(text)
     assert "{pid}" not in script
     assert all(script.count(left) == script.count(right) for left, right in ("()", "{}", "[]"))
-    quoted = script_of(loops.powershell({"a.0": Reading(command=QUOTES)}, 4711))
+    quoted = script_of(powershell.loop({"a.0": Reading(command=QUOTES)}, 4711))
     assert "'it''s \"here\" $(echo no) `echo no` äß'" in quoted
 
 
 def test_too_many_windows_probes_are_refused_in_words():
     with pytest.raises(UsageError, match="characters"):
-        loops.powershell({f"a.{i}": Reading(command="Get-Something " * 20) for i in range(20)}, 1)
+        powershell.loop({f"a.{i}": Reading(command="Get-Something " * 20) for i in range(20)}, 1)
 
 
 def seen(name: str):

@@ -1,5 +1,5 @@
-"""Windows: what is sent to it and what is read from it. There is no PowerShell in the lab: scripts are
-taken apart here and compared with what they must say; nothing of this was seen on a real Windows."""
+"""Windows: what is sent to it and what is read from it, by cmd's rules written down here; the lab runs it
+through wine's cmd (``test_windows_lab``). There is no PowerShell in the lab."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from edgebench import profiles
 from edgebench.core import Command
 from edgebench.errors import Unreadable, UsageError
-from edgebench.systems import powershell, windows
-from edgebench.systems.windows_files import parse_folder
+from edgebench.systems import cmd, powershell, windows
+from edgebench.systems import windows_facts as facts
+from edgebench.systems.windows_files import parse_folder, parse_look, parse_sha256
 
 RECORDED = Path(__file__).parent / "recorded"
 TEXT = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), max_size=30)
@@ -60,14 +61,27 @@ def taken_apart(line: str) -> list[str]:
     return [*argv, word] if word or there else argv
 
 
+def read_by_cmd(text: str) -> str:
+    """What cmd.exe makes of a command line: each caret takes the meaning of the next character, and goes."""
+    return re.sub(r"\^(.)", r"\1", text, flags=re.S)
+
+
+@given(TEXT)
+def test_nothing_special_is_left_to_cmd(text: str) -> None:
+    escaped = cmd.escape(text)
+    assert read_by_cmd(escaped) == text
+    assert not re.search(r"""(?<!\^)["&|<>()%! ]""", escaped.replace("^^", ""))
+    # %NAME% is looked up with a caret at the name's end, which no variable has.
+    assert not re.search(r"%[^%^]+%", escaped)
+
+
 @given(st.lists(TEXT, max_size=5))
 def test_arguments_arrive_as_they_are(arguments: list[str]) -> None:
-    text = script(windows.Windows().quote(["C:\\a b\\prog.exe", *arguments]))
-    program = re.search(r"ProcessStartInfo ('(?:[^']|'')*');", text)
-    line = re.search(r"\$i\.Arguments=('(?:[^']|'')*');\$i\.Use", text)
-    assert program and line
-    assert unquoted(program[1]) == "C:\\a b\\prog.exe"
-    assert taken_apart(unquoted(line[1])) == arguments
+    line = windows.Windows().quote(["C:\\a b\\prog.exe", *arguments])
+    program = '"C:\\a b\\prog.exe"'
+    assert line.startswith(program)
+    rest = line.removeprefix(program)
+    assert taken_apart(read_by_cmd(rest)) == arguments
 
 
 @given(TEXT)
@@ -79,18 +93,55 @@ def test_a_literal_holds_any_text(text: str) -> None:
 
 
 def test_a_command_too_long_for_cmd_is_refused() -> None:
-    with pytest.raises(UsageError, match="8191"):
-        windows.Windows().quote(["prog", "x" * 5000])
+    with pytest.raises(UsageError, match="8150"):
+        windows.Windows().quote(["prog", "x" * 9000])
 
 
-def test_the_watcher_takes_secrets_from_standard_input_and_answers_in_band() -> None:
+def test_the_watcher_holds_no_secret_and_takes_one() -> None:
     command = Command(["server.exe", "--port", "1"], {"A": "it's"}, "C:\\w", ("KEY",))
-    text = script(windows.Windows().supervise(command, "@tag"))
-    assert "$env:KEY=$n.ReadLine()" in text
-    assert "EnvironmentVariables['A']='it''s'" in text
-    assert text.index("ReadLine()") < text.index("Process]::Start")
-    assert '"@tag pid $($p.Id) $(up)"' in text
-    assert '"@tag exit $($p.ExitCode) $(up)"' in text
+    text = windows.Windows().supervise(command, "@tag")
+    assert "set A=it^'s&" in text
+    said = read_by_cmd(text)
+    assert said.index("set /p KEY=") < said.index("tasklist /fi", said.index("set /p KEY="))
+    with pytest.raises(UsageError, match="one secret"):
+        windows.Windows().supervise(Command(["a"], secrets=("A", "B")), "@tag")
+
+
+def test_facts_by_cmd_of_windows_11() -> None:
+    """The registry of Windows 11 still says 10: the build tells. The word in ``ver`` is localised."""
+    text = (
+        "threads=20\r\nmachine=AMD64\r\n\r\nMicrosoft Windows [Versión 10.0.22631.4317]\r\n\r\n"
+        "HKEY_LOCAL_MACHINE\\HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\0\r\n"
+        "    ProcessorNameString    REG_SZ    13th Gen Intel(R) Core(TM) i9-13900H\r\n\r\n\r\n"
+        "HKEY_LOCAL_MACHINE\\SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\r\n"
+        "    ProductName    REG_SZ    Windows 10 Pro\r\n"
+    )
+    assert facts.parse_cmd(text) == {
+        "threads": 20,
+        "architecture": "x86_64",
+        "cpu": "13th Gen Intel(R) Core(TM) i9-13900H",
+        "kernel": "Windows NT 10.0.22631",
+        "os": "Windows 11 Pro",
+    }
+    with pytest.raises(Unreadable, match="login shell"):
+        facts.parse_cmd("threads=%NUMBER_OF_PROCESSORS%\nmachine=%PROCESSOR_ARCHITECTURE%\n")
+
+
+@pytest.mark.parametrize("name", ["cpu", "os", "display", "power"])
+def test_no_answer_of_powershell_is_not_an_empty_one(name: str) -> None:
+    fact = facts.FACTS[name]
+    assert fact.parse(f"\r\n\r\n{facts.ANSWERED}\r\n") == {}
+    with pytest.raises(Unreadable, match="no answer"):
+        fact.parse("")
+    assert facts.ANSWERED in script(fact.command)
+
+
+def test_ram_by_wmic() -> None:
+    """In UTF-16, as wine prints it into a pipe, read as UTF-8; and plain."""
+    assert facts.parse_wmic("\ufffd\ufffdT\0o\0tal") == {}
+    text = "TotalVisibleMemorySize  \r\n33200000                \r\n"
+    assert facts.parse_wmic(text) == {"ram_b": 33200000 * 1024}
+    assert facts.parse_wmic("\ufffd\ufffd" + "".join(f"{char}\0" for char in text)) == {"ram_b": 33200000 * 1024}
 
 
 def test_facts_of_a_laptop() -> None:
@@ -98,23 +149,26 @@ def test_facts_of_a_laptop() -> None:
         "\r\n\r\nName                      : 13th Gen Intel(R) Core(TM) i9-13900H\r\n"
         "NumberOfCores             : 14\r\nNumberOfLogicalProcessors : 20\r\n\r\n"
     )
-    assert windows.parse_processor(text) == {"cpu": "13th Gen Intel(R) Core(TM) i9-13900H", "cores": 14, "threads": 20}
+    assert facts.parse_processor(text) == {"cpu": "13th Gen Intel(R) Core(TM) i9-13900H", "cores": 14, "threads": 20}
     text = "Caption : Microsoft Windows 11 Pro\r\nVersion : 10.0.22631\r\nTotalVisibleMemorySize : 33200000\r\n"
-    facts = windows.parse_system(text)
-    assert facts == {"os": "Microsoft Windows 11 Pro", "kernel": "Windows NT 10.0.22631", "ram_b": 33200000 * 1024}
+    assert facts.parse_system(text) == {
+        "os": "Microsoft Windows 11 Pro",
+        "kernel": "Windows NT 10.0.22631",
+        "ram_b": 33200000 * 1024,
+    }
 
 
 def test_two_sockets_are_added_up() -> None:
     one = "Name : Xeon\nNumberOfCores : 20\nNumberOfLogicalProcessors : 40\n"
-    assert windows.parse_processor(f"{one}\n\n{one}") == {"cpu": "Xeon", "cores": 40, "threads": 80}
+    assert facts.parse_processor(f"{one}\n\n{one}") == {"cpu": "Xeon", "cores": 40, "threads": 80}
 
 
 def test_a_display_as_a_real_machine_prints_it() -> None:
     text = (RECORDED / "videocontroller-uhd.txt").read_text(encoding="utf-8")
-    assert windows.parse_displays(text) == {"gpus": [{"name": "Intel(R) UHD Graphics"}]}
+    assert facts.parse_displays(text) == {"gpus": [{"name": "Intel(R) UHD Graphics"}]}
 
 
-@pytest.mark.parametrize("parse", [windows.parse_processor, windows.parse_system, windows.parse_displays])
+@pytest.mark.parametrize("parse", [facts.parse_processor, facts.parse_system, facts.parse_displays])
 def test_an_empty_answer_is_no_value(parse) -> None:
     assert parse("") == {}
     assert parse("\r\n\r\n") == {}
@@ -122,15 +176,31 @@ def test_an_empty_answer_is_no_value(parse) -> None:
 
 @pytest.mark.parametrize(("text", "source"), [("1", "battery"), ("2", "mains"), ("", None), ("7", None)])
 def test_power_source(text: str, source: str | None) -> None:
-    found = windows.parse_battery(f"BatteryStatus : {text}\n" if text else "")
+    found = facts.parse_battery(f"BatteryStatus : {text}\n" if text else "")
     assert found.get("power_source") == source
 
 
 def test_a_folder_and_its_free_space() -> None:
-    text = "C:\\Users\\ä b\\AppData\\Local\\edgebench\r\n123456789\r\n"
+    """``dir /-c`` of a German Windows: the last number is the free bytes in any language."""
+    text = (
+        "C:\\Users\\ä b\\AppData\\Local\\edgebench\r\n Datenträger in Laufwerk C: ist Windows\r\n\r\n"
+        "22.11.2026  03:16    <DIR>          .\r\n               0 Datei(en),              0 Bytes\r\n"
+        "               2 Verzeichnis(se), 123456789 Bytes frei\r\n"
+    )
     assert parse_folder(text) == {"path": "C:\\Users\\ä b\\AppData\\Local\\edgebench", "free_b": 123456789}
     with pytest.raises(Unreadable):
         parse_folder("Access is denied.")
+
+
+def test_files_by_their_answers() -> None:
+    assert parse_look("98000000 -ra------\r\n") == {"size_b": 98000000, "sealed": True}
+    assert parse_look("0 d----------\r\n") == {"size_b": 0, "sealed": False}
+    digits = "ab" * 32
+    assert parse_sha256(f"SHA256-Hash von x:\r\n{digits}\r\nCertUtil: erfolgreich.\r\n") == {"sha256": digits}
+    assert parse_sha256(f"SHA256 hash of file x:\r\n{' '.join(['AB'] * 32)}\r\n") == {"sha256": digits}
+    for parse in (parse_look, parse_sha256):
+        with pytest.raises(Unreadable):
+            parse("CertUtil: -hashfile command FAILED: 0x80070002\r\n")
 
 
 def test_the_shipped_profile_is_for_it() -> None:

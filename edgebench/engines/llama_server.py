@@ -31,10 +31,9 @@ class Dialect:
 
 def printed(device: Opened, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
     """What a program prints on either stream. Raises ``EngineMissing`` where it fails or hangs."""
-    environment = ["env", *(f"{name}={value}" for name, value in env.items())] if env else []
     program = " ".join(argv)
     try:
-        said = device.run(device.system.quote([*environment, *argv]), timeout=timeout)
+        said = device.run(device.system.quote(argv, env), timeout=timeout)
     except TimedOut as error:
         raise EngineMissing(f"{program} printed nothing for {timeout:g} s") from error
     if said.status != 0:

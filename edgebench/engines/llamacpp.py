@@ -87,14 +87,16 @@ class LlamaCpp(llama_server.Dialect):
 
     def _find(self) -> Settings:
         """What ``edgebench devices setup`` put there, else what the device has on its PATH."""
-        files = self._device.system.files
+        system, files = self._device.system, self._device.system.files
         folder = files.join(self._device.workspace, "engines", "llama.cpp")
-        placed = files.look(path := files.join(folder, "llama-server"))
+        placed = files.look(path := files.join(folder, f"llama-server{system.suffix}"))
         if placed.parse(self._device.run(placed.command).stdout):
-            return replace(self._config, path=path, env={"LD_LIBRARY_PATH": folder, **self._config.env})
-        said = self._device.run("command -v llama-server")
-        if said.status == 0 and said.stdout.strip():
-            return replace(self._config, path=said.stdout.strip())
+            # Windows looks for a program's libraries beside it.
+            libraries = {} if system.suffix else {"LD_LIBRARY_PATH": folder}
+            return replace(self._config, path=path, env={**libraries, **self._config.env})
+        found = system.find("llama-server")
+        if there := found.parse(self._device.run(found.command).stdout):
+            return replace(self._config, path=str(there["path"]))
         raise EngineMissing(
             f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
             f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",

@@ -1,4 +1,5 @@
-"""The sampler's loop as text, for POSIX shells (dash, bash, mksh with toybox, macOS's sh) and PowerShell.
+"""The sampler's loop as text, for POSIX shells (dash, bash, mksh with toybox, macOS's sh); PowerShell's is in
+``powershell``.
 
 What it prints, one item a line:
 
@@ -18,12 +19,10 @@ one that hangs delays nobody.
 
 from __future__ import annotations
 
-import base64
 import shlex
 from collections.abc import Mapping
 
 from edgebench.core import Reading
-from edgebench.errors import UsageError
 
 LIMIT_S = 5
 """A command that takes longer is ended."""
@@ -151,49 +150,3 @@ def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> st
         f"while kill -0 $$ 2>/dev/null && {alive}; do {now}; {limit} sh -c {command} 2>&1 </dev/null | {mark}; "
         f'stat {key}; sleep {reading.interval:g}; done & j="$j $!"\n'
     )
-
-
-_POWERSHELL = """\
-$ErrorActionPreference='SilentlyContinue';$ProgressPreference='SilentlyContinue'
-[Console]::OutputEncoding=New-Object Text.UTF8Encoding $false
-$o=[Console]::Out;$w=[Diagnostics.Stopwatch]::StartNew();$r=@{};$n=@{};$i=0
-$c=[ordered]@{COMMANDS}
-while(ALIVE){foreach($k in $c.Keys){$j=$r[$k]
-if($j){if($j.h.IsCompleted){
-foreach($x in @($j.p.EndInvoke($j.h))+@($j.p.Streams.Error)){
-foreach($l in "$x" -split "`r?`n"){$o.WriteLine("> $k - $l")}}
-$o.WriteLine("% $k");$j.p.Dispose();$r.Remove($k)}}
-elseif($w.Elapsed.TotalSeconds -ge $n[$k]){$n[$k]=$w.Elapsed.TotalSeconds+$c[$k][1]
-$p=[PowerShell]::Create().AddScript($c[$k][0]);$r[$k]=@{p=$p;h=$p.BeginInvoke()}}}
-if($i++%20 -eq 0){$o.WriteLine("% - cpu "+(gps -Id $PID).CPU)}
-$o.Flush();Start-Sleep -Milliseconds 250}
-"""
-_SHORT = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "select"}
-"""PowerShell's own aliases."""
-COMMAND_LINE = 8191
-"""Characters that cmd.exe takes."""
-
-
-def powershell(readings: Mapping[str, Reading], pid: int) -> str:
-    """A command line for Windows' cmd: PowerShell 5 or 7, the script as base64 so that nothing is quoted.
-
-    Every command runs in a runspace of its own: one that hangs holds up nobody, and is asked again
-    only when it has answered. Raises ``UsageError`` where cmd's command line is too short for it.
-    """
-    rows = (
-        f"'{key}'=@('{reading.command.replace('{pid}', str(pid)).replace(chr(39), chr(39) * 2)}',{reading.interval:g})"
-        for key, reading in readings.items()
-        if reading.command
-    )
-    alive = f"Get-Process -Id {pid}" if pid else "$true"
-    script = _POWERSHELL.replace("ALIVE", alive).replace("COMMANDS", ";".join(rows))
-    for long, short in _SHORT.items():
-        script = script.replace(long, short)
-    encoded = base64.b64encode(script.encode("utf-16-le")).decode()
-    text = f"powershell -NoProfile -NonInteractive -EncodedCommand {encoded}"
-    if len(text) > COMMAND_LINE:
-        raise UsageError(
-            f"the sampler's script for Windows has {len(text)} characters; cmd takes {COMMAND_LINE}",
-            "Too many probes are installed: remove one.",
-        )
-    return text

@@ -16,6 +16,7 @@ class MacOs(posix.Posix):
 
     default_workspace = "Library/Caches/edgebench/device"
 
+    suffix = ""
     files = posix_files.Files(state="stat -Lf '%z %m'", digest="shasum -a 256")
 
     @property

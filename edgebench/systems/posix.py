@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, PageCache, Reading
+from edgebench.core import Command, Fact, PageCache, Reading
 from edgebench.systems import loops, posix_files
 
 BEATS_MISSED = 6
@@ -15,10 +15,19 @@ BEATS_MISSED = 6
 class Posix:
     """A ``core.System`` without its facts and its workspace."""
 
+    suffix = ""
     files = posix_files.Files()
 
-    def quote(self, argv: Sequence[str]) -> str:
-        return quote(argv)
+    def quote(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+        return quote(argv, env)
+
+    def echo(self, text: str) -> str:
+        return quote(["echo", text])
+
+    def find(self, program: str) -> Fact:
+        """POSIX, ``command -v``."""
+        there = f"command -v {shlex.quote(program)}"
+        return Fact(there, lambda text: {"path": text.strip()} if text.strip() else {})
 
     def supervise(self, command: Command, tag: str) -> str:
         return supervise(command, tag)
@@ -30,9 +39,10 @@ class Posix:
         return None
 
 
-def quote(argv: Sequence[str]) -> str:
+def quote(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     """One line of sh, dash, bash or mksh that starts exactly this argv."""
-    return shlex.join(argv)
+    variables = [f"{name}={value}" for name, value in (env or {}).items()]
+    return shlex.join([*(["env", *variables] if variables else []), *argv])
 
 
 # The program runs in the foreground of a subshell that becomes it by exec: in the background a

@@ -1,17 +1,15 @@
-"""Windows PowerShell 5 and 7 behind cmd.exe: a script as base64, so that no shell reads a word of it."""
+"""PowerShell 5 and 7 behind cmd.exe: a script as base64, so that no shell reads a word of it."""
 
 from __future__ import annotations
 
 import base64
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from edgebench.core import Reading
 from edgebench.errors import UsageError
+from edgebench.systems.cmd import COMMAND_LINE
 
-COMMAND_LINE = 8191
-"""Characters that cmd.exe takes."""
-
-_QUIET = "$ProgressPreference='SilentlyContinue';[Console]::OutputEncoding=[Text.Encoding]::UTF8;"
+_QUIET = "$ProgressPreference='SilentlyContinue';[Console]::OutputEncoding=New-Object Text.UTF8Encoding $false;"
 
 
 def command(script: str) -> str:
@@ -20,8 +18,8 @@ def command(script: str) -> str:
     line = f"powershell -NoProfile -NonInteractive -EncodedCommand {encoded}"
     if len(line) > COMMAND_LINE:
         raise UsageError(
-            f"a command for Windows has {len(line)} characters; cmd.exe takes {COMMAND_LINE}",
-            "Use shorter paths or fewer options.",
+            f"a PowerShell script for Windows has {len(line)} characters; cmd.exe takes {COMMAND_LINE}",
+            "Too many probes are installed: remove one.",
         )
     return line
 
@@ -32,23 +30,37 @@ def literal(text: str) -> str:
     return "'" + "".join(char * 2 if char in "'\u2018\u2019\u201a\u201b" else char for char in text) + "'"
 
 
-def process(argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> str:
-    """Script that starts a program as ``$p`` with exactly this argv, its output passed through.
+_LOOP = """\
+$ErrorActionPreference='SilentlyContinue'
+$o=[Console]::Out;$w=[Diagnostics.Stopwatch]::StartNew();$r=@{};$n=@{};$i=0
+$c=[ordered]@{COMMANDS}
+while(ALIVE){foreach($k in $c.Keys){$j=$r[$k]
+if($j){if($j.h.IsCompleted){
+foreach($x in @($j.p.EndInvoke($j.h))+@($j.p.Streams.Error)){
+foreach($l in "$x" -split "`r?`n"){$o.WriteLine("> $k - $l")}}
+$o.WriteLine("% $k");$j.p.Dispose();$r.Remove($k)}}
+elseif($w.Elapsed.TotalSeconds -ge $n[$k]){$n[$k]=$w.Elapsed.TotalSeconds+$c[$k][1]
+$p=[PowerShell]::Create().AddScript($c[$k][0]);$r[$k]=@{p=$p;h=$p.BeginInvoke()}}}
+if($i++%20 -eq 0){$o.WriteLine("% - cpu "+(gps -Id $PID).CPU)}
+$o.Flush();Start-Sleep -Milliseconds 250}
+"""
+_SHORT = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "select"}
+"""PowerShell's own aliases."""
 
-    By System.Diagnostics.Process: PowerShell's own way of passing arguments loses quotes, and
-    ``cmd`` expands ``%NAME%`` whatever one writes. Programs take an argv apart by the rules of
-    CommandLineToArgvW, which ``subprocess.list2cmdline`` follows.
+
+def loop(readings: Mapping[str, Reading], pid: int) -> str:
+    """The sampler's loop as a command line for cmd.exe; ``loops`` says what it prints.
+
+    Every command runs in a runspace of its own: one that hangs holds up nobody, and is asked again
+    only when it has answered. Raises ``UsageError`` where cmd's command line is too short for it.
     """
-    program, *rest = argv
-    lines = [
-        f"$i=New-Object Diagnostics.ProcessStartInfo {literal(program)}",
-        f"$i.Arguments={literal(subprocess.list2cmdline(rest))}",
-        "$i.UseShellExecute=$false",
-        "$i.RedirectStandardInput=$true",
-        *(f"$i.EnvironmentVariables[{literal(k)}]={literal(v)}" for k, v in (env or {}).items()),
-        *([f"$i.WorkingDirectory={literal(cwd)}"] if cwd else []),
-        "$p=[Diagnostics.Process]::Start($i)",
-        "if(!$p){exit 127}",
-        "$p.StandardInput.Close()",
-    ]
-    return ";".join(lines) + ";"
+    rows = (
+        f"{literal(key)}=@({literal(reading.command.replace('{pid}', str(pid)))},{reading.interval:g})"
+        for key, reading in readings.items()
+        if reading.command
+    )
+    alive = f"Get-Process -Id {pid}" if pid else "$true"
+    script = _LOOP.replace("ALIVE", alive).replace("COMMANDS", ";".join(rows))
+    for long, short in _SHORT.items():
+        script = script.replace(long, short)
+    return command(script)

@@ -1,139 +1,99 @@
-"""Windows 10 and 11 behind OpenSSH's cmd.exe, by PowerShell. Not yet seen on a real one: docs/status.md."""
+"""Windows 10 and 11 behind OpenSSH: cmd.exe runs everything, PowerShell is asked for facts and readings."""
 
 from __future__ import annotations
 
-import re
+import ntpath
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, Json, PageCache, Reading
-from edgebench.systems import loops, powershell
-from edgebench.systems.linux import parse_nvidia
+from edgebench.core import Command, Fact, PageCache, Reading
+from edgebench.errors import UsageError
+from edgebench.systems import cmd, powershell
 from edgebench.systems.posix import BEATS_MISSED
+from edgebench.systems.windows_facts import FACTS
 from edgebench.systems.windows_files import Files
 
-# The watcher: the program is this script's child; a line a second on standard input is the
-# controller's sign of life. Windows knows no SIGINT for a program without a console of its own, so
-# every word that ends it ends it at once, with all its children.
-_WATCHER = """\
-{secrets}{start}
-$h=[Diagnostics.Stopwatch];function up{{($h::GetTimestamp()/$h::Frequency).ToString('F2',[cultureinfo]'')}}
-function end{{taskkill /t /f /pid $p.Id 2>&1 >$null}}
-[Console]::Out.WriteLine("{tag} pid $($p.Id) $(up)");[Console]::Out.Flush()
-$t=$n.ReadLineAsync();$m=0
-while(!$p.WaitForExit(200)){{
- if($t.IsCompleted){{$m=0;$w=$t.Result;if($null -eq $w -or $w -in 'stop','term','kill'){{end;$p.WaitForExit();break}}
-  $t=$n.ReadLineAsync()}}
- elseif(++$m -gt {ticks}){{end}}
-}}
-[Console]::Out.WriteLine("{tag} exit $($p.ExitCode) $(up)");[Console]::Out.Flush()
-[Environment]::Exit(0)
-"""
+# The program runs in the foreground and its exit status ends it all. Beside it:
+# _find looks for its pid (nothing tells cmd the pid of what it starts: it is what tasklist shows now and
+# didn't before); _read takes standard input and leaves a file for each sign of life; _watch counts the
+# seconds since the last one. Whichever hears the end ends the program: Windows knows no SIGINT for a
+# program without a console of its own. `set /p` may take several lines at once.
+_TASKS = 'tasklist /fi "imagename eq !_image!" /fo csv /nh'
+_MAIN = """\
+{tasks} >"!TEMP!\\{tag}.was"
+start "" /b {shell} "!_find!" 2>nul <nul
+start "" /b {shell} "!_watch!" >nul 2>nul <nul
+start "" /b {shell} "!_read!" >nul 2>nul
+echo {tag} start 0 -
+cmd /d /s /c "!_run!" <nul
+echo {tag} exit !errorlevel! -
+del "!TEMP!\\{tag}*" 2>nul
+exit 0"""
+_FIND = """\
+for /l %i in (1,1,100) do (for /f "tokens=2 delims=," %a in ('{tasks}') do (set _pid=%~a
+find \"""!_pid!\""" "!TEMP!\\{tag}.was" >nul
+if errorlevel 1 (echo !_pid!>"!TEMP!\\{tag}.pid"&echo {tag} pid !_pid! -&exit)))"""
+_READ = """\
+for /l %i in (0,0,1) do (set _word=
+set /p _word=
+if "!_word!"=="stop" ({end}) else (if "!_word!"=="term" ({end}) else (if "!_word!"=="kill" ({end}) else (\
+if defined _word (if exist "!TEMP!\\{tag}.was" (type nul >"!TEMP!\\{tag}.beat")) else ({end})))))"""
+_WATCH = """\
+for /l %i in (0,0,1) do (ping -n 2 127.0.0.1 >nul
+if exist "!TEMP!\\{tag}.beat" (set _missed=0&del "!TEMP!\\{tag}.beat") else (set /a _missed+=1 >nul
+if !_missed! geq {missed} ({end})))"""
+_END = 'if exist "!TEMP!\\{tag}.pid" (set /p _pid=<"!TEMP!\\{tag}.pid"&taskkill /f /pid !_pid!&exit)'
 
 
 class Windows:
-    """cmd.exe takes the commands, PowerShell runs them."""
+    """What cmd.exe reaches; ``cmd.script`` says how values get there unread."""
 
     default_workspace = r"AppData\Local\edgebench\device"
+    suffix = ".exe"
     files = Files()
 
     @property
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def quote(self, argv: Sequence[str]) -> str:
-        script = powershell.process(argv) + "$p.WaitForExit();exit $p.ExitCode"
-        return powershell.command(script)
+    def quote(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+        return cmd.quote(argv, env)
+
+    def echo(self, text: str) -> str:
+        return cmd.script("chcp 65001 >nul\necho !_text!", _text=text)
+
+    def find(self, program: str) -> Fact:
+        there = cmd.script(f"chcp 65001 >nul\nfor %f in ({program}{self.suffix}) do (echo;%~$PATH:f)")
+        return Fact(there, lambda text: {"path": text.strip()} if text.strip() else {})
 
     def supervise(self, command: Command, tag: str) -> str:
-        stdin = "$n=New-Object IO.StreamReader([Console]::OpenStandardInput());"
-        secrets = stdin + "".join(f"$env:{name}=$n.ReadLine();" for name in command.secrets)
-        start = powershell.process(command.argv, command.env, command.cwd)
-        return powershell.command(_WATCHER.format(secrets=secrets, start=start, tag=tag, ticks=BEATS_MISSED * 5))
+        if len(command.secrets) > 1:
+            raise UsageError("a program on Windows can be told one secret")
+        image = ntpath.basename(command.argv[0])
+        words = {
+            "tag": tag,
+            "shell": cmd.SHELL,
+            "missed": BEATS_MISSED,
+            "tasks": _TASKS,
+            "end": _END.format(tag=tag),
+        }
+        values = {
+            **command.env,
+            **{
+                name: cmd.line(text.format(**words))
+                for name, text in (("_find", _FIND), ("_read", _READ), ("_watch", _WATCH))
+            },
+            "_run": cmd.quote(command.argv),
+            "_image": image if ntpath.splitext(image)[1] else image + self.suffix,
+        }
+        main = _MAIN.format(**words)
+        if command.cwd is not None:
+            values["_folder"] = command.cwd
+            main = f'if exist "!_folder!\\" (cd /d "!_folder!"&{main}) else (echo !_folder!: no such folder&exit 1)'
+        return cmd.script("".join(f"set /p {name}=\n" for name in command.secrets) + main, **values)
 
     def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
-        return loops.powershell(readings, pid)
+        return powershell.loop(readings, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
         """Nothing that comes with Windows looks into the cache of one file."""
         return None
-
-
-def parse_list(text: str) -> list[dict[str, str]]:
-    """What ``Format-List`` prints: ``Name : value`` lines, a blank line between objects.
-
-    Property names are not localised. A value that was broken over lines is put together again.
-    """
-    objects: list[dict[str, str]] = []
-    for block in re.split(r"\n\s*\n", text.replace("\r", "").strip()):
-        fields: dict[str, str] = {}
-        last = ""
-        for line in block.splitlines():
-            if found := re.match(r"(\w+)\s*: ?(.*)$", line):
-                last = found[1]
-                fields[last] = found[2].strip()
-            elif last:
-                fields[last] += line.strip()
-        if fields:
-            objects.append(fields)
-    return objects
-
-
-def parse_processor(text: str) -> Mapping[str, Json]:
-    """``Win32_Processor``, one object a socket → ``cpu``, ``cores``, ``threads``."""
-    sockets = parse_list(text)
-    facts: dict[str, Json] = {}
-    if sockets and sockets[0].get("Name"):
-        facts["cpu"] = sockets[0]["Name"]
-    for name, field in (("cores", "NumberOfCores"), ("threads", "NumberOfLogicalProcessors")):
-        counts = [socket.get(field, "") for socket in sockets]
-        if counts and all(count.isdigit() for count in counts):
-            facts[name] = sum(map(int, counts))
-    return facts
-
-
-def parse_system(text: str) -> Mapping[str, Json]:
-    """``Win32_OperatingSystem`` → ``os``, ``kernel``, ``ram_b`` (its sizes are in KiB)."""
-    facts: dict[str, Json] = {}
-    for fields in parse_list(text)[:1]:
-        if fields.get("Caption"):
-            facts["os"] = fields["Caption"]
-        if fields.get("Version"):
-            facts["kernel"] = f"Windows NT {fields['Version']}"
-        if fields.get("TotalVisibleMemorySize", "").isdigit():
-            facts["ram_b"] = int(fields["TotalVisibleMemorySize"]) * 1024
-    return facts
-
-
-def parse_displays(text: str) -> Mapping[str, Json]:
-    """``Win32_VideoController`` → ``gpus``. Its AdapterRAM has 32 bits and is not asked for."""
-    gpus = [
-        {"name": fields["Name"], **({"driver": fields["DriverVersion"]} if fields.get("DriverVersion") else {})}
-        for fields in parse_list(text)
-        if fields.get("Name")
-    ]
-    return {"gpus": gpus} if gpus else {}
-
-
-def parse_battery(text: str) -> Mapping[str, Json]:
-    """``Win32_Battery``: BatteryStatus 1 is discharging, 2 on mains; no battery, nothing said."""
-    status = [fields.get("BatteryStatus") for fields in parse_list(text)]
-    if "1" in status:
-        return {"power_source": "battery"}
-    return {"power_source": "mains"} if "2" in status else {}
-
-
-def _cim(name: str, *fields: str) -> str:
-    """One class a call: a driver that hangs one doesn't cost the others."""
-    script = f"Get-CimInstance Win32_{name} | Format-List {','.join(fields)} | Out-String -Width 4096"
-    return powershell.command(script)
-
-
-FACTS: Mapping[str, Fact] = {
-    "cpu": Fact(_cim("Processor", "Name", "NumberOfCores", "NumberOfLogicalProcessors"), parse_processor),
-    "os": Fact(_cim("OperatingSystem", "Caption", "Version", "TotalVisibleMemorySize"), parse_system),
-    "display": Fact(_cim("VideoController", "Name", "DriverVersion"), parse_displays),
-    "power": Fact(_cim("Battery", "BatteryStatus"), parse_battery),
-    "gpu": Fact(
-        "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>nul & exit 0", parse_nvidia
-    ),
-}

@@ -1,31 +1,55 @@
-"""Files on Windows by PowerShell. See ``core.Files``."""
+"""Files on Windows by cmd.exe and certutil. See ``core.Files``."""
 
 from __future__ import annotations
 
+import hashlib
+import ntpath
 import re
 from collections.abc import Mapping, Sequence
 
 from edgebench.core import Fact, Json
 from edgebench.errors import Unreadable
-from edgebench.systems.posix_files import parse_list, parse_look, parse_sha256
-from edgebench.systems.powershell import command, literal
+from edgebench.systems.cmd import SHELL, line, script
 
-_SECONDS = "[int64]($f.LastWriteTimeUtc-[datetime]'1970-01-01').TotalSeconds"
-
+# The lock is a file that is held open for writing: Windows lets nobody else open or delete it, and
+# lets go of it with the process. The holder ends when _read says that standard input did, or when no
+# sign of life came for the time of the lease. The same owner that comes again after a broken wire
+# asks its first holder to end.
 _LOCK = """\
-$l={lock};$o={owner};$f=Join-Path $l 'owner'
-function take {{ try {{ $null=New-Item -ItemType Directory $l -ErrorAction Stop
- Set-Content -LiteralPath $f $o -Encoding UTF8;$true }} catch {{ $script:why="$_";$false }} }}
-while(!(take)){{
- if(!(Test-Path -LiteralPath $l)){{$why;exit 1}}
- $d=Get-Item -LiteralPath $(if(Test-Path -LiteralPath $f){{$f}}else{{$l}})
- if([Math]::Abs(((Get-Date)-$d.LastWriteTime).TotalSeconds) -le {lease}){{"held $(Get-Content -LiteralPath $f)";exit 1}}
- $x="$l.$PID";Move-Item -LiteralPath $l $x -ErrorAction SilentlyContinue;Remove-Item -Recurse -LiteralPath $x
-}}
-'taken'
-while($null -ne [Console]::In.ReadLine()){{(Get-Item -LiteralPath $f).LastWriteTime=Get-Date}}
-if((Get-Content -LiteralPath $f) -eq $o){{Remove-Item -Recurse -LiteralPath $l}}
-"""
+chcp 65001 >nul
+del "!_lock!" 2>nul
+{shell} "!_again!" 2>nul
+if exist "!_lock!" (type "!_lock!.owner"&exit 1) else ({shell} "!_take!")"""
+_AGAIN = """\
+if exist "!_lock!" (if exist "!_lock!.{mine}" (type nul >"!_lock!.{mine}.end"
+ping -n 4 127.0.0.1 >nul
+del "!_lock!"))"""
+_TAKE = """\
+start "" /b {shell} "!_read!" >nul 2>nul
+{shell} "!_hold!" >"!_lock!"
+del "!_lock!" 2>nul
+if not exist "!_lock!" (del "!_lock!.owner" "!_lock!.{mine}" "!_lock!.{mine}.end" "!_lock!.{mine}.beat" 2>nul)"""
+_HOLD = """\
+echo held !_owner!>"!_lock!.owner"
+type nul >"!_lock!.{mine}"
+echo taken>&2
+for /l %i in (0,0,1) do (ping -n 2 127.0.0.1 >nul
+if exist "!_lock!.{mine}.end" (exit) else (if exist "!_lock!.{mine}.beat" (set _missed=0&del "!_lock!.{mine}.beat") \
+else (set /a _missed+=1 >nul&if !_missed! gtr {lease} (exit))))"""
+_READ = """\
+for /l %i in (0,0,1) do (set _word=
+set /p _word=
+if defined _word (type nul >"!_lock!.{mine}.beat") else (type nul >"!_lock!.{mine}.end"&exit))"""
+_FOLDER = """\
+chcp 65001 >nul
+mkdir "!_path!" 2>nul
+if exist "!_path!\\" (cd /d "!_path!"&type nul >.edgebench&if exist .edgebench (del .edgebench&cd&dir /-c /a:d) \
+else (exit 1)) else (mkdir "!_path!"&exit 1)"""
+_EACH = """\
+chcp 65001 >nul
+if exist "!_path!\\" (cd /d "!_path!"&for /f "delims=" %f in ('dir /b') do ({told}))"""
+_LIST = _EACH.format(told="echo %~zf %f")
+_LOOK = _EACH.format(told='set _file=%f&if /i "!_file!"=="!_name!" (echo %~zf %~af)')
 
 
 class Files:
@@ -35,53 +59,76 @@ class Files:
         return "\\".join(parts)
 
     def folder(self, path: str) -> Fact:
-        there = literal(path)
-        script = (
-            f"$d=New-Item -ItemType Directory -Force {there} -ErrorAction Stop;"
-            "$d.FullName;(New-Object IO.DriveInfo $d.Root.FullName).AvailableFreeSpace"
-        )
-        return Fact(command(script), parse_folder)
+        return Fact(script(_FOLDER, _path=_native(path)), parse_folder)
 
     def look(self, path: str) -> Fact:
-        script = (
-            f"$f=Get-Item -LiteralPath {literal(path)} -ErrorAction SilentlyContinue;"
-            f'if($f){{"$([int64]$f.Length) $({_SECONDS})"}};exit 0'
-        )
-        return Fact(command(script), parse_look)
+        """A name with ``!`` in it, which cmd takes out of what ``for`` finds, is not found."""
+        folder, name = ntpath.split(_native(path))
+        return Fact(script(_LOOK, _path=folder or ".", _name=name), parse_look)
 
     def seal(self, path: str) -> str:
-        return command(f"(Get-Item -LiteralPath {literal(path)}).LastWriteTimeUtc='2000-01-01T00:00:00'")
+        """Read-only: who wants to write to it has to say so first."""
+        return script('attrib +r "!_path!"', _path=_native(path))
 
     def sha256(self, path: str) -> Fact:
-        return Fact(command(f"(Get-FileHash -Algorithm SHA256 -LiteralPath {literal(path)}).Hash"), parse_sha256)
+        return Fact(script('certutil -hashfile "!_path!" SHA256', _path=_native(path)), parse_sha256)
 
     def list(self, folder: str) -> Fact:
-        script = (
-            f"Get-ChildItem -LiteralPath {literal(folder)} -ErrorAction SilentlyContinue|"
-            'ForEach-Object{"$([int64]$_.Length) $($_.Name)"};exit 0'
-        )
-        return Fact(command(script), parse_list)
+        return Fact(script(_LIST, _path=_native(folder)), parse_list)
 
     def move(self, source: str, target: str) -> str:
-        return command(f"Move-Item -Force -LiteralPath {literal(source)} {literal(target)} -ErrorAction Stop")
+        there = 'attrib -r "!_target!" >nul 2>nul\nmove /y "!_source!" "!_target!" >nul'
+        return script(there, _source=_native(source), _target=_native(target))
 
     def executable(self, path: str) -> str:
         """Nothing to do: the name's ending says it."""
-        return "exit /b 0"
+        return "exit 0"
 
     def remove(self, paths: Sequence[str]) -> str:
-        each = ",".join(literal(path) for path in paths)
-        return command(f"Remove-Item -Recurse -Force -LiteralPath {each} -ErrorAction SilentlyContinue;exit 0")
+        names = {f"_P{number}": _native(path) for number, path in enumerate(paths)}
+        each = (f'rmdir /s /q "!{name}!" 2>nul&del /f /q "!{name}!" 2>nul' for name in names)
+        return script("\n".join([*each, "exit 0"]), **names)
 
     def lock(self, path: str, owner: str, lease: int) -> str:
-        return command(_LOCK.format(lock=literal(path), owner=literal(owner), lease=lease))
+        words = {"mine": hashlib.sha256(owner.encode()).hexdigest()[:12], "lease": lease, "shell": SHELL}
+        parts = {"_again": _AGAIN, "_take": _TAKE, "_hold": _HOLD, "_read": _READ}
+        scripts = {name: line(text.format(**words)) for name, text in parts.items()}
+        return script(_LOCK.format(**words), _lock=_native(path), _owner=owner, **scripts)
+
+
+def _native(path: str) -> str:
+    return path.replace("/", "\\")
 
 
 def parse_folder(text: str) -> Mapping[str, Json]:
-    """A path and the free bytes of its drive, a line each → ``path``, ``free_b``."""
-    lines = text.split("\n")
-    path = lines[0].strip()
+    """``cd`` and ``dir /-c`` → ``path``, ``free_b``: the last number of the last line, in any language."""
+    lines = text.strip().splitlines()
+    path = lines[0].strip() if lines else ""
     if not re.match(r"[A-Za-z]:\\|\\\\", path):
         raise Unreadable(f"a folder was expected: {text[:200]!r}")
-    free = lines[1].strip() if len(lines) > 1 else ""
-    return {"path": path, **({"free_b": int(free)} if free.isdigit() else {})}
+    numbers = re.findall(r"\d+", lines[-1]) if len(lines) > 1 else []
+    return {"path": path, **({"free_b": int(numbers[-1])} if numbers else {})}
+
+
+def parse_look(text: str) -> Mapping[str, Json]:
+    """``SIZE ATTRIBUTES`` as ``for`` tells them → ``size_b``, ``sealed``."""
+    if not text.strip():
+        return {}
+    found = re.fullmatch(r"\s*(\d*) ([a-z-]{9,})\s*", text)
+    if not found:
+        raise Unreadable(f"a size and attributes were expected: {text[:200]!r}")
+    return {"size_b": int(found[1] or 0), "sealed": "r" in found[2]}
+
+
+def parse_sha256(text: str) -> Mapping[str, Json]:
+    """What ``certutil -hashfile`` prints: words in the machine's language around one line of digits."""
+    found = re.search(r"^((?:[0-9a-fA-F]{2} ?){32})\s*$", text, re.M)
+    if not found:
+        raise Unreadable(f"a SHA-256 was expected: {text.strip()[:200]!r}")
+    return {"sha256": found[1].replace(" ", "").lower()}
+
+
+def parse_list(text: str) -> Mapping[str, Json]:
+    """``SIZE NAME`` lines → ``files``; a folder may have no size."""
+    pairs = re.findall(r"^(\d*) ([^\r\n]+?)\r?$", text, re.M)
+    return {"files": [{"name": name, "size_b": int(size or 0)} for size, name in pairs]}

@@ -96,7 +96,8 @@ class LocalProcess:
 
 
 def _start(command: str) -> subprocess.Popen[bytes]:
-    shell = ["cmd", "/d", "/v:on", "/c", command] if WINDOWS else ["/bin/sh", "-c", command]
+    # As Windows' OpenSSH does: the command goes to cmd untouched, which a list wouldn't.
+    shell = f'cmd.exe /d /s /c "{command}"' if WINDOWS else ["/bin/sh", "-c", command]
     pipe = subprocess.PIPE
     try:
         # A session of its own: Ctrl-C at the terminal reaches edgebench only, which then ends the
