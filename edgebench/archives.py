@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def catalogue() -> list[Archive]:
 
     found: dict[str, Any] = yaml.safe_load(CATALOGUE.read_text("utf-8"))
     return [
-        Archive(engine, about["build"], about["url"], about["program"], **archive)
+        Archive(engine, about["build"], about["url"], **{"program": about["program"], **archive})
         for engine, about in found.items()
         for archive in about["archives"]
     ]
@@ -116,9 +117,13 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
 def unpack(path: Path, program: str, folder: Path) -> Path:
     """The folder in which the program lies. Nothing gets out of ``folder``."""
     try:
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)  # noqa: S202 - zipfile lets no name out of the folder
+        else:
+            with tarfile.open(path) as tar:
+                tar.extractall(folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise EngineMissing(f"{path}: cannot be unpacked: {error}", "Remove the file and try again.") from error
     for found in folder.rglob(program):
         if found.is_file():
@@ -146,6 +151,8 @@ def place(session: Session, folder: Path, engine: str, told: Callable[[str], Non
 
 def machine(session: Session) -> str:
     """``x86_64``, ``aarch64``, ``arm64``. Raises ``UsageError`` where the system doesn't say."""
+    if told := session.facts().get("architecture"):
+        return str(told)
     said = session.run("uname -m")
     if said.status != 0 or not said.stdout.strip():
         raise UsageError(f"{session.device.name} does not say what kind of machine it is: {said.stderr.strip()}")

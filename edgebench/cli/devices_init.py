@@ -11,6 +11,7 @@ import click
 from edgebench.core import Device, Json
 from edgebench.errors import DeviceRefused, ProfileError, UsageError
 
+POSIX = "uname -s; echo ${TERMUX_VERSION:+termux}"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -54,14 +55,14 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
 
     system = "android"
     if transport["kind"] == "ssh":
-        # Any POSIX system answers; its name and files are all that is needed to open it properly.
+        # Every shell answers one of the two: POSIX shells know $0, cmd.exe %OS%.
         with Session(Device(name, "linux", transport)) as session:
-            system = _system(session.run("uname -s; echo ${TERMUX_VERSION:+termux}").stdout)
+            system = _system(session.run("echo %OS%").stdout, session.run(POSIX).stdout)
     with Session(Device(name, system, transport)) as session:
         facts = session.facts()
-        said = session.run("command -v llama-server")
+        found = session.system.find("llama-server")
+        server = str(found.parse(session.run(found.command).stdout).get("path", ""))
     words = [str(facts[key]) for key in ("model", "cpu", "os") if key in facts]
-    server = said.stdout.strip() if said.status == 0 else ""
     profile: dict[str, Any] = {"name": name, "description": ", ".join(words), "system": system, "transport": transport}
     profile["engines"] = {"llama.cpp": {"path": server} if server else {}}
     head = "# yaml-language-server: $schema=../docs/schemas/device.json\n"
@@ -73,14 +74,22 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     return head + note + yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
-def _system(said: str) -> str:
-    words = said.split()
+def _system(windows: str, posix: str) -> str:
+    """Of what it says to ``echo %OS%`` and to ``POSIX``."""
+    if windows.strip() == "Windows_NT":
+        return "windows"
+    words = posix.split()
     if "termux" in words:
         return "termux"
     known = {"Linux": "linux", "Darwin": "macos"}
-    if not words or words[0] not in known:
+    if words and words[0] in known:
+        return known[words[0]]
+    if windows.strip() == "%OS%" and not words:
         raise DeviceRefused(
-            f"the device is neither Linux nor macOS nor Termux: {said.strip()[:100]!r}",
-            "Write its profile by hand: docs/devices.md says how.",
+            "the device's login shell is neither cmd.exe nor a POSIX shell; PowerShell is none",
+            "On Windows make cmd.exe the login shell: remove DefaultShell from HKLM\\SOFTWARE\\OpenSSH.",
         )
-    return known[words[0]]
+    raise DeviceRefused(
+        f"the device is neither Linux nor macOS nor Termux nor Windows: {posix.strip()[:100]!r}",
+        "Write its profile by hand: docs/devices.md says how.",
+    )
