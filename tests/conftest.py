@@ -15,4 +15,5 @@ pytest_plugins = [
     "lab.proxy",
     "lab.sshd",
     "lab.stores",
+    "lab.windows",
 ]
