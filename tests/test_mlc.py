@@ -22,7 +22,7 @@ from lab.tiny import tiny
 from edgebench import profiles
 from edgebench.client import events
 from edgebench.core import Launch, Line, Request
-from edgebench.engines import mlc_install, mlc_server
+from edgebench.engines import mlc_install, mlc_python, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_python import MlcPython
 from edgebench.errors import EngineFailed, Unreadable
@@ -199,6 +199,10 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
         engine.prepare()
         flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8))
         assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
+        # The library is compiled for the room: not for each K of a sweep anew, and never for too little.
+        rooms = {k: mlc_python.sequences(k) for k in range(1, 17)}
+        assert all(k < room for k, room in rooms.items())
+        assert sorted(set(rooms.values())) == [2, 4, 8, 16, 32]
         for wrong, words in (
             (Launch("m", draft="d", k=7, batch=7), "chunk of 7 is too small for K = 7"),
             (Launch("m", draft="d"), "nothing without a fixed length"),

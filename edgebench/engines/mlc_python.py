@@ -94,8 +94,7 @@ class MlcPython:
             if "," in launch.draft:
                 raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {launch.draft}")
             argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
-            # Interactive means one sequence; a step verifies K drafts and its own token as so many of them.
-            overrides |= {"max_num_sequence": k + 1, "spec_draft_length": k}
+            overrides |= {"max_num_sequence": k + 1 if lib else sequences(k), "spec_draft_length": k}
         told = ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)
         argv += ["--overrides", told] if told else []
         unknown = [word for word in argv[1:] if word.startswith("--") and word not in self._flags]
@@ -182,6 +181,13 @@ class MlcPython:
         if not found.get("path"):
             raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", how)
         return found
+
+
+def sequences(k: int) -> int:
+    """Room for K drafts and the verifier's own token: interactive means one sequence, and a step takes
+    so many. It is a setting of the compiled library too (jit.py hashes ``max_batch_size``): the next
+    power of two lets a sweep of 1..16 compile each model five times, not sixteen."""
+    return 1 << k.bit_length()
 
 
 LIST = "import json,os,sys;print(json.dumps(os.listdir(sys.argv[1])))"
