@@ -9,7 +9,7 @@ from edgebench.cli.output import ProfileName, json_option, print_json
 from edgebench.errors import DeviceRefused
 
 
-@click.command("check")
+@click.command("check", short_help="Try everything a run needs.")
 @click.argument("device", type=ProfileName("devices"))
 @json_option
 @click.pass_context

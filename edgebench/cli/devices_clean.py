@@ -8,7 +8,7 @@ from edgebench import profiles
 from edgebench.cli.output import ProfileName
 
 
-@click.command("clean")
+@click.command("clean", short_help="Remove models from a device.")
 @click.argument("device", type=ProfileName("devices"))
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def clean(device: str, yes: bool) -> None:

@@ -40,7 +40,7 @@ FORM = click.option(
 )
 
 
-@command.command("list")
+@command.command("list", short_help="List the models there are profiles of.")
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
@@ -70,7 +70,7 @@ def schema() -> None:
     click.echo(schemas.printed(schemas.model()), nl=False)
 
 
-@command.command()
+@command.command(short_help="Show what is known of a model.")
 @click.argument("model", type=MODEL)
 @FORM
 @json_option
@@ -94,7 +94,7 @@ def show(model: str, form: Any, as_json: bool) -> None:
         click.echo(FORMS.format(gguf=profile.gguf.quantization, mlc=profile.mlc.quantization))
 
 
-@command.command()
+@command.command(short_help="Fetch models into the cache, hashes checked.")
 @click.argument("model", type=MODEL, nargs=-1, required=True)
 @click.option("--accept-change", is_flag=True, help="Take the file even if its source had another one before.")
 @FORM

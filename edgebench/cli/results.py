@@ -86,7 +86,7 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
         write(detail(record), None)
 
 
-@command.command()
+@command.command(short_help="Write results in another form, or as a bundle.")
 @where_options
 @store_option
 @click.option(
