@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tree_sitter_powershell
+from tree_sitter import Language, Parser
 
 from edgebench import plugins
 from edgebench.core import Device, Reading
@@ -56,6 +58,14 @@ def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
     assert all(script.count(left) == script.count(right) for left, right in ("()", "{}", "[]"))
     quoted = script_of(powershell.loop({"a.0": Reading(command=QUOTES)}, 4711))
     assert "'it''s \"here\" $(echo no) `echo no` äß'" in quoted
+
+
+def test_the_windows_loop_is_valid_powershell():
+    """By tree-sitter's grammar: there is no PowerShell here to run it."""
+    parser = Parser(Language(tree_sitter_powershell.language()))
+    script = script_of(powershell.loop(readings("windows"), 4711))
+    assert not parser.parse(script.encode()).root_node.has_error
+    assert parser.parse(script.replace("foreach(", "foreach", 1).encode()).root_node.has_error
 
 
 def test_too_many_windows_probes_are_refused_in_words():
