@@ -1,4 +1,7 @@
-"""The pictures of docs/report.md, from made-up records: `python docs/pictures.py`."""
+"""The pictures of docs/report.md, from a store: `python docs/pictures.py reports/results.sqlite`.
+
+Those that are there: a virtual machine with 2 cores, and itself over SSH with a GPU in software.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 # ruff: noqa: E402 - the lab is a folder of the tests
 from lab.browser import CHROMIUM, FLAGS
-from lab.records import everything
 from playwright.sync_api import sync_playwright
 
+from edgebench.cli.report import gather
+from edgebench.store import Store
 from edgebench.views.html import page
+from edgebench.where import EVERY
 
 SHOTS = {
     "report": ({"viewport": {"width": 1280, "height": 860}}, ""),
-    "report-dark": ({"viewport": {"width": 1280, "height": 1320}, "color_scheme": "dark"}, "f-turns"),
+    "report-dark": ({"viewport": {"width": 1280, "height": 1320}, "color_scheme": "dark"}, "f-threads"),
     "report-phone": ({"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5}, ""),
 }
 """Name: the browser's screen, and the part of the page it shows."""
@@ -27,7 +32,8 @@ SHOTS = {
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = Path(folder) / "index.html"
-        path.write_text(page(everything()), "utf-8")
+        with Store(Path(sys.argv[1]), read_only=True) as store:
+            path.write_text(page(gather(store, EVERY), logs=store.logs), "utf-8")
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         for name, (screen, part) in SHOTS.items():
             opened = browser.new_context(**screen).new_page()

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import altair
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -33,6 +34,7 @@ from edgebench.views.charts.planes import unbeaten
 from edgebench.views.charts.timeline import thin
 from edgebench.views.digest import ROWS, latest
 from edgebench.views.html import DETAILS, page
+from edgebench.views.library import library
 from edgebench.views.pictures import pictures
 from edgebench.views.reading import by_kind, command, labels
 
@@ -113,7 +115,17 @@ def test_a_difference_within_the_spread_is_not_a_difference() -> None:
     (best,) = answer.bests
     assert best.name == "b"
     assert best.claims[0].ties == ("a",)
+    assert best.claims[0].does == "is among the fastest"
     assert "no difference shown to" in page([one, other])
+
+
+def test_the_widest_question_is_answered_first_and_what_one_alone_measured_is_no_best() -> None:
+    sweep = [record(scenario="speculative", options={"k": k}, metrics={"decode_tps": 20.0 + k}) for k in range(5)]
+    sweep[0] = record(scenario="speculative", options={"k": 0}, metrics={"decode_tps": 20.0, "load_s": 1.0})
+    wide, narrow = answers([*sweep, record(device="a"), record(device="b")])
+    assert [wide.kind.scenario, narrow.kind.scenario] == ["throughput", "speculative"]
+    assert narrow.compared == 5
+    assert [claim.does for best in narrow.bests for claim in best.claims] == ["is fastest"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +180,35 @@ def test_failed_and_doubted_trials_are_seen() -> None:
     text = Tags(page([failed, record(device="b", doubts=("throttled", "spread"))])).text
     for word in ("failed", "out of memory", "use less", "oom-line-7", "throttled", "spread"):
         assert word in text
+
+
+def test_long_lists_of_doubts_are_counted_in_sentences_and_bars_and_whole_in_the_table() -> None:
+    ids = ("steal", "spread", "drift", "few-rounds", "other-load")
+    records = [record(device="a", doubts=ids), record(device="b", metrics={"decode_tps": 1.0})]
+    text = Tags(page(records)).text
+    assert "doubted: steal, spread, drift, 2 more" in text
+    assert all(id in text for id in ids)
+    decode = next(figure for figure in figures(records) if figure.id == "decode")
+    assert values_of(decode.panels[0].spec)[0]["name"] == "a  (steal, spread, drift, 2 more)"
+
+
+def test_what_still_runs_is_counted_apart() -> None:
+    running = record(device="a", status="running")
+    text = Tags(page([running, record(), record(device="b", status="lost", failure=Failure("gone"))])).text
+    assert "3 records · 3 configurations · 1 still running · 1 without a result" in text
+
+
+def test_the_charts_script_is_put_together_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter(["made\u2028 now"])
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda: next(made))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    library.cache_clear()
+    try:
+        assert library() == "made\u2028 now"
+        library.cache_clear()
+        assert library() == "made\u2028 now"
+    finally:
+        library.cache_clear()
 
 
 def test_of_repetitions_the_newest_is_drawn() -> None:
@@ -235,6 +276,7 @@ def test_every_figure_is_drawn_from_records_that_have_its_data() -> None:
     for figure in drawn.values():
         for panel in figure.panels:
             assert values_of(panel.spec), figure.id
+            altair.Chart.from_dict(panel.spec, validate=True)  # where they are drawn they are not validated
             assert panel.lines, figure.id
             assert all(len(line.cells) == len(panel.columns) for line in panel.lines)
 

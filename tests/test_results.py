@@ -119,6 +119,17 @@ def test_export_to_a_file_is_what_stdout_gets(call: Call, tmp_path: Path, form: 
     assert [file.name for file in (tmp_path / "out dir").iterdir()] == ["results.x"]
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "markdown"])
+def test_records_are_read_a_few_at_a_time_and_none_is_lost(
+    call: Call, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    kept(*(record(options={f"option_{n}": n, "threads": n}) for n in range(7)))
+    whole = call("results", "export", "--format", form).stdout
+    monkeypatch.setattr("edgebench.store.AT_ONCE", 3)
+    assert call("results", "export", "--format", form).stdout == whole
+    assert all(f"option_{n}" in whole or f"option\\-{n}" in whole or f"option-{n}" in whole for n in range(7))
+
+
 def test_exported_csv_is_tidy(call: Call) -> None:
     kept(record(options={"threads": 4}))
     rows = list(csv.DictReader(io.StringIO(call("results", "export", "--format", "csv").stdout)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
-from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric, regime
+from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric, regime, some
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,30 @@ class Answer:
 
 
 RESPECTS = {
-    "decode_tps": ("is fastest", True),
-    "peak_footprint_b": ("takes the least memory", False),
-    "load_s": ("loads quickest", False),
-    "j_per_token": ("takes the least energy per token", False),
+    "decode_tps": ("is fastest", "is among the fastest", True),
+    "peak_footprint_b": ("takes the least memory", "is among those that take the least memory", False),
+    "load_s": ("loads quickest", "is among those that load quickest", False),
+    "j_per_token": ("takes the least energy per token", "is among those that take the least energy", False),
 }
-"""By metric: what its best does, and whether more is better."""
-
-TIES = 3
-"""Names that are spelled out; more are counted."""
+"""By metric: what its best does, what it does where others are not shown to be worse, whether more is better."""
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
-    """One answer for each kind of work that has a measured configuration, the widest first.
+    """One answer for each kind of work that has a measured configuration: that of most devices, engines
+    and backends first, then that of most settings.
 
     ``records`` holds one for each configuration, as ``latest`` gives them.
     """
     found = []
     for kind, group in by_kind([record for record in records if record.status == "ok"]):
         fit = [record for record in group if not fell_back(record)]
-        compared = fastest(fit)
-        if len(compared) == 1:
-            compared = fit
+        places = fastest(fit)
+        compared = places if len(places) > 1 else fit
         bests = _bests(compared)
         if bests:
-            found.append(Answer(kind, len(compared), bests, len(compared) < len(fit), len(group) - len(fit)))
-    return sorted(found, key=lambda answer: -answer.compared)
+            answer = Answer(kind, len(compared), bests, len(compared) < len(fit), len(group) - len(fit))
+            found.append((len(places), answer))
+    return [answer for _, answer in sorted(found, key=lambda one: (-one[0], -one[1].compared))]
 
 
 def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
@@ -82,17 +80,17 @@ def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
         if claim:
             claims.setdefault(claim[0], []).append(claim[1])
     return tuple(
-        Best(names[id], id, tuple(dict.fromkeys(doubt.id for doubt in known[id].doubts)), tuple(said))
+        Best(names[id], id, tuple(some(dict.fromkeys(doubt.id for doubt in known[id].doubts))), tuple(said))
         for id, said in claims.items()
     )
 
 
 def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple[str, Claim] | None:
     """The id of the best record and what is claimed of it; None where nobody measured it."""
-    does, more = RESPECTS[name]
+    alone, among, more = RESPECTS[name]
     able = [(found, record) for record in records if (found := metric(record, name))]
-    if not able:
-        return None
+    if len(able) < min(2, len(records)):
+        return None  # the only one that was measured is no best
     if name == "load_s":
         # A load from a cold disk and one from memory are two quantities: the more common one is compared.
         regimes = [regime(record) for _, record in able]
@@ -106,9 +104,8 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
         if differs(first, other, name):
             break
         ties.append(names[other.id])
-    if len(ties) > TIES:
-        ties = [*ties[:TIES], f"{len(ties) - TIES} more"]
+    ties = some(ties)
     between = units.interval(found)
     parts = (units.quantity(found.value, found.unit), between, regime(first) if name == "load_s" else "")
     value = ", ".join(part for part in parts if part)
-    return first.id, Claim(does, value, tuple(ties))
+    return first.id, Claim(among if ties else alone, value, tuple(ties))

@@ -45,7 +45,7 @@ def _answer(answer: Answer) -> str:
         for claim in best.claims:
             ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
             claims.append(f"{claim.does} ({escaped(claim.value)}{ties})")
-        doubted = f", with the doubt {', '.join(map(escaped, best.doubts))}" if best.doubts else ""
+        doubted = f", doubted: {', '.join(map(escaped, best.doubts))}" if best.doubts else ""
         said.append(f"**{escaped(best.name)}** {', '.join(claims)}{doubted}.")
     reduced = " Each device, engine and backend at its fastest settings." if answer.reduced else ""
     return f"{title}: {' '.join(said)}{reduced}"

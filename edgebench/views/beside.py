@@ -99,7 +99,7 @@ def _beside(row: Published, records: Sequence[Record], columns: Columns) -> Besi
     own = [record for record in records if matches(row, record)]
     own.sort(key=lambda r: (len(differences(row, r)), -(found.value if (found := metric(r, "decode_tps")) else 0.0)))
     names = labels(own)
-    said = (f"{row.model} {row.quantization}".strip(), row.scenario, row.note)
+    said = (f"{row.model} {row.quantization}".strip(), row.note)  # the heading has the scenario
     return Beside(
         what=_joined((row.what, row.engine, row.backend), " · "),
         published=tuple(_said(row, name) for name, _ in columns),

@@ -16,7 +16,7 @@ class Digest:
     """The newest record of each configuration, the newest of the others, and how many there were."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.total = self.bad = self.doubted = 0
+        self.total = self.bad = self.running = self.doubted = 0
         self.devices: set[str] = set()
         self.models: set[str] = set()
         self._days: set[str] = set()
@@ -27,7 +27,8 @@ class Digest:
 
     def _take(self, record: Record) -> None:
         self.total += 1
-        self.bad += record.status != "ok"
+        self.bad += record.status not in ("ok", "running")
+        self.running += record.status == "running"
         self.doubted += bool(record.doubts)
         self.devices.add(record.trial.device)
         self.models.add(record.trial.model)

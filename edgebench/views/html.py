@@ -156,6 +156,7 @@ def summary(digest: Digest) -> str:
     parts = [
         _many(digest.total, "record"),
         _many(len(digest.newest), "configuration"),
+        _many(digest.running, "still running", plural=False) if digest.running else "",
         _many(digest.bad, "without a result", plural=False) if digest.bad else "",
         _many(digest.doubted, "with doubts", plural=False) if digest.doubted else "",
         f"measured {first}" + (f" to {last}" if first != last else "") if first else "",

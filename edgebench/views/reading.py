@@ -29,6 +29,9 @@ SETTINGS = frozenset(
 )
 """Options that are compared. Every other option is part of the work and must be equal."""
 
+NAMED = 3
+"""Names that are spelled out in a sentence or beside a bar."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -106,6 +109,12 @@ def marks(record: Record) -> tuple[str, ...]:
     ended = () if record.status == "ok" else (record.status,)
     fallen = ("fell back",) if fell_back(record) else ()
     return (*ended, *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
+
+
+def some(names: Iterable[str]) -> list[str]:
+    """The first three; more are counted."""
+    found = list(names)
+    return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
 
 
 def regime(record: Record) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
-from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
+from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric, some
 
 if TYPE_CHECKING:
     import altair as alt
@@ -58,7 +58,7 @@ def _rate(record: Record) -> float:
 
 def named(record: Record, names: dict[str, str]) -> str:
     """The bar's name, with its marks: they are seen, not hidden in a tooltip."""
-    found = ", ".join(marks(record))
+    found = ", ".join(some(marks(record)))
     return f"{names[record.id]}  ({found})" if found else names[record.id]
 
 

@@ -72,7 +72,7 @@ def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
         align, shift = ("left", 14) if best["x"] == first else ("right", -14) if best["x"] == last else ("center", 0)
         base = chart([best])
         ring = base.mark_point(style="best", filled=False, shape="circle")
-        text = base.mark_text(style="value", align=align, dx=shift, dy=0 if shift else -16)
+        text = base.mark_text(style="value", align=align, dx=shift, dy=-16)
         drawn += [ring.encode(x="x:Q", y="y:Q"), text.encode(x="x:Q", y="y:Q", text="mark:N")]
     return drawn
 
