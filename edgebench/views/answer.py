@@ -60,12 +60,13 @@ def answers(records: Sequence[Record]) -> list[Answer]:
     """
     found = []
     for kind, group in by_kind([record for record in records if record.status == "ok"]):
-        fit = [record for record in group if not fell_back(record)]
+        fallen = sum(map(fell_back, group))
+        fit = [r for r in group if not fell_back(r) and any(metric(r, name) for name in RESPECTS)]
         places = fastest(fit)
         compared = places if len(places) > 1 else fit
         bests = _bests(compared)
         if bests:
-            answer = Answer(kind, len(compared), bests, len(compared) < len(fit), len(group) - len(fit))
+            answer = Answer(kind, len(compared), bests, len(compared) < len(fit), fallen)
             found.append((len(places), answer))
     return [answer for _, answer in sorted(found, key=lambda one: (-one[0], -one[1].compared))]
 
