@@ -90,7 +90,7 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
     """The id of the best record and what is claimed of it; None where nobody measured it."""
     alone, among, more = RESPECTS[name]
     able = [(found, record) for record in records if (found := metric(record, name))]
-    if len(able) < min(2, len(records)):
+    if not able or len(able) < min(2, len(records)):
         return None  # the only one that was measured is no best
     if name == "load_s":
         # A load from a cold disk and one from memory are two quantities: the more common one is compared.
