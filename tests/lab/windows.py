@@ -183,4 +183,6 @@ def windows(windows_server: Sshd, windows_machine: Windows) -> Iterator[Place]:
     folder = windows_machine.drive / "lab" / name
     folder.mkdir()
     yield Place("lab-windows", "windows", windows_server.transport, f"C:\\lab\\{name}", folder, windows_server.port)
-    shutil.rmtree(folder)
+    deadline = time.monotonic() + 30
+    while folder.exists():  # the holder of a lock may be writing its last words
+        shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
