@@ -2,9 +2,9 @@
 
     python benchmarks/push.py [--megabytes 100] [--rounds 5]
 
-Prints MB/s of every round, their median, and the ratio to the usual program (at least 0.8); the seconds
-that finding an unchanged model unchanged takes (below 1), and what a push that broke at half still sends
-(the other half).
+Prints MB/s of every round, their median, and the median of the rounds' ratios to the usual program (at
+least 0.8); the seconds that finding an unchanged model unchanged takes (below 1), and what a push that
+broke at half still sends (the other half).
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def main() -> None:
         for way, found in rates.items():
             print(f"{way:14}", *(f"{rate:6.0f}" for rate in found), f"  median {statistics.median(found):.0f} MB/s")
         for mine, usual in (("edgebench ssh", "scp"), ("edgebench adb", "adb push")):
-            print(f"{mine} / {usual}: {statistics.median(rates[mine]) / statistics.median(rates[usual]):.2f}")
+            pairs = [x / y for x, y in zip(rates[mine], rates[usual], strict=True)]
+            print(f"{mine} / {usual}: {statistics.median(pairs):.2f}, rounds", *(f"{pair:.2f}" for pair in pairs))
         adb.close()
         ssh.close()
         for made in folder.glob("*-[0-9]*"):
