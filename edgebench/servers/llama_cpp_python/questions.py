@@ -198,7 +198,8 @@ class App:
         top, of = fields.whole("top", 0, model.n_vocab, 2), fields.wholes("of", 0, model.n_vocab - 1, [])
         found = []
         begin = len(prompt) - last
-        for place, row in enumerate(self.rows(prompt, last, fields.flag("single", False)), start=begin):
+        groups = [1] * last if fields.flag("single", False) else [last]
+        for place, row in enumerate(self.rows(prompt, [begin, *groups], last), start=begin):
             following = prompt[place + 1] if place + 1 < len(prompt) else None
             found.append({"position": place, **described(row, top, of, following)})
         return {"logits": found}
@@ -208,8 +209,9 @@ class App:
 
         ``one`` and ``other``: their tokens. ``position``: how many are equal, absent where all are.
         ``gap``: between the logits of the two next tokens, evaluated one by one; absent where one
-        text is only shorter. ``noise``: the largest difference between a logit of the two ways of
-        evaluating, one by one and all at once, among the likeliest tokens of the places before.
+        text is only shorter. ``noise``: the largest difference between a logit of the ways of
+        evaluating, one by one after the prompt, the last ones at once, and all with the prompt at
+        once, among the likeliest tokens of the last places.
         """
         most = self.model.n_vocab - 1
         one, other = fields.wholes("one", 0, most, []), fields.wholes("other", 0, most, [])
@@ -218,26 +220,31 @@ class App:
             return {}
         if equal in (len(one), len(other)):
             return {"position": equal}
-        text = [*self.prompt(fields), *one[:equal]]
-        last = min(17, len(text))
-        single, at_once = (list(self.rows(text, last, way)) for way in (True, False))
+        prompt = self.prompt(fields)
+        text = [*prompt, *one[:equal]]
+        last = min(17, equal + 1)
+        single = self.rows(text, [len(prompt), *[1] * equal], last)
         noise = 0.0
-        for row, again in zip(single, at_once):  # noqa: B905 -- Python 3.9 has no strict
-            likeliest = [*np.argsort(-row)[:5], one[equal], other[equal]]
-            noise = max(noise, float(np.abs(row - again)[likeliest].max()))
+        for at_once in (self.rows(text, [len(text) - last, last], last), self.rows(text, [len(text)], last)):
+            for row, again in zip(single, at_once):  # noqa: B905 -- Python 3.9 has no strict
+                likeliest = [*np.argsort(-row)[:5], one[equal], other[equal]]
+                noise = max(noise, float(np.abs(row - again)[likeliest].max()))
         gap = abs(float(single[-1][one[equal]]) - float(single[-1][other[equal]]))
         return {"position": equal, "gap": gap, "noise": noise}
 
-    def rows(self, text: list[int], last: int, single: bool) -> Iterator[Any]:
-        """The target's logits after each of the last tokens of a text."""
+    def rows(self, text: list[int], groups: Sequence[int], last: int) -> list[Any]:
+        """The target's logits after each of the last tokens of a text that is evaluated in groups of so many tokens."""
         model = self.model
         model.open(1)
         model.keep(0)
-        begin = len(text) - last
-        if begin:
-            model.feed(text[:begin], 1)
-        for group in [[token] for token in text[begin:]] if single else [text[begin:]]:
-            yield from np.array(model.feed(group, len(group)))
+        found: list[Any] = []
+        begin = 0
+        for size in groups:
+            if size:
+                wanted = min(size, max(1, last - (len(text) - begin - size)))
+                found = [*found, *np.array(model.feed(text[begin : begin + size], wanted))][-last:]
+                begin += size
+        return found
 
     def text(self, fields: Fields) -> list[int]:
         """The prompt and the ``tokens`` after it."""
