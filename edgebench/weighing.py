@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgebench import doubts, ties
+from edgebench import doubts, plugins, ties
 from edgebench.core import Doubt, Json, Questions, Request, Round, Trial
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, Unreadable
 from edgebench.scenarios.speculative import MESSAGES
 
 WEIGHING = "where the texts part"
@@ -27,6 +27,8 @@ def weighed(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
             continue
         own, its = pair
         key = repr(_parting(own, its))
+        if "parting" not in plugins.load("engines", trial.engine).asks:
+            answers[key] = Unreadable(f"{trial.engine} tells no logits")
         if key not in answers:
             request = Request(
                 messages=MESSAGES,
@@ -43,17 +45,20 @@ def weighed(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
     return found
 
 
-def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Json, Json] | None:
+def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Sequence[Json], Sequence[Json]] | None:
     """The first round's generated tokens (its text, where an engine tells no tokens) that are not
-    the target's own of that round, and the target's."""
+    the target's own of that round, and the target's.
+
+    A text may go on after the target's: MLC-LLM checks a limit of tokens only after a verification.
+    """
     its = {one.index: _generated(one) for one in alone}
     pairs = ((_generated(one), its.get(one.index)) for one in rounds)
-    return next(((mine, other) for mine, other in pairs if other is not None and mine != other), None)
+    return next(((mine, other) for mine, other in pairs if other and mine[: len(other)] != other), None)
 
 
-def _generated(one: Round) -> Json:
+def _generated(one: Round) -> Sequence[Json]:
     turn = next((turn for turn in one.turns if "decode" in turn["measures"]), {})
-    return turn.get("tokens") or turn.get("text")
+    return turn.get("tokens") or turn.get("text") or ""
 
 
 def _parting(own: Sequence[Json], its: Sequence[Json]) -> tuple[int, Json, Json]:

@@ -341,8 +341,20 @@ def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
         return asked, end.value
 
 
+def test_an_engine_without_logits_is_not_asked() -> None:
+    records = [record(0, 10), record(2, 10, text="samt")]
+    deaf = [replace(one, trial=replace(one.trial, engine="mlc-llm")) for one in records]
+    asked, said = weigh(deaf, {})
+    assert asked == []
+    assert said[1][0].id == "output-differs"
+    assert "mlc-llm tells no logits" in said[1][0].detail
+
+
 def test_equal_texts_raise_no_question() -> None:
     assert weigh([record(0, 10), record(2, 10)], {}) == ([], {})
+    # Seen with MLC-LLM 79d603f: 26 tokens at K = 4 where 24 were asked for.
+    assert weigh([record(0, 10), record(2, 10, text="same and")], {}) == ([], {})
+    assert len(weigh([record(0, 10), record(2, 10, text="sam")], {"position": 3})[1]) == 1
 
 
 def test_another_text_is_accepted_at_a_tie_and_the_gap_is_reported() -> None:
