@@ -356,6 +356,21 @@ def test_a_server_whose_model_is_gone() -> None:
     )
 
 
+def test_a_sampler_that_cannot_verify_drafts_is_named() -> None:
+    # Said by mlc-llm 79d603f, built for this CPU against apache-tvm 0.26.0, at the first verification of 4 drafts.
+    log = [
+        "Exception in thread Thread-1:",
+        "Traceback (most recent call last):",
+        'File "python/tvm_ffi/cython/function.pxi", line 1038, in tvm_ffi.core.Function.__call__',
+        'File "mlc-llm/cpp/serve/sampler/cpu_sampler.cc", line 345, in virtual tvm::runtime::Tensor mlc::llm::serve::'
+        "CPUSampler::BatchRenormalizeProbsByTopP(tvm::runtime::Tensor, const std::vector<int>&, …)",
+        "tvm.error.InternalError: Check failed: request_ids.size() == num_samples (1 vs. 5) :",
+    ]
+    words, hint = mlc_server.verdict(log) or ("", "")
+    assert words == "Check failed: request_ids.size() == num_samples (1 vs. 5) :"
+    assert "cuda, metal, vulkan" in hint
+
+
 # What `mlc_llm serve --enable-debug --model-lib mock://echo` of mlc-llm 79d603f said, built for this CPU against
 # apache-tvm 0.26.0: its real parser, server and engine thread, and an engine that echoes the prompt.
 ECHO = rb"""data: {"id":"chatcmpl-7d52c5e5e6bc45198418634ca16135e8","choices":[{"finish_reason":null,"index":0,"delta":{"content":" conversation","role":"assistant","name":null,"tool_calls":null,"tool_call_id":null},"logprobs":null}],"created":1795320178,"model":null,"system_fingerprint":"","object":"chat.completion.chunk","usage":null}
@@ -396,6 +411,27 @@ def forms(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: None if name == "extra" else forms(inner) for name, inner in value.items()}
     return [forms(inner) for inner in value] if isinstance(value, list) else None
+
+
+# What the same build said with a compiled model of two layers and a draft of the same weights, 4 tokens at once; its
+# check of counts in the sampler for the CPU was taken out, which ends every speculation there.
+DRAFTED = rb"""data: {"id":"cmpl-4617cb775e3a46e2a1ab1d2c2243e996","choices":[{"finish_reason":null,"index":0,"logprobs":null,"text":"ribly"}],"created":1795322942,"model":"models/tiny-q0f32-MLC","object":"text_completion","usage":null}
+
+data: {"id":"cmpl-4617cb775e3a46e2a1ab1d2c2243e996","choices":[{"finish_reason":"length","index":0,"logprobs":null,"text":" supersonic supersonic supersonic hob hob"}],"created":1795322942,"model":"models/tiny-q0f32-MLC","object":"text_completion","usage":null}
+
+data: {"id":"cmpl-4617cb775e3a46e2a1ab1d2c2243e996","choices":[],"created":1795322942,"model":"models/tiny-q0f32-MLC","object":"text_completion","usage":{"prompt_tokens":1,"completion_tokens":7,"total_tokens":8,"extra":{"prompt_tokens":1,"completion_tokens":7,"prefill_tokens":1,"decode_tokens":0,"jump_forward_tokens":0,"prefill_tokens_per_s":74.83458749865764,"end_to_end_latency_s":0.063738679,"ttft_s":0.013362805,"inter_token_latency_s":0.009105525571428573}}}
+
+data: [DONE]
+
+"""  # noqa: E501
+
+
+def test_the_first_token_is_counted_once_with_a_draft() -> None:
+    found = mlc_server.reply(events([(1.0, DRAFTED)]), 0.5, models=2)
+    assert found.text.split() == ["ribly", "supersonic", "supersonic", "supersonic", "hob", "hob"]
+    assert found.completion_tokens == 6
+    assert found.decode_s == pytest.approx(0.063738679 - 0.013362805)
+    assert found.finish == "length"
 
 
 def test_an_engine_that_only_echoes_has_no_times() -> None:

@@ -231,6 +231,10 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ("tensor-cache.json", "The weights' cache file has the name of another version: see docs/mlc-llm.md."),
     ("ndarray-cache.json", "The weights' cache file has the name of another version: see docs/mlc-llm.md."),
     ("compilation failed", "Read the compiler's own words: edgebench results show ID --log."),
+    (
+        "request_ids.size() == num_samples",
+        "MLC-LLM's sampler for the CPU cannot verify drafts: use a backend that samples itself (cuda, metal, vulkan).",
+    ),
     ("mlc_jit_policy", "Compiling is forbidden by MLC_JIT_POLICY on that device: compile there once, or allow it."),
 )
 
