@@ -1,6 +1,9 @@
 """What edgebench costs and changes: sampling on against off, and its figures against a bare script's.
 
-    python benchmarks/harness.py [ROUNDS]
+    python benchmarks/harness.py [ROUNDS [THREADS]]
+
+THREADS are the engine's; by default as many as it takes itself. With a core left free other work on the
+machine disturbs less, and the ratios scatter less.
 
 One server serves all three, in interleaved rounds, on this machine with the small model:
 - harness cost: decode rate with the sampler running ÷ without (at least 0.99);
@@ -26,7 +29,7 @@ from edgebench.sampler import Sampler
 from edgebench.scenarios.throughput import Throughput, random_tokens
 from edgebench.session import Session
 
-PROMPT, GENERATE = 512, 256
+PROMPT, GENERATE = 256, 256
 SETTLE_S = 0.5
 """The sampler looks at everything once when it starts; in a run that is before the engine is ready."""
 
@@ -103,12 +106,13 @@ def fidelity(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], rounds: int)
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
+    threads = int(sys.argv[2]) if len(sys.argv) > 2 else None
     model = models.resolve("smollm2-135m-q4_1")
     tokens = random_tokens(Setting(model, 4096, {**Throughput.options}, 0, len), PROMPT)
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, Settings())
         engine.prepare()
-        with Live(session, engine, Launch(str(model.path), ctx=4096)) as live:
+        with Live(session, engine, Launch(str(model.path), ctx=4096, threads=threads)) as live:
             fidelity(engine, live, tokens, rounds)
             live.sampler.__exit__(None, None, None)
             cost(session, engine, live, tokens, rounds)
