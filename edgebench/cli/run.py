@@ -230,6 +230,11 @@ def parts_of(text: str, leads: Sequence[Device]) -> tuple[Device | str, ...]:
     """The devices and addresses of ``--rpc``. Raises ``UsageError``, ``ProfileError``."""
     words = [word.strip() for word in text.split(",")]
     found = tuple(word if re.fullmatch(r"[^\s/]+:\d{1,5}", word) else device_of(word) for word in words)
+    for address in (one for one in found if isinstance(one, str)):
+        if not 0 < int(address.rpartition(":")[2]) < 65536:
+            raise UsageError(
+                f"--rpc: {address} has no port from 1 to 65535", "Write HOST:PORT, such as 10.0.0.7:50052."
+            )
     names = [lead.name for lead in leads] + [one if isinstance(one, str) else one.name for one in found]
     if len(leads) > 1:
         raise UsageError("with --rpc one device leads, and several are named with --device", "Name one.")
