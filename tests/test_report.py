@@ -401,7 +401,6 @@ def test_hostile_text_stays_text() -> None:
     assert not found.handlers
     for name in HOSTILE:
         assert name in found.text
-    assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", found.text.replace("{{7*7}}", ""))
 
 
 @examples(max_examples=60)
