@@ -13,16 +13,19 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Reply, Request
-from edgebench.engines import mlc_install, mlc_screen, mlc_server
+from edgebench.engines import mlc_ends, mlc_install, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_phone import Phone
 from edgebench.engines.mlc_screen import (
     CHARACTERS_PER_TOKEN,
+    CUT,
+    OFFLINE,
     PACKAGE,
     RESET,
     SEND,
     START,
     WAITING,
+    Rates,
     Screen,
     answer,
     tokens,
@@ -33,7 +36,9 @@ from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineR
 FILES = f"/storage/emulated/0/Android/data/{PACKAGE}/files"
 COPY_S = 3600.0
 PATIENCE_S = 30.0
-"""How long a screen that is not the app's is waited for: a splash, a launcher."""
+"""How long a screen that is not the app's is waited for (a splash, a launcher), or weights it looks at."""
+FLASH_S = 5.0
+"""How long a permission's dialog may stand there: one that was answered for good flashes at each start."""
 ANSWER_S = 1800.0
 """Longest answer."""
 PAUSE_S = 1.0
@@ -41,29 +46,6 @@ PAUSE_S = 1.0
 PIECE = 400
 """Characters typed at once."""
 SWIPES = 8
-
-SCRIPT = f"""\
-p={PACKAGE}
-am force-stop $p
-log=
-trap 'am force-stop $p; [ -z "$log" ] || kill $log; exit 0' INT TERM
-am start -W -n $p/.MainActivity || exit 3
-n=0
-while pid=$(pidof $p); [ -z "$pid" ]; do
-  n=$((n+1)); [ $n -lt 100 ] || {{ echo "edgebench: the app did not start"; exit 4; }}
-  sleep 0.1
-done
-logcat -v brief -T 1 --pid=$pid 2>/dev/null & log=$!
-while [ -d /proc/$pid ]; do sleep 1; done
-kill $log
-echo "edgebench: the app is gone"
-dumpsys activity exit-info $p | head -n 20
-logcat -v brief -d -t 400 | grep -E "$p|libc|DEBUG|AndroidRuntime|lowmemorykiller|lmkd|TVM_RUNTIME" | tail -n 60
-exit 1
-"""
-"""Starts the app, lives as long as it does, and tells from Android's log what it said and why it ended."""
-
-GONE = "edgebench: the app is gone"
 
 
 class MlcApp:
@@ -74,7 +56,8 @@ class MlcApp:
         self._phone = Phone(device)
         self._model = ""
         self._load_began: float | None = None
-        self._foreign_since: float | None = None
+        self._since = ("", 0.0)
+        self._heard = ""
         self._swipes = 0
         self._ignored: list[str] = []
 
@@ -103,9 +86,9 @@ class MlcApp:
         named = ("batch", "ubatch", "threads", "ctx")
         self._ignored = [name for name in named if getattr(launch, name) is not None]
         self._model = PurePosixPath(launch.model).name
-        self._load_began, self._foreign_since, self._swipes = None, None, 0
+        self._load_began, self._since, self._swipes, self._heard = None, ("", 0.0), 0, ""
         self._install(launch.model)
-        return Command(["sh", "-c", SCRIPT], secrets=(key_variable,))
+        return Command(["sh", "-c", mlc_ends.SCRIPT], secrets=(key_variable,))
 
     def _install(self, folder: str) -> None:
         """The weights into the app's own folder, where they aren't there yet."""
@@ -138,27 +121,36 @@ class MlcApp:
         screen = self._phone.look()
         if screen is None:
             return False
+        lasting = self._lasting(screen.state)
+        dismiss = screen.saying("Dismiss")
         if screen.state == "models":
-            self._choose(screen)
+            self._choose(screen, lasting)
         elif screen.state == "chat":
             if screen.failure:
                 raise EngineRefused(f"MLCChat could not load {self._model}: {screen.failure[-500:]}")
             return screen.loaded
-        elif screen.state == "elsewhere":
-            self._foreign_since = self._foreign_since or time.monotonic()
-            if time.monotonic() > self._foreign_since + PATIENCE_S:
-                raise self._stuck(screen)
-        else:
+        elif screen.state == "alert" and screen.alert.startswith(OFFLINE) and dismiss is not None:
+            self._heard = screen.alert  # about a model that it hasn't got: perhaps not the one wanted
+            self._phone.tap(dismiss)
+        elif lasting > {"elsewhere": PATIENCE_S, "permission": FLASH_S}.get(screen.state, -1):
             raise self._stuck(screen)
         return False
 
-    def _choose(self, screen: Screen) -> None:
+    def _lasting(self, state: str) -> float:
+        """For how long it has looked so, seconds."""
+        now = time.monotonic()
+        if state != self._since[0]:
+            self._since = (state, now)
+        return now - self._since[1]
+
+    def _choose(self, screen: Screen, lasting: float) -> None:
         button = screen.button_of(self._model)
         if button is None:
             if self._swipes == SWIPES:
                 listed = ", ".join(screen.models) or "none"
                 raise EngineRefused(
-                    f"MLCChat on {self._device.device.name} knows no {self._model}; it lists: {listed}",
+                    f"MLCChat on {self._device.device.name} knows no {self._model}; it lists: {listed}"
+                    + (f". It said: {self._heard}" if self._heard else ""),
                     "The app must have been built with that model: its library is part of the app.",
                 )
             self._swipes += 1
@@ -168,9 +160,11 @@ class MlcApp:
         elif button.description == START and button.enabled:
             self._load_began = time.monotonic()
             self._phone.tap(button)
-        elif button.description in WAITING and button.description != "pending":
+        elif button.description in WAITING and (button.description != "pending" or lasting > PATIENCE_S):
             raise EngineRefused(
-                f"{self._model}: {WAITING[button.description]}", f"Compare {FILES}/{self._model} with the folder here."
+                f"{self._model}: {WAITING[button.description]}",
+                f"Compare {FILES}/{self._model} with the folder here. Apps before v0.20 read ndarray-cache.json, "
+                "later ones tensor-cache.json; what an app misses it wants to download.",
             )
 
     def _stuck(self, screen: Screen) -> EngineRefused:
@@ -178,7 +172,7 @@ class MlcApp:
         means = {
             "permission": (
                 f"MLCChat asks for a permission on the screen of {name}",
-                "Answer it on the phone once, either way: the chat needs none.",
+                "Answer it on the phone, either way: the chat needs none (a refusal is asked about once more).",
             ),
             "alert": (f"MLCChat says: {screen.alert}", "Dismiss it on the phone, and see what it is about."),
             "crashed": (f"MLCChat has crashed: {' '.join(screen.texts)[:200]}", "Close that dialog on the phone."),
@@ -205,8 +199,13 @@ class MlcApp:
         if len(messages) == 1:
             self._forget()
         text = typable(messages[-1]["content"])
-        sent_at = self._send(text)
-        screen = self._answered(sent_at)
+        sent_at, before = self._send(text)
+        screen = self._wait(lambda screen: screen.answered(before), ANSWER_S, "to answer", pause=PAUSE_S)
+        said = screen.answer(text)
+        if screen.rates == (None, None) and CUT not in said:
+            # Its engine's errors arrive as answers; without them it said nothing at all.
+            words = f"MLCChat told no rates, but: {said[-500:]}" if said else "MLCChat gave no answer"
+            raise EngineFailed(words, self._phone.keep_screen())
         return answer(screen, text, sum(len(m["content"]) for m in messages[:-1]), sent_at, time.monotonic())
 
     def _forget(self) -> None:
@@ -217,7 +216,8 @@ class MlcApp:
             self._phone.tap(button)
             self._wait(lambda s: s.loaded and s.rates == (None, None), PATIENCE_S, "to forget a conversation")
 
-    def _send(self, text: str) -> float:
+    def _send(self, text: str) -> tuple[float, Rates]:
+        """When it was sent, and the rates that stood in the heading then."""
         screen = self._wait(lambda screen: screen.loaded and screen.field is not None, PATIENCE_S, "to be ready")
         if screen.field is not None:
             self._phone.tap(screen.field)
@@ -234,10 +234,7 @@ class MlcApp:
         if button is None or not button.enabled:
             raise EngineFailed("MLCChat takes no message now")
         self._phone.tap(button)
-        return time.monotonic()
-
-    def _answered(self, sent_at: float) -> Screen:
-        return self._wait(lambda screen: screen.idle and not screen.typed, ANSWER_S, "to answer", pause=PAUSE_S)
+        return time.monotonic(), screen.rates
 
     def _wait(self, until: Callable[[Screen], bool], patience: float, what: str, *, pause: float = 0.2) -> Screen:
         """The screen once it is as it should be. Raises ``EngineFailed`` where that doesn't come."""
@@ -285,11 +282,4 @@ class MlcApp:
         return None
 
     def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
-        lines = list(log)
-        if GONE not in lines:
-            return None
-        told = [mlc_screen.exit_reason("\n".join(lines[lines.index(GONE) :])), mlc_screen.death(lines)]
-        words = "; ".join(filter(None, told))
-        low = re.search(r"low memory|lmkd|lowmemorykiller|OUT_OF_HOST|OUT_OF_RESOURCES", words, re.I)
-        hint = "The phone had not enough memory: use a smaller model, and close other apps." if low else ""
-        return (words or "Android's log does not say why", hint)
+        return mlc_ends.last_words(list(log))

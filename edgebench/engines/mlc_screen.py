@@ -1,9 +1,9 @@
 """What stands on an Android screen, and what the MLCChat app says there. Pure: text in, facts out.
 
-The app (``android/MLCChat`` of mlc-llm, v0.20 and July 2026) has two screens: ``Model List`` with a
+The app (``android/MLCChat`` of mlc-llm, v0.17 to July 2026) has two screens: ``Model List`` with a
 button per model, described ``start chatting`` once its weights are whole, and the chat, whose
-buttons ``reset the chat`` and ``use camera`` are enabled by its state. The rates of an answer stand
-only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
+buttons ``reset the chat`` and, from v0.20 on, ``use camera`` are enabled by its state. The rates of an
+answer stand only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ WAITING = {
 }
 """Descriptions of a model's other buttons, and what they mean."""
 FAILED = "MLCChat failed"
+OFFLINE = "Download model config failed"
+"""How its dialog begins where it could not ask the network about a model of its list that it hasn't got."""
+CUT = "[output truncated"
+"""Stands at the end of an answer that met the limit of its context."""
 CHARACTERS_PER_TOKEN = 4
 """Of English text, about: what counts are estimated by. Rates don't depend on it."""
 
+Rates = tuple[float | None, float | None]
+"""Prefill and decode, tokens/s."""
 State = Literal["models", "chat", "alert", "permission", "crashed", "elsewhere"]
 
 
@@ -116,16 +122,16 @@ class Screen:
         return "" if field is None or field.text == "Input" else field.text
 
     @property
-    def idle(self) -> bool:
-        """Whether the app would take a question."""
-        button = self.described(CHATABLE)
-        return button is not None and button.enabled
-
-    @property
     def loaded(self) -> bool:
-        """Whether the chat's model is loaded: until then not even its reset button can be pressed."""
-        button = self.described(RESET)
-        return self.idle and button is not None and button.enabled
+        """Whether the chat's model is loaded and, as far as the screen tells, idle: until then not
+        even its reset button can be pressed."""
+        button, camera = self.described(RESET), self.described(CHATABLE)
+        return button is not None and button.enabled and (camera is None or camera.enabled)
+
+    def answered(self, before: Rates) -> bool:
+        """Whether a question that was sent, with those rates in the heading then, is answered. An app
+        without a camera's button looks the same while it writes: there the heading must change."""
+        return self.loaded and not self.typed and (self.described(CHATABLE) is not None or self.rates != before)
 
     @property
     def failure(self) -> str:
@@ -139,7 +145,7 @@ class Screen:
         return " ".join(text for text in self.texts if text not in known)[-500:]
 
     @property
-    def rates(self) -> tuple[float | None, float | None]:
+    def rates(self) -> Rates:
         """Prefill and decode, tokens/s, of the last answer; None where they don't stand there."""
         for text in self.texts:
             if text.startswith(("prefill: ", "decode: ")):
@@ -147,16 +153,14 @@ class Screen:
         return None, None
 
     def answer(self, asked: str) -> str:
-        """The last answer, as far as the screen shows it."""
-        top, bottom = self._conversation()
-        said = [n.text for n in self.nodes if n.text and top <= n.bounds[1] and n.bounds[3] <= bottom]
-        own = {asked, "Show as Markdown", "Input", FAILED}
-        return next((text for text in reversed(said) if text not in own), "")
-
-    def _conversation(self) -> tuple[int, int]:
-        """From the bar at the top to the field at the bottom."""
+        """The last answer; empty where the question is the last thing said. A long one reaches behind
+        the bar at the top: its box may begin anywhere."""
         bar, field = self.described(RESET), self.field
-        return (bar.bounds[3] if bar else 0), (field.bounds[1] if field else 10**6)
+        top, bottom = bar.bounds[3] if bar else 0, field.bounds[1] if field else 10**6
+        said = [n.text for n in self.nodes if n.text and n.bounds[1] < bottom and n.bounds[3] > top]
+        own = ("MLCChat: ", "prefill: ", "decode: ")
+        said = [text for text in said if text not in ("Show as Markdown", "Input") and not text.startswith(own)]
+        return said[-1] if said and said[-1] != asked else ""
 
 
 def _rate(name: str, text: str) -> float | None:
@@ -195,38 +199,6 @@ def _nodes(element: ElementTree.Element, *, enabled: bool) -> Iterator[Node]:
         yield from _nodes(child, enabled=may)
 
 
-def exit_reason(text: str) -> str:
-    """Why the system says that the app ended: the newest entry of ``dumpsys activity exit-info``
-    (Android 11 and later); empty where it says nothing."""
-    found = re.search(r"reason=\d+ \((.+?)\) (?:subreason=\d+ \((.+?)\) )?status=(-?\d+)", text)
-    if not found:
-        return ""
-    entry = text[found.end() :].split("\n\n", 1)[0]
-    why = re.search(r"description=(.*?)(?: state=| trace=|$)", entry, re.M)
-    more = [found[2] if found[2] and found[2] != "UNKNOWN" else "", why[1] if why and why[1] != "null" else ""]
-    return ", ".join([f"{found[1]} (status {found[3]})", *filter(None, more)])
-
-
-_DEATHS = (
-    re.compile(r"(lowmemorykiller|lmkd)\b.*?(Kill '?ai\.mlc\.mlcchat.*)"),
-    re.compile(r"(libc)\b.*?(Fatal signal .*)"),
-    re.compile(r"(DEBUG)\b.*?(Abort message: .*)"),
-    re.compile(r"(AndroidRuntime)\b.*?((?:java|kotlin|org|android)\.[\w.$]+(?:Error|Exception).*)"),
-    re.compile(r"(TVM_RUNTIME)\b.*?((?:InternalError|Error|Check failed).*|.*CL_OUT_OF\w+.*)"),
-    re.compile(r"(ActivityManager)\b.*?(Process ai\.mlc\.mlcchat .*has died.*)"),
-)
-"""What a log says of an end, the most telling first."""
-
-
-def death(lines: list[str]) -> str:
-    """The line of Android's log that says why the app ended; empty where none does."""
-    for pattern in _DEATHS:
-        for line in reversed(lines):
-            if found := pattern.search(line):
-                return f"{found[2].strip()[:300]} ({found[1]})"
-    return ""
-
-
 def tokens(characters: int) -> int:
     return max(1, math.ceil(characters / CHARACTERS_PER_TOKEN))
 
@@ -254,6 +226,6 @@ def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float)
         decode_s=(generated - 1) / decode if decode else None,
         total_s=now - sent_at,
         sent_at=sent_at,
-        finish="length" if "[output truncated" in text else "stop",
+        finish="length" if CUT in text else "stop",
         extra={"rates": {"prefill": prefill, "decode": decode}},
     )

@@ -2,9 +2,10 @@
 
     python mlcchat_player.py STATE COMMAND ARGUMENTS…
 
-The texts, buttons and states are those of ``android/MLCChat`` in mlc-llm's sources (July 2026), its
-tree as Compose gives it to accessibility. What it "answers" is no model's; its version says
-``test-double``. ``fault`` in the state names one thing that goes wrong.
+The texts, buttons and states are those of ``android/MLCChat`` in mlc-llm's sources (July 2026; with
+``camera`` off those of v0.17 to v0.19), its tree as Compose gives it to accessibility. What it
+"answers" is no model's; its version says ``test-double``. ``fault`` in the state names one thing that
+goes wrong; ``alerts`` is how many dialogs the list of models begins with.
 """
 
 from __future__ import annotations
@@ -53,8 +54,17 @@ class Phone:
         else:
             # Without this descriptor open, or adbd would wait for it.
             process = subprocess.Popen(["sleep", "100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            screen = {"asks-permission": "permission", "unknown-screen": "locked"}.get(self.fault, "models")
-            self.keep(pid=process.pid, screen=screen, page=0, text="", messages=[], report="", until=0.0)
+            shown = {"asks-permission": "permission", "permission-flash": "permission", "unknown-screen": "locked"}
+            screen = shown.get(self.fault, "models")
+            fresh: dict[str, Any] = {
+                "page": 0,
+                "text": "",
+                "messages": [],
+                "report": "",
+                "until": 0.0,
+                "pending": False,
+            }
+            self.keep(pid=process.pid, screen=screen, began=time.time(), dialogs=self.state.get("alerts", 0), **fresh)
             print("Starting: Intent { cmp=ai.mlc.mlcchat/.MainActivity }\nStatus: ok\nComplete")
         return 0
 
@@ -85,9 +95,10 @@ class Phone:
             print(
                 "  package: ai.mlc.mlcchat\n    Historical Process Exit for uid=10246\n        ApplicationExitInfo #0:"
             )
-            print("          timestamp=2026-11-21 16:12:33.123 pid=4711 realUid=10246 packageUid=10246 user=0")
-            print("          process=ai.mlc.mlcchat reason=5 (CRASH(NATIVE)) subreason=0 (UNKNOWN) status=11")
-            print("          importance=100 pss=1.2GB rss=2.3GB description=crash state=empty trace=null")
+            for pid, reason in ((self.state["pid"], "5 (CRASH(NATIVE))"), (4711, "3 (LOW_MEMORY)")):
+                print(f"          timestamp=2026-11-21 16:12:33.123 pid={pid} realUid=10246 packageUid=10246 user=0")
+                print(f"          process=ai.mlc.mlcchat reason={reason} subreason=0 (UNKNOWN) status=11")
+                print("          importance=100 pss=1.2GB rss=2.3GB description=crash state=empty trace=null\n")
         return 0
 
     def logcat(self, *words: str) -> int:
@@ -102,7 +113,9 @@ class Phone:
         )
         if "-d" in words:
             if self.fault:
-                print("F/libc    ( 4711): Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR) in tid 4740 (ai.mlc.mlcchat)")
+                pid = self.state["pid"]
+                print(f"F/libc    ( {pid}): Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR) in tid 4740 (Thread-9)")
+                print("F/libc    ( 1234): Fatal signal 6 (SIGABRT), code -1 (SI_QUEUE) in tid 1234 (another.app)")
             return 0
         while True:
             time.sleep(1)
@@ -113,7 +126,7 @@ class Phone:
 
     def uiautomator(self, verb: str, file: str) -> int:
         self.settle()
-        if self.generating() or self.fault == "never-still":
+        if self.writing() or self.fault == "never-still":
             print("ERROR: could not get idle state.")
             return 0
         tree = "".join(node(*one) for one in self.nodes())
@@ -134,39 +147,53 @@ class Phone:
 
     # --- the app -----------------------------------------------------------------------------
 
-    def generating(self) -> bool:
+    def busy(self) -> bool:
+        """Loading its model, or answering."""
         return bool(self.state.get("until", 0.0) > time.time() and self.state["screen"] == "chat")
+
+    def generating(self) -> bool:
+        return self.busy() and bool(self.state["messages"])
+
+    def writing(self) -> bool:
+        """In the second half of an answer: while the prompt is read, nothing on the screen moves."""
+        return self.generating() and time.time() > self.state["until"] - ANSWER_S / 2
 
     def settle(self) -> None:
         """What has happened since it was last looked at."""
         if not self.alive() and self.state["screen"] not in ("launcher",):
             self.keep(screen="launcher")
-        if self.state.get("pending") and not self.generating():
+        if self.fault == "permission-flash" and self.state["screen"] == "permission":
+            self.keep(screen="models" if time.time() > self.state["began"] + 0.5 else "permission")
+        if self.state.get("pending") and not self.busy():
             many = sum(1 for role, _ in self.state["messages"] if role == "user")
             self.keep(answers=self.state.get("answers", 0) + 1)
             if self.fault == f"dies-at-total-{self.state['answers']}":
                 self.kill()
                 self.keep(screen="launcher", pending=False)
                 return
-            said = (
-                "MLCChat failed\n\nStack trace:\nx\n\nError message:\nno"
-                if self.fault == "fails"
-                else f"Answer {many}." + " Word" * 40
-            )
+            said = {
+                "fails": "MLCChat failed\n\nStack trace:\nx\n\nError message:\nno",
+                "no-rates": "Cannot parse the request",
+                "no-answer": "",
+            }.get(self.fault, f"Answer {many}." + " Word" * 40)
+            rates = f"prefill: {30 + many}.5 tok/s, decode: 11,1 tok/s"
             self.keep(
                 messages=[*self.state["messages"], ["assistant", said]],
-                report="" if self.fault == "no-rates" else f"prefill: {30 + many}.5 tok/s, decode: 11,1 tok/s",
+                report="" if self.fault in ("no-rates", "no-answer") else rates,
                 pending=False,
             )
 
     def tap(self, x: int, y: int) -> None:
-        for _text, description, _, enabled, (left, top, right, bottom), *_rest in reversed(self.nodes()):
-            if description and enabled and left <= x <= right and top <= y <= bottom:
-                self.press(description, y)
+        for text, description, _, enabled, (left, top, right, bottom), *_rest in reversed(self.nodes()):
+            what = "Dismiss" if text == "Dismiss" else description
+            if what and enabled and left <= x <= right and top <= y <= bottom:
+                self.press(what, y)
                 return
 
     def press(self, what: str, y: int) -> None:
-        if what == "start chatting":
+        if what == "Dismiss":
+            self.keep(dialogs=self.state["dialogs"] - 1)
+        elif what == "start chatting":
             self.keep(screen="chat", until=time.time() + LOAD_S, pending=self.fault == "fails")
         elif what == "reset the chat":
             self.keep(messages=[], report="")
@@ -185,38 +212,53 @@ class Phone:
             words = "Allow MLCChat to access photos and videos on this device?"
             return [(words, "", label, True, (0, 0, 100, 100), "com.google.android.permissioncontroller")]
         whole = ("", "", view, True, (0, 0, 1080, 2400), PACKAGE)
+        if screen == "models" and self.state["dialogs"]:
+            # A dialog is a window of its own: what lies below it isn't in the tree.
+            words = 'Download model config failed: Unable to resolve host "huggingface.co"'
+            texts = ("Error", words, "Copy", "Dismiss")
+            return [
+                whole,
+                *((t, "", label, True, (40, 900 + 60 * i, 1000, 950 + 60 * i), PACKAGE) for i, t in enumerate(texts)),
+            ]
         if screen == "models":
             page = self.state["page"] * 2
             found = [whole, ("MLCChat", "", label, True, (40, 100, 400, 160), PACKAGE)]
             found.append(("Model List", "", label, True, (40, 200, 400, 260), PACKAGE))
             for row, name in enumerate(self.state["models"][page : page + 2]):
                 top = 300 + 200 * row
-                first = "start downloading" if self.fault == "torn-weights" else "start chatting"
+                first = {"torn-weights": "start downloading", "pending": "pending"}.get(self.fault, "start chatting")
                 found += [
                     (name, "", label, True, (40, top, 700, top + 100), PACKAGE),
-                    ("", first, view, True, (720, top, 820, top + 100), PACKAGE),
+                    ("", first, view, first != "pending", (720, top, 820, top + 100), PACKAGE),
                     # As in the app's source: the bin is described like the download.
                     ("", "start downloading", view, True, (840, top, 940, top + 100), PACKAGE),
                 ]
             return found
-        idle, label_ = not self.generating(), self.state["text"] or "Input"
+        idle, label_ = not self.busy(), self.state["text"] or "Input"
+        loaded = idle or self.generating()
         found = [
             whole,
             ("MLCChat: tiny", "", label, True, (200, 100, 700, 160), PACKAGE),
-            ("", "back home page", view, idle, (0, 80, 120, 180), PACKAGE),
-            ("", "reset the chat", view, idle, (900, 80, 1020, 180), PACKAGE),
+            ("", "back home page", view, loaded, (0, 80, 120, 180), PACKAGE),
+            ("", "reset the chat", view, loaded, (900, 80, 1020, 180), PACKAGE),
             (self.state["report"], "", label, True, (40, 200, 1040, 260), PACKAGE),
         ]
-        for row, (role, text) in enumerate(self.state["messages"][-4:]):
+        long = self.fault == "long-answers"
+        for row, (role, text) in enumerate(self.state["messages"][-1 if long else -4 :]):
             top = 300 + 300 * row
-            if role == "assistant":
+            if role == "assistant" and text:
                 found.append(("Show as Markdown", "", label, True, (40, top, 500, top + 60), PACKAGE))
-            found.append((text, "", label, True, (40, top + 70, 900, top + 250), PACKAGE))
+            # A text view's box is its own, even where a bar lies over it.
+            box = (40, 0, 900, 2190) if long else (40, top + 70, 900, top + 250)
+            found.append((text, "", label, True, box, PACKAGE))
+        camera = [
+            ("", "use camera", view, idle, (720, 2200, 800, 2300), PACKAGE),
+            ("", "select image", view, idle, (820, 2200, 900, 2300), PACKAGE),
+        ]
         return [
             *found,
             (label_, "", "android.widget.EditText", True, (40, 2200, 700, 2300), PACKAGE),
-            ("", "use camera", view, idle, (720, 2200, 800, 2300), PACKAGE),
-            ("", "select image", view, idle, (820, 2200, 900, 2300), PACKAGE),
+            *(camera if self.state.get("camera", True) else []),
             ("", "send message", view, idle and bool(self.state["text"]), (920, 2200, 1000, 2300), PACKAGE),
         ]
 
