@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgebench import lock, plugins, provision
@@ -15,17 +15,21 @@ from edgebench.core import Device
 from edgebench.errors import EdgebenchError
 from edgebench.session import Session
 
+FIRST = "llama.cpp"
+"""The engine offered first of those that read the same form."""
 TEXT = "ünïcödé 'quotes' \"double\" $(id) `id` \\ % & | < >"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. ``advice`` where it doesn't work."""
+    """One thing that was tried. ``advice`` where it doesn't work; not ``needed``: the profile asks for
+    nothing of the kind."""
 
     name: str
     ok: bool
     said: str
     advice: str = ""
+    needed: bool = True
 
 
 def run(device: Device) -> Iterator[Check]:
@@ -46,6 +50,21 @@ def run(device: Device) -> Iterator[Check]:
             yield _try(name, lambda look=look: look(session))  # type: ignore[misc]
         for name in device.engines:
             yield _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+        for name in _offered(device):
+            found = _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+            yield replace(found, needed=False)
+
+
+def _offered(device: Device) -> list[str]:
+    """For each form of models that no engine of the profile reads, an engine that does."""
+    forms = {plugins.load("engines", name).format for name in device.engines}
+    found = []
+    for name in sorted(plugins.names("engines"), key=lambda name: (name != FIRST, name)):
+        form = plugins.load("engines", name).format
+        if form not in forms:
+            forms.add(form)
+            found.append(name)
+    return found
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:
@@ -107,5 +126,5 @@ def _lock(session: Session) -> str:
 
 def _engine(session: Session, name: str) -> str:
     kind = plugins.load("engines", name)
-    facts = kind(session, kind.Config(**session.device.engines[name])).prepare()
+    facts = kind(session, kind.Config(**session.device.engines.get(name, {}))).prepare()
     return ", ".join(str(facts[key]) for key in ("name", "build", "version", "path") if facts.get(key))

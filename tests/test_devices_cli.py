@@ -50,7 +50,13 @@ def checks(edgebench: Program, name: str) -> tuple[int, dict[str, dict[str, obje
 def test_check_of_a_device_that_works(edgebench: Program, place: Place):
     status, found = checks(edgebench, profile(edgebench, place))
     assert status == 0, found
-    assert list(found) == ["connection", "commands", "facts", "workspace", "files", "lock", "engine llama.cpp"]
+    assert list(found) == [
+        *("connection", "commands", "facts", "workspace", "files", "lock", "engine llama.cpp"),
+        "engine mlc-llm",
+    ]
+    # The profile doesn't ask for it: it is no fault, and what to install is said.
+    assert (found["engine mlc-llm"]["ok"], found["engine mlc-llm"]["needed"]) == (False, False)
+    assert "mlc.ai" in str(found["engine mlc-llm"]["advice"])
     assert [f for f in (place.here / "work space").rglob("*") if f.is_file()] == []
 
 

@@ -297,6 +297,8 @@ def test_advice_fits_the_device() -> None:
     assert mlc_install.wheel("rocm \n") == "cpu"
     assert "mlc-llm-nightly-cu130 mlc-ai-nightly-cu130`" in mlc_install.advice("linux", "cu130")
     assert mlc_install.advice("windows").count("`python -m pip") == 1
+    assert "clang" in mlc_install.advice("windows")
+    assert "xcode-select --install" in mlc_install.advice("macos")
     assert "MLCChat app" in mlc_install.advice("android")
     assert "over ADB" in mlc_install.advice("termux")
 

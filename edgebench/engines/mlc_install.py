@@ -30,6 +30,14 @@ BUILDS = ("cpu", "cu128", "cu130", "rocm61", "rocm62")
 """Of the project's nightly wheels; a Mac's cpu wheel holds Metal, every build but the Mac's Vulkan."""
 
 
+COMPILERS = {
+    "linux": "gcc or clang (for Vulkan also its loader, libvulkan1)",
+    "macos": "Xcode's command line tools (`xcode-select --install`)",
+    "windows": "clang (`conda install -c conda-forge clang libvulkan-loader`)",
+}
+"""What TVM links a model's library with (tvm/support/cc.py), and what its GPU backend takes from the system."""
+
+
 GPUS = "nvidia-smi 2>/dev/null; echo rocm $(cat /opt/rocm/.info/version 2>/dev/null)"
 """What a Linux machine says of its driver: ``CUDA Version: 13.0``, ``rocm 6.2.4``."""
 
@@ -59,11 +67,13 @@ def advice(system: str, build: str = "cpu") -> str:
         over = "" if system == "android" else ", and reach the phone over ADB"
         return (
             "Android has no mlc_llm. Install the MLCChat app (build it with your models, or take the APK that "
-            f"{APP} links to), start it once{over}, then run again."
+            f"{APP} links to, of September 2024: it knows the models of its list only), start it once{over}, "
+            "then run again."
         )
     python = "python" if system == "windows" else "python3"
     return (
         f"MLC-LLM is on no package registry. On the device: `{python} -m pip install --pre -U -f {WHEELS} "
         f"mlc-llm-nightly-{build} mlc-ai-nightly-{build}`, in a virtual environment whose Python the profile names "
-        f"(engines: {{mlc-llm: {{python: PATH}}}}). All builds: {GUIDE}"
+        f"(engines: {{mlc-llm: {{python: PATH}}}}). It compiles models there, with {COMPILERS[system]}. "
+        f"All builds: {GUIDE}"
     )

@@ -230,7 +230,10 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ("mach-o", "The model library was compiled for another system: compile it on this one."),
     ("tensor-cache.json", "The weights' cache file has the name of another version: see docs/mlc-llm.md."),
     ("ndarray-cache.json", "The weights' cache file has the name of another version: see docs/mlc-llm.md."),
-    ("compilation failed", "Read the compiler's own words: edgebench results show ID --log."),
+    (
+        "compilation failed",
+        "Read the compiler's own words: edgebench results show ID --log. It needs gcc or clang on that device.",
+    ),
     (
         "request_ids.size() == num_samples",
         "MLC-LLM's sampler for the CPU cannot verify drafts: use a backend that samples itself (cuda, metal, vulkan).",
