@@ -87,13 +87,14 @@ class Row:
                 ", ".join(f"{word} {figure}" for word, figure in found.items()),
                 self._left(),
             )
-        elif isinstance(event, events.Ended) and event.record.failure:
+        elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, event.record.status, event.record.failure.message)
 
     def _doing(self, event: events.Doing) -> None:
         if event.failed:
             self._failed.add(event.index)
-        if self._bar:
+            self._say(event.index, event.text)
+        elif self._bar:
             text = f"{self._device}: {describe(self._trials, event.index)}, {event.text}"
             self._bar.update(self._task, description=text + (f"; last {self._last}" if self._last else ""))
         elif event.round in (None, 0):
