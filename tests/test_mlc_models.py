@@ -169,6 +169,22 @@ def test_a_profile_with_a_folder(tmp_path: Path) -> None:
     assert "is q4f16_1" in done.stderr or "damaged" in done.stderr
 
 
+def test_a_folder_by_its_path(tmp_path: Path) -> None:
+    weights(tmp_path / "my folder")
+    for command in ("pull", "verify"):
+        done = edgebench("models", command, "./my folder")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("my folder  ")
+    bad = tmp_path / "my folder" / "params_shard_0.bin"
+    stamp = bad.stat()
+    bad.write_bytes(b"\x07" * 1000)
+    os.utime(bad, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    done = edgebench("models", "verify", "./my folder")
+    assert done.returncode == 2
+    assert "params_shard_0.bin is damaged: its MD5 is not" in done.stderr
+    assert "there is no such file" in edgebench("models", "verify", "./nowhere/x").stderr
+
+
 def test_two_forms_of_one_model_are_not_the_same_thing() -> None:
     shown = edgebench("models", "show", "llama-2-7b-chat-q4_0").stdout
     assert "The GGUF form (Q4_0) and the MLC form (q4f16_1) are not the same thing" in " ".join(shown.split())

@@ -80,7 +80,7 @@ def show(model: str, form: Any, as_json: bool) -> None:
     profile = None if path else models.load(model)
     file: ModelFile | None = None
     if path:
-        file = models.resolve(model, form=form or ("mlc" if mlc.is_folder(path) else "gguf"))
+        file = models.at(path, form)
     elif profile and models.cached(profile, form):
         file = models.pull(profile, form)
     if as_json:
@@ -103,9 +103,12 @@ def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) 
     """Fetch models into the cache, each checked by its hashes and its header."""
     files = []
     for name in model:
-        profile = models.load(name)
-        with transfer(f"fetching {name}") as progress:
-            file = models.pull(profile, form, progress=progress, accept_change=accept_change)
+        path = models.as_path(name)
+        with transfer(f"reading {name}" if path else f"fetching {name}") as progress:
+            if path:
+                file = models.at(path, form, progress=progress)
+            else:
+                file = models.pull(models.load(name), form, progress=progress, accept_change=accept_change)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  {quantity(file.size, 'B')}  sha256:{file.sha256}  {file.path}")
@@ -120,9 +123,12 @@ def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) 
 def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
     """Read models again, whole, and hold them against their hashes. Default: all on this machine."""
     files = []
-    for profile, one in _to_verify(model, form):
-        with transfer(f"reading {profile.name}") as progress:
-            file = models.verify(profile, one, progress=progress)
+    for found, one in _to_verify(model, form):
+        with transfer(f"reading {found if isinstance(found, Path) else found.name}") as progress:
+            if isinstance(found, Path):
+                file = models.at(found, one, again=True, progress=progress)
+            else:
+                file = models.verify(found, one, progress=progress)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  sound  sha256:{file.sha256}")
@@ -132,10 +138,10 @@ def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
         click.echo("edgebench: no model is on this machine yet", err=True)
 
 
-def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model, Any]]:
+def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model | Path, Any]]:
     """The models named, or every form of every model that is on this machine."""
     if names:
-        return [(models.load(name), form) for name in names]
+        return [(models.as_path(name) or models.load(name), form) for name in names]
     known = [
         (model, one)
         for name in profiles.names("models")

@@ -21,7 +21,7 @@ from edgebench.models.header import tokens as header_tokens
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
-__all__ = ["cached", "header", "load", "pull", "resolve", "tokens", "verify"]
+__all__ = ["at", "cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
 
 Form = Literal["gguf", "mlc"]
@@ -47,6 +47,16 @@ def resolve(name_or_path: str, *, form: Form = "gguf", progress: Progress | None
         return mlc.resolve(path, progress=progress)
     facts = header(path)
     return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
+
+
+def at(path: Path, form: Form | None = None, *, again: bool = False, progress: Progress | None = None) -> ModelFile:
+    """The model at a path, checked; ``again``: also what was checked before. Without ``form``: the one
+    that it has. Raises ``ModelError``."""
+    folder = mlc.is_folder(path)
+    if again:
+        for file in path.iterdir() if folder else [path]:
+            Cache().forget(file)
+    return resolve(str(path), form=form or ("mlc" if folder else "gguf"), progress=progress)
 
 
 def as_path(name_or_path: str) -> Path | None:
