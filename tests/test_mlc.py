@@ -171,7 +171,7 @@ def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
 def test_acceptance_leaves_out_the_verifiers_own_token(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
     # The stand-in proposes 4 and takes 3 of them, 4 tokens a step with its own one; 20 follow the first.
-    for reply in speculate(laptop, Launch(str(laptop.model), ctx=256, draft=str(draft), k=4)):
+    for reply in speculate(laptop, Launch(str(laptop.model), ctx=256, draft=str(draft), k=4, backend="vulkan")):
         assert (reply.draft_tokens, reply.draft_accepted) == (20, 15)
         assert reply.completion_tokens == 21
         assert reply.decode_s > 0
@@ -180,7 +180,7 @@ def test_acceptance_leaves_out_the_verifiers_own_token(laptop: Laptop) -> None:
 def test_a_sweep_fills_the_same_table(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft", shards=1)
     words = ("--engine", "mlc-llm", "--target", str(laptop.model), "--draft", str(draft), "--k", "2,4")
-    more = ("--rounds", "1", "--ctx", "256", "--gen-tokens", "17", "--json", "-")
+    more = ("--rounds", "1", "--ctx", "256", "--gen-tokens", "17", "--backend", "vulkan", "--json", "-")
     found = {
         record["trial"]["options"]["k"]: record["metrics"]
         for record in records(edgebench(laptop, "speculative", "--device", laptop.profile(), *words, *more))
@@ -197,16 +197,17 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8))
+        flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8, backend="cuda"))
         assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
         # The library is compiled for the room: not for each K of a sweep anew, and never for too little.
         rooms = {k: mlc_python.sequences(k) for k in range(1, 17)}
         assert all(k < room for k, room in rooms.items())
         assert sorted(set(rooms.values())) == [2, 4, 8, 16, 32]
         for wrong, words in (
-            (Launch("m", draft="d", k=7, batch=7), "chunk of 7 is too small for K = 7"),
-            (Launch("m", draft="d"), "nothing without a fixed length"),
-            (Launch("m", draft="d,e", k=1), "comma"),
+            (Launch("m", draft="d", k=7, batch=7, backend="cuda"), "chunk of 7 is too small for K = 7"),
+            (Launch("m", draft="d", backend="cuda"), "nothing without a fixed length"),
+            (Launch("m", draft="d,e", k=1, backend="metal"), "comma"),
+            *((Launch("m", draft="d", k=1, backend=b), f"drafts on {b}") for b in ("cpu", "opencl", "rocm")),
             (Launch("m", backend="sycl"), "no backend sycl"),
             (Launch("m", gpu_layers=3), "some of the layers"),
         ):
@@ -216,8 +217,8 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
 
 def test_an_engine_that_lives_on_without_its_model_is_noticed(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
-    launch = Launch(str(laptop.model), ctx=256, draft=str(draft), k=4)
-    with pytest.raises(EngineFailed, match="failed while it was measured: 5 4"):
+    launch = Launch(str(laptop.model), ctx=256, draft=str(draft), k=4, backend="vulkan")
+    with pytest.raises(EngineFailed, match=r"failed while it was measured: Check failed: .* \(5 vs\. 4\) : 5 4"):
         speculate(laptop, launch, fault="draft-too-long")
 
 
@@ -237,6 +238,7 @@ def test_faults_become_failed_trials_in_the_engines_own_words(laptop: Laptop, fa
     done = run(laptop, laptop.profile(fault), *SHORT)
     assert done.returncode == 1, done.stderr
     assert words in done.stderr
+    assert done.stderr.count("throughput: failed: ") == 1
     assert "Traceback" not in done.stderr
     assert "failed" in edgebench(laptop, "results", "list").stdout
 

@@ -13,6 +13,9 @@ from edgebench.errors import EngineFailed, EngineMissing, TimedOut
 from edgebench.models.mlc import CACHES, CONFIG
 
 BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
+VERIFIES = ("cuda", "vulkan", "metal")
+"""Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
+CPU's, which has refused more than one token a request since April 2024: a draft would end the engine."""
 
 
 class MlcPython:
@@ -80,19 +83,14 @@ class MlcPython:
                 "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
                 "Leave --gpu-layers out.",
             )
-        lib, k = self._config.model_lib, launch.k
+        lib = self._config.model_lib
         argv = [launch.model, "--device", launch.backend, "--mode", "interactive", "--enable-debug"]
         argv += ["--prefix-cache-mode", "disable"]
         argv += ["--model-lib", lib] if lib else []
         chunk = launch.batch or launch.ubatch
         overrides: dict[str, int | None] = {"context_window_size": launch.ctx, "prefill_chunk_size": chunk}
         if launch.draft is not None:
-            if k is None:
-                raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
-            if chunk is not None and chunk < k + 1:
-                raise EngineFailed(f"a prefill chunk of {chunk} is too small for K = {k}", f"Give --batch {k + 1}.")
-            if "," in launch.draft:
-                raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {launch.draft}")
+            k = self._draft_length(launch, launch.draft, chunk)
             argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
             overrides |= {"max_num_sequence": k + 1 if lib else sequences(k), "spec_draft_length": k}
         told = ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)
@@ -101,6 +99,24 @@ class MlcPython:
         if unknown:
             raise EngineFailed(f"this version of MLC-LLM does not know {', '.join(unknown)}", "Install a newer one.")
         return argv
+
+    def _draft_length(self, launch: Launch, draft: str, chunk: int | None) -> int:
+        """K. Raises ``EngineFailed`` where the engine would end at the first draft, or draft nothing."""
+        k = launch.k
+        if k is None:
+            raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
+        old = self.cache_name == "ndarray-cache.json"
+        if launch.backend not in VERIFIES or (launch.backend == "metal" and old):
+            raise EngineFailed(
+                f"MLC-LLM cannot verify drafts on {launch.backend}: it would sample on the CPU, and that sampler ends "
+                "at the first draft",
+                "Use --backend cuda or vulkan, or metal with v0.20 or later.",
+            )
+        if chunk is not None and chunk < k + 1:
+            raise EngineFailed(f"a prefill chunk of {chunk} is too small for K = {k}", f"Give --batch {k + 1}.")
+        if "," in draft:
+            raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {draft}")
+        return k
 
     def ready(self, client: Client) -> bool:
         return mlc_server.ready(client)

@@ -41,8 +41,14 @@ class Engine:
         if not self.k:
             return 1
         if self.k + 1 > self.room:
+            limit = "static_cast<int64_t>(engine_config_->max_num_sequence), engine_config_->prefill_chunk_size"
             raise RuntimeError(
-                f"InternalError: Check failed: total_verify_length <= {self.room} is false: {self.k + 1} {self.room}"
+                f"InternalError: Check failed: total_verify_length <= std::min({limit}) ({self.k + 1} vs. {self.room}) "
+                f": {self.k + 1} {self.room}"
+            )
+        if self.asked.device == "cpu":
+            raise RuntimeError(
+                f"InternalError: Check failed: request_ids.size() == num_samples (1 vs. {self.k + 1}) : "
             )
         accepted = max(self.k, 1)
         for j in range(self.k + 1):
