@@ -229,6 +229,7 @@ PROBED: Mapping[str, tuple[str, Better]] = {
     "steady_shmem_b": ("steady shared memory", "lower"),
     "available_min_b": ("least memory left", "higher"),
     "peak_gpu_b": ("peak GPU memory", "lower"),
+    "peak_pss_b": ("peak PSS", "lower"),
     "gpu_memory_b": ("steady GPU memory", "lower"),
     "gpu_used_b": ("memory in use on the GPU", ""),
     "gpu_shared_b": ("memory lent to the GPU", ""),

@@ -64,6 +64,8 @@ def test_a_conversation(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
     assert turns[0]["text"].startswith("Answer 1. Word")
     assert turns[1]["cached_tokens"] > turns[0]["cached_tokens"]
     assert {"load_s", "peak_rss_b", "decode_tps"} <= set(record["metrics"])
+    memory = {name: record["metrics"][name]["value"] for name in ("peak_pss_b", "peak_gpu_b")}
+    assert memory == {"peak_pss_b": 412345 * 1024, "peak_gpu_b": 204800 * 1024}
     # The app's own folder has the model, under the name that the app knows it by.
     assert sorted(p.name for p in (mlcchat.files / "tiny-q4f16_1-MLC").iterdir()) == sorted(
         p.name for p in mlcchat.model.iterdir()

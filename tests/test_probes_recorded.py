@@ -140,6 +140,9 @@ def test_adreno_says_what_the_kernel_says_before_dumpsys():
     mtrack = "   EGL mtrack     1024     1024        0        0\n    GL mtrack   204800   204800        0        0"
     told = list(phone.parse(1.0, mtrack))
     assert [(s.value, s.labels["how"]) for s in told] == [(205824 * 1024, "dumpsys meminfo, GL and EGL mtrack")]
+    # As AOSP's ActivityThread.dumpMemInfoTable prints it: the table's total, and the summary's below it.
+    total = "        TOTAL   412345   401234      512       64   512345\n   TOTAL PSS:   412345   TOTAL RSS:   512345"
+    assert values(PhoneGpu().parse(1.0, total)) == {"pss_b": 412345 * 1024}
     kernel = list(phone.parse(2.0, "/sys/class/kgsl/kgsl/proc/812/gpumem_unmapped:4831838208"))
     assert kernel[0].value == 4831838208
     assert not list(phone.parse(3.0, mtrack))

@@ -1,4 +1,4 @@
-"""GPUs of phones: Adreno's kgsl, Mali's and Samsung's files where the device shows them."""
+"""GPUs of phones: Adreno's kgsl, Mali's and Samsung's files where the device shows them, and Android's account."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _PERCENT = re.compile(r"^(/sys/kernel/gpu/gpu_busy|/sys/class/misc/mali0/device/
 _CLOCK = re.compile(r"^/sys/class/(?:kgsl/kgsl-3d0/gpuclk|devfreq/[^:/]*/cur_freq):(\d+)$")
 _TEMP = re.compile(r"^/sys/class/kgsl/kgsl-3d0/temp:(\d+)$")
 _MTRACK = re.compile(r"^\s*(?:GL|EGL) mtrack\s+(\d+)")
+_TOTAL = re.compile(r"^\s*TOTAL\s+(\d+)", re.M)
 
 
 class PhoneGpu:
@@ -40,12 +41,18 @@ class PhoneGpu:
 
     quantities: Mapping[str, Quantity] = {
         "gpu_memory_b": GPU_MEMORY,
+        "pss_b": Quantity(
+            "bytes",
+            "Android's own account of the process (`dumpsys meminfo`): a page that others hold too counts in part, and "
+            "what it tracks of the GPU's memory counts.",
+            {"peak_pss_b": "max"},
+        ),
         "gpu_util": GPU_UTIL,
         "gpu_clock_hz": GPU_CLOCK,
         "temp_c": TEMPERATURE,
     }
     readings: Mapping[str, Sequence[Reading]] = {
-        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep mtrack", interval=5)),
+        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=5)),
         "termux": _FILES,
     }
 
@@ -71,6 +78,8 @@ class PhoneGpu:
                 celsius = int(found[1]) / 1000 if int(found[1]) > 1000 else int(found[1])
                 if 0 < celsius < 150:
                     samples.append(Sample("temp_c", celsius, at, {"of": "gpu"}))
+        if total := _TOTAL.search(text):
+            samples.append(Sample("pss_b", int(total[1]) * 1024, at))
         if tracked is not None and not self._kernel_tells:
             samples.append(Sample("gpu_memory_b", tracked, at, {"how": "dumpsys meminfo, GL and EGL mtrack"}))
         return samples

@@ -90,6 +90,9 @@ class Phone:
     def dumpsys(self, what: str, *words: str) -> int:
         if what == "package":
             print("    versionCode=1 minSdk=26 targetSdk=33\n    versionName=1.0-test-double")
+        elif what == "meminfo":
+            print("    GL mtrack   204800   204800        0        0   204800")
+            print("        TOTAL   412345   401234      512       64   512345")
         elif what == "activity" and self.fault:
             print("ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)")
             print(
