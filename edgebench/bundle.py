@@ -13,7 +13,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -88,9 +88,9 @@ class Bundle:
             form = about.get("form") if isinstance(about, Mapping) else None
             if form != FORM:
                 raise self._refused(f"its form is {form!r}, this edgebench reads {FORM}; a newer one may read it")
-            self._ids = sorted(name[8:-5] for name in self._members if name.startswith("records/"))
-            stray = {name.split("/")[1].split(".")[0] for name in self._members if name.startswith("logs/")}
-            if stray - set(self._ids):
+            self.ids = sorted(name[8:-5] for name in self._members if name.startswith("records/"))
+            self._logs = self._logs_by_id()
+            if self._logs.keys() - set(self.ids):
                 raise self._refused("it has logs without records")
         except BaseException:
             self._archive.close()
@@ -102,20 +102,25 @@ class Bundle:
     def __exit__(self, *error: object) -> None:
         self._archive.close()
 
-    def entries(self) -> Iterator[Entry]:
-        """Records with their logs, oldest first. Raises ``StoreError`` for one that is none."""
-        for id in self._ids:
-            try:
-                value = json.loads(self._read(f"records/{id}.json"))
-            except (ValueError, RecursionError) as error:
-                raise self._refused(f"records/{id}.json is not JSON") from error
-            record = records.from_json(value)
-            if record.id != id or not record.run.get("id"):
-                raise self._refused(f"records/{id}.json is the record of something else")
-            names = (name for name in self._members if name.startswith(f"logs/{id}."))
-            ordered = sorted(names, key=lambda name: int(name.split(".")[1]))
-            logs = (self._read(name).decode("utf-8", "surrogateescape") for name in ordered)
-            yield Entry(record, tuple(logs))
+    def entry(self, id: str) -> Entry:
+        """One of ``ids``, which are in the order of time. Raises ``StoreError`` for one that is no record."""
+        try:
+            value = json.loads(self._read(f"records/{id}.json"))
+        except (ValueError, RecursionError) as error:
+            raise self._refused(f"records/{id}.json is not JSON") from error
+        record = records.from_json(value)
+        if record.id != id or not record.run.get("id"):
+            raise self._refused(f"records/{id}.json is the record of something else")
+        logs = (self._read(name).decode("utf-8", "surrogateescape") for name in self._logs.get(id, ()))
+        return Entry(record, tuple(logs))
+
+    def _logs_by_id(self) -> dict[str, list[str]]:
+        found: dict[str, list[tuple[int, str]]] = {}
+        for name in self._members:
+            if name.startswith("logs/"):
+                id, number, _ = name.removeprefix("logs/").split(".")
+                found.setdefault(id, []).append((int(number), name))
+        return {id: [name for _, name in sorted(names)] for id, names in found.items()}
 
     def _listed(self) -> dict[str, zipfile.ZipInfo]:
         """The members by name: every name ours, none twice, none beyond reason."""
@@ -170,4 +175,4 @@ class Bundle:
 
 
 def _text(value: object) -> bytes:
-    return (records.dumps(value, indent=1) + "\n").encode()
+    return (records.dumps(value) + "\n").encode()

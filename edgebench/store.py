@@ -112,6 +112,12 @@ class Store:
             self._put_record(record)
         return True
 
+    def among(self, wanted: Sequence[str]) -> list[str]:
+        """Those of these ids that are here already."""
+        with database.faults(self.path):
+            query = "SELECT id FROM trials WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+            return [id for (id,) in self._db.execute(query, (json.dumps(list(wanted)),))]
+
     def check(self, record: Record) -> None:
         """Raise ``StoreError`` where another record has the same id."""
         for mine in self.records(Where(ids=[record.id]), samples=True):

@@ -111,7 +111,7 @@ def test_a_bundle_of_some(call: Call, tmp_path: Path) -> None:
     fill(DEFAULT, record(device="a"), record(device="b"), logs=STARTS)
     call("results", "export", "--bundle", "b.zip", "--device", "b")
     with Bundle(tmp_path / "b.zip") as one:
-        assert [entry.record.trial.device for entry in one.entries()] == ["b"]
+        assert [one.entry(id).record.trial.device for id in one.ids] == ["b"]
 
 
 def test_ordinary_tools_check_it(bundle: Path, tmp_path: Path) -> None:
@@ -225,6 +225,15 @@ def test_another_result_under_a_known_id_is_refused_and_nothing_is_taken_in(call
         assert list(store.records(samples=True)) == before
 
 
+def test_two_bundles_that_disagree_are_refused_and_nothing_is_taken_in(call: Call, bundle: Path) -> None:
+    name = record_name(bundle)
+    data = members(bundle)[name].replace(b'"value": 40.0', b'"value": 90.0')
+    made = forged(bundle, {name: data}, resum=True)
+    with pytest.raises(StoreError, match=r"run\.zip and in .*forged\.zip, and is not the same"):
+        call("results", "import", bundle, made, "--store", "fresh.sqlite")
+    assert not Path("fresh.sqlite").exists()
+
+
 @given(st.integers(0, 10**9), st.integers(1, 255))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_no_changed_byte_goes_unnoticed_or_ends_in_a_traceback(bundle: Path, place: int, change: int) -> None:
@@ -233,9 +242,9 @@ def test_no_changed_byte_goes_unnoticed_or_ends_in_a_traceback(bundle: Path, pla
     made = bundle.with_name("flipped.zip")
     made.write_bytes(data)
     with Bundle(bundle) as one:
-        good = list(one.entries())
+        good = list(map(one.entry, one.ids))
     try:
         with Bundle(made) as one:
-            assert list(one.entries()) == good
+            assert list(map(one.entry, one.ids)) == good
     except StoreError as error:
         assert "flipped.zip" in str(error)

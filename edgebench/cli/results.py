@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from edgebench.cli.selection import (
     write,
 )
 from edgebench.core import Record
-from edgebench.errors import UsageError
+from edgebench.errors import StoreError, UsageError
+from edgebench.records import to_json
 from edgebench.store import Store
 from edgebench.where import Where
 
@@ -129,17 +130,29 @@ def import_(files: tuple[Path, ...], path: Path) -> None:
     """
     with ExitStack() as stack:
         bundles = [stack.enter_context(bundle.Bundle(file)) for file in files]
-        for one in bundles:
-            for _ in one.entries():
-                pass
+        _agree(bundles)
         store = stack.enter_context(Store(path))
         for one in bundles:
-            for entry in one.entries():
-                store.check(entry.record)
+            for id in store.among(one.ids):
+                store.check(one.entry(id).record)
         for one in bundles:
-            new = [store.add(entry.record, entry.logs) for entry in one.entries()]
+            new = [store.add(entry.record, entry.logs) for entry in map(one.entry, one.ids)]
             said = f"{sum(new)} new, {len(new) - sum(new)} there already"
             click.echo(f"{one.path}: {said} (sha256 {one.hash})", err=True)
+
+
+def _agree(bundles: Sequence[bundle.Bundle]) -> None:
+    """Read every record once. Raises ``StoreError`` for one that is none, or two under one id."""
+    seen: dict[str, bundle.Bundle] = {}
+    for one in bundles:
+        for id in one.ids:
+            record = one.entry(id).record
+            other = seen.setdefault(id, one)
+            if other is not one and to_json(other.entry(id).record) != to_json(record):
+                raise StoreError(
+                    f"{id} is in {other.path} and in {one.path}, and is not the same",
+                    "One of the two was changed. Nothing was taken in; import them into two stores: --store.",
+                )
 
 
 def _entries(store: Store, where: Where) -> Iterator[bundle.Entry]:
