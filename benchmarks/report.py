@@ -70,10 +70,8 @@ def fill(path: Path, count: int, *, sampled: bool) -> None:
             for statement, values in (
                 (f"trials SELECT ?, run, ?, {names} FROM trials WHERE id = ?", (new, when, one.id)),
                 ("rounds SELECT ?, number, data, samples FROM rounds WHERE trial = ?", (new, one.id)),
-                (
-                    f"records SELECT ?, status, doubts, failure, {lead}, ? FROM records WHERE trial = ?",
-                    (new, packing.zlib.compress(doc.encode()), one.id),
-                ),
+                (f"records SELECT ?, status, doubts, failure, {lead} FROM records WHERE trial = ?", (new, one.id)),
+                ("documents VALUES (?, ?)", (new, packing.zlib.compress(doc.encode()))),
             ):
                 store._db.execute(f"INSERT INTO {statement}", values)
         store._db.execute("COMMIT")
@@ -156,6 +154,7 @@ def measure(count: int, folder: Path) -> None:
             say(f"  {form} in {cost('report', '--format', form, '--store', store, '-o', folder)}")
         words = ("results", "export", "--bundle", folder / "x.zip", "--newest", str(BUNDLED), "--store", store)
         say(f"  bundle of {BUNDLED} in {cost(*words)}")
+        say(f"  taken in again in {cost('results', 'import', folder / 'x.zip', '--store', folder / 'y.sqlite')}")
 
 
 def main() -> None:

@@ -118,8 +118,10 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StoreError(f"there is no store at {path}", "`edgebench run` makes one; --store names another.")
     address = path.absolute().as_uri()
-    db = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=_WAIT, isolation_level=None)
+    # SQLite's own read-only mode leaves an empty log beside the file, since it may not take it away.
+    db = sqlite3.connect(f"{address}?mode=rw", uri=True, timeout=_WAIT, isolation_level=None)
     try:
+        db.execute("PRAGMA query_only = ON")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         # In a folder one may not write, SQLite cannot make the file by which readers and writers

@@ -163,8 +163,9 @@ class Store:
             lead += [metric.get("value"), metric.get("low"), metric.get("high")]
         names = " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
         failure = record.failure.message if record.failure else ""
-        values = (record.id, record.status, names, failure, *lead, packing.pack(doc))
+        values = (record.id, record.status, names, failure, *lead)
         self._db.execute(f"INSERT INTO records VALUES ({_marks(values)})", values)
+        self._db.execute("INSERT INTO documents VALUES (?, ?)", (record.id, packing.pack(doc)))
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -175,18 +176,16 @@ class Store:
         Without rounds (their metrics keep what each round read) a large store is read much faster.
         A trial that has none yet gives one of status ``running`` or ``interrupted``.
         """
-        condition, values = clause(where)
-        query = f"SELECT trials.id FROM trials JOIN runs ON runs.id = trials.run {condition}"
+        found = self.chosen(where)
         with database.faults(self.path):
-            found = [id for (id,) in self._db.execute(query, values)]
             for start in range(0, len(found), AT_ONCE):
                 yield from self._read(found[start : start + AT_ONCE], samples, rounds)
 
     def _read(self, wanted: Sequence[str], samples: bool, rounds: bool) -> Iterator[Record]:
         """Records by their ids, oldest first."""
         query = (
-            "SELECT trials.*, runs.meta, records.doc FROM trials JOIN runs ON runs.id = trials.run "
-            "LEFT JOIN records ON records.trial = trials.id "
+            "SELECT trials.*, runs.meta, documents.doc FROM trials JOIN runs ON runs.id = trials.run "
+            "LEFT JOIN documents ON documents.trial = trials.id "
             "WHERE trials.id IN (SELECT value FROM json_each(?)) ORDER BY trials.id"
         )
         for *trial, meta, doc in self._db.execute(query, [json.dumps(wanted)]).fetchall():
@@ -218,14 +217,21 @@ class Store:
     def rows(self, where: Where = EVERY) -> list[Row]:
         """The lines of a table, oldest first, from columns alone."""
         condition, values = clause(where)
-        lead = ", ".join(f"records.{name}{end}" for name in LEAD for end in ("", "_low", "_high"))
+        shown = ", ".join(f"records.{name}" for name in Row._fields[Row._fields.index("status") :])
         query = (
             "SELECT trials.id, trials.run, runs.name, trials.started, device, model, engine, backend, scenario, "
-            f"options, status, doubts, failure, {lead} "
+            f"options, {shown} "
             f"FROM trials JOIN runs ON runs.id = trials.run LEFT JOIN records ON records.trial = trials.id {condition}"
         )
         with database.faults(self.path):
-            return [Row._make(row) for row in self._db.execute(query, values)]
+            return list(map(Row._make, self._db.execute(query, values)))
+
+    def chosen(self, where: Where = EVERY) -> list[str]:
+        """The ids of records, oldest first."""
+        condition, values = clause(where)
+        query = f"SELECT trials.id FROM trials JOIN runs ON runs.id = trials.run {condition}"
+        with database.faults(self.path):
+            return [id for (id,) in self._db.execute(query, values)]
 
     def count(self, where: Where = EVERY) -> int:
         """How many records there are."""

@@ -58,12 +58,6 @@ class Row(NamedTuple):
     decode_tps: float | None
     decode_tps_low: float | None
     decode_tps_high: float | None
-    ttft_s: float | None
-    ttft_s_low: float | None
-    ttft_s_high: float | None
-    prefill_tps: float | None
-    prefill_tps_low: float | None
-    prefill_tps_high: float | None
 
 
 def clause(where: Where) -> tuple[str, list[str | int]]:

@@ -300,7 +300,7 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
 # --- nothing is ever changed -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", ["runs", "trials", "rounds", "logs", "records"])
+@pytest.mark.parametrize("table", ["runs", "trials", "rounds", "logs", "records", "documents"])
 def test_rows_cannot_be_changed_or_deleted(tmp_path: Path, table: str) -> None:
     path = tmp_path / "s.sqlite"
     with Store(path) as store:
@@ -392,6 +392,31 @@ def test_a_missing_store_is_made_only_for_writing(tmp_path: Path) -> None:
         assert list(store.records()) == []
 
 
+def test_reading_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        done = add(store, record(samples=samples(2)))
+    before, when = path.read_bytes(), path.stat().st_mtime_ns
+    with Store(path, read_only=True) as store:
+        assert store.record(done.id).id == done.id
+        with pytest.raises(StoreError, match="cannot be written"):
+            store.add_log(done.id, "log")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, when)
+
+
+def test_the_tables_query_opens_no_document(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        add(store, record())
+        asked: list[str] = []
+        store._db.set_trace_callback(asked.append)
+        store.rows(Where(devices=["synthetic-laptop"]))
+        store._db.set_trace_callback(None)
+        (plan,) = ["\n".join(row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {query}")) for query in asked]
+    assert "trials USING COVERING INDEX trials_shown" in plan
+    assert "documents" not in plan
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file/s.sqlite", Path("/proc/nowhere/s.sqlite")):
@@ -418,7 +443,8 @@ def test_an_older_store_is_migrated_when_it_is_read(tmp_path: Path) -> None:
     old.execute("ATTACH ? AS new", (str(path),))
     for table in ("runs", "trials", "rounds", "logs", "records"):
         names = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
-        old.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+        documents = " JOIN new.documents USING (trial)" if table == "records" else ""
+        old.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}{documents}")
     old.commit()
     old.close()
     with Store(tmp_path / "old.sqlite", read_only=True) as store:
@@ -434,8 +460,8 @@ def test_a_damaged_document_is_named_and_no_traceback(tmp_path: Path) -> None:
     with Store(path) as store:
         add(store, record())
     raw = sqlite3.connect(path)
-    raw.execute("DROP TRIGGER records_stay")
-    raw.execute("UPDATE records SET doc = x'00112233'")
+    raw.execute("DROP TRIGGER documents_stay")
+    raw.execute("UPDATE documents SET doc = x'00112233'")
     raw.commit()
     raw.close()
     with Store(path) as store, pytest.raises(StoreError, match="is damaged"):

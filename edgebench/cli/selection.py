@@ -116,7 +116,7 @@ class Chosen:
 
     @classmethod
     def of(cls, store: Store, where: Where) -> Chosen:
-        return cls(store, tuple(row.id for row in store.rows(where)))
+        return cls(store, tuple(store.chosen(where)))
 
     def __iter__(self) -> Iterator[Record]:
         return self.store.records(Where(ids=self.ids)) if self.ids else iter(())
