@@ -83,7 +83,7 @@ def test_few_rounds_show_no_difference_however_large_it_looks(call: Call) -> Non
     fill(DEFAULT, noisy(40, rounds=3), name="before")
     fill(DEFAULT, noisy(10, rounds=3), name="after")
     result = call("compare", "before", "after", "--fail-above", "5%")
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert "too few rounds: 3" in result.stdout
 
 
@@ -132,6 +132,27 @@ def test_a_trial_that_failed_cannot_be_compared(call: Call) -> None:
     assert result.exit_code == 2
     assert "cannot be compared" in result.stderr
     assert "failed: died" in result.stdout
+
+
+def test_too_few_rounds_are_no_pass(call: Call) -> None:
+    fill(DEFAULT, record(), name="before")
+    fill(DEFAULT, record(rounds=1, metrics={"decode_tps": 20.0}), name="after")
+    assert call("compare", "before", "after").exit_code == 0
+    result = call("compare", "before", "after", "--fail-above", "5%")
+    assert result.exit_code == 2
+    assert "too few rounds for a verdict" in result.stderr
+    result = call("compare", "before", "after", "--fail-above", "5%", "--metric", "load_s")
+    assert result.exit_code == 2
+    assert "not measured on both sides" in result.stderr
+
+
+def test_a_long_list_of_differences_is_cut(call: Call) -> None:
+    fill(DEFAULT, record(), name="before")
+    other = record(model="m" * 90, quantization="Q8_0", options={"ctx": 4096, "threads": 2, "batch": 8})
+    fill(DEFAULT, other, name="after")
+    with pytest.raises(UsageError, match="2 more") as caught:
+        call("compare", "before", "after")
+    assert "m" * 41 not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from edgebench.where import Row, Where
 _COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
 _SETS = frozenset({"run", "record", "store"})
 """These may be compared with one another: each is a set of records that were made at some time."""
+_NAMED, _LONGEST = 4, 40
+"""Differences that a message names, and characters it gives each: a hash is told by its beginning."""
 _SHORTEST = 4
 """Fewer characters than this are not taken for the beginning of an id."""
 
@@ -107,8 +109,17 @@ def _judged(comparison: Comparison, limit: float) -> int:
     """The exit code, and on stderr why."""
     code = 0
     for pair in comparison.pairs:
-        if pair.a.status != "ok" or pair.b.status != "ok" or all(one.change is None for one in pair.findings):
-            click.echo(f"cannot be compared: {pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}", err=True)
+        told = [one.change for one in pair.findings if one.change]
+        why = ""
+        if pair.a.status != "ok" or pair.b.status != "ok":
+            why = f"{pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}"
+        elif not told:
+            said = "; ".join(dict.fromkeys(one.why for one in pair.findings)) or "nothing was measured"
+            why = f"{pair.a.id} and {pair.b.id}: {said}"
+        elif all(change.few for change in told):
+            why = f"{pair.a.id} and {pair.b.id}: too few rounds for a verdict; measure with --rounds 5"
+        if why:
+            click.echo(f"cannot be compared: {why}", err=True)
             code = code or 2
         for finding in pair.findings:
             if finding.worse > limit:
@@ -223,5 +234,7 @@ def _nothing_alike(sides: _Sides) -> UsageError:
         if not records:
             return UsageError(f"{name!r} has no results to compare")
     found = difference(a, b, sides.axis)
-    what = "; ".join(f"{name}: {one} against {other}" for name, (one, other) in found.items())
+    told = [f"{name}: {one[:_LONGEST]} against {other[:_LONGEST]}" for name, (one, other) in found.items()]
+    more = [f"{len(told) - _NAMED} more"] if len(told) > _NAMED else []
+    what = "; ".join([*told[:_NAMED], *more])
     return UsageError(f"nothing alike to compare. The nearest two differ in {what}", "Measure both the same way.")
