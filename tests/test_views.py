@@ -156,8 +156,15 @@ def test_csv_leaves_a_missing_reading_empty_and_shows_failed_trials() -> None:
 def test_no_text_in_csv_is_a_formula_and_all_of_it_comes_back(name: str) -> None:
     (row, *_) = _rows([record(device=name, metrics={"ttft_s": 1.0}, options={"x": -1})])
     assert row["device"] in (clean(name), f"'{clean(name)}")
-    assert not row["device"].startswith(("=", "+", "-", "@"))
+    assert not row["device"].startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
     assert row["option_x"] == "-1"
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r=", "\n=", " =", "\uff1d", "\u202e="])
+def test_a_formula_is_text_however_it_begins(sign: str) -> None:
+    (row, *_) = _rows([record(device=f"{sign}cmd|' /C calc'!A0", model=f"{sign}1+1")])
+    for name in ("device", "model"):
+        assert row[name].startswith(("'", "\ufffd"))
 
 
 # --- Markdown ----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from edgebench.core import Option, Record
 from edgebench.metrics import known
 from edgebench.views.text import clean
 
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are their wide forms, which some spreadsheets take for the same."""
 
 
 class Csv:
