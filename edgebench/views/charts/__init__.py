@@ -6,7 +6,7 @@ The forms carry no colours and no width of their own: a page and a picture give 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -63,10 +63,14 @@ def chart(rows: Sequence[Row], **properties: Any) -> alt.Chart:
     return alt.Chart(data(values=list(rows)), **properties)
 
 
-def form_of(made: Any) -> Spec:
-    """A chart of Altair as JSON. Not validated: that takes most of the time; the tests do it."""
+def form_of(made: Any, legend: Iterable[str] = ()) -> Spec:
+    """A chart of Altair as JSON. Not validated: that takes most of the time; the tests do it.
+
+    ``legend`` are the names in its legend: the longest one tells how many go side by side.
+    """
     spec: Spec = made.to_dict(validate=False)
-    return spec
+    longest = max(map(len, legend), default=0)
+    return {**spec, "usermeta": {"longest": longest}} if longest else spec
 
 
 FIGURES = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
+from edgebench.views.charts.theme import backends
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric, some
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _decode(kind: Kind, records: list[Record]) -> Panel:
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
-        color=alt.Color("backend:N", legend=None),
+        color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in records))),
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
         tooltip=[alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="decode")],
     )
@@ -120,14 +121,14 @@ def ends(found: Metric, factor: float = 1.0) -> dict[str, float]:
     return {"low": found.low / factor, "high": found.high / factor}
 
 
-def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
+def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Iterable[str] = ()) -> Spec:
     """Bars with the name above, the value at the end and the interval over them."""
     import altair as alt
 
     y = alt.Y("record:N", sort=None, axis=None)
     sure = base.transform_filter("isValid(datum.low)")
     whole = base.transform_filter("isValid(datum.name)")
-    name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=900).encode(
+    name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=alt.ExprRef("width")).encode(
         x=alt.datum(0), y=y, text="name:N"
     )
     intervals: list[Any] = [
@@ -145,7 +146,7 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str) -> Spec:
     # A layer without marks would be an image without a name to a screen reader.
     known = intervals if any("low" in row for row in base.data.values) else []
     form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *known, name, value)
-    return form_of(form)
+    return form_of(form, legend)
 
 
 def memory(records: Sequence[Record]) -> Figure | None:
@@ -202,14 +203,15 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
             start += value
         said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
         lines.append(Line((names[record.id], spread(found), said, ", ".join(marks(record))), record.id))
+    # A part has its colour whichever others there are.
     order = [name for name, _ in PARTS] + ["resident, not split"]
     shown = [part for part in order if any(row["part"] == part for row in rows)]
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",
-        color=alt.Color("part:N", scale=alt.Scale(domain=shown)),
+        color=alt.Color("part:N", scale=alt.Scale(domain=order), legend=alt.Legend(values=shown)),
         tooltip=[alt.Tooltip("said:N", title="part")],
     )
     columns = ("configuration", "footprint", "parts", "doubts")
-    return Panel(kind.title, bar_form(base, [bars], "whole"), tuple(lines), columns)
+    return Panel(kind.title, bar_form(base, [bars], "whole", shown), tuple(lines), columns)

@@ -25,6 +25,8 @@ class Axes:
 
     x: str
     y: str
+    share: bool = False
+    """Whether what is drawn upwards is a share: from 0 to 1."""
 
 
 def curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[alt.Chart] = ()) -> Spec:
@@ -32,15 +34,18 @@ def curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[al
     import altair as alt
 
     base = chart(rows, height=230)
-    several = len({row["series"] for row in rows}) > 1
     x = alt.X("x:Q", title=axes.x, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(grid=False, tickCount=8))
     places = sorted({row["x"] for row in rows})
     if len(places) <= 20 and places[-1] <= 256:
         crowded = min((b - a for a, b in itertools.pairwise(places)), default=1) < (places[-1] - places[0]) / 16
         overlap: Any = "greedy" if crowded else False
-        x = x.axis(alt.Axis(grid=False, format="~g", values=places, labelOverlap=overlap, labelFlush=False))
-    y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=True, nice=True))
-    names = alt.Scale(domain=list(dict.fromkeys(row["series"] for row in rows)))
+        # Without a count of its own the theme's thins them out, whatever the room.
+        ticks: dict[str, Any] = {"values": places, "tickCount": len(places), "format": "~g"}
+        x = x.axis(alt.Axis(grid=False, labelOverlap=overlap, labelFlush=False, **ticks))
+    scale = alt.Scale(domain=[0, 1]) if axes.share else alt.Scale(zero=True, nice=True)
+    y = alt.Y("y:Q", title=axes.y, scale=scale)
+    order = list(dict.fromkeys(row["series"] for row in rows))
+    names, several = alt.Scale(domain=order), len(order) > 1
     colour = alt.Color("series:N", legend=alt.Legend() if several else None, scale=names)
     shape = alt.Shape("series:N", legend=alt.Legend() if several else None, scale=names)
     ends = base.transform_filter("isValid(datum.low)")
@@ -56,7 +61,7 @@ def curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[al
     known = [intervals] if any("low" in row for row in rows) else []
     under, over = (known, []) if band else ([], known)
     form: Any = alt.layer(*under, line, points, *over, *extra)
-    return form_of(form)
+    return form_of(form, order if several else ())
 
 
 def point(x: float, found: Metric, series: str, record: str, said: str) -> Row:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
-from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, spread
+from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, side_by_side, spread
+from edgebench.views.charts.theme import backends
 from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
 
 POINTS = 60
+HEIGHT = 300
 NONE = 1e-9
 """A share of the bandwidth below this is no reading."""
 
@@ -19,7 +22,7 @@ NONE = 1e-9
 def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
     able = [r for r in records if clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
-    groups = [(kind, group) for kind, group in by_kind(able) if len(group) > 1]
+    groups = side_by_side([r for _, group in by_kind(able) if len(group) > 1 for r in group])
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
@@ -68,20 +71,24 @@ def _plane(rows: list[Row], unit: str) -> Spec:
     """Points with their intervals, and the edge that joins the best."""
     import altair as alt
 
-    base = chart(rows, height=300)
+    base = chart(rows, height=HEIGHT)
     x = alt.X("x:Q", title=f"memory footprint, {unit}", scale=alt.Scale(zero=True, nice=True))
     y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
     edge = base.transform_filter("datum.best").mark_line(style="guide", interpolate="step-after")
     size = alt.Size("size:Q", legend=None, scale=None)
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("said:N", title="reading")]
+    present = sorted({row["backend"] for row in rows})
+    backend: dict[str, Any] = {"scale": alt.Scale(domain=backends(present)), "legend": alt.Legend(values=present)}
     points = base.mark_point().encode(
-        x=x, y=y, size=size, color=alt.Color("backend:N"), shape=alt.Shape("backend:N"), tooltip=tooltip
-    )
-    middle = max(row["x"] for row in rows) * 0.55
+        x=x, y=y, size=size, color=alt.Color("backend:N", **backend), shape=alt.Shape("backend:N", **backend),
+        tooltip=tooltip,
+    )  # fmt: skip
+    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    named_points = names([row for row in rows if row["best"]], max(row["x"] for row in rows) * 0.55)
     text = [
-        chart(named).mark_text(style="aside", align="left" if left else "right", dx=8 if left else -8, dy=-12)
-        for left in (True, False)
-        if (named := [row for row in rows if row["best"] and (row["x"] < middle) is left])
+        chart(part).mark_text(style="aside", align=side, dx=8 if side == "left" else -8)
+        for side in sides
+        if (part := [row for row in named_points if row["side"] == side])
     ]
     across = base.transform_filter("isValid(datum.ylow)").mark_rule(style="interval")
     along = base.transform_filter("isValid(datum.xlow)").mark_rule(style="interval")
@@ -92,9 +99,22 @@ def _plane(rows: list[Row], unit: str) -> Spec:
         *intervals,
         edge.encode(x=x, y=y, order=alt.Order("x:Q")),
         points,
-        *(part.encode(x=x, y=y, text="name:N") for part in text),
+        *(part.encode(x=x, y="place:Q", text="name:N") for part in text),
     )
-    return form_of(form)
+    return form_of(form, present)
+
+
+def names(best: Sequence[Row], middle: float) -> list[Row]:
+    """The names of the best points, each above its point or, where another name is, below that."""
+    line = 15 / HEIGHT * max(row["y"] for row in best)  # what a line of text takes on the axis
+    named: list[Row] = []
+    for row in sorted(best, key=lambda row: -row["y"]):
+        side = "left" if row["x"] < middle else "right"
+        lowest = min((other["place"] for other in named if other["side"] == side), default=math.inf)
+        place = min(row["y"] + 0.8 * line, lowest - line)
+        if place > 0:
+            named.append({**row, "side": side, "place": place})
+    return named
 
 
 def roofline(records: Sequence[Record]) -> Figure | None:
@@ -137,7 +157,7 @@ def _roofline(kind: Kind, group: list[Record]) -> Panel:
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
-        color=alt.Color("backend:N", legend=None),
+        color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in shown))),
         tooltip=tooltip,
     )
     roof = base.mark_bar(height=14, yOffset=8, style="roof").encode(x="ceiling:Q", tooltip=tooltip)

@@ -39,9 +39,9 @@ def _number(record: Record, option: str) -> float:
 
 
 def sweep_panel(
-    records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ringed: bool = True
+    records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ring: str = ""
 ) -> Panel | None:
-    """One metric against one option, with the best value ringed."""
+    """One metric against one option; ``ring`` says of the best value what it is: ``{x} threads: {y}``."""
     series = list(_series(_able(records, option, key), option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     rows, lines = list[Row](), list[Line]()
@@ -56,10 +56,10 @@ def sweep_panel(
             rows.append(point(at, found, names[record.id], record.id, text) | {"doubted": bool(doubted)})
             lines.append(Line((names[record.id], f"{at:g}", spread(found), doubted), record.id))
         best = max(rows[start:], key=lambda row: float(row["y"]))
-        best |= {"best": True, "mark": f"{axes.x.split(',')[0]} {best['x']:g}: {units.number(best['y'])}"}
+        best |= {"best": True, "mark": ring.format(x=f"{best['x']:g}", y=units.number(best["y"]))}
     if not rows:
         return None
-    extra = _rings(rows) if ringed else []
+    extra = _rings(rows) if ring else []
     return Panel(title, curve(rows, axes, extra=extra), tuple(lines), ("configuration", option, axes.y, "doubts"))
 
 
@@ -81,7 +81,8 @@ def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
     panels, notes = list[Panel](), list[str]()
     for kind, group in by_kind(_able(records, "threads", "decode_tps")):
-        panel = sweep_panel(group, "threads", "decode_tps", kind.title, Axes("threads", "decode, tokens/s"))
+        axes = Axes("threads", "decode, tokens/s")
+        panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="{x} threads: {y} tokens/s")
         if panel and len(panels) < KINDS:
             panels.append(panel)
             notes += _ties(group, "threads", "decode_tps")
@@ -112,12 +113,13 @@ def speculative(records: Sequence[Record]) -> Figure | None:
     groups = by_kind(able)
     panels: list[Panel] = []
     for kind, group in groups[:KINDS]:
-        speed = sweep_panel(group, "k", "speedup", f"Speed-up · {kind.title}", Axes("draft tokens K", "speed-up, ×"))
+        axes = Axes("draft tokens K", "speed-up, ×")
+        speed = sweep_panel(group, "k", "speedup", f"Speed-up · {kind.title}", axes, ring="K = {x}: {y} ×")
         if speed is None:
             continue
         panels.append(_predicted(speed, group))
-        axes = Axes("draft tokens K", "acceptance, 0…1")
-        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes, ringed=False)
+        axes = Axes("draft tokens K", "acceptance, 0…1", share=True)
+        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes)
         panels += [accepted] if accepted else []
     if not panels:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from edgebench.views.charts import Spec
@@ -42,10 +42,21 @@ DARK = {
 """The same names in both: blue, vermilion, green, purple, ochre, grey, each 3:1 or more on paper."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+LETTER, LETTERS, SYMBOL = 7, 42, 40
+"""Of a legend: pixels a letter takes, the most letters of a name, pixels of the mark with the space around it."""
+
 PICTURE_FONT = "Liberation Sans, Arial, sans-serif"
+
+BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl")
+"""They have the same colour in every figure, whichever of them it shows; others get what is left."""
 
 Colour = Callable[[str], str]
 """From a colour's name to how it is written."""
+
+
+def backends(present: Iterable[str]) -> list[str]:
+    """The domain of a scale of backends: the known ones in their places, then these others."""
+    return [*BACKENDS, *sorted(set(present) - set(BACKENDS))]
 
 
 def config(*, page: bool) -> dict[str, Any]:
@@ -99,8 +110,7 @@ def _legend(colour: Colour) -> dict[str, Any]:
         "title": None,
         "labelFontSize": 12,
         "symbolSize": 90,
-        "labelLimit": 280,
-        "columns": 4,
+        "labelLimit": LETTER * LETTERS,
         "offset": 8,
     }
 
@@ -121,6 +131,12 @@ def _styles(colour: Colour) -> dict[str, Any]:
     }
 
 
+def columns(specs: Iterable[Spec], width: int) -> int:
+    """How many names go side by side in legends of this width; ``page.js`` reckons the same way."""
+    longest = max((spec.get("usermeta", {}).get("longest", 0) for spec in specs), default=0)
+    return max(1, int(width // (LETTER * min(longest, LETTERS) + SYMBOL)))
+
+
 def for_page(spec: Spec) -> Spec:
     """As wide as its place in the page; ``config`` comes from the page."""
     bare = {name: value for name, value in spec.items() if name != "config"}
@@ -129,9 +145,9 @@ def for_page(spec: Spec) -> Spec:
 
 def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:
     """All panels of a figure below each other, light, on paper."""
-    panels = []
+    look, panels = config(page=False), []
     for spec, title in zip(specs, titles, strict=True):
-        panel = {name: value for name, value in spec.items() if name != "$schema"}
+        panel = {name: value for name, value in spec.items() if name not in ("$schema", "usermeta")}
         panels.append({**panel, "width": width, **({"title": title} if title else {})})
     return {
         "$schema": specs[0]["$schema"],
@@ -139,5 +155,5 @@ def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:
         "spacing": 28,
         "padding": 16,
         "resolve": {"scale": {"color": "independent", "shape": "independent"}},
-        "config": config(page=False),
+        "config": {**look, "legend": {**look["legend"], "columns": columns(specs, width)}},
     }

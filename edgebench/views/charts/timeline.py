@@ -169,7 +169,7 @@ def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step", 
     line: Any = chart(rows, height=110).mark_line(interpolate=shape)
     layers = [*_bands(view), line.encode(x=x, y=y, color=colour, tooltip=tooltip)]
     form: Any = alt.layer(*layers).properties(height=110)
-    return form_of(form)
+    return form_of(form, names if len(names) > 1 else ())
 
 
 def _bands(view: View) -> list[alt.Chart]:
