@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -30,7 +31,8 @@ from edgebench.store import Store
 from edgebench.views import beside, units
 from edgebench.views.answer import answers
 from edgebench.views.charts import figures
-from edgebench.views.charts.planes import unbeaten
+from edgebench.views.charts.planes import HEIGHT, unbeaten
+from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
 from edgebench.views.digest import ROWS, latest
 from edgebench.views.html import DETAILS, page
@@ -103,19 +105,17 @@ def test_the_best_is_named_where_a_difference_is_shown() -> None:
     fast = record(device="a", metrics={"decode_tps": 50.0, "peak_footprint_b": 9e8})
     slow = record(device="b", metrics={"decode_tps": 20.0, "peak_footprint_b": 3e8})
     (answer,) = answers([slow, fast])
-    said = {best.name: [claim.does for claim in best.claims] for best in answer.bests}
-    assert said == {"a": ["is fastest"], "b": ["takes the least memory"]}
-    assert all(not claim.ties for best in answer.bests for claim in best.claims)
+    said = [(claim.name, claim.does) for claim in answer.claims]
+    assert said == [("a", "is fastest"), ("b", "takes the least memory")]
+    assert all(not claim.ties for claim in answer.claims)
 
 
 def test_a_difference_within_the_spread_is_not_a_difference() -> None:
     one = record(device="a", metrics={"decode_tps": 40.0}, spread=0.2, run="1")
     other = record(device="b", metrics={"decode_tps": 41.0}, spread=0.2, run="2")
     (answer,) = answers([one, other])
-    (best,) = answer.bests
-    assert best.name == "b"
-    assert best.claims[0].ties == ("a",)
-    assert best.claims[0].does == "is among the fastest"
+    (claim,) = answer.claims
+    assert (claim.name, claim.does, claim.ties) == ("b", "is among the fastest", ("a",))
     assert "no difference shown to" in page([one, other])
 
 
@@ -124,8 +124,54 @@ def test_the_widest_question_is_answered_first_and_what_one_alone_measured_is_no
     sweep[0] = record(scenario="speculative", options={"k": 0}, metrics={"decode_tps": 20.0, "load_s": 1.0})
     wide, narrow = answers([*sweep, record(device="a"), record(device="b")])
     assert [wide.kind.scenario, narrow.kind.scenario] == ["throughput", "speculative"]
+    text = Tags(page([*sweep, record(device="a"), record(device="b")])).text
+    assert text.index(wide.kind.title, text.index("Results")) < text.index(narrow.kind.title, text.index("Results"))
     assert narrow.compared == 5
-    assert [claim.does for best in narrow.bests for claim in best.claims] == ["is fastest"]
+    assert [claim.does for claim in narrow.claims] == ["is fastest"]
+
+
+def test_the_best_of_several_settings_is_named_with_them_and_what_ties_without() -> None:
+    at = {n: {"ctx": 2048, "threads": n} for n in (2, 4, 8)}
+    sweep = [record(device="a", options=at[n], metrics={"decode_tps": 10.0 * n}) for n in (2, 8)]
+    (answer,) = answers([*sweep, record(device="b", options=at[4], metrics={"decode_tps": 80.0})])
+    (claim,) = answer.claims
+    assert answer.reduced
+    assert (claim.name, claim.ties) in (("a · threads 8", ("b",)), ("b · threads 4", ("a",)))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ([record(metrics={"decode_tps": 40.0})], "measured: synthetic-laptop decodes 40.0 tokens/s (39.2–40.8)."),
+        ([record(device=d, status="failed", failure=Failure("it died.", "Use less.")) for d in "ab"],
+         "None of 2 configurations has a result. The reason: it died. Use less."),
+        ([record(status="interrupted")], "It has no result."),
+        ([record(status="running")], "No trial has ended with a result yet."),
+        ([record(metrics={"prefill_tps": 1.0})], "No rate, memory footprint, load time or energy was measured."),
+    ],
+)  # fmt: skip
+def test_where_there_is_nothing_to_compare_it_is_said_why(made: list[Record], says: str) -> None:
+    assert says in " ".join(Tags(page(made)).text.split())
+
+
+def test_what_none_of_several_is_better_in_is_said_once() -> None:
+    same = {"peak_footprint_b": 3e8, "load_s": 1.0}
+    made = [record(device=d, metrics={**same, "decode_tps": rate}) for d, rate in (("a", 9.0), ("b", 5.0), ("c", 2.0))]
+    (answer,) = answers(made)
+    assert [(claim.name, claim.does) for claim in answer.claims] == [("a", "is fastest")]
+    assert "No difference shown in memory footprint, load time." in Tags(page(made)).text
+
+
+def test_depths_stand_in_their_order() -> None:
+    kinds = [kind.title for kind, _ in by_kind([record(options={"depth": n}) for n in (1024, 0, 3500, 512)])]
+    assert [title.rsplit(" ", 1)[1] for title in kinds] == ["0", "512", "1024", "3500"]
+
+
+def test_a_record_without_a_section_is_named_by_its_id() -> None:
+    made = [record(device=f"d{n}", metrics={}) for n in range(DETAILS + 1)]
+    text = page(made)
+    (left,) = [one.id for one in made if f'id="r-{one.id}"' not in text]
+    assert f'<span class="sub">{left}</span>' in text
 
 
 @pytest.mark.parametrize(
@@ -149,7 +195,7 @@ def test_a_fallen_back_trial_is_visible_and_never_the_best() -> None:
     honest = record(device="a", backend="cuda", metrics={"decode_tps": 30.0})
     fallen = record(device="b", backend="cuda", used="cpu", metrics={"decode_tps": 60.0})
     (answer,) = answers([honest, fallen])
-    assert [best.record for best in answer.bests] == [honest.id]
+    assert {claim.record for claim in answer.claims} == {honest.id}
     assert answer.left_out == 1
     text = Tags(page([honest, fallen])).text
     assert "fell back" in text
@@ -259,9 +305,9 @@ def test_loads_from_disk_and_from_memory_are_not_compared() -> None:
 
     records = [loaded("a", 3.0, "warm"), loaded("b", 2.0, "warm"), loaded("c", 1.0, "first")]
     (answer,) = answers(records)
-    (best,) = answer.bests
-    assert best.name == "b"
-    assert best.claims[0].value.endswith(", warm")
+    (claim,) = answer.claims
+    assert claim.name == "b"
+    assert claim.value.endswith(", warm)")
     assert "first" in Tags(page(records)).text
 
 
@@ -295,6 +341,44 @@ def test_bars_begin_at_zero_and_carry_their_interval() -> None:
             text = json.dumps(panel.spec)
             assert '"zero": true' in text
             assert all("low" in row for row in values_of(panel.spec) if "name" in row)
+
+
+def test_a_backend_and_a_part_of_memory_have_one_colour_in_every_figure() -> None:
+    gpu = {"decode_tps": 9.0, "peak_footprint_b": 4e8, "peak_gpu_b": 1e8, "mbu": 0.5}
+    some = [record(device=d, backend="opencl", metrics=gpu) for d in "ab"]
+    domains = {"backend": set(), "part": set()}
+
+    def look(spec: object) -> None:
+        if isinstance(spec, dict):
+            colour = spec.get("color")
+            if isinstance(colour, dict) and colour.get("field") in domains:
+                domains[colour["field"]].add(tuple(colour["scale"]["domain"]))
+            for inner in spec.values():
+                look(inner)
+        for inner in spec if isinstance(spec, list) else ():
+            look(inner)
+
+    for records in (some, everything()):
+        for figure in figures(records):
+            look([panel.spec for panel in figure.panels])
+    assert {domain.index("opencl") for domain in domains["backend"]} == {4}
+    assert len(domains["part"]) == 1
+
+
+def test_every_count_of_a_sweep_stands_on_its_axis() -> None:
+    counts = (1, 2, 4, 6, 8, 12, 16)
+    sweep = [record(options={"ctx": 2048, "threads": n}, metrics={"decode_tps": 10.0 + n}) for n in counts]
+    (picture,) = [data for figure, data in pictures(sweep, "svg") if figure.id == "threads"]
+    shown = re.findall(rb">(\d+)</text>", picture)
+    assert {str(n).encode() for n in counts} <= set(shown)
+
+
+def test_names_on_a_frontier_never_lie_on_one_another() -> None:
+    rows = [{"x": 3.9 + n / 100, "y": 10.0 + n, "name": str(n)} for n in range(12)]
+    places = sorted(row["place"] for row in names_of(rows, middle=9.0))
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    assert len(places) > 5
+    assert min(gaps) * HEIGHT / 21 > 14  # pixels
 
 
 def test_the_optimum_of_a_thread_sweep_is_marked_and_its_ties_named() -> None:
@@ -503,7 +587,7 @@ def own(**changes: object) -> Record:
 def test_own_rows_stand_beside_the_published_ones() -> None:
     (found,) = put_beside(own())
     assert found.what == "OnePlus 11 · llama.cpp · opencl"
-    assert found.published == ("3.73 GiB", "1.15 s", "3.80", "263")
+    assert found.published == ("3.73 GiB (4 GB)", "1.15 s", "3.80", "263")
     assert found.own[0].differs == ()
     assert [share for _, _, share in found.own[0].cells] == ["× 1.00", "× 1.00", "× 2.00", "× 0.500"]
 
@@ -574,6 +658,13 @@ def test_report_writes_one_page(tmp_path: Path) -> None:
     text = (tmp_path / "index.html").read_text("utf-8")
     assert "räksmörgås" in Tags(text).text
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_trials_that_failed_last_do_not_cost_the_timeline(tmp_path: Path) -> None:
+    failed = [record(device=f"f{n}", status="failed", failure=Failure("x"), started="2026-02") for n in range(9)]
+    store(tmp_path / "results.sqlite", [record(samples=samples(5)), *failed])
+    report(tmp_path)
+    assert 'id="f-timeline"' in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_a_record_shows_the_engines_own_log(tmp_path: Path) -> None:

@@ -91,6 +91,20 @@ def test_single_rounds_and_odd_numbers_are_drawn_quietly_too(tmp_path: Path, loo
     assert found.violations_count == 0, found.generate_report()
 
 
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_no_name_is_too_long(tmp_path: Path, look: Look, screen: str) -> None:
+    path = tmp_path / "index.html"
+    long = "a-device-of-a-very-long-name" * 12
+    path.write_text(page([record(device=f"{n}{long}", model=long) for n in range(3)]), "utf-8")
+    seen = look(path.as_uri(), **SCREENS[screen])
+    seen.drawn()
+    width, room = seen.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= room
+    rate = seen.page.locator("#results tbody.rows tr").first.locator("td.num").nth(2).bounding_box()
+    assert rate
+    assert rate["x"] + rate["width"] <= room  # and it is not pushed out of sight
+
+
 def test_the_table_sorts_by_key_and_says_so(full: str, look: Look) -> None:
     seen = look(full)
     heading = seen.page.locator("#results").get_by_role("columnheader", name="Memory")
@@ -170,6 +184,11 @@ def test_on_paper_it_is_light_and_without_controls(full: str, look: Look) -> Non
     assert seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
     assert not seen.page.locator("#controls").is_visible()
     assert seen.page.locator(".plot svg").first.is_visible()
+    more = seen.page.locator(".answer details")
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert more.get_attribute("open") is not None  # what is folded is part of the answer
+    seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert more.get_attribute("open") is None
 
 
 def test_hostile_names_and_logs_stay_text(tmp_path: Path, look: Look) -> None:

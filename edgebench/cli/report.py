@@ -20,7 +20,7 @@ ROUNDS = 1000
 """So many of the newest configurations are read with the turns of their rounds."""
 
 SAMPLED = 3
-"""So many of the newest configurations are looked at for samples: one of them gives the timeline."""
+"""So many of the newest configurations, good ones first, are looked at for samples: one gives the timeline."""
 
 FORMATS = ("html", "md", "csv", "json", "svg", "png")
 
@@ -99,7 +99,7 @@ def command(
 def gather(store: Store, where: Where) -> Digest:
     """Of the newest configurations records with rounds, of the last ones with samples; the others without."""
     digest = Digest(store.records(where, rounds=False))
-    newest = sorted(digest.newest, key=lambda record: record.finished)
+    newest = sorted(digest.newest, key=lambda record: (record.status == "ok", record.finished))
     digest.completed({record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)})
     digest.completed({record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)})
     return digest

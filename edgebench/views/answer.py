@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgebench import metrics
 from edgebench.core import Record
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
-from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric, regime, some
+from edgebench.views.reading import SETTINGS, Kind, by_kind, differs, fell_back, labels, metric, regime, some
 
 
 @dataclass(frozen=True)
 class Claim:
     """In one respect the best of its kind of work: how good, and what was not shown to be worse."""
 
-    does: str
-    value: str
-    ties: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Best:
-    """A configuration and all that it is best in."""
-
     name: str
     record: str
-    doubts: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    does: str
+    """What is said of it; where it is the only one of its kind: of any."""
+    value: str
+    ties: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    among: int = 1
+    """So many are not shown to be worse, itself counted."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the records of one kind of work say."""
+    """What the records of one kind of work say, a claim in each respect."""
 
     kind: Kind
     compared: int
-    bests: tuple[Best, ...]
+    claims: tuple[Claim, ...]
     reduced: bool
     """Whether of several settings only the fastest of each device, engine and backend is compared."""
+    alike: tuple[str, ...] = ()
+    """Metrics in which none of several was shown to be better than any other."""
     left_out: int = 0
     """Configurations that used another backend than asked for: never compared."""
 
 
+@dataclass(frozen=True)
+class Respect:
+    """A metric in which there is a best: what that does, alone or among others, and what any does."""
+
+    alone: str
+    among: str
+    plain: str
+    more: bool = False
+    """Whether more is better."""
+
+
 RESPECTS = {
-    "decode_tps": ("is fastest", "is among the fastest", True),
-    "peak_footprint_b": ("takes the least memory", "is among those that take the least memory", False),
-    "load_s": ("loads quickest", "is among those that load quickest", False),
-    "j_per_token": ("takes the least energy per token", "is among those that take the least energy", False),
+    "decode_tps": Respect("is fastest", "is among the fastest", "decodes", more=True),
+    "peak_footprint_b": Respect("takes the least memory", "is among those that take the least memory", "takes"),
+    "load_s": Respect("loads quickest", "is among those that load quickest", "loads in"),
+    "j_per_token": Respect("takes the least energy per token", "is among those that take the least energy", "uses"),
 }
-"""By metric: what its best does, what it does where others are not shown to be worse, whether more is better."""
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
@@ -64,31 +73,22 @@ def answers(records: Sequence[Record]) -> list[Answer]:
         fit = [r for r in group if not fell_back(r) and any(metric(r, name) for name in RESPECTS)]
         places = fastest(fit)
         compared = places if len(places) > 1 else fit
-        bests = _bests(compared)
-        if bests:
-            answer = Answer(kind, len(compared), bests, len(compared) < len(fit), fallen)
-            found.append((len(places), answer))
+        reduced = len(compared) < len(fit)
+        # Of places one per device, engine and backend is left: these name it. Settings are named where it had several.
+        short = labels(compared, without=tuple(SETTINGS) if compared is places else ())
+        names = labels(compared) if reduced else short
+        claims = {name: claim for name in RESPECTS if (claim := _claim(compared, name, names, short))}
+        alike = [name for name, claim in claims.items() if name != "decode_tps" and claim.among == len(compared) > 2]
+        kept = tuple(claim for name, claim in claims.items() if name not in alike)
+        if claims:
+            same = tuple(metrics.find(name).title for name in alike)
+            found.append((len(places), Answer(kind, len(compared), kept, reduced, same, fallen)))
     return [answer for _, answer in sorted(found, key=lambda one: (-one[0], -one[1].compared))]
 
 
-def _bests(records: Sequence[Record]) -> tuple[Best, ...]:
-    """Claims, gathered by the configuration they are about."""
-    names = labels(records)
-    claims: dict[str, list[Claim]] = {}
-    known = {record.id: record for record in records}
-    for name in RESPECTS:
-        claim = _claim(records, name, names)
-        if claim:
-            claims.setdefault(claim[0], []).append(claim[1])
-    return tuple(
-        Best(names[id], id, tuple(some(dict.fromkeys(doubt.id for doubt in known[id].doubts))), tuple(said))
-        for id, said in claims.items()
-    )
-
-
-def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple[str, Claim] | None:
-    """The id of the best record and what is claimed of it; None where nobody measured it."""
-    alone, among, more = RESPECTS[name]
+def _claim(records: Sequence[Record], name: str, names: Mapping[str, str], short: Mapping[str, str]) -> Claim | None:
+    """What is claimed of the best record; None where nobody measured it. ``short`` names those beside it."""
+    respect = RESPECTS[name]
     able = [(found, record) for record in records if (found := metric(record, name))]
     if not able or len(able) < min(2, len(records)):
         return None  # the only one that was measured is no best
@@ -97,16 +97,34 @@ def _claim(records: Sequence[Record], name: str, names: dict[str, str]) -> tuple
         regimes = [regime(record) for _, record in able]
         common = max(regimes, key=regimes.count)
         able = [pair for pair in able if regime(pair[1]) == common]
-    able.sort(key=lambda pair: (-pair[0].value if more else pair[0].value, pair[1].id))
+    able.sort(key=lambda pair: (-pair[0].value if respect.more else pair[0].value, pair[1].id))
     found, first = able[0]
     ties: list[str] = []
     for _, other in able[1:]:
         # In the order of the medians, so that the first clear difference ends the tie.
         if differs(first, other, name):
             break
-        ties.append(names[other.id])
-    ties = some(ties)
-    between = units.interval(found)
-    parts = (units.quantity(found.value, found.unit), between, regime(first) if name == "load_s" else "")
-    value = ", ".join(part for part in parts if part)
-    return first.id, Claim(among if ties else alone, value, tuple(ties))
+        ties.append(short[other.id])
+    aside = ", ".join(filter(None, (units.interval(found), regime(first) if name == "load_s" else "")))
+    value = units.quantity(found.value, found.unit) + (f" ({aside})" if aside else "")
+    doubted = some(dict.fromkeys(doubt.id for doubt in first.doubts))
+    does = respect.plain if len(records) == 1 else respect.among if ties else respect.alone
+    return Claim(names[first.id], first.id, does, value, tuple(some(ties)), tuple(doubted), 1 + len(ties))
+
+
+def nothing(records: Sequence[Record]) -> str:
+    """Where there is no answer: why, in a sentence. Empty without records."""
+    if not records:
+        return ""
+    if any(record.status == "running" for record in records):
+        return "No trial has ended with a result yet."
+    if any(record.status == "ok" for record in records):
+        return "No rate, memory footprint, load time or energy was measured. Each record below has what there is."
+    said = "It has no result." if len(records) == 1 else f"None of {len(records)} configurations has a result."
+    reasons = [record.failure for record in records if record.failure]
+    if not reasons:
+        return said
+    messages = [reason.message for reason in reasons]
+    common = max(reasons, key=lambda reason: messages.count(reason.message))
+    first = "The reason" if len(set(messages)) == 1 else "The most common reason"
+    return " ".join(filter(None, (said, f"{first}: {common.message.rstrip('.')}.", common.hint)))

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgebench.references import Reference
-from edgebench.views.answer import Answer, answers
+from edgebench.views.answer import Answer, answers, nothing
 from edgebench.views.beside import Part, beside
 from edgebench.views.charts import Figure
 from edgebench.views.digest import Digest
-from edgebench.views.markdown import Markdown, escaped
+from edgebench.views.markdown import escaped, explained, grid
+from edgebench.views.reading import by_kind
+from edgebench.views.rows import ranked
 from edgebench.views.text import clean
 
 
 def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
     """The text; ``pictures`` are the figures with the names of their files beside it."""
     newest, shown = digest.newest, digest.records
-    parts = ["# Results", *(_answer(answer) for answer in answers(newest)), Markdown().render(shown)]
+    said = [_answer(answer) for answer in answers(newest)] or [escaped(nothing(newest))]
+    parts = ["# Results", *filter(None, said)]
+    for kind, group in by_kind(shown):
+        parts += [f"## {escaped(kind.title)}", "\n".join(grid(ranked(group)))]
+    parts += ["\n".join(explained(shown))] if explained(shown) else []
     if len(shown) < digest.total:
         parts.append(f"Here are {len(shown)} of {digest.total} records; `edgebench report --format csv` has all.")
     if reference:
@@ -36,19 +42,18 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
 def _answer(answer: Answer) -> str:
     title = escaped(answer.kind.title)
     if answer.compared == 1:
-        (best,) = answer.bests
-        values = "; ".join(escaped(claim.value) for claim in best.claims)
-        return f"{title}: only one configuration was measured, **{escaped(best.name)}**: {values}."
-    said = []
-    for best in answer.bests:
-        claims = []
-        for claim in best.claims:
-            ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
-            claims.append(f"{claim.does} ({escaped(claim.value)}{ties})")
-        doubted = f", doubted: {', '.join(map(escaped, best.doubts))}" if best.doubts else ""
-        said.append(f"**{escaped(best.name)}** {', '.join(claims)}{doubted}.")
-    reduced = " Each device, engine and backend at its fastest settings." if answer.reduced else ""
-    return f"{title}: {' '.join(said)}{reduced}"
+        values = ", ".join(f"{claim.does} {escaped(claim.value)}" for claim in answer.claims)
+        return f"{title}: only one configuration was measured: **{escaped(answer.claims[0].name)}** {values}."
+    said = [f"{title}:", ""]
+    for claim in answer.claims:
+        ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
+        doubted = f"; doubted: {', '.join(map(escaped, claim.doubts))}" if claim.doubts else ""
+        said.append(f"- **{escaped(claim.name)}** {claim.does}: {escaped(claim.value)}{ties}{doubted}.")
+    if answer.alike:
+        said += ["", f"No difference shown in {', '.join(answer.alike)}."]
+    if answer.reduced:
+        said += ["", "Each device, engine and backend at its fastest settings."]
+    return "\n".join(said)
 
 
 def _reference(reference: Reference, parts: Sequence[Part]) -> str:

@@ -126,6 +126,8 @@ def _published(row: Published, name: str) -> float | None:
 
 def _said(row: Published, name: str) -> str:
     gpu = row.metrics.get("peak_gpu_b")
+    if name == "peak_footprint_b" and gpu is None and (value := _published(row, name)):
+        return f"{_text(value, name)} ({value / 1e9:.4g} GB)"
     if name == "peak_footprint_b" and gpu is not None and "peak_rss_b" in row.metrics:
         return f"{_text(row.metrics['peak_rss_b'], name)} + {_text(gpu, name)} GPU"
     return _text(_published(row, name), name)

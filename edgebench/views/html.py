@@ -16,7 +16,7 @@ from edgebench import __version__, metrics
 from edgebench.core import Record
 from edgebench.references import Reference
 from edgebench.views import beside, charts
-from edgebench.views.answer import answers
+from edgebench.views.answer import answers, nothing
 from edgebench.views.charts import Figure, Panel, theme
 from edgebench.views.detail import BESIDE
 from edgebench.views.digest import ROWS, Digest
@@ -74,7 +74,8 @@ def page(
         heading=heading(digest),
         summary=summary(digest),
         empty=empty,
-        answers=answers(digest.newest),
+        answers=(said := answers(digest.newest)),
+        nothing="" if said else nothing(digest.newest),
         most_answers=ANSWERS,
         **_results(digest, logs),
         **_published(reference, digest.newest),
@@ -209,7 +210,9 @@ def still(panel: Panel) -> Markup:
     """The panel as an SVG that needs no script, in the page's colours."""
     import vl_convert
 
-    spec = {**panel.spec, "width": STILL_WIDTH, "config": theme.config(page=True)}
+    look = theme.config(page=True)
+    look["legend"]["columns"] = theme.columns([panel.spec], STILL_WIDTH)
+    spec = {**panel.spec, "width": STILL_WIDTH, "config": look}
     return _safe(vl_convert.vegalite_to_svg(spec))
 
 

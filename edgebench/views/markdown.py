@@ -21,21 +21,28 @@ class Markdown:
     def render(self, records: Sequence[Record]) -> str:
         if not records:
             return "No results.\n"
-        differ, common = varying([describe(record) for record in records])
-        shown = {name: title for name, title in TITLES.items() if any(metric(record, name) for record in records)}
-        lines = [" · ".join(f"{name} {escaped(text)}" for name, text in common.items()), ""]
-        header = [*differ, *shown.values(), "doubts"]
-        lines += [
-            _row([escaped(name) for name in header]),
-            _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
-        ]
-        for record in records:
-            lines.append(_row(_cells(record, differ, list(shown))))
-        found = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
-        known = [doubts.KINDS[id] for id in found if id in doubts.KINDS]
-        if known:
-            lines += ["", *(f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known)]
-        return "\n".join(lines) + "\n"
+        notes = explained(records)
+        return "\n".join([*grid(records), *(["", *notes] if notes else [])]) + "\n"
+
+
+def grid(records: Sequence[Record]) -> list[str]:
+    """What the records have in common, and a table of what differs and of their figures."""
+    differ, common = varying([describe(record) for record in records])
+    shown = {name: title for name, title in TITLES.items() if any(metric(record, name) for record in records)}
+    return [
+        " · ".join(f"{name} {escaped(text)}" for name, text in common.items()),
+        "",
+        _row([escaped(name) for name in (*differ, *shown.values(), "doubts")]),
+        _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
+        *(_row(_cells(record, differ, list(shown))) for record in records),
+    ]
+
+
+def explained(records: Sequence[Record]) -> list[str]:
+    """The doubts of these records: what each means and what to do."""
+    found = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
+    known = [doubts.KINDS[id] for id in found if id in doubts.KINDS]
+    return [f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known]
 
 
 def _cells(record: Record, differ: Sequence[str], shown: Sequence[str]) -> list[str]:

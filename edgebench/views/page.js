@@ -89,6 +89,16 @@
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
 
+  // --- on paper nothing can be opened: the whole answer is printed --------------------------------
+  const closed = [];
+  addEventListener("beforeprint", () => {
+    for (const more of document.querySelectorAll(".answer details:not([open])")) closed.push(more);
+    for (const more of closed) more.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const more of closed.splice(0)) more.open = false;
+  });
+
   // --- figures, one after the other so that the page stays awake -------------------------------
   const formsOf = (page) => {
     const data = page.getElementById("specs");
@@ -108,9 +118,11 @@
   const draw = async (plot) => {
     const { specs, config } = forms;
     const form = formOf(plot);
-    const columns = Math.max(1, Math.floor(plot.clientWidth / 210));
+    const spec = specs[plot.dataset.spec];
+    const letters = Math.min((spec.usermeta || { longest: 0 }).longest, 42);
+    const columns = Math.max(1, Math.floor(plot.clientWidth / (7 * letters + 40)));
     const themed = { ...config, legend: { ...config.legend, columns } };
-    const { view } = await vegaEmbed(plot, { ...specs[plot.dataset.spec], config: themed }, options);
+    const { view } = await vegaEmbed(plot, { ...spec, config: themed }, options);
     drawn.set(plot, { view, form });
     view.addEventListener("click", (event, item) => {
       const id = item && item.datum && item.datum.record;

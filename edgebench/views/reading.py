@@ -150,11 +150,21 @@ def differs(a: Record, b: Record, name: str) -> bool:
 
 
 def by_kind(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
-    """Records by kind of work, the kind with the most records first."""
+    """Records by kind of work: that of most devices, engines and backends first, then that of most records."""
     groups: dict[Kind, list[Record]] = {}
     for record in records:
         groups.setdefault(kind(record), []).append(record)
-    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0].title))
+    order = {one: (-len(set(map(_place, found))), -len(found), _natural(one.title)) for one, found in groups.items()}
+    return sorted(groups.items(), key=lambda item: order[item[0]])
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Text in the order in which people sort it: depth 512 before depth 1024."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", text)]
+
+
+def _place(record: Record) -> tuple[str, str, str]:
+    return (record.trial.device, record.trial.engine, record.trial.backend)
 
 
 def labels(records: Sequence[Record], *, without: Sequence[str] = ()) -> dict[str, str]:

@@ -84,12 +84,13 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     shown = order[:most]
     detailed = {record.id for record in order[:details]}
     return [
-        Group(kind, tuple(_row(record, record.id not in current, record.id in detailed) for record in _ranked(group)))
+        Group(kind, tuple(_row(record, record.id not in current, record.id in detailed) for record in ranked(group)))
         for kind, group in by_kind(shown)
     ]
 
 
-def _ranked(records: Sequence[Record]) -> list[Record]:
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """The fastest first; those without a rate last."""
     return sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else -1.0))
 
 
@@ -147,7 +148,9 @@ class Detail:
     """Everything about one record that the page holds."""
 
     row: TableRow
-    title: str
+    parts: tuple[str, ...]
+    """What it is called."""
+    work: str
     command: str
     run: tuple[tuple[str, str], ...]
     metrics: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
@@ -172,10 +175,10 @@ def details(records: Sequence[Record], groups: Sequence[Group], logs: Logs) -> I
     for group in groups:
         for row in group.rows:
             if row.detailed:
-                yield _detail(known[row.id], row, "\n".join(logs(row.id)).splitlines())
+                yield _detail(known[row.id], row, group.kind.title, "\n".join(logs(row.id)).splitlines())
 
 
-def _detail(record: Record, row: TableRow, log: Sequence[str]) -> Detail:
+def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Detail:
     failure = record.failure
     if failure and not log:
         log = failure.log
@@ -188,7 +191,8 @@ def _detail(record: Record, row: TableRow, log: Sequence[str]) -> Detail:
     run = {name: str(value) for name, value in record.run.items() if value not in (None, "")}
     return Detail(
         row=row,
-        title=" · ".join(part for part in (row.device, row.engine, row.backend, row.settings) if part),
+        parts=tuple(part for part in (row.device, row.engine, row.backend, row.settings) if part),
+        work=work,
         command=command(record),
         run=(("record", record.id), ("finished", record.finished), *run.items()),
         metrics=tuple(measured),
