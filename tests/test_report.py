@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import altair
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import Phase, given
@@ -30,7 +31,7 @@ from edgebench.errors import EdgebenchError, ProfileError
 from edgebench.store import Store
 from edgebench.views import beside, units
 from edgebench.views.answer import answers
-from edgebench.views.charts import figures
+from edgebench.views.charts import figures, theme
 from edgebench.views.charts.planes import HEIGHT, unbeaten
 from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
@@ -363,6 +364,55 @@ def test_a_backend_and_a_part_of_memory_have_one_colour_in_every_figure() -> Non
             look([panel.spec for panel in figure.panels])
     assert {domain.index("opencl") for domain in domains["backend"]} == {4}
     assert len(domains["part"]) == 1
+
+
+SEEN_WITHOUT = {
+    "no cone": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "long": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "middle": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "short": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+"""How linear red, green and blue look to eyes that lack a kind of cone (Machado, Oliveira, Fernandes 2009)."""
+
+
+def light(colour: str) -> np.ndarray:
+    """Linear red, green and blue of ``#rrggbb``."""
+    shares = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def perceived(linear: np.ndarray) -> np.ndarray:
+    """OKLab, where distances are as large as they look; in hundredths."""
+    cones = np.array(
+        [[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]]
+    )
+    axes = np.array(
+        [[0.2104543, 0.7936178, -0.0040720], [1.9779985, -2.4285922, 0.4505937], [0.0259040, 0.7827718, -0.8086758]]
+    )
+    return 100 * axes @ np.cbrt(cones @ np.clip(linear, 0, 1))
+
+
+@pytest.mark.parametrize("colours", [theme.LIGHT, theme.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("without", SEEN_WITHOUT)
+def test_every_eye_tells_the_colours_apart(colours: dict[str, str], without: str) -> None:
+    seen = [perceived(np.array(SEEN_WITHOUT[without]) @ light(colours[f"c{n}"])) for n in range(1, 7)]
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 9
+
+
+@pytest.mark.parametrize("colours", [theme.LIGHT, theme.DARK], ids=["light", "dark"])
+def test_every_colour_stands_out_from_the_paper(colours: dict[str, str]) -> None:
+    shares = np.array([0.2126, 0.7152, 0.0722])
+    paper = float(light(colours["paper"]) @ shares) + 0.05
+    for name, least in {
+        **{f"c{n}": 3 for n in range(1, 7)},
+        "edge": 3,
+        "ink": 7,
+        "muted": 4.5,
+        "warn": 4.5,
+        "bad": 4.5,
+    }.items():
+        mine = float(light(colours[name]) @ shares) + 0.05
+        assert max(mine, paper) / min(mine, paper) >= least, name
 
 
 def test_every_count_of_a_sweep_stands_on_its_axis() -> None:

@@ -16,12 +16,12 @@ LIGHT = {
     "wash": "#f3f5f7",
     "warn": "#8a5200",
     "bad": "#b3261e",
-    "c1": "#0067a5",
-    "c2": "#c2500a",
-    "c3": "#00806a",
-    "c4": "#9b3f8f",
-    "c5": "#7d6200",
-    "c6": "#5b6570",
+    "c1": "#4e7bca",
+    "c2": "#d47b3a",
+    "c3": "#0a4e32",
+    "c4": "#a1447f",
+    "c5": "#6d6510",
+    "c6": "#8d9093",
 }
 DARK = {
     "paper": "#14181d",
@@ -32,14 +32,15 @@ DARK = {
     "wash": "#1e242b",
     "warn": "#e8b04b",
     "bad": "#ff8f86",
-    "c1": "#5eb3ea",
-    "c2": "#f08d55",
-    "c3": "#3cc7a5",
-    "c4": "#dd9ad2",
-    "c5": "#dcb84a",
-    "c6": "#b4bcc5",
+    "c1": "#97bded",
+    "c2": "#b3500e",
+    "c3": "#66a47b",
+    "c4": "#af6ec9",
+    "c5": "#dfbd48",
+    "c6": "#626d78",
 }
-"""The same names in both: blue, vermilion, green, purple, ochre, grey, each 3:1 or more on paper."""
+"""The same names in both: blue, orange, green, purple, ochre, grey, each 3:1 or more on paper. They differ in lightness
+too, so that eyes that lack one kind of cone tell all of them apart; the tests see to that."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 LETTER, LETTERS, SYMBOL = 7, 42, 40
