@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from edgebench import doubts, ids, stats
+from edgebench import ids, judging, stats
 from edgebench.core import Record, Round, Sample, Trial
 from edgebench.store import Store
 from edgebench.where import Where
@@ -56,7 +56,7 @@ def _template(number: int, *, chance: random.Random) -> Record:
         "", {}, "ok", trial, facts, stats.over_rounds(rounds), rounds=rounds,
         started="2026-01-01T00:00:00Z", finished="2026-01-01T00:01:00Z",
     )  # fmt: skip
-    return replace(record, doubts=doubts.judge(record))
+    return replace(record, doubts=judging.judge(record))
 
 
 def _round(index: int, rate: float, *, sampled: bool, chance: random.Random) -> Round:
