@@ -12,12 +12,13 @@ from edgebench.core import Json, Sample
 
 def columns(samples: Iterable[Sample]) -> Json:
     """Samples by series: ``[[name, labels, [seconds …], [value …]] …]``."""
-    series: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    series: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[float], list[float]]] = {}
     for sample in samples:
-        times, values = series.setdefault((sample.name, dumps(sample.labels)), ([], []))
+        times, values = series.setdefault((sample.name, tuple(sample.labels.items())), ([], []))
         times.append(float(sample.at))
         values.append(float(sample.value))
-    return [[name, json.loads(labels), *map(list, columns)] for (name, labels), columns in sorted(series.items())]
+    named = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
+    return sorted(named, key=lambda one: (one[0], dumps(one[1])))
 
 
 def samples(series: Json) -> tuple[Sample, ...]:

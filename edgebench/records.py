@@ -52,7 +52,8 @@ def plain(value: Any) -> Json:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Iterable):
-        return [plain(item) for item in value]
+        # Most lists are readings: asked here, they cost no call each.
+        return [item if type(item) is float and math.isfinite(item) else plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
