@@ -40,6 +40,7 @@ from edgebench.views.html import DETAILS, page
 from edgebench.views.library import library
 from edgebench.views.pictures import pictures
 from edgebench.views.reading import by_kind, command, labels
+from edgebench.views.rows import table
 
 HOSTILE = (
     "<script>window.pwned=1</script>",
@@ -161,6 +162,16 @@ def test_what_none_of_several_is_better_in_is_said_once() -> None:
     (answer,) = answers(made)
     assert [(claim.name, claim.does) for claim in answer.claims] == [("a", "is fastest")]
     assert "No difference shown in memory footprint, load time." in Tags(page(made)).text
+
+
+def test_what_all_rows_share_stands_in_their_heading_and_what_each_has_of_its_own_beside_it() -> None:
+    made = [record(options={"ctx": 2048, "batch": 16, "threads": n}) for n in (1, 2)]
+    (group,) = table(made, made, most=9, details=9)
+    assert group.common == "batch 16"
+    assert sorted(row.own for row in group.rows) == ["threads 1", "threads 2"]
+    assert all("batch 16" in row.settings for row in group.rows)
+    (alone,) = table(made[:1], made[:1], most=9, details=9)
+    assert (alone.common, alone.rows[0].own) == ("", "batch 16, threads 1")
 
 
 def test_depths_stand_in_their_order() -> None:

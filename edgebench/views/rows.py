@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebench import doubts, metrics
-from edgebench.core import Json, Record
+from edgebench.core import Json, Option, Record
 from edgebench.views import units
 from edgebench.views.detail import needs
 from edgebench.views.reading import (
@@ -55,6 +55,8 @@ class TableRow:
     used: str
     scenario: str
     settings: str
+    own: str
+    """Those settings that its heading doesn't say of all."""
     status: str
     reason: str
     cells: tuple[Cell, ...]
@@ -71,6 +73,8 @@ class Group:
 
     kind: Kind
     rows: tuple[TableRow, ...]
+    common: str
+    """Settings that all of several rows have."""
 
 
 def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, details: int) -> list[Group]:
@@ -83,10 +87,12 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     order.sort(key=lambda r: r.id not in current)
     shown = order[:most]
     detailed = {record.id for record in order[:details]}
-    return [
-        Group(kind, tuple(_row(record, record.id not in current, record.id in detailed) for record in ranked(group)))
-        for kind, group in by_kind(shown)
-    ]
+    groups = []
+    for kind, group in by_kind(shown):
+        common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
+        rows = [_row(r, common, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
+        groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))
+    return groups
 
 
 def ranked(records: Sequence[Record]) -> list[Record]:
@@ -94,7 +100,7 @@ def ranked(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else -1.0))
 
 
-def _row(record: Record, earlier: bool, detailed: bool) -> TableRow:
+def _row(record: Record, common: Collection[tuple[str, Option]], *, earlier: bool, detailed: bool) -> TableRow:
     trial = record.trial
     return TableRow(
         id=record.id,
@@ -105,6 +111,7 @@ def _row(record: Record, earlier: bool, detailed: bool) -> TableRow:
         used=(used_backend(record) or "") if fell_back(record) else "",
         scenario=trial.scenario,
         settings=settings_text(settings(record)),
+        own=settings_text(pair for pair in settings(record) if pair not in common),
         status=record.status,
         reason=record.failure.message if record.failure else "",
         cells=tuple(_cell(record, name) for name, _, _ in COLUMNS),
