@@ -126,7 +126,8 @@ def test_the_widest_question_is_answered_first_and_what_one_alone_measured_is_no
     sweep[0] = record(scenario="speculative", options={"k": 0}, metrics={"decode_tps": 20.0, "load_s": 1.0})
     wide, narrow = answers([*sweep, record(device="a"), record(device="b")])
     assert [wide.kind.scenario, narrow.kind.scenario] == ["throughput", "speculative"]
-    text = Tags(page([*sweep, record(device="a"), record(device="b")])).text
+    failed = [record(device=d, scenario="speculative", status="failed", failure=Failure("x")) for d in "abc"]
+    text = Tags(page([*sweep, *failed, record(device="a"), record(device="b")])).text
     assert text.index(wide.kind.title, text.index("Results")) < text.index(narrow.kind.title, text.index("Results"))
     assert narrow.compared == 5
     assert [claim.does for claim in narrow.claims] == ["is fastest"]

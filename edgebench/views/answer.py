@@ -62,8 +62,7 @@ RESPECTS = {
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
-    """One answer for each kind of work that has a measured configuration: that of most devices, engines
-    and backends first, then that of most settings.
+    """One answer for each kind of work that has a measured configuration, in their order.
 
     ``records`` holds one for each configuration, as ``latest`` gives them.
     """
@@ -78,12 +77,12 @@ def answers(records: Sequence[Record]) -> list[Answer]:
         short = labels(compared, without=tuple(SETTINGS) if compared is places else ())
         names = labels(compared) if reduced else short
         claims = {name: claim for name in RESPECTS if (claim := _claim(compared, name, names, short))}
-        alike = [name for name, claim in claims.items() if name != "decode_tps" and claim.among == len(compared) > 2]
+        alike = [name for name, claim in claims.items() if name != "decode_tps" and claim.among == len(compared) > 1]
         kept = tuple(claim for name, claim in claims.items() if name not in alike)
         if claims:
             same = tuple(metrics.find(name).title for name in alike)
-            found.append((len(places), Answer(kind, len(compared), kept, reduced, same, fallen)))
-    return [answer for _, answer in sorted(found, key=lambda one: (-one[0], -one[1].compared))]
+            found.append(Answer(kind, len(compared), kept, reduced, same, fallen))
+    return found
 
 
 def _claim(records: Sequence[Record], name: str, names: Mapping[str, str], short: Mapping[str, str]) -> Claim | None:

@@ -150,12 +150,17 @@ def differs(a: Record, b: Record, name: str) -> bool:
 
 
 def by_kind(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
-    """Records by kind of work: that of most devices, engines and backends first, then that of most records."""
+    """Records by kind of work: that with results of most devices, engines and backends first, then of most settings."""
     groups: dict[Kind, list[Record]] = {}
     for record in records:
         groups.setdefault(kind(record), []).append(record)
-    order = {one: (-len(set(map(_place, found))), -len(found), _natural(one.title)) for one, found in groups.items()}
-    return sorted(groups.items(), key=lambda item: order[item[0]])
+    return sorted(groups.items(), key=_order)
+
+
+def _order(item: tuple[Kind, list[Record]]) -> tuple[int, int, list[tuple[int, str]]]:
+    good = [record for record in item[1] if record.status == "ok"]
+    measured = {(_place(record), settings(record)) for record in good}
+    return (-len({place for place, _ in measured}), -len(measured), _natural(item[0].title))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
