@@ -106,7 +106,7 @@ def _plane(rows: list[Row], unit: str) -> Spec:
 
 def names(best: Sequence[Row], middle: float) -> list[Row]:
     """The names of the best points, each above its point or, where another name is, below that."""
-    line = 15 / HEIGHT * max(row["y"] for row in best)  # what a line of text takes on the axis
+    line = 17 / HEIGHT * max(row["y"] for row in best)  # what a line of text takes on the axis
     named: list[Row] = []
     for row in sorted(best, key=lambda row: -row["y"]):
         side = "left" if row["x"] < middle else "right"

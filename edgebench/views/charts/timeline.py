@@ -111,7 +111,7 @@ def _tokens(view: View, one: Round) -> Panel | None:
     line = Line(
         ("tokens", str(len(times)), units.quantity(max(y for _, y in points), "tokens/s"), text), view.record.id
     )
-    spec = _axes(view, rows, "tokens/s", shape="step")
+    spec = _axes(view, rows, "tokens/s", shape="step-after")
     return Panel("Tokens", spec, (line,), ("what", "in all", "most at once", "counted in stretches of"))
 
 
@@ -155,7 +155,7 @@ def _track(view: View, one: Round, track: Track) -> Panel | None:
     return Panel(heading, spec, tuple(lines), ("what", "first", "lowest", "highest", "last", "readings"))
 
 
-def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step", "linear"], zero: bool = True) -> Spec:
+def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step-after", "linear"], zero: bool = True) -> Spec:
     """Lines over the shaded phases."""
     import altair as alt
 
