@@ -12,7 +12,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,7 +29,8 @@ _WAIT = 60.0
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open a store, made or migrated to this version where needed, in autocommit mode.
 
-    ``read_only`` never makes a file; it changes one only to migrate it. Raises ``StoreError``.
+    ``read_only`` never makes a file; it changes one only to migrate it, and where one may not write
+    migrates a copy in memory. Raises ``StoreError``.
     """
     if path.is_dir():
         raise StoreError(f"{path} cannot be opened: it is a folder", "Name a file with --store.")
@@ -39,6 +40,8 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             try:
                 if _version(db, path) == len(_migrations()):
                     return db
+                if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+                    return _migrated_copy(db)
             except BaseException:
                 db.close()
                 raise
@@ -95,6 +98,15 @@ def _migrate(db: sqlite3.Connection) -> None:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {number}")
         db.execute(f"PRAGMA application_id = {APPLICATION}")
+
+
+def _migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A store of an older version in a place one may not write, in memory and in this version's form."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(db):
+        db.backup(copy)
+    _migrate(copy)
+    return copy
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -433,12 +434,10 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
         assert store.rows() == []
 
 
-def test_an_older_store_is_migrated_when_it_is_read(tmp_path: Path) -> None:
-    path, scripts = tmp_path / "s.sqlite", sorted((Path(edgebench.__file__).parent / "data/store").glob("*.sql"))
-    with Store(path) as store:
-        done = add(store, record(doubts=["steal"]), "nightly")
-        rows, version = store.rows(), len(scripts)
-    old = sqlite3.connect(tmp_path / "old.sqlite")
+def older(path: Path) -> Path:
+    """The same store as its first version would have written it."""
+    scripts = sorted((Path(edgebench.__file__).parent / "data/store").glob("*.sql"))
+    old = sqlite3.connect(path.with_name("old.sqlite"))
     old.executescript(scripts[0].read_text("utf-8") + "PRAGMA user_version = 1; PRAGMA application_id = 1164198501;")
     old.execute("ATTACH ? AS new", (str(path),))
     for table in ("runs", "trials", "rounds", "logs", "records"):
@@ -447,10 +446,19 @@ def test_an_older_store_is_migrated_when_it_is_read(tmp_path: Path) -> None:
         old.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}{documents}")
     old.commit()
     old.close()
-    with Store(tmp_path / "old.sqlite", read_only=True) as store:
+    return path.with_name("old.sqlite")
+
+
+def test_an_older_store_is_migrated_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        done = add(store, record(doubts=["steal"]), "nightly")
+        rows = store.rows()
+        version = store._db.execute("PRAGMA user_version").fetchone()
+    with Store(older(path), read_only=True) as store:
         assert store.record(done.id) == done
         assert store.rows() == rows
-        assert store._db.execute("PRAGMA user_version").fetchone() == (version,)
+        assert store._db.execute("PRAGMA user_version").fetchone() == version
     with Store(tmp_path / "old.sqlite") as store:
         add(store, record())
 
@@ -522,16 +530,19 @@ except StoreError as error:
 """
 
 
-def test_a_store_in_a_folder_one_may_not_write_is_still_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [lambda path: path, older], ids=["this version's", "an older one's"])
+def test_a_store_in_a_folder_one_may_not_write_is_still_read(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     folder = tmp_path / "ro"
     with Store(folder / "s.sqlite") as store:
         add(store, record())
-    (folder / "s.sqlite").chmod(0o444)
+    path = make(folder / "s.sqlite")
+    before = path.read_bytes()
+    path.chmod(0o444)
     folder.chmod(0o555)
     # Root may write anywhere unless that capability is taken from it.
     prefix = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []
     done = subprocess.run(
-        [*prefix, sys.executable, "-c", READ, str(folder / "s.sqlite")],
+        [*prefix, sys.executable, "-c", READ, str(path)],
         check=False,
         capture_output=True,
         text=True,
@@ -542,3 +553,4 @@ def test_a_store_in_a_folder_one_may_not_write_is_still_read(tmp_path: Path) -> 
     count, refusal = done.stdout.splitlines()
     assert count == "1"
     assert "cannot be written" in refusal
+    assert path.read_bytes() == before

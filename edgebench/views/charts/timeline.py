@@ -155,7 +155,9 @@ def _track(view: View, one: Round, track: Track) -> Panel | None:
     return Panel(heading, spec, tuple(lines), ("what", "first", "lowest", "highest", "last", "readings"))
 
 
-def _axes(view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step-after", "linear"], zero: bool = True) -> Spec:
+def _axes(
+    view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step-after", "linear"], zero: bool = True
+) -> Spec:
     """Lines over the shaded phases."""
     import altair as alt
 
