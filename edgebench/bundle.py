@@ -108,7 +108,10 @@ class Bundle:
             value = json.loads(self._read(f"records/{id}.json"))
         except (ValueError, RecursionError) as error:
             raise self._refused(f"records/{id}.json is not JSON") from error
-        record = records.from_json(value)
+        try:
+            record = records.from_json(value)
+        except StoreError as error:
+            raise StoreError(f"{self.path}: records/{id}.json: {error}", error.hint) from error
         if record.id != id or not record.run.get("id"):
             raise self._refused(f"records/{id}.json is the record of something else")
         logs = (self._read(name).decode("utf-8", "surrogateescape") for name in self._logs.get(id, ()))

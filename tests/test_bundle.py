@@ -206,7 +206,7 @@ def test_records_that_are_none_are_refused_even_with_fitting_hashes(call: Call, 
     ):
         assert why in refusal(call, forged(bundle, {name: bad}, resum=True))
     for changed, why in (({"schema": 99}, "schema 99"), ({"trial": {}}, r"trial\.device"), ({"status": "?"}, "status")):
-        with pytest.raises(StoreError, match=why):
+        with pytest.raises(StoreError, match=f"forged.zip: {name}: .*{why}"):
             call("results", "import", forged(bundle, {name: json.dumps({**good, **changed}).encode()}, resum=True))
 
 
