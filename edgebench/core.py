@@ -552,8 +552,8 @@ class Reading:
 
     files: tuple[str, ...] = ()
     """Paths; shell patterns are expanded."""
-    lines: str = ""
-    """Extended regular expression of the lines wanted from the files; every line where empty."""
+    lines: tuple[str, ...] = ()
+    """How the lines wanted from the files begin, plain text; every line where empty."""
     command: str = ""
     """One line of the system's shell. With interval 0 it is expected to go on by itself."""
     interval: float = 0.5

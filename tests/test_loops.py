@@ -37,7 +37,7 @@ def readings(system: str) -> dict[str, Reading]:
 @pytest.mark.parametrize("system", ["linux", "android", "termux", "macos"])
 def test_every_posix_loop_is_valid_shell(shell, system):
     text = loops.posix(readings(system), 4711, proc=system != "macos", perl=system == "linux")
-    script = shlex.split(text)[3]
+    script = shlex.split(text)[-1]
     checked = subprocess.run([shell, "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
     # dropbear drops a connection whose command is much longer.
@@ -168,3 +168,69 @@ def test_a_container_with_a_clock_of_its_own_is_left_to_grep(tmp_path):
     """lxcfs shows the container's own uptime: it doesn't go with the times of processes."""
     machine(tmp_path, 30.5)
     assert perl(tmp_path, "0", "0.01", "5").wait(30) == 1
+
+
+def ticks(shell: str, script: str, many: int) -> list[str]:
+    """The lines of so many ticks of a loop that a shell runs."""
+    with subprocess.Popen([shell, "-c", script], stdout=subprocess.PIPE, text=True) as loop:
+        said: list[str] = []
+        while sum(line.startswith("% - ") for line in said) < many and (line := loop.stdout.readline()):
+            said.append(line.rstrip("\n"))
+        loop.kill()
+    return said
+
+
+ALONE = ["bash", "mksh"]
+OWN = Reading(files=("/proc/{pid}/status",), lines=("VmRSS:", "Rss"), interval=0.1)
+
+
+@pytest.fixture
+def watched():
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.parametrize("shell", ALONE)
+def test_a_shell_that_reads_by_itself_starts_nothing_while_it_does(shell, watched):
+    everything = Reading(files=("/proc/{pid}/statm", "/proc/gone"), interval=0.1)
+    script = shlex.split(loops.posix({"a.0": OWN, "b.0": everything}, watched))[-1]
+    said = ticks(shell, script, 8)
+    ends = [line.rpartition(") ")[2].split() for line in said if line.startswith("% - ")]
+    # Page faults of the children it waited for: they change with each of them.
+    assert {end[8] for end in ends[2:]} == {ends[1][8]}
+    assert {line.partition(":")[0] for line in said[-7:-1]} == {
+        "/proc/uptime",
+        f"/proc/{watched}/status",
+        f"/proc/{watched}/statm",
+    }
+    assert sum(":Rss" in line or ":VmRSS" in line for line in said[-7:-1]) == 4
+    times = [float(line[13:].split()[0]) for line in said if line.startswith("/proc/uptime:")]
+    assert times[-1] - times[1] > 0.1
+
+
+@pytest.mark.parametrize("shell", ALONE)
+@pytest.mark.parametrize("uptime", ["30.5 1.00\n", None], ids=["its own", "denied"])
+def test_a_shell_without_the_devices_clock_leaves_reading_to_grep(shell, uptime, watched, tmp_path):
+    """In a container that shows its own uptime, in Termux that shows none."""
+    if uptime:
+        (tmp_path / "uptime").write_text(uptime)
+    script = shlex.split(loops.posix({"a.0": OWN}, watched))[-1].replace("/proc/uptime", str(tmp_path / "uptime"))
+    said = ticks(shell, script, 3)
+    assert sum(line.startswith("/proc/self/stat:") and "(grep)" in line for line in said) == 2
+    assert sum(":VmRSS" in line for line in said) == 2
+
+
+def test_without_perl_a_shell_that_reads_by_itself_is_looked_for(tmp_path):
+    for name in ("dash", "bash", "grep", "sed", "sleep"):
+        (tmp_path / ("sh" if name == "dash" else name)).symlink_to(shutil.which(name))
+    words = shlex.split(loops.posix({"a.0": OWN}, 4711, perl=True))
+    assert words[:3] == ["exec", "sh", "-c"]
+
+    def first_line() -> str:
+        run = [str(tmp_path / "sh"), "-c", words[3], 'echo "bash $BASH_VERSION"']
+        return subprocess.check_output(run, env={"PATH": str(tmp_path)}, text=True)
+
+    assert first_line() > "bash 3"
+    (tmp_path / "bash").unlink()
+    assert first_line() == "bash \n"

@@ -11,8 +11,12 @@ from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import POWER, TEMPERATURE
 
 _LINE = re.compile(r"^/sys/class/power_supply/([^/]+)/uevent:POWER_SUPPLY_(\w+)=(.*)$")
-_FIELDS = "NAME|TYPE|SCOPE|STATUS|CURRENT_NOW|VOLTAGE_NOW|POWER_NOW|TEMP"
-_UEVENT = Reading(files=("/sys/class/power_supply/*/uevent",), lines=f"^POWER_SUPPLY_({_FIELDS})=", interval=1)
+_FIELDS = ("NAME", "TYPE", "SCOPE", "STATUS", "CURRENT_NOW", "VOLTAGE_NOW", "POWER_NOW", "TEMP")
+_UEVENT = Reading(
+    files=("/sys/class/power_supply/*/uevent",),
+    lines=tuple(f"POWER_SUPPLY_{field}=" for field in _FIELDS),
+    interval=1,
+)
 _IOREG = re.compile(r'^\s*"(InstantAmperage|Amperage|Voltage|ExternalConnected)" = (\w+)\s*$', re.MULTILINE)
 
 MILLIAMPERES_BELOW = 15_000

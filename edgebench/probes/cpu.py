@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from string import digits
 
 from edgebench.core import Quantity, Reading, Sample
 from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
@@ -14,7 +15,7 @@ CORES_S = 2.0
 """Seconds between two readings of single cores: a server has many."""
 _STAT = re.compile(r"^/proc/(\d+)/stat:\d+ \(.*\) \S (.+)$")
 _CPU = re.compile(r"^/proc/stat:cpu(\d*) +(\d+(?: \d+){6,})$")
-_LINUX = (Reading(files=("/proc/stat", "/proc/{pid}/stat"), lines="^cpu|^[0-9]+ [(]"),)
+_LINUX = (Reading(files=("/proc/stat", "/proc/{pid}/stat"), lines=("cpu", *digits)),)
 
 
 class Cpu:

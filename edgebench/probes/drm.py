@@ -42,7 +42,7 @@ class Drm:
     }
     readings: Mapping[str, Sequence[Reading]] = {
         "linux": (
-            Reading(files=("/proc/{pid}/fdinfo/*",), lines="^drm-", interval=1),
+            Reading(files=("/proc/{pid}/fdinfo/*",), lines=("drm-",), interval=1),
             Reading(
                 files=(
                     f"{_CARD}/gpu_busy_percent",

@@ -21,8 +21,8 @@ _LINE = re.compile(r"^/proc/(\d+)/status:(\w+):\s+(\d+) kB$")
 _AVAILABLE = re.compile(r"^/proc/meminfo:MemAvailable:\s+(\d+) kB$")
 _TRAFFIC = re.compile(r"^/proc/vmstat:pswp(in|out) (\d+)$")
 _LINUX = (
-    Reading(files=("/proc/{pid}/status",), lines="^Vm(HWM|RSS|Swap):|^Rss"),
-    Reading(files=("/proc/meminfo", "/proc/vmstat"), lines="^MemAvailable:|^pswp(in|out) ", interval=2),
+    Reading(files=("/proc/{pid}/status",), lines=("VmHWM:", "VmRSS:", "VmSwap:", "Rss")),
+    Reading(files=("/proc/meminfo", "/proc/vmstat"), lines=("MemAvailable:", "pswp"), interval=2),
     Reading(command="getconf PAGESIZE", interval=0),
 )
 

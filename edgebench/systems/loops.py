@@ -11,16 +11,18 @@ What it prints, one item a line:
                      or ``cpu SECONDS`` where there is no such file
 ``> KEY TIME LINE``  a line of a command; TIME is /proc/uptime, ``-`` where it can't be read
 
-Starting processes is what costs. On Linux one Perl reads the files, again and again, a quarter of a
-millisecond of CPU time a tick; without a Perl, one ``grep`` reads all files of a tick and one
-``sleep`` waits: two forks, 1.4 ms. Commands run in loops of their own, with a time limit, so that
-one that hangs delays nobody.
+Starting processes is what costs. On Linux one Perl reads the files, again and again. Without a Perl a
+shell that can do it alone (bash, mksh: Android's) reads them and waits without starting anything; in
+any other, or where /proc/uptime can't be read, one ``grep`` reads all files of a tick and one
+``sleep`` waits. Commands run in loops of their own, with a time limit, so that one that hangs delays
+nobody.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgebench.core import Reading
 
@@ -70,6 +72,32 @@ print"% - ",text("/proc/self/stat");
 $|=1;$|=0;select undef,undef,undef,$b}
 """
 
+# bash and mksh read a file without a fork, each in its own way, and wait on a pipe that nobody writes to.
+_ALONE = """\
+N='
+'
+m=; o=; now() { :; }; tell() { :; }; pause() { sleep $1; }
+lines() { case $f in *[!\\ ]*) grep $b -sHE "$1" /proc/self/stat $f;; esac; }
+if [ "$BASH_VERSION" ]; then
+m='set --; mapfile -t a <$g && set -- "${a[@]}"'; w='exec 3<> <(:)'
+elif [ "$KSH_VERSION" ]; then
+m='set -f; IFS=$N; set -- $(<$g); set +f; unset IFS'
+w=': |& exec 3<&p; (exec 3<>/proc/self/fd/3) && exec 3<>/proc/self/fd/3; read -t 0.01 x <&3'
+fi
+if [ "$m" ]; then
+{ read -r s </proc/self/stat; read -r u x </proc/uptime; set -- ${s##*) }; } 2>/dev/null
+d=$((${u%.*}0 / 10 - ${20:-0} / 100))
+{ eval "$w"; read -t 0.05 x <&3; read -r v x </proc/uptime; } 2>/dev/null
+[ "$u" != "$v" ] && pause() { read -t $1 x <&3; } 2>/dev/null
+if [ "$u" ] && [ $d -ge -9 ] && [ $d -le 9 ]; then
+now() { read -r u x </proc/uptime; o="/proc/uptime:$u $x$N"; }
+lines() {
+k="$m; for l; do case \\$l in $2) o=\\$o\\$g:\\$l\\$N;; esac; done"
+for g in $f; do eval "$k"; done; } 2>/dev/null
+tell() { if [ "$KSH_VERSION" ]; then print -rn -- "$o"; else printf %s "$o"; fi || exit; }
+fi; fi
+"""
+
 
 def posix(readings: Mapping[str, Reading], pid: int, *, proc: bool = True, perl: bool = False) -> str:
     """A command line for any POSIX login shell. ``proc``: whether the system has /proc; ``perl``: whether
@@ -81,15 +109,19 @@ def posix(readings: Mapping[str, Reading], pid: int, *, proc: bool = True, perl:
     if proc:
         script += _TREE if pid else "tree() { true; }\n"
         script += "b=; grep --line-buffered -q . /dev/null 2>/dev/null; [ $? -eq 1 ] && b=--line-buffered\n"
-        script += 'stat() { s=; { read -r s </proc/self/stat; } 2>/dev/null; echo "% $1 $s" || exit; }\n'
+        script += 'stat() { s=; { read -r s </proc/self/stat; } 2>/dev/null; echo "% $1 $s" || exit; }\n' + _ALONE
     else:
-        script += 'stat() { echo "% $1" || exit; }\n'
+        script += 'stat() { echo "% $1" || exit; }\npause() { sleep $1; }\n'
     script += "u=; sed -u -e p </dev/null >/dev/null 2>&1 && u=-u\n"
     script += "".join(_command(key, reading, pid, alive, proc) for key, reading in commands.items())
     script += _ticks(list(files.values()), alive, perl) if proc else f"while {alive}; do stat -; sleep 1; done\n"
     if commands:
         script += "kill $j 2>/dev/null\n"
-    return "exec sh -c " + shlex.quote(script)
+    return "exec sh -c " + (shlex.quote(script) if not proc else f"{shlex.quote(_BEST)} {shlex.quote(script)}")
+
+
+_BEST = 'command -v perl >/dev/null || b=$(command -v bash); exec ${b:-sh} -c "$0"'
+"""A shell that reads files by itself is worth a look, unless there is a Perl."""
 
 
 _LOOK = """\
@@ -99,16 +131,17 @@ look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; grep -cH x $* 2>&1 
 
 
 def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
-    """The loop over files: at each tick one grep for what is due, and one more for readings that want every line."""
+    """The loop over files: at each tick those due that want some of their lines, then those that want every line."""
     beat = min((reading.interval for reading in readings if reading.interval), default=1.0)
     again = max(1, round(TREE_S / beat))
-    once, body, groups = [_LOOK + "tree"], [f"[ $((i % {again})) = 0 ] && tree"], []
+    once, body, groups = [_LOOK + "tree; now"], [f"[ $((i % {again})) = 0 ] && tree", "now"], []
     for picky in (True, False):
         chosen = [reading for reading in readings if bool(reading.lines) is picky]
-        lines = "|".join(dict.fromkeys(one.lines for one in chosen))
+        wanted = _wanted(chosen)
         due = ["f="]
         for number, interval in enumerate(sorted({one.interval for one in chosen})):
-            paths = dict.fromkeys(path for one in chosen if one.interval == interval for path in one.files)
+            now = [one for one in chosen if one.interval == interval]
+            paths = dict.fromkeys(path for one in now for path in one.files)
             name = f"{'p' if picky else 'a'}{number}"
             moving = " ".join(path.replace("{pid}", "$x") for path in paths if "{pid}" in path)
             each = f'for x in $t; do f="$f {moving}"; done' if moving else ":"
@@ -117,25 +150,33 @@ def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
             add = f'f="$f ${name}"; {each}'
             every = max(1, round(interval / beat))
             if not interval:
-                once.append(f"f=; {add}; {_grep(lines)}")
+                once.append(f"f=; {add}; {wanted}")
             else:
                 due.append(f"if [ $((i % {every})) = 0 ]; then {add}; fi" if every > 1 else add)
-                own = "|".join(dict.fromkeys(one.lines for one in chosen if one.interval == interval))
-                groups.append(f'{every} {shlex.quote(own)} "${name}" {shlex.quote(moving)}')
+                groups.append(f'{every} {shlex.quote(_regex(now))} "${name}" {shlex.quote(moving)}')
         if len(due) > 1:
-            body += [*due, _grep(lines)]
-    body += ["stat -", f"sleep {beat:g}; i=$((i + 1))"]
-    loop = "\n".join([f"i=0; while {alive}; do", *body, "done"])
+            body += [*due, wanted]
+    body += ["tell; stat -", f"pause {beat:g}; i=$((i + 1))"]
+    loop = "\n".join(["i=0", f"while {alive}; do", *body, "done"])
     if perl:
         arguments = f"$p {beat:g} {again} {' '.join(groups)}"
         loop = f"perl -e {shlex.quote(_PERL)} {arguments} 2>/dev/null || {{\n{loop}\n}}"
-    return "\n".join([*once, "stat -", loop]) + "\n"
+    return "\n".join([*once, "tell; stat -", loop]) + "\n"
 
 
-def _grep(lines: str) -> str:
-    """Read the files in ``f``, unless there are none; the clock's line comes first."""
-    wanted = rf"{lines}|^[0-9]+ [(]grep[)]" if lines else ""
-    return rf"case $f in *[!\ ]*) grep $b -sHE {shlex.quote(wanted)} /proc/self/stat $f;; esac"
+def _wanted(readings: Sequence[Reading]) -> str:
+    """Read the files in ``f``: their wanted lines as grep takes them, and as a shell does."""
+    starts = dict.fromkeys(start for one in readings for start in one.lines)
+    pattern = "|".join(re.sub(r"([^\w=:-])", r"\\\1", start) + "*" for start in starts) or "*"
+    regex = _regex(readings)
+    # grep is to show its own line too: it has the clock.
+    return f"lines {shlex.quote(rf'{regex}|^[0-9]+ [(]grep[)]' if regex else '')} {shlex.quote(pattern)}"
+
+
+def _regex(readings: Sequence[Reading]) -> str:
+    """The lines that are wanted, as an extended regular expression; every line where empty."""
+    starts = dict.fromkeys(re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", start) for one in readings for start in one.lines)
+    return f"^({'|'.join(starts)})" if starts else ""
 
 
 def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> str:
@@ -148,5 +189,5 @@ def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> st
     limit = f"timeout {LIMIT_S}" if proc else f"perl -e 'alarm shift; exec @ARGV' {LIMIT_S}"
     return (
         f"while kill -0 $$ 2>/dev/null && {alive}; do {now}; {limit} sh -c {command} 2>&1 </dev/null | {mark}; "
-        f'stat {key}; sleep {reading.interval:g}; done & j="$j $!"\n'
+        f'stat {key}; pause {reading.interval:g}; done & j="$j $!"\n'
     )

@@ -61,7 +61,7 @@ class Threads:
         "thread_count": Quantity("threads", "Threads of the engine's process.", {"threads_max": "max"})
     }
     readings: Mapping[str, Sequence[Reading]] = {
-        "penguin": (Reading(files=("/proc/{pid}/status",), lines="^Threads:"),)
+        "penguin": (Reading(files=("/proc/{pid}/status",), lines=("Threads:",)),)
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
