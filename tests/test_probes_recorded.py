@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,8 @@ def test_adreno_says_what_the_kernel_says_before_dumpsys():
     # As AOSP's ActivityThread.dumpMemInfoTable prints it: the table's total, and the summary's below it.
     total = "        TOTAL   412345   401234      512       64   512345\n   TOTAL PSS:   412345   TOTAL RSS:   512345"
     assert values(PhoneGpu().parse(1.0, total)) == {"pss_b": 412345 * 1024}
+    lines = [line for line in recorded("meminfo-mtrack").splitlines() if "mtrack" in line]
+    assert [s.value for s in phone.parse(1.5, "\n".join(lines))] == [(27744 + 25240) * 1024]
     kernel = list(phone.parse(2.0, "/sys/class/kgsl/kgsl/proc/812/gpumem_unmapped:4831838208"))
     assert kernel[0].value == 4831838208
     assert not list(phone.parse(3.0, mtrack))
@@ -215,6 +219,14 @@ def test_no_power_from_a_broken_gauge(fields):
     assert watts(supply(**fields)) is None
 
 
+def test_a_charger_that_gives_only_a_part_leaves_no_figure():
+    phone = supply(CURRENT_NOW=-1000000, VOLTAGE_NOW=4000000)
+    usb = supply(NAME="usb", TYPE="USB", STATUS="", ONLINE=1)
+    assert watts(f"{phone}\n{usb}") is None
+    assert watts(f"{phone}\n{usb.replace('ONLINE=1', 'ONLINE=0')}") == 4.0
+    assert watts('{"Discharging":true,"DischargeRate":14250,"PowerOnline":true}') is None
+
+
 def test_a_mouse_and_a_second_name_of_the_same_battery_do_not_count():
     phone = supply(CURRENT_NOW=-1000000, VOLTAGE_NOW=4000000)
     twin = supply(NAME="bms", CURRENT_NOW=-1000000, VOLTAGE_NOW=4000000)
@@ -236,6 +248,17 @@ def test_windows_battery():
     assert values(Battery().parse(1.0, plugged)) == {"on_battery battery": 0}
     unknown = '{"Discharging":true,"DischargeRate":-2147483648}'
     assert values(Battery().parse(1.0, unknown)) == {"on_battery battery": 1}
+
+
+def test_windows_battery_at_its_charger():
+    said = dict(re.findall(r"^(\w+) +: (\w+)$", recorded("battery-windows"), re.MULTILINE))
+    row = {name: said[name] for name in ("Discharging", "DischargeRate", "PowerOnline")}
+    text = json.dumps({k: v == "True" if v in ("True", "False") else int(v) for k, v in row.items()})
+    assert values(Battery().parse(1.0, text)) == {"on_battery battery": 0}
+
+
+def test_windows_energy_meter_of_a_real_machine():
+    assert values(Rapl().parse(1.0, recorded("energy-meter-windows"))) == {"power_w package-0": 19.835}
 
 
 def rapl(zone: str, field: str, value: object) -> str:
@@ -365,6 +388,14 @@ def test_windows_memory_in_any_language():
     assert not list(MemoryWindows().parse(1.0, "\ufeff"))
 
 
+def test_windows_memory_of_a_real_process():
+    assert values(MemoryWindows().parse(1.0, recorded("get-process-windows"))) == {
+        "rss_b": 2789376,
+        "peak_rss_b": 8204288,
+        "private_b": 2920448,
+    }
+
+
 def test_macos_processor_time():
     probe = CpuElsewhere()
     assert not list(probe.parse(10.0, "pid 40\n 40 1 0:01.50\n 41 40 1:02:03.00\n 50 1 9:00.00"))
@@ -372,6 +403,8 @@ def test_macos_processor_time():
     frame = "CPU usage: 5.26% user, 10.52% sys, 84.21% idle "
     assert not list(probe.parse(1.0, frame))
     assert values(probe.parse(2.0, frame)) == {"cpu_util": pytest.approx(0.1578)}
+    seen = [values(probe.parse(3.0, line)) for line in recorded("top-macos").splitlines()]
+    assert [found for found in seen if found] == [{"cpu_util": pytest.approx(0.3208 + 0.1268)}]
 
 
 def test_windows_processor_time():

@@ -11,7 +11,7 @@ from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import POWER, TEMPERATURE
 
 _LINE = re.compile(r"^/sys/class/power_supply/([^/]+)/uevent:POWER_SUPPLY_(\w+)=(.*)$")
-_FIELDS = ("NAME", "TYPE", "SCOPE", "STATUS", "CURRENT_NOW", "VOLTAGE_NOW", "POWER_NOW", "TEMP")
+_FIELDS = ("NAME", "TYPE", "SCOPE", "STATUS", "ONLINE", "CURRENT_NOW", "VOLTAGE_NOW", "POWER_NOW", "TEMP")
 _UEVENT = Reading(
     files=("/sys/class/power_supply/*/uevent",),
     lines=tuple(f"POWER_SUPPLY_{field}=" for field in _FIELDS),
@@ -23,12 +23,14 @@ MILLIAMPERES_BELOW = 15_000
 """A current below this is in mA, unless this gauge has shown more before: a phone that runs a model
 draws 15 mA never, 15 A neither."""
 PLAUSIBLE_W = (0.01, 400.0)
+CHARGERS = ("Mains", "USB", "Wireless")
+"""Types of what isn't a battery (the kernel's sysfs-class-power)."""
 
 
 class Battery:
     """|current| × voltage while the status says Discharging; the sign of the current has three
-    conventions in the wild and is not used. While it charges, the battery doesn't know what the
-    device draws: no reading.
+    conventions in the wild and is not used. While it charges, or a charger too weak for the device
+    gives a part, the battery doesn't know what the device draws: no reading.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -56,12 +58,17 @@ class Battery:
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         if "/sys/class/power_supply/" in text:
-            return [sample for name, supply in _supplies(text).items() for sample in self._supply(at, name, supply)]
+            supplies = _supplies(text)
+            plugged = any(
+                row.get("TYPE", "").startswith(CHARGERS) and row.get("ONLINE") == "1" for row in supplies.values()
+            )
+            batteries = _batteries(supplies)
+            return [one for key, row in batteries.items() for one in self._supply(at, key, row, plugged)]
         if "AppleSmartBattery" in text:
             return _apple(at, dict(_IOREG.findall(text)))
         return _windows(at, text)
 
-    def _supply(self, at: float, key: str, supply: Mapping[str, str]) -> Iterable[Sample]:
+    def _supply(self, at: float, key: str, supply: Mapping[str, str], plugged: bool) -> Iterable[Sample]:
         status = supply.get("STATUS", "Unknown")
         name = supply.get("NAME", "battery")
         if status != "Unknown":
@@ -73,7 +80,8 @@ class Battery:
         if abs(_integer(supply.get("CURRENT_NOW")) or 0) >= MILLIAMPERES_BELOW:
             self._micro.add(key)
         watts = _watts(supply, 1e-6 if key in self._micro else 1e-3)
-        if status == "Discharging" and watts is not None and PLAUSIBLE_W[0] <= watts <= PLAUSIBLE_W[1]:
+        alone = status == "Discharging" and not plugged
+        if alone and watts is not None and PLAUSIBLE_W[0] <= watts <= PLAUSIBLE_W[1]:
             yield Sample("power_w", watts, at, {"of": "battery" if name == "battery" else f"battery {name}"})
 
 
@@ -82,14 +90,19 @@ def _supplies(text: str) -> dict[str, dict[str, str]]:
     for line in text.splitlines():
         if row := _LINE.match(line):
             found[row[1]][row[2]] = row[3].strip()
+    return found
+
+
+def _batteries(supplies: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """The device's own ones, each once."""
     # Kernels before 5.7 don't tell the type here; only what holds a charge has a status.
-    batteries = {
+    found = {
         name: row
-        for name, row in found.items()
+        for name, row in supplies.items()
         if row.get("TYPE", "Battery" if "STATUS" in row else "") == "Battery" and row.get("SCOPE") != "Device"
     }
     # Phones show one battery under several names ("bms", "main"): "battery" is Android's own.
-    return {"battery": batteries["battery"]} if "battery" in batteries else batteries
+    return {"battery": found["battery"]} if "battery" in found else found
 
 
 def _watts(supply: Mapping[str, str], unit: float) -> float | None:
@@ -130,5 +143,10 @@ def _windows(at: float, text: str) -> Iterable[Sample]:
         name = "battery" if index == 0 else f"battery {index}"
         yield Sample("on_battery", float(discharging), at, {"of": name})
         rate = number(row, "DischargeRate")
-        if discharging and rate and PLAUSIBLE_W[0] <= rate / 1000 <= PLAUSIBLE_W[1]:
+        if (
+            discharging
+            and row.get("PowerOnline") is not True
+            and rate
+            and PLAUSIBLE_W[0] <= rate / 1000 <= PLAUSIBLE_W[1]
+        ):
             yield Sample("power_w", rate / 1000, at, {"of": name})

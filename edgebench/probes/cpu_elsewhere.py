@@ -11,7 +11,8 @@ from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
 from edgebench.probes.tree import members
 
 _ROW = re.compile(r"^ *(\d+) +(\d+) +(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+\.\d+) *$", re.MULTILINE)
-_TOP = re.compile(r"^CPU usage: ([\d.]+)% user, ([\d.]+)% sys, ([\d.]+)% idle")
+# top prints hundredths without their leading zero: 32.8 is 32.08.
+_TOP = re.compile(r"^CPU usage: (\d+)\.(\d+)% user, (\d+)\.(\d+)% sys, [\d.]+% idle")
 
 
 class CpuElsewhere:
@@ -46,7 +47,8 @@ class CpuElsewhere:
             # The first frame of top is the mean since the machine started.
             self._frames += 1
             if self._frames > 1:
-                yield Sample("cpu_util", (float(found[1]) + float(found[2])) / 100, at)
+                user, user_100, system, system_100 = map(int, found.groups())
+                yield Sample("cpu_util", (user + system + (user_100 + system_100) / 100) / 100, at)
         elif text.startswith("pid "):
             yield from self._engine(at, _macos_seconds(text))
         elif text.lstrip().startswith(("{", "[")):
