@@ -82,8 +82,8 @@ METRICS = _table(
         "decode_sustained_tps",
         "tokens/s",
         "decode rate, sustained",
-        "median decode rate of the last 90 s, where it changes by less than 1 % in 30 s; absent where it never "
-        "settled (doubt never-settled)",
+        "median decode rate of the last 90 s, where it changes by less than 1 % in 30 s or by no more than chance "
+        "does; absent where it never settled (doubt never-settled)",
         "higher",
     ),
     Definition(

@@ -274,7 +274,8 @@ def settled(
     """Burst and sustained rate of a series. None for an empty one.
 
     Settled means: a straight line through the medians of the last ``windows`` windows changes by
-    less than ``level`` of their mean per window. The burst window itself never counts among them.
+    less than ``level`` of their mean per window, or by no more than the scatter within the windows
+    makes it change by chance. The burst window itself never counts among them.
     """
     if not times:
         return None
@@ -292,6 +293,14 @@ def settled(
     mean = math.fsum(middles) / windows
     centre = math.fsum(last) / windows
     rise = math.fsum((x - centre) * (y - mean) for x, y in zip(last, middles, strict=True))
-    slope = rise / math.fsum((x - centre) ** 2 for x in last) / mean if mean else math.inf
-    level_enough = abs(slope) < level
+    length = math.fsum((x - centre) ** 2 for x in last)
+    slope = rise / length / mean if mean else math.inf
+    by_chance = math.fsum((x - centre) ** 2 * _median_error(bins[x]) ** 2 for x in last) ** 0.5 / length
+    level_enough = abs(slope) < max(level, 2 * by_chance / mean if mean else 0)
     return Steadiness(burst, median([rate for i in last for rate in bins[i]]) if level_enough else None, slope)
+
+
+def _median_error(values: Sequence[float]) -> float:
+    """The standard error of a median, from the interquartile range as if the values were normal ones."""
+    deviation = (percentile(values, 0.75) - percentile(values, 0.25)) / 1.349
+    return math.sqrt(math.pi / 2 / len(values)) * deviation

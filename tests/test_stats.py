@@ -235,6 +235,21 @@ def test_noise_around_a_level_rate_is_settled() -> None:
     assert found.sustained == pytest.approx(40, rel=0.02)
 
 
+def test_noise_alone_is_no_change_and_a_change_shows_through_noise() -> None:
+    """Seconds that scatter by 8 %: most level series settle, those that fall by 5 % in 30 s don't."""
+    chance = random.Random(3)
+
+    def settles(fall: float) -> int:
+        found = [
+            stats.settled(*_series(lambda at: 40 * (1 - fall * at / 30) * chance.gauss(1, 0.08), 130))
+            for _ in range(100)
+        ]
+        return sum(one is not None and one.sustained is not None for one in found)
+
+    assert settles(0.0) >= 85
+    assert settles(0.05) <= 5
+
+
 # --- rounds into metrics -----------------------------------------------------------------------
 
 
