@@ -178,6 +178,21 @@ def test_markdown_is_a_table_with_figures_and_intervals() -> None:
     assert lines[4].startswith("| 1 | 300 MiB [294–306] | 800 ms [784–816] | 40.0 [39.2–40.8] | 25.0 [24.5–25.5] |")
 
 
+def test_markdown_has_memory_by_kind_where_it_was_split() -> None:
+    mib = 1024.0**2
+    parts = {"peak_anon_b": 180 * mib, "peak_file_b": 100 * mib, "peak_gpu_b": 20 * mib}
+    records = [record(metrics={**LEAD, **parts}, options={"threads": 1}), record(metrics=LEAD, options={"threads": 2})]
+    lines = plugins.load("views", "markdown")().render(records).splitlines()
+    at = lines.index("Memory at its peak, by kind:")
+    assert lines[at + 2 : at + 6] == [
+        r"| threads | memory footprint | anonymous | files \(weights mapped\) | GPU | resident, not split |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| 1 | 300 MiB | 180 MiB | 100 MiB | 20.0 MiB | – |",
+        "| 2 | 300 MiB | – | – | – | 300 MiB |",
+    ]
+    assert "Memory at its peak, by kind:" not in plugins.load("views", "markdown")().render(sweep())
+
+
 @given(st.text(max_size=30))
 def test_every_row_of_a_markdown_table_has_the_same_cells(name: str) -> None:
     text = plugins.load("views", "markdown")().render([record(device=name), record(device=EVIL, doubts=["steal"])])

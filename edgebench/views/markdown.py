@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from edgebench import doubts
 from edgebench.core import Record
+from edgebench.views import units
 from edgebench.views.lead import TITLES, figure
-from edgebench.views.reading import metric
+from edgebench.views.reading import MEMORY, NOT_SPLIT, footprint, memory_parts, metric
 from edgebench.views.text import clean, describe, varying
 
 
@@ -26,7 +27,7 @@ class Markdown:
 
 
 def grid(records: Sequence[Record]) -> list[str]:
-    """What the records have in common, and a table of what differs and of their figures."""
+    """What the records have in common, a table of what differs and of their figures, one of memory by kind."""
     differ, common = varying([describe(record) for record in records])
     shown = {name: title for name, title in TITLES.items() if any(metric(record, name) for record in records)}
     return [
@@ -35,6 +36,7 @@ def grid(records: Sequence[Record]) -> list[str]:
         _row([escaped(name) for name in (*differ, *shown.values(), "doubts")]),
         _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
         *(_row(_cells(record, differ, list(shown))) for record in records),
+        *_memory(records, differ),
     ]
 
 
@@ -53,6 +55,29 @@ def _cells(record: Record, differ: Sequence[str], shown: Sequence[str]) -> list[
         why = f": {escaped(record.failure.message)}" if record.failure else ""
         marks = f"**{record.status}**{why}" + (f"; {marks}" if marks else "")
     return [*named, *(_figure(record, name) for name in shown), marks]
+
+
+def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
+    """A second table: each footprint by kind of memory, where any was split."""
+    parts = {record.id: memory_parts(record) for record in records}
+    kinds = [kind for kind in MEMORY if any(kind in found for found in parts.values())]
+    if kinds in ([], [NOT_SPLIT]):
+        return []
+    header = [*differ, "memory footprint", *kinds]
+    lines = [
+        "",
+        "Memory at its peak, by kind:",
+        "",
+        _row([escaped(name) for name in header]),
+        _row(["---"] * len(differ) + ["---:"] * (len(header) - len(differ))),
+    ]
+    for record in records:
+        if whole := footprint(record):
+            described, sizes = describe(record), parts[record.id]
+            figures = (units.quantity(sizes[kind], "bytes") if kind in sizes else "–" for kind in kinds)
+            named = (escaped(described.get(name, "")) for name in differ)
+            lines.append(_row([*named, units.quantity(whole.value, "bytes"), *figures]))
+    return lines
 
 
 def _figure(record: Record, name: str) -> str:

@@ -29,6 +29,16 @@ SETTINGS = frozenset(
 )
 """Options that are compared. Every other option is part of the work and must be equal."""
 
+NOT_SPLIT = "resident, not split"
+MEMORY = {
+    "anonymous": "peak_anon_b",
+    "files (weights mapped)": "peak_file_b",
+    "swapped out": "peak_swap_b",
+    "GPU": "peak_gpu_b",
+    NOT_SPLIT: "",
+}
+"""Kinds of memory in the order they are stacked, and the metric of each."""
+
 NAMED = 3
 """Names that are spelled out in a sentence or beside a bar."""
 
@@ -141,6 +151,23 @@ def metric(record: Record, name: str) -> Metric | None:
         return None
     sure = all(end is not None and isfinite(end) for end in (found.low, found.high))
     return found if sure else replace(found, low=None, high=None)
+
+
+def footprint(record: Record) -> Metric | None:
+    return metric(record, "peak_footprint_b") or metric(record, "peak_rss_b")
+
+
+def memory_parts(record: Record) -> dict[str, float]:
+    """The parts of the footprint, bytes; one part where the peaks of parts fell at different moments."""
+    whole = footprint(record)
+    if whole is None:
+        return {}
+    found = {name: part.value for name, key in MEMORY.items() if (part := metric(record, key)) and part.value > 0}
+    rest = whole.value - sum(found.values())
+    if rest < -0.01 * whole.value:
+        gpu = found.get("GPU", 0.0)
+        return {NOT_SPLIT: whole.value - gpu} | ({"GPU": gpu} if gpu else {})
+    return found | ({NOT_SPLIT: rest} if rest > 0.005 * whole.value else {})
 
 
 def differs(a: Record, b: Record, name: str) -> bool:

@@ -9,7 +9,18 @@ from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.theme import backends
-from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric, some
+from edgebench.views.reading import (
+    MEMORY,
+    Kind,
+    by_kind,
+    clean,
+    footprint,
+    labels,
+    marks,
+    memory_parts,
+    metric,
+    some,
+)
 
 if TYPE_CHECKING:
     import altair as alt
@@ -19,13 +30,6 @@ PANELS = 4
 BARS = 30
 STEP = 46
 """Pixels a bar takes with its name above."""
-
-PARTS = (
-    ("anonymous", "peak_anon_b"),
-    ("files (weights mapped)", "peak_file_b"),
-    ("swapped out", "peak_swap_b"),
-    ("GPU", "peak_gpu_b"),
-)
 
 
 def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
@@ -151,7 +155,7 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Itera
 
 def memory(records: Sequence[Record]) -> Figure | None:
     """Peak memory stacked by kind."""
-    groups = side_by_side([r for r in records if (found := _whole(r)) and found.value > 0])
+    groups = side_by_side([r for r in records if (found := footprint(r)) and found.value > 0])
     notes = cut(groups)
     panels = []
     for kind, group in groups[:PANELS]:
@@ -168,30 +172,16 @@ def memory(records: Sequence[Record]) -> Figure | None:
     return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
 
 
-def _whole(record: Record) -> Metric | None:
-    return metric(record, "peak_footprint_b") or metric(record, "peak_rss_b")
-
-
-def _parts(record: Record, whole: float) -> dict[str, float]:
-    """The parts of the peak, bytes; one part where the peaks of parts fell at different moments."""
-    found = {name: part.value for name, key in PARTS if (part := metric(record, key)) and part.value > 0}
-    rest = whole - sum(found.values())
-    if rest < -0.01 * whole:
-        gpu = found.get("GPU", 0.0)
-        return {"resident, not split": whole - gpu} | ({"GPU": gpu} if gpu else {})
-    return found | ({"resident, not split": rest} if rest > 0.005 * whole else {})
-
-
 def _memory(kind: Kind, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
-    wholes = {r.id: found for r in records if (found := _whole(r))}
+    wholes = {r.id: found for r in records if (found := footprint(r))}
     factor, unit = units.scale(max(found.value for found in wholes.values()), "bytes")
     rows, lines = list[Row](), list[Line]()
     for record in records:
         found = wholes[record.id]
-        parts = _parts(record, found.value)
+        parts = memory_parts(record)
         start = 0.0
         for place, (part, value) in enumerate(parts.items()):
             row: Row = {"record": record.id, "part": part, "start": start / factor, "value": value / factor}
@@ -204,13 +194,12 @@ def _memory(kind: Kind, records: list[Record]) -> Panel:
         said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
         lines.append(Line((names[record.id], spread(found), said, ", ".join(marks(record))), record.id))
     # A part has its colour whichever others there are.
-    order = [name for name, _ in PARTS] + ["resident, not split"]
-    shown = [part for part in order if any(row["part"] == part for row in rows)]
+    shown = [part for part in MEMORY if any(row["part"] == part for row in rows)]
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",
-        color=alt.Color("part:N", scale=alt.Scale(domain=order), legend=alt.Legend(values=shown)),
+        color=alt.Color("part:N", scale=alt.Scale(domain=list(MEMORY)), legend=alt.Legend(values=shown)),
         tooltip=[alt.Tooltip("said:N", title="part")],
     )
     columns = ("configuration", "footprint", "parts", "doubts")
