@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgebench.core import Opened, Option, Record
 from edgebench.errors import Unreadable
+from edgebench.systems.linux import SAME_CLUSTER
 
 _SYS = "/sys/devices/system/cpu/cpu[0-9]*"
 _COMMAND = (
@@ -20,9 +21,6 @@ _LINE = re.compile(
     r"(core_id|physical_package_id|cpuinfo_max_freq|cpu_capacity):(-?\d+)$",
     re.MULTILINE,
 )
-SAME_CLUSTER = 0.92
-"""Cores at least this fast, compared with the fastest of a cluster, belong to it: single favoured
-cores of one kind differ by a few per cent."""
 SMALL = 8
 """Up to so many processors every number of threads is tried."""
 CLIFF = 0.3

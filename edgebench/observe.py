@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from edgebench import energy
 from edgebench.bandwidth import model_bytes_per_token
 from edgebench.core import Json
+from edgebench.cores import listed
 from edgebench.energy import Energy, Idle
+from edgebench.readings import Readings
 from edgebench.sampler import Sampler
 
 Turn = Mapping[str, Json]
@@ -94,6 +97,24 @@ def throttling(sampler: Sampler, begin: float, end: float) -> list[dict[str, Jso
         if sample.name == "throttled" and sample.value > 0 and begin <= at <= end:
             since.setdefault(sample.labels.get("by", "unknown"), round(at - begin, 2))
     return [{"at_s": at, "by": by} for by, at in sorted(since.items(), key=lambda item: item[1])]
+
+
+def use(sampler: Readings, turns: Sequence[Turn], clusters: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """How busy each processor was while decoding, and each cluster of them; ``clusters`` is the device's fact."""
+    decodes = spans(turns, "decode")
+    if not decodes:
+        return {}
+    cores = sampler.by_label("cpu_core_util", "core", decodes[0][0], decodes[-1][1])
+    found: dict[str, Json] = {}
+    if cores:
+        found["cpu_by_core"] = {core: round(cores[core], 3) for core in sorted(cores, key=int)}
+    members = [[str(cpu) for cpu in cluster.get("cpus", ())] for cluster in clusters]
+    known = [cpus for cpus in members if cpus and all(cpu in cores for cpu in cpus)]
+    if len(known) > 1:
+        found["cpu_by_cluster"] = {
+            listed(map(int, cpus)): round(fmean(cores[cpu] for cpu in cpus), 3) for cpus in known
+        }
+    return found
 
 
 def notes(sampler: Sampler, begin: float, end: float) -> dict[str, Json]:

@@ -179,7 +179,8 @@ class Rig:
         load = (started, started + live.load.seconds) if fresh and started is not None else None
         joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
         metrics.update(joules)
-        notes = {**observe.notes(sampler, begin, end), **metered}
+        clusters = self._facts["device"].get("clusters", ())
+        notes = {**observe.notes(sampler, begin, end), **observe.use(sampler, turns, clusters), **metered}
         ceiling = self._ceiling(state)
         if isinstance(ceiling, str):
             notes["mbu_absent"] = ceiling

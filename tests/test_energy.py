@@ -15,6 +15,7 @@ from edgebench.core import Device, Sample
 from edgebench.energy import Energy, Idle
 from edgebench.probes.battery import Battery
 from edgebench.probes.rapl import Rapl
+from edgebench.readings import Readings
 from edgebench.sampler import Sampler
 from edgebench.session import Session
 
@@ -198,3 +199,21 @@ def test_bandwidth_use_per_depth():
 def test_phases_need_a_first_token():
     turn = {"measures": ["prefill", "decode"], "sent_at": time.monotonic(), "total_s": 2.0}
     assert observe.spans([turn], "decode") == []
+
+
+def test_how_busy_each_processor_and_each_cluster_was():
+    seen = Readings({})
+    seen.samples = [
+        Sample("cpu_core_util", share, at, {"core": core})
+        for at in (12.0, 14.0)
+        for core, share in (("0", 0.9), ("1", 0.7), ("2", 0.1), ("10", 0.2))
+    ]
+    seen._since = [sample.at - 2 for sample in seen.samples]
+    turn = {"measures": ["decode"], "sent_at": 9.0, "ttft_s": 1.0, "total_s": 5.0}
+    clusters = [{"cpus": [0, 1], "max_hz": 3e9}, {"cpus": [2, 10], "max_hz": 2e9}]
+    assert observe.use(seen, [turn], clusters) == {
+        "cpu_by_core": {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2},
+        "cpu_by_cluster": {"0-1": 0.8, "2,10": 0.15},
+    }
+    assert "cpu_by_cluster" not in observe.use(seen, [turn], clusters[:1])
+    assert observe.use(seen, [], clusters) == {}

@@ -8,7 +8,7 @@ from lab.place import Place
 from edgebench.core import Device
 from edgebench.errors import Unreadable
 from edgebench.session import Session
-from edgebench.systems import android, macos, posix_files
+from edgebench.systems import android, linux, macos, posix_files
 
 
 def test_a_phone_by_its_properties():
@@ -31,8 +31,18 @@ def test_a_phone_without_the_chips_name_says_its_board():
     assert android.parse_getprop(text) == {"model": "XREAL X4000", "cpu": "parrot"}
 
 
+def test_clusters_of_a_pc_whose_processors_have_a_policy_each():
+    """An i7-12700H's clocks: two favoured cores at 4.7 GHz, more big ones at 4.6, small ones at 3.5."""
+    text = "".join(f"{cpu}:{khz}\n" for cpu, khz in enumerate([4600000] * 4 + [4700000] * 2 + [3500000] * 2))
+    assert linux.parse_clusters(text)["clusters"] == [
+        {"cpus": [0, 1, 2, 3, 4, 5], "max_hz": 4_700_000_000},
+        {"cpus": [6, 7], "max_hz": 3_500_000_000},
+    ]
+    assert linux.parse_clusters(":\n") == {}
+
+
 def test_clusters_battery_and_gpu_of_a_phone():
-    assert android.parse_clusters("0 1 2:2016000\n3 4:2803200\n7:3187200\n")["clusters"] == [
+    assert linux.parse_clusters("0 1 2:2016000\n3 4:2803200\n7:3187200\n")["clusters"] == [
         {"cpus": [0, 1, 2], "max_hz": 2_016_000_000},
         {"cpus": [3, 4], "max_hz": 2_803_200_000},
         {"cpus": [7], "max_hz": 3_187_200_000},
@@ -49,7 +59,7 @@ def test_clusters_battery_and_gpu_of_a_phone():
 
 
 def test_what_is_not_in_the_text_is_absent():
-    for parse in (android.parse_getprop, android.parse_clusters, android.parse_battery, android.parse_gles):
+    for parse in (android.parse_getprop, linux.parse_clusters, android.parse_battery, android.parse_gles):
         assert parse("") == {}
         assert parse("sh: inaccessible or not found\n") == {}
     for parse in (macos.parse_sysctl, macos.parse_sw_vers, macos.parse_pmset):

@@ -15,7 +15,7 @@ from lab.records import conversation, record
 from rich.cells import cell_len
 
 from edgebench import plugins
-from edgebench.core import Failure, Metric, Record, View
+from edgebench.core import Failure, Metric, Record, Round, View
 from edgebench.views.detail import detail
 from edgebench.views.markdown import escaped
 from edgebench.views.table import draw
@@ -236,3 +236,35 @@ def test_a_failed_record_shows_its_last_log_lines() -> None:
     assert "why: the engine died (SIGILL)" in text
     assert "   | illegal instruction" in text
     assert "\x1b" not in text
+
+
+def test_one_record_says_how_its_readings_were_had() -> None:
+    notes = {
+        "sampling_absent": {"power_w": "/sys/a: Permission denied", "gpu_util": "sh: 1: nvidia-smi: not found"},
+        "sampling_cost": 0.0021,
+        "clock_uncertainty_s": 0.0125,
+        "cpu_by_core": {"0": 0.98, "1": 0.5},
+        "cpu_by_cluster": {"0": 0.98, "1": 0.5},
+        "mbu_by_depth": [[128.0, 0.61], [1024.0, 0.58]],
+        "throttling": [{"at_s": 12.3, "by": "clock limit of cores 0-3"}],
+        "energy": {"metered": ["dram-0", "package-0"], "whole_device": False},
+        "gate": {"waited_s": 3.1, "missed": []},
+    }
+    there = {**notes, "sampling_absent": {"power_w": EVIL, "temp_c": "only in one round"}}
+    rounds = (Round(0, "", {}, notes=there), Round(1, "", {}, notes=notes))
+    said = detail(replace(record(), rounds=rounds))
+    for line in (
+        "not read: power_w: /sys/a: Permission denied",
+        "sampling took: 0.210 % of a core",
+        "the device's clock is known to: ± 12.5 ms",
+        "processors in use: 0: 98.0 %, 1: 50.0 %",
+        "clusters in use: 0: 98.0 %, 1: 50.0 %",
+        "memory bandwidth in use: 61.0 % at 128 tokens, 58.0 % at 1024 tokens",
+        "throttling began: round 2 at 12.3 s: clock limit of cores 0-3",
+        "energy metered by: dram-0, package-0 (these parts alone)",
+        "waited for a cool and quiet device: 6.2 s in 2 rounds",
+    ):
+        assert line in said.splitlines(), said
+    assert "temp_c" not in said
+    assert "gpu_util" not in said
+    assert EVIL not in detail(replace(record(), rounds=(Round(0, "", {}, notes=there),)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from edgebench.core import Fact, Json
 from edgebench.systems import posix
-from edgebench.systems.linux import INSTRUCTION_SETS, parse_meminfo
+from edgebench.systems.linux import CLUSTERS, INSTRUCTION_SETS, parse_meminfo
 
 
 class Android(posix.Posix):
@@ -50,13 +50,6 @@ def parse_cpuinfo(text: str) -> Mapping[str, Json]:
     return {**facts, **({"instruction_sets": named} if named else {})}
 
 
-def parse_clusters(text: str) -> Mapping[str, Json]:
-    """``CPUS:KHZ`` of each cpufreq policy → ``clusters``: ``cpus`` and ``max_hz`` of each."""
-    pairs = re.findall(r"^([\d ]+):(\d+)$", text, re.M)
-    found = [{"cpus": [int(n) for n in cpus.split()], "max_hz": int(khz) * 1000} for cpus, khz in pairs]
-    return {"clusters": found} if found else {}
-
-
 def parse_battery(text: str) -> Mapping[str, Json]:
     """``dumpsys battery`` (BatteryService.java) → ``power_source``."""
     powered = re.findall(r"^\s*(?:AC|USB|Wireless|Dock) powered: (true|false)\s*$", text, re.M)
@@ -76,11 +69,7 @@ _PROPERTIES = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fin
 FACTS: Mapping[str, Fact] = {
     "device": Fact(f"getprop | grep -E '{_PROPERTIES}'", parse_getprop),
     "cpu": Fact("cat /proc/cpuinfo", parse_cpuinfo),
-    "clusters": Fact(
-        'for p in /sys/devices/system/cpu/cpufreq/policy*; do echo "$(cat $p/related_cpus):$(cat $p/cpuinfo_max_freq)";'
-        " done 2>/dev/null; true",
-        parse_clusters,
-    ),
+    "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),
     "kernel": Fact("uname -srm", lambda text: {"kernel": text.strip()} if text.strip() else {}),
     "power": Fact("dumpsys battery", parse_battery),

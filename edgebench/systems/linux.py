@@ -59,6 +59,29 @@ def parse_lscpu(text: str) -> Mapping[str, Json]:
     return facts
 
 
+SAME_CLUSTER = 0.92
+"""Cores at least this fast, compared with the fastest of a cluster, belong to it: single favoured
+cores of one kind differ by a few per cent."""
+
+
+def parse_clusters(text: str) -> Mapping[str, Json]:
+    """``CPUS:KHZ`` of each cpufreq policy → ``clusters``: ``cpus`` and ``max_hz`` of each.
+
+    Where each processor has a policy of its own (x86), those of about one speed are one cluster.
+    """
+    pairs = re.findall(r"^([\d ]+):(\d+)$", text, re.M)
+    found = [{"cpus": [int(n) for n in cpus.split()], "max_hz": int(khz) * 1000} for cpus, khz in pairs]
+    if any(len(one["cpus"]) > 1 for one in found):
+        return {"clusters": found}
+    merged: list[dict[str, Json]] = []
+    for one in sorted(found, key=lambda one: (-one["max_hz"], one["cpus"])):
+        if merged and one["max_hz"] >= SAME_CLUSTER * merged[-1]["max_hz"]:
+            merged[-1]["cpus"] = sorted([*merged[-1]["cpus"], *one["cpus"]])
+        else:
+            merged.append(one)
+    return {"clusters": merged} if merged else {}
+
+
 INSTRUCTION_SETS = {
     "avx": "AVX",
     "avx2": "AVX2",
@@ -131,10 +154,16 @@ def _text(command: str, name: str) -> Fact:
     return Fact(command, lambda text: {name: text.strip()} if text.strip() else {})
 
 
+CLUSTERS = Fact(
+    'for p in /sys/devices/system/cpu/cpufreq/policy*; do echo "$(cat $p/related_cpus):$(cat $p/cpuinfo_max_freq)";'
+    " done 2>/dev/null; true",
+    parse_clusters,
+)
 _CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 FACTS: Mapping[str, Fact] = {
     "cpu": Fact("LC_ALL=C lscpu -J", parse_lscpu),
+    "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),
     "os": Fact("cat /etc/os-release", parse_os_release),
     "kernel": _text("uname -srm", "kernel"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from edgebench import doubts, fits, metrics, stats
 from edgebench.core import Json, Record
 from edgebench.views import units
+from edgebench.views.sampled import sampled
 from edgebench.views.text import clean, describe
 
 _TURN_FIGURES = {
@@ -27,6 +28,7 @@ def detail(record: Record) -> str:
         columns([BESIDE, *needs(record)]) if needs(record) else [],
         _turns(record),
         _doubts(record),
+        [f"{what}: {text}" for what, text in sampled(record)],
         _facts(record.facts),
         _next(record),
     ]

@@ -20,6 +20,7 @@ from edgebench.views.reading import (
     settings_text,
     used_backend,
 )
+from edgebench.views.sampled import sampled
 
 COLUMNS = (
     ("peak_footprint_b", "Memory", "memory footprint, peak"),
@@ -205,7 +206,10 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         metrics=tuple(measured),
         rounds=max((len(rounds) for *_, rounds in measured), default=0),
         memory=tuple(needs(record)),
-        facts=tuple((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
+        facts=(
+            ("readings", tuple(sampled(record))),
+            *((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
+        ),
         hint=failure.hint if failure else "",
         log=tuple(line[:LOG_WIDTH] for line in log[-LOG_LINES:]),
         log_cut=len(log) > LOG_LINES,
