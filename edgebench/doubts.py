@@ -41,17 +41,17 @@ KINDS = _table(
     ),
     Kind(
         "steal",
-        "A hypervisor gave more than 1 % of the CPU time to other machines.",
+        "A hypervisor gave more than 1 % of the CPU time to other machines in most rounds, or more than 4 % in one.",
         "Measure on real hardware, or when the host is quiet; compare only trials of the same run.",
     ),
     Kind(
         "other-load",
-        "Processes other than the engine used more than 5 % of the CPU.",
-        "Close other programs and run again.",
+        "Processes other than the engine used more than 5 % of the CPU in most rounds, or more than 20 % in one.",
+        "Close other programs and run again; on Linux, top says which they are.",
     ),
     Kind(
         "swap",
-        "Part of the engine's memory was swapped out.",
+        "More than 1 % of the engine's memory was swapped out.",
         "Use a smaller model or context, or free memory.",
     ),
     Kind(
@@ -81,8 +81,10 @@ KINDS = _table(
     ),
     Kind(
         "drift",
-        "A fixed piece of work took another time at the end of the run than at its start.",
-        "Let the device cool and run again; differences between trials of this run are safer than its absolute values.",
+        "A fixed piece of work took another time at the end of the run than at its start: the device had become "
+        "warmer, or busier with other work.",
+        "Let it cool, close other programs and run again; differences between trials of this run are safer than its "
+        "absolute values.",
     ),
     Kind(
         "backend-mismatch",
@@ -142,8 +144,9 @@ KINDS = _table(
     ),
     Kind(
         "mbu-above-one",
-        "The model's bandwidth is above the device's measured one: one of the two is wrong.",
-        "Measure the bandwidth again; do not quote this figure.",
+        "Decoding read more bytes a second than the device's measured bandwidth: one of the two is wrong, or the model "
+        "fits into the processor's cache, which is faster than its memory.",
+        "Run again on a quiet machine, so that the bandwidth is measured anew; do not quote this figure.",
     ),
     Kind(
         "weights-twice",

@@ -16,8 +16,12 @@ HEADLINES = ("decode_tps", "prefill_tps", "ttft_s", "load_s", "peak_footprint_b"
 """The metrics whose spread and missing rounds are doubts."""
 
 SPREAD = 0.10
-STEAL = 0.01
-OTHER_LOAD = 0.05
+DISTURBED = {"steal": 0.01, "other_load": 0.05}
+"""Shares of the CPU time that others may have in the median round."""
+ONCE = 4
+"""A single round is doubted beyond so many times that: a median bears one with a little more."""
+SWAPPED = 0.01
+"""Share of the footprint; a few cold pages are swapped out on any machine that has been up for long."""
 
 
 def judge(record: Record) -> tuple[Doubt, ...]:
@@ -52,17 +56,28 @@ def _rounds(record: Record) -> Iterator[Doubt]:
 
 
 def _limits(record: Record) -> Iterator[Doubt]:
+    for name, limit in DISTURBED.items():
+        values = list(_values(record, name))
+        middle, worst = (stats.median(values), max(values)) if values else (0.0, 0.0)
+        if middle > limit or worst > ONCE * limit:
+            yield named(
+                name.replace("_", "-"), f"{middle:.1%} of the CPU time in the median round, at most {worst:.1%}"
+            )
+    swapped, whole = max(_values(record, "peak_swap_b"), default=0.0), max(_values(record, "peak_rss_b"), default=0.0)
+    if swapped > SWAPPED * whole:
+        yield named("swap", f"up to {swapped / 2**20:.0f} MiB in a round")
     for name, limit, kind, text in (
-        ("steal", STEAL, "steal", "{:.1%} of the CPU time"),
-        ("other_load", OTHER_LOAD, "other-load", "{:.0%} of the CPU"),
-        ("peak_swap_b", 0.0, "swap", "{:.0f} bytes"),
-        ("throttled", 0.0, "throttled", "{:.0%} of the time"),
         ("on_battery", 0.0, "on-battery", "{:.0%} of the time"),
         ("mbu", 1.0, "mbu-above-one", "{:.2f}"),
     ):
-        worst = max((value for value in _values(record, name)), default=None)
-        if worst is not None and worst > limit:
+        worst = max(_values(record, name), default=0.0)
+        if worst > limit:
             yield named(kind, f"up to {text.format(worst)} in a round")
+    worst = max(_values(record, "throttled"), default=0.0)
+    if worst > 0:
+        events = (event for one in record.rounds for event in one.notes.get("throttling", ()))
+        by = ", ".join(dict.fromkeys(str(event.get("by", "")) for event in events))
+        yield named("throttled", f"up to {worst:.0%} of the time in a round" + (f", by {by}" if by else ""))
 
 
 def _values(record: Record, name: str) -> Iterator[float]:

@@ -295,9 +295,10 @@ STEADY: list[float | None] = [100.0, 101.0, 99.0, 100.5, 99.5]
         ({"decode_tps": [100.0, 100.0, 100.0, 100.0, 150.0]}, "spread"),
         ({"decode_tps": [100.0, 101.0]}, "few-rounds"),
         ({"decode_tps": [*STEADY, None]}, "missing-rounds"),
-        ({"decode_tps": STEADY, "steal": [0.0, 0.0, 0.02, 0.0, 0.0]}, "steal"),
+        ({"decode_tps": STEADY, "steal": [0.0, 0.02, 0.02, 0.0, 0.02]}, "steal"),
+        ({"decode_tps": STEADY, "steal": [0.0, 0.0, 0.05, 0.0, 0.0]}, "steal"),
         ({"decode_tps": STEADY, "other_load": [0.0, 0.3, 0.0, 0.0, 0.0]}, "other-load"),
-        ({"decode_tps": STEADY, "peak_swap_b": [4096.0] * 5}, "swap"),
+        ({"decode_tps": STEADY, "peak_rss_b": [1e8] * 5, "peak_swap_b": [0.0, 0.0, 0.0, 2e6, 0.0]}, "swap"),
         ({"decode_tps": STEADY, "throttled": [0.0, 0.0, 0.0, 0.5, 1.0]}, "throttled"),
         ({"decode_tps": STEADY, "mbu": [0.9, 1.1, 0.9, 0.9, 0.9]}, "mbu-above-one"),
     ],
@@ -308,7 +309,19 @@ def test_each_disturbance_is_named(figures: dict[str, list[float | None]], id: s
 
 def test_steady_rounds_are_not_doubted() -> None:
     quiet: list[float | None] = [0.0] * 5
+    once: list[float | None] = [0.0, 0.0, 0.03, 0.0, 0.0]
+    cold: list[float | None] = [65536.0] * 5
+    assert _judged({"decode_tps": STEADY, "steal": once, "other_load": [0.15, 0.0, 0.01, 0.01, 0.02]}) == []
+    assert _judged({"decode_tps": STEADY, "peak_rss_b": [1e8] * 5, "peak_swap_b": cold}) == []
     assert _judged({"decode_tps": STEADY, "steal": quiet, "peak_swap_b": quiet, "load_s": [1.0, None, None]}) == []
+
+
+def test_throttling_names_what_did_it() -> None:
+    notes = {"throttling": [{"at_s": 1.0, "by": "gpu 0: hardware slowdown"}]}
+    rounds = (Round(0, "", {}, notes=notes), Round(1, "", {}, notes=notes))
+    made = {"throttled": stats.summarise([0.5, 0.25], "ratio")}
+    (found,) = judging.judge(replace(record(), metrics=made, rounds=rounds))
+    assert found.detail == "up to 50% of the time in a round, by gpu 0: hardware slowdown"
 
 
 def test_a_backend_other_than_asked_for_is_a_doubt_once() -> None:

@@ -125,9 +125,10 @@ _BEST = 'command -v perl >/dev/null || b=$(command -v bash); exec ${b:-sh} -c "$
 
 
 _LOOK = """\
-look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; grep -cH x $* 2>&1 >/dev/null </dev/null | sed 's/^/! /'; }
+c=; look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; c="$c $*"; }
 """
-"""Says what can't be read; ``r`` is what can."""
+"""``r`` is what of some files can be read; ``c`` collects them all."""
+_COMPLAIN = "grep -cH x $c 2>&1 >/dev/null </dev/null | sed 's/^/! /'"
 
 
 def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
@@ -161,7 +162,7 @@ def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
     if perl:
         arguments = f"$p {beat:g} {again} {' '.join(groups)}"
         loop = f"perl -e {shlex.quote(_PERL)} {arguments} 2>/dev/null || {{\n{loop}\n}}"
-    return "\n".join([*once, "tell; stat -", loop]) + "\n"
+    return "\n".join([*once, _COMPLAIN, "tell; stat -", loop]) + "\n"
 
 
 def _wanted(readings: Sequence[Reading]) -> str:

@@ -103,10 +103,12 @@ def _turns(record: Record) -> list[str]:
 
 
 def _doubts(record: Record) -> Iterator[str]:
-    for doubt in record.doubts:
-        yield f"! {clean(doubt.id)}" + (f": {clean(doubt.detail)}" if doubt.detail else "")
-        kind = doubts.KINDS.get(doubt.id)
-        if kind:
+    """Each with what was seen; what it means and what to do once a kind."""
+    for id in dict.fromkeys(doubt.id for doubt in record.doubts):
+        for doubt in record.doubts:
+            if doubt.id == id:
+                yield f"! {clean(id)}" + (f": {clean(doubt.detail)}" if doubt.detail else "")
+        if kind := doubts.KINDS.get(id):
             yield f"  {kind.meaning} {kind.remedy}"
 
 
