@@ -70,16 +70,17 @@ def parse_clusters(text: str) -> Mapping[str, Json]:
     Where each processor has a policy of its own (x86), those of about one speed are one cluster.
     """
     pairs = re.findall(r"^([\d ]+):(\d+)$", text, re.M)
-    found = [{"cpus": [int(n) for n in cpus.split()], "max_hz": int(khz) * 1000} for cpus, khz in pairs]
-    if any(len(one["cpus"]) > 1 for one in found):
-        return {"clusters": found}
-    merged: list[dict[str, Json]] = []
-    for one in sorted(found, key=lambda one: (-one["max_hz"], one["cpus"])):
-        if merged and one["max_hz"] >= SAME_CLUSTER * merged[-1]["max_hz"]:
-            merged[-1]["cpus"] = sorted([*merged[-1]["cpus"], *one["cpus"]])
-        else:
-            merged.append(one)
-    return {"clusters": merged} if merged else {}
+    found = [(sorted(map(int, cpus.split())), int(khz)) for cpus, khz in pairs]
+    if all(len(cpus) == 1 for cpus, _ in found):
+        merged: list[tuple[list[int], int]] = []
+        for cpus, khz in sorted(found, key=lambda one: (-one[1], one[0])):
+            if merged and khz >= SAME_CLUSTER * merged[-1][1]:
+                merged[-1][0].extend(cpus)
+            else:
+                merged.append((cpus, khz))
+        found = merged
+    clusters = [{"cpus": sorted(cpus), "max_hz": khz * 1000} for cpus, khz in found]
+    return {"clusters": clusters} if clusters else {}
 
 
 INSTRUCTION_SETS = {
