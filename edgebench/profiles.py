@@ -7,7 +7,7 @@ installed package, in that order, and so are those of models.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +22,7 @@ Kind = Literal["devices", "models", "references"]
 
 SUFFIXES = (".yaml", ".yml")
 
-Backend = Literal["cpu", "cuda", "metal", "opencl", "rocm", "vulkan"]
+Backend = Literal["cpu", "cuda", "metal", "opencl", "rocm", "sycl", "vulkan"]
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,31 @@ def locate(kind: Kind, name_or_path: str) -> Path:
         return path
     found = names(kind)
     if name_or_path not in found:
-        near = get_close_matches(name_or_path, found, n=1) or [name for name in found if name_or_path in name]
-        hint = f"Did you mean {near[0]}? " if near else ""
+        near = nearest(name_or_path, found)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise ProfileError(f"no {kind[:-1]} is called {name_or_path!r}", f"{hint}`edgebench {kind} list` shows all.")
     return found[name_or_path]
+
+
+def nearest(typed: str, known: Collection[str], most: int = 3) -> list[str]:
+    """The names that were meant, perhaps: those that hold what was typed, first those that begin with
+    it; else those that begin nearly so. Case and punctuation don't count."""
+
+    def plain(name: str) -> str:
+        return "".join(char for char in name.lower() if char.isalnum())
+
+    wanted = plain(typed)
+    if not wanted:
+        return []
+    holding = [name for name in known if wanted in plain(name)]
+    if holding:
+        return sorted(holding, key=lambda name: not plain(name).startswith(wanted))[:most]
+    beginnings: dict[str, list[str]] = {}
+    for name in known:
+        for beginning in {plain(name), plain(name)[: len(wanted) + 1]}:
+            beginnings.setdefault(beginning, []).append(name)
+    near = get_close_matches(wanted, beginnings, n=most, cutoff=0.7)
+    return list(dict.fromkeys(name for beginning in near for name in beginnings[beginning]))[:most]
 
 
 def named(document: Document) -> str:

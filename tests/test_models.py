@@ -189,6 +189,7 @@ def test_files_that_are_no_models_are_refused_by_what_they_are(tmp_path: Path, s
         (b"<!doctype html><html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"PK\x03\x04....", "is a zip archive"),
+        (b"\x40" + bytes(7) + b'{"__metadata__":{}', "holds safetensors"),
         (b"tjgg\x03\x00\x00\x00", "is in GGJT"),
         (b"GGUF\x00\x00\x00\x03" + data[8:], "is big-endian GGUF"),
         (b"GGUF\x01\x00\x00\x00" + data[8:], "is GGUF version 1; versions 2 and 3 are read"),
@@ -256,6 +257,63 @@ def test_a_damaged_header_is_read_or_refused_and_never_believed_blindly(small: P
         facts = header(path)
         assert facts["weights_bytes"] <= len(content)
         json.dumps(facts)
+
+
+_KINDS = ("shared_kv_layers", "sliding_window", "sliding_window_pattern", "key_length", "value_length_swa")
+_KEYS = [
+    *(f"llama.attention.{key}" for key in (*_KINDS, "head_count", "head_count_kv")),
+    *(f"llama.{key}" for key in ("block_count", "context_length", "embedding_length", "expert_count", "vocab_size")),
+    *("llama.nextn_predict_layers", "llama.full_attention_interval", "general.file_type", "general.alignment"),
+    *("general.type", "general.name", "general.license", "split.count", "tokenizer.ggml.tokens"),
+    *("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.bos_token_id"),
+]
+_FIELDS = (
+    st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.sampled_from([-1, 0, 1, 2, 40])
+    | st.booleans()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.lists(st.integers(-9, 40), max_size=40)
+    | st.lists(st.binary(max_size=3), max_size=3)
+    | st.lists(st.floats(), max_size=3)
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(changed=st.dictionaries(st.sampled_from(_KEYS), _FIELDS, min_size=1, max_size=4))
+def test_a_header_whose_keys_hold_anything_is_read_or_refused(small: Path, changed: dict[str, Any]) -> None:
+    path = Path("anything.gguf")
+    path.write_bytes(with_keys(small, changed))
+    with contextlib.suppress(ModelError):
+        json.dumps(header(path))
+        models.tokens(path)
+
+
+def with_keys(path: Path, changed: dict[str, Any]) -> bytes:
+    """A model's bytes with keys of other values and types; its tensors are left as they are."""
+    read = gguf_file.read(path, keep=["tokenizer.ggml.tokens"])
+    data = path.read_bytes()
+    first = read.tensors[0].name.encode()
+    begin = data.index(struct.pack("<Q", len(first)) + first)
+    keys = b"".join(packed(name.encode()) + valued(value) for name, value in {**read.fields, **changed}.items())
+    opening = data[:16] + struct.pack("<Q", len({**read.fields, **changed})) + keys
+    return opening + data[begin : read.tensors[0].offset] + bytes(64) + data[read.tensors[0].offset :]
+
+
+def packed(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
+
+
+def valued(value: Any) -> bytes:
+    """A value of a key, its type first."""
+    if isinstance(value, list):
+        item = valued(value[0])[:4] if value else struct.pack("<I", 4)
+        return struct.pack("<I", 9) + item + struct.pack("<Q", len(value)) + b"".join(valued(one)[4:] for one in value)
+    if isinstance(value, bool | float):
+        return struct.pack("<I?", 7, value) if isinstance(value, bool) else struct.pack("<Id", 12, value)
+    if isinstance(value, int):
+        return struct.pack("<IQ", 10, value) if value >= 1 << 63 else struct.pack("<Iq", 11, value)
+    return struct.pack("<I", 8) + packed(value if isinstance(value, bytes) else value.encode())
 
 
 @settings(max_examples=200, deadline=None)

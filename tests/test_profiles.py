@@ -172,7 +172,7 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\ndefaults: {{backend: CUDA}}\n",
-            "4: defaults.backend: must be 'cpu', 'cuda', 'metal', 'opencl', 'rocm' or 'vulkan', not 'CUDA'",
+            "4: defaults.backend: must be 'cpu', 'cuda', 'metal', 'opencl', 'rocm', 'sycl' or 'vulkan', not 'CUDA'",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\ndefaults: {{engine: llama}}\n",
@@ -248,6 +248,30 @@ def test_an_unknown_name_tells_the_near_one() -> None:
         "edgebench: no device is called 'locale'",
         "  Did you mean local? `edgebench devices list` shows all.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "meant"),
+    [
+        ("models", "SmolLM2-135M", "smollm2-135m-f16 or smollm2-135m-q4_1"),
+        ("models", "smolm2", "smollm2-135m-f16 or smollm2-135m-q4_1"),
+        ("models", "llama2", "llama-2-7b-chat-q4_0"),
+        ("models", "llama", "llama-2-7b-chat-q4_0 or llama-3.2-1b-instruct-q4_0 or llama-3.2-3b-instruct-q4_0"),
+        ("models", "Phi 4 mini", "phi-4-mini-instruct-q4_0"),
+        ("devices", "oneplus12", "oneplus11 or oneplus11-termux"),
+    ],
+)
+def test_names_are_near_as_people_write_them(kind: profiles.Kind, typed: str, meant: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        profiles.locate(kind, typed)
+    assert caught.value.hint == f"Did you mean {meant}? `edgebench {kind} list` shows all."
+
+
+def test_a_name_that_is_near_none_leads_to_the_list() -> None:
+    for typed in ("xyzzy", "", "-"):
+        with pytest.raises(ProfileError) as caught:
+            profiles.locate("models", typed)
+        assert caught.value.hint == "`edgebench models list` shows all."
 
 
 def test_a_profile_that_is_not_there_or_cannot_be_read() -> None:

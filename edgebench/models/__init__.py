@@ -64,6 +64,8 @@ def as_path(name_or_path: str) -> Path | None:
     path = Path(name_or_path).expanduser()
     if path.suffix in profiles.SUFFIXES or name_or_path in profiles.names("models"):
         return None
+    if not name_or_path:
+        return None
     means_path = path.suffix == ".gguf" or len(path.parts) > 1 or path.exists()
     return path if means_path else None
 

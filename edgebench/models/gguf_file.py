@@ -31,11 +31,13 @@ KEPT_ITEMS = 4096
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
 
+_CONVERT = "llama.cpp's convert_hf_to_gguf.py makes a GGUF file."
+
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the model itself", "`git lfs pull` fetches the real file."),
     (b"<!DOCTYPE", "is a web page", "Download the file itself, not the page about it."),
     (b"<html", "is a web page", "Download the file itself, not the page about it."),
-    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?)", "llama.cpp's convert_hf_to_gguf.py makes a GGUF file."),
+    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?)", _CONVERT),
     (b"lmgg", "is in GGML, the format before GGUF", "Get the GGUF form of this model."),
     (b"fmgg", "is in GGMF, a format before GGUF", "Get the GGUF form of this model."),
     (b"tjgg", "is in GGJT, a format before GGUF", "Get the GGUF form of this model."),
@@ -158,7 +160,10 @@ class _Reader:
             for magic, what, hint in _OTHERS:
                 if begin[: len(magic)].lower() == magic.lower():
                     raise ModelError(f"{self.path} {what}", hint)
-            raise ModelError(f"{self.path} is not a GGUF file: it begins with {begin[:4]!r}, not b'GGUF'")
+            if begin[8:10] == b'{"':
+                raise ModelError(f"{self.path} holds safetensors", _CONVERT)
+            what = f"{self.path} is not a GGUF file: it begins with {begin[:4]!r}, not b'GGUF'"
+            raise ModelError(what, "`edgebench models list` shows models to start with.")
         self.take(4)
         version = self.number("<I")
         if version & 0xFFFF == 0 and version:

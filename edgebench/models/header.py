@@ -42,8 +42,8 @@ def header(path: Path | str) -> dict[str, Json]:
         "tokenizer_pre": _text(read, "tokenizer.ggml.pre") or None,
         "bos_id": _whole(read, "tokenizer.ggml.bos_token_id"),
         "eos_id": _whole(read, "tokenizer.ggml.eos_token_id"),
-        "add_bos": read.fields.get("tokenizer.ggml.add_bos_token"),
-        "add_eos": read.fields.get("tokenizer.ggml.add_eos_token"),
+        "add_bos": _yes_or_no(read, "tokenizer.ggml.add_bos_token"),
+        "add_eos": _yes_or_no(read, "tokenizer.ggml.add_eos_token"),
         "chat_template": bool(read.fields.get("tokenizer.chat_template")),
         "recurrent": _is_recurrent(read.fields, architecture),
         "sliding_window": _whole(read, f"{architecture}.attention.sliding_window") or None,
@@ -129,9 +129,11 @@ def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | No
     usual = embedding // most_heads if isinstance(embedding, int) and most_heads else None
     windowed = _per_layer(field("attention.sliding_window_pattern"), layers) or [0] * layers
     interval = field("full_attention_interval")
-    own = layers - (field("attention.shared_kv_layers") or 0) - (field("nextn_predict_layers") or 0)
+    without = [field(name) or 0 for name in ("attention.shared_kv_layers", "nextn_predict_layers")]
+    if not all(isinstance(count, int) and 0 <= count <= layers for count in without):
+        return None
     total = 0
-    for layer in range(max(own, 0)):
+    for layer in range(layers - sum(without)):
         if per_layer[layer] == 0 or (isinstance(interval, int) and interval and (layer + 1) % interval):
             continue
         suffix = "_swa" if windowed[layer] else ""
@@ -196,6 +198,11 @@ def _whole(read: Header, key: str) -> int | None:
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
         return max(int(item) for item in value)
     return value if isinstance(value, int) and not isinstance(value, bool | Skipped) else None
+
+
+def _yes_or_no(read: Header, key: str) -> bool | None:
+    value = read.fields.get(key)
+    return value if isinstance(value, bool) else None
 
 
 def _length(value: Any) -> int | None:
