@@ -510,7 +510,8 @@ class Scenario(Protocol):
         """Yield a request, be sent its reply; one run through is one round.
 
         Returns further metrics of the round, where it has some of its own. A scenario that only
-        some engines can run names them in a class attribute ``engines``.
+        some engines can run names them in a class attribute ``engines``; what its options mean, for
+        ``run --help``, stands in ``helps``.
         """
 
 

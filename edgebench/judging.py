@@ -113,7 +113,7 @@ def _backend(record: Record) -> Iterator[Doubt]:
     """Asked for against used: the backend, and how many layers of the model it took."""
     engine = record.facts.get("engine") or {}
     used, asked = engine.get("backend"), record.trial.backend
-    if used is None and record.rounds:
+    if used is None and record.rounds and record.status != "interrupted":  # what it said was not kept yet
         yield named("backend-unknown")
     elif isinstance(used, str) and used.lower() != asked.lower():
         yield named("backend-mismatch", f"asked for {asked}, used {used}")

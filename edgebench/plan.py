@@ -118,7 +118,7 @@ def trials(
         stray = set(asked) - LAUNCH_OPTIONS - set(own)
         others = {key for other in scenarios for key in plugins.load("scenarios", other).options}
         if stray - others:
-            raise UsageError(f"scenario {name} has no option {', '.join(sorted(stray - others))}")
+            raise _without(name, min(stray - others))
         grid: dict[str, Sequence[Option]] = {
             "ctx": [CTX],
             **defaults,
@@ -131,6 +131,13 @@ def trials(
                 one = replace(one, notes=(*one.notes, ignored))
             planned.setdefault(repr(one.trial), one)
     return tuple(planned.values())
+
+
+def _without(scenario: str, option: str) -> UsageError:
+    """Of an option that the scenario doesn't have."""
+    having = [name for name in plugins.names("scenarios") if option in plugins.load("scenarios", name).options]
+    hint = f"It belongs to {' and '.join(having)}: give --scenario {having[0]}." if having else ""
+    return UsageError(f"--{option.replace('_', '-')} means nothing to the scenario {scenario}", hint)
 
 
 def _plan_one(

@@ -29,7 +29,8 @@ def names(kind: Kind) -> list[str]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The part itself (a class). Raises ``UsageError`` for an unknown name, with the near one."""
+    """The part itself (a class). Raises ``UsageError`` for an unknown name, with the near one, and for
+    somebody else's part that cannot be imported."""
     from difflib import get_close_matches
 
     found = _found(kind)
@@ -37,4 +38,13 @@ def load(kind: Kind, name: str) -> Any:
         near = get_close_matches(name, found, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(found))}."
         raise UsageError(f"no {kind[:-1]} is called {name!r}", hint)
-    return found[name].load()
+    try:
+        return found[name].load()
+    except Exception as error:
+        package = found[name].dist
+        if package is None or package.name == "edgebench":
+            raise
+        raise UsageError(
+            f"the {kind[:-1]} {name} of the package {package.name} cannot be loaded: {type(error).__name__}: {error}",
+            f"Correct it, or do without: pip uninstall {package.name}",
+        ) from error

@@ -101,7 +101,7 @@ def nearest(typed: str, known: Collection[str], most: int = 3) -> list[str]:
         return "".join(char for char in name.lower() if char.isalnum())
 
     wanted = plain(typed)
-    if not wanted:
+    if len(wanted) < 2:
         return []
     holding = [name for name in known if wanted in plain(name)]
     if holding:
@@ -176,6 +176,8 @@ def _check_system(document: Document) -> None:
         document.mistake(("system",), "auto is for the transport local only", f"there are: {', '.join(known[:-1])}")
     elif isinstance(system, str) and system not in known:
         document.unknown(("system",), system, f"no system is called {shown(system)}", known)
+    elif system == "windows" and document.get("transport", "kind") == "local" and sys.platform != "win32":
+        document.mistake(("system",), f"the transport local is this machine, and it runs no {system}", "say auto")
 
 
 def _check_defaults(document: Document) -> None:
@@ -196,6 +198,8 @@ def _form(document: Document, kind: Literal["transports", "engines"], name: str,
         return None
     try:
         return plugins.load(kind, name).Config
-    except (ImportError, AttributeError, UsageError) as error:
+    except UsageError as error:
+        document.mistake(place, str(error))
+    except (ImportError, AttributeError) as error:
         document.mistake(place, f"the {kind[:-1]} {name} cannot be loaded: {error}")
-        return None
+    return None

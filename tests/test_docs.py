@@ -57,3 +57,17 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_documents_call_every_command() -> None:
     called = {shlex.split(line, comments=True)[1] for _, line in CALLS}
     assert called >= set(cli.list_commands(click.Context(cli)))
+
+
+def test_the_help_of_run_has_every_option_once_with_its_meaning() -> None:
+    context = click.Context(cli, info_name="edgebench")
+    _, command, _ = cli.resolve_command(context, ["run"])
+    assert command is not None
+    context = click.Context(command, info_name="run", help_option_names=["-h", "--help"])
+    shown = command.get_help(context)
+    for param in command.get_params(context):
+        flag = max(param.opts, key=len)
+        assert len(re.findall(rf"^  (?:-\w, )?{flag}\b(?!-)", shown, re.M)) == 1, flag
+        assert isinstance(param, click.Option)
+        assert param.help
+        assert param.help[:1].isupper(), f"{flag}: {param.help}"

@@ -66,8 +66,15 @@ def test_an_option_goes_to_the_scenario_that_has_it() -> None:
 
 
 def test_an_option_that_no_scenario_has_is_refused() -> None:
-    with pytest.raises(UsageError, match="reply_tokens"):
+    with pytest.raises(UsageError, match="--reply-tokens means nothing to the scenario throughput") as caught:
         planned(reply_tokens=[8])
+    assert caught.value.hint == "It belongs to chat: give --scenario chat."
+
+
+def test_more_conversations_than_there_are_are_refused() -> None:
+    with pytest.raises(UsageError, match="--conversations: 9 were asked for") as caught:
+        trials(DEVICE, [model()], engine="e", backend="cpu", scenarios=["chat"], asked={"conversations": [1, 9]})
+    assert caught.value.hint == "Give 1..4."
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 4), st.integers(1, 8))

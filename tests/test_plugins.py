@@ -61,3 +61,23 @@ def test_without_them_the_names_are_unknown(edgebench: Program) -> None:
     assert ran.status == 2
     assert "elsewhere" in ran.stderr
     assert json.loads(edgebench("results", "list", "--json").stdout)["records"] == []
+
+
+def test_a_broken_part_is_named_with_its_package(edgebench: Program) -> None:
+    edgebench.write("broken-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    edgebench.write(
+        "broken-1.0.dist-info/entry_points.txt",
+        "[edgebench.scenarios]\npoem = nowhere.at_all:Poem\n[edgebench.transports]\ncan = nowhere.at_all:Can\n",
+    )
+    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(edgebench.folder), os.environ.get("PYTHONPATH", "")])
+    ran = edgebench("run")
+    assert ran.status == 2
+    assert ran.stderr.splitlines() == [
+        "edgebench: the scenario poem of the package broken cannot be loaded: "
+        "ModuleNotFoundError: No module named 'nowhere'",
+        "  Correct it, or do without: pip uninstall broken",
+    ]
+    edgebench.write("devices/theirs.yaml", "name: theirs\nsystem: linux\ntransport: {kind: can}\n")
+    shown = edgebench("devices", "show", "theirs")
+    assert "theirs.yaml:3: transport.kind: the transport can of the package broken cannot be loaded" in shown.stderr
+    assert edgebench("results", "list").status == 0

@@ -116,6 +116,10 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
             f"name: box\nsystem: auto\ntransport: {SSH}\n",
             "2: system: auto is for the transport local only; there are: ",
         ),
+        (
+            "name: box\nsystem: windows\ntransport: {kind: local}\n",
+            "2: system: the transport local is this machine, and it runs no windows; say auto",
+        ),
         (f"name: box\nsystme: linux\ntransport: {SSH}\n", "2: systme: is not known here; did you mean system?"),
         (f"name: box\nsystem: linux\nsource: /etc\ntransport: {SSH}\n", "3: source: is not known here"),
         ("name: box\nsystem: linux\ntransport: ssh\n", "3: transport: must be a mapping, not 'ssh'"),
@@ -149,6 +153,14 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp:\n    pth: a\n",
             "6: engines.llama.cpp.pth: is not known here; did you mean path?",
+        ),
+        (
+            f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp: {{path: ''}}\n",
+            "5: engines.llama.cpp: path must not be empty; leave it out for the llama-server that is found",
+        ),
+        (
+            f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp: {{path: ~/bin/llama-server}}\n",
+            "5: engines.llama.cpp: path: ~ stands for nothing on a device; write the whole path",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp:\n    env: {{A: 1}}\n",
@@ -268,7 +280,7 @@ def test_names_are_near_as_people_write_them(kind: profiles.Kind, typed: str, me
 
 
 def test_a_name_that_is_near_none_leads_to_the_list() -> None:
-    for typed in ("xyzzy", "", "-"):
+    for typed in ("xyzzy", "", "-", "../x"):
         with pytest.raises(ProfileError) as caught:
             profiles.locate("models", typed)
         assert caught.value.hint == "`edgebench models list` shows all."
@@ -343,17 +355,30 @@ def test_devices_show_as_people_and_programs_read_it() -> None:
     assert {"box", "local"} <= {device["name"] for device in listed}
 
 
-def test_the_shell_completes_names_of_profiles() -> None:
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("devices show loc", ["plain,local"]),
+        ("run --model smollm2-135m-q", ["plain,smollm2-135m-q4_1"]),
+        ("run --engine llama.", ["plain,llama.cpp"]),
+        ("run --scenario ch", ["plain,chat"]),
+        ("speculative --backend vul", ["plain,vulkan"]),
+        ("res", ["plain,results"]),
+        ("run --load-t", ["plain,--load-timeout"]),
+    ],
+)
+def test_the_shell_completes_names(typed: str, offered: list[str]) -> None:
+    words = f"edgebench {typed}"
     environment = os.environ | {
         "_EDGEBENCH_COMPLETE": "bash_complete",
-        "COMP_WORDS": "edgebench devices show loc",
-        "COMP_CWORD": "3",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
     }
     program = "import sys; sys.argv = ['edgebench']; from edgebench.cli import main; main()"
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
-    assert result.stdout.split() == ["plain,local"]
+    assert result.stdout.split() == offered
 
 
 def test_the_wheel_brings_the_profiles(tmp_path: Path) -> None:

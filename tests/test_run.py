@@ -336,6 +336,7 @@ def test_a_broken_engine_is_a_failed_trial(
     for word in words:
         assert word in record["failure"]["message"]
     assert record["failure"]["signal"] == signal_name
+    assert ran.stderr.count("failed: ") == 1  # said at once, and once
     assert "\x1b" not in edgebench_table(faulty)
 
 
@@ -346,6 +347,7 @@ def edgebench_table(program: Program) -> str:
 def test_the_last_words_of_an_engine_are_in_the_failure(faulty: Program) -> None:
     record = faulty("run", *QUICK, "--device", "faulty-dies-while-loading", "--json", "-").record
     assert any("tensor 'output' has wrong shape" in line for line in record["failure"]["log"])
+    assert "its last words: " in edgebench_table(faulty)
 
 
 def test_a_port_that_is_taken_is_tried_elsewhere(faulty: Program) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -66,7 +67,7 @@ class Row:
         self._total = plan.rounds * len(plan.trials)
         self._rounds = plan.rounds
         self._device = plan.trials[0].device.name
-        self._done = 0
+        self._done: Counter[int] = Counter()
         self._failed: set[int] = set()
         self._began = time.monotonic()
         self._last = ""
@@ -78,7 +79,7 @@ class Row:
         if isinstance(event, events.Doing):
             self._doing(event)
         elif isinstance(event, events.Measured):
-            self._done += 1
+            self._done[event.index] += 1
             found = figures(event)
             self._last = found.get("decode", "")
             self._say(
@@ -103,16 +104,17 @@ class Row:
     def _say(self, index: int, *parts: str) -> None:
         text = ": ".join([f"{self._device}: {describe(self._trials, index)}", *(part for part in parts if part)])
         if self._bar:
-            self._bar.update(self._task, completed=self._done, left=self._left())
+            self._bar.update(self._task, completed=self._done.total(), left=self._left())
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             click.echo(text, err=True)
 
     def _left(self) -> str:
-        remaining = self._total - self._done - sum(self._rounds for _ in self._failed)
-        if not self._done or remaining <= 0:
+        going = set(range(len(self._trials))) - self._failed
+        remaining = sum(max(self._rounds - self._done[index], 0) for index in going)
+        if not self._done or not remaining:
             return ""
-        return f"about {duration(remaining * (time.monotonic() - self._began) / self._done)} left"
+        return f"about {duration(remaining * (time.monotonic() - self._began) / self._done.total())} left"
 
 
 def describe(trials: Sequence[Trial], index: int) -> str:

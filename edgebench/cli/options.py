@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from edgebench import plugins
 from edgebench.cli.selection import render, terminal, write
 from edgebench.core import Record
 from edgebench.errors import UsageError
@@ -25,6 +27,53 @@ json_output: Decorator = click.option(
 )
 
 
+class Sections(click.Command):
+    """A command with so many options that its help needs headings.
+
+    ``sections``: heading → flags such as ``--model``; None: all that no other heading has.
+    """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str] | None], **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        other = next(heading for heading, flags in self._sections.items() if flags is None)
+        of = {flag: heading for heading, flags in self._sections.items() for flag in flags or ()}
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self._sections}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                rows[next((of[flag] for flag in param.opts if flag in of), other)].append(record)
+        for heading, records in rows.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Number(click.IntRange):
+    """A whole number of a range, called what people call it."""
+
+    name = "whole number"
+
+
+class Seconds(click.FloatRange):
+    """A time; shown as ``SECONDS``."""
+
+    name = "number of seconds"
+
+
+class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """The name of an engine or a scenario, or one of some words; the shell completes it."""
+
+    name = "name"
+
+    def __init__(self, kind: plugins.Kind | None = None, words: Sequence[str] = ()) -> None:
+        self.kind, self.words = kind, words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = plugins.names(self.kind) if self.kind else self.words
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
 """Those that the engines here are known to have; others are taken at their word."""
 
@@ -39,8 +88,9 @@ def _known_backend(_context: click.Context, _option: click.Parameter, text: str 
 
 backend: Decorator = click.option(
     "--backend",
+    type=PartName(words=BACKENDS),
     callback=_known_backend,
-    help=f"{', '.join(BACKENDS)}.  [default: the device's, else cpu]",
+    help=f"What computes: {', '.join(BACKENDS)}.  [default: the device's, else cpu]",
 )
 
 

@@ -21,13 +21,31 @@ DEFAULT_ENGINE = "llama.cpp"
 DEFAULT_SCENARIO = "throughput"
 RPC_ENGINE = "llama.cpp"
 
-FORMS = "As 4, 1,2,4 or 1..16"
 SWEEPS = {
-    "threads": "threads of the engine; auto: what this device's cores suggest, each pinned",
-    "ctx": "context, tokens",
-    "batch": "batch, tokens",
-    "ubatch": "physical batch, tokens (default: as --batch)",
-    "gpu_layers": "layers on the GPU, or all",
+    "threads": "Threads of the engine; auto: what this device's cores suggest, each pinned."
+    "  [default: the device's, else the engine's]",
+    "ctx": "Context, tokens.  [default: the device's, else 4096]",
+    "batch": "Batch, tokens.  [default: the device's, else the engine's]",
+    "ubatch": "Physical batch, tokens.  [default: as --batch]",
+    "gpu_layers": "Layers on the GPU, or all.  [default: the device's, else all]",
+}
+SECTIONS = {
+    "What is measured": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
+    "Settings of the engine; RANGE is 4, 1,2,4, 1..16 or 1..16+5": tuple(
+        "--" + key.replace("_", "-") for key in SWEEPS
+    ),
+    "Settings of the scenario; RANGE is as above": None,
+    "How it is measured": (
+        "--rounds",
+        "--target-ci",
+        "--max-rounds",
+        "--load",
+        "--load-timeout",
+        "--settle",
+        "--wait",
+        "--seed",
+    ),
+    "What becomes of it": ("--name", "--store", "--json", "--strict", "--write-profile", "--help"),
 }
 
 
@@ -39,20 +57,26 @@ def _words(key: str) -> list[str]:
 
 def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that take ranges: those of the launch, and each scenario's own."""
-    own: dict[str, list[str]] = {}
+    meant: dict[str, str] = {}
+    defaults: dict[str, list[str]] = {}
     for name in plugins.names("scenarios"):
-        for key, default in plugins.load("scenarios", name).options.items():
-            words = ",".join(default) if isinstance(default, tuple) else default
-            own.setdefault(key, []).append(f"{name}: {words}")
-    helps = {**SWEEPS, **{key: "; ".join(defaults) for key, defaults in own.items() if key not in SWEEPS}}
+        scenario = plugins.load("scenarios", name)
+        for key, default in scenario.options.items():
+            meant[key] = meant.get(key) or getattr(scenario, "helps", {}).get(key, "").capitalize()
+            defaults.setdefault(key, []).append(
+                f"{name}: {','.join(default) if isinstance(default, tuple) else default}"
+            )
+    helps = {
+        **SWEEPS,
+        **{key: f"{meant[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in meant if key not in SWEEPS},
+    }
     for key, text in reversed(helps.items()):
-        flag, words = "--" + key.replace("_", "-"), _words(key)
-        metavar, forms = ("WORD,…", f"one or more, such as {','.join(words[:2])}") if words else ("RANGE", FORMS)
-        command = click.option(flag, key, metavar=metavar, help=f"{text}. {forms}.")(command)
+        metavar = "WORD,…" if _words(key) else "RANGE"
+        command = click.option("--" + key.replace("_", "-"), key, metavar=metavar, help=text)(command)
     return command
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=options.Sections, sections=SECTIONS, context_settings={"show_default": True})
 @click.option(
     "--device",
     "-d",
@@ -69,16 +93,23 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     type=ProfileName("models"),
     help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {DEFAULT_MODEL}]",
 )
-@click.option("--engine", help="Engine.  [default: the device's, else llama.cpp]")
+@click.option("--engine", type=options.PartName("engines"), help="Engine.  [default: the device's, else llama.cpp]")
 @options.backend
-@click.option("--scenario", "-s", "scenarios", multiple=True, help="Scenario; again for more.  [default: throughput]")
-@click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over everything.")
+@click.option(
+    "--scenario",
+    "-s",
+    "scenarios",
+    multiple=True,
+    type=options.PartName("scenarios"),
+    help="Scenario; again for more.  [default: throughput]",
+)
+@click.option("--rounds", "-r", type=options.Number(1, 1000), metavar="N", default=5, help="Passes over everything.")
 @_sweeps
 @click.option("--load", type=click.Choice(["warm", "cold"]), default="warm", help="Page cache before each start.")
 @click.option(
     "--load-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300.0,
+    type=options.Seconds(min=0, min_open=True),
+    default=300,
     metavar="SECONDS",
     help="How long an engine may take until it answers.",
 )
@@ -90,7 +121,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=options.Seconds(min=0),
     is_flag=False,
     flag_value=float("inf"),
     default=0.0,
@@ -104,19 +135,19 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SHARE",
     help="Go on after --rounds until the interval of the rate is this narrow (± 2% or 0.02), at most --max-rounds.",
 )
-@click.option("--max-rounds", type=click.IntRange(1, 1000), default=50, help="Where --target-ci gives up.")
+@click.option("--max-rounds", type=options.Number(1, 1000), metavar="N", default=50, help="Where --target-ci gives up.")
 @click.option("--write-profile", is_flag=True, help="Keep what --threads auto found in the device's profile.")
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
-    default=120.0,
+    type=options.Seconds(min=0),
+    default=120,
     metavar="SECONDS",
     envvar="EDGEBENCH_SETTLE",
     help="Longest wait before each trial until the device is cool and quiet; 0: look at it neither before nor after.",
 )
-@click.option("--seed", type=int, default=0, help="Of the order of trials and of the prompts.")
-@click.option("--name", default="", help="What to call this run, such as nightly.")
+@click.option("--seed", type=int, metavar="N", default=0, help="Of the order of trials and of the prompts.")
+@click.option("--name", default="", show_default=False, help="What to call this run, such as nightly.")
 @selection.store_option
 @options.json_output
 def command(

@@ -38,18 +38,26 @@ CONFIRMED = 3
     f"ngram-map-k, ngram-map-k4v (llama.cpp). Again for more rows.  [default: {DEFAULT_DRAFT}]",
 )
 @click.option("--k", "ks", default="1..16", metavar="RANGE|auto", help="Draft tokens at once; auto: by prediction.")
-@click.option("--engine", help=f"[default: {PREFERRED} where the device's Python has it, else {OTHERWISE}]")
+@click.option(
+    "--engine",
+    type=options.PartName("engines"),
+    help=f"Engine.  [default: {PREFERRED} where the device's Python has it, else {OTHERWISE}]",
+)
 @options.backend
-@click.option("--rounds", "-r", type=click.IntRange(1, 1000), default=5, help="Passes over every K and the baseline.")
+@click.option(
+    "--rounds", "-r", metavar="N", type=options.Number(1, 1000), default=5, help="Passes over every K and the baseline."
+)
 @click.option("--gpu-layers", metavar="N|all", help="Layers of the target on the GPU.")
 @click.option("--draft-gpu-layers", metavar="N|all", help="Layers of the draft on the GPU.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of the engine.")
-@click.option("--ctx", type=click.IntRange(1), help="Context, tokens.  [default: 4096]")
-@click.option("--batch", type=click.IntRange(1), help="Batch, tokens.")
-@click.option("--gen-tokens", type=click.IntRange(2), default=192, help="Tokens generated for each figure.")
+@click.option("--threads", metavar="N", type=options.Number(1), help="Threads of the engine.")
+@click.option("--ctx", metavar="N", type=options.Number(1), help="Context, tokens.  [default: 4096]")
+@click.option("--batch", metavar="N", type=options.Number(1), help="Batch, tokens.")
+@click.option(
+    "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens generated for each figure."
+)
 @click.option("--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends below this probability.")
 @click.option("--seed", type=int, default=0, help="Of the order of trials.")
-@click.option("--name", default="", help="What to call this run.")
+@click.option("--name", default="", show_default=False, help="What to call this run.")
 @selection.store_option
 @options.json_output
 def command(

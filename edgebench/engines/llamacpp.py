@@ -30,6 +30,13 @@ class Settings:
     rpc: str | None = None
     """``ggml-rpc-server`` on the device, for ``--rpc``; beside ``llama-server`` where absent."""
 
+    def __post_init__(self) -> None:
+        if self.path == "":
+            raise ValueError("path must not be empty; leave it out for the llama-server that is found")
+        for name in ("path", "rpc"):
+            if (getattr(self, name) or "").startswith("~"):
+                raise ValueError(f"{name}: ~ stands for nothing on a device; write the whole path")
+
 
 RPC_SERVERS = ("ggml-rpc-server", "rpc-server", "ggml-rpc-server.exe", "rpc-server.exe")
 """Names of the program; the second one until b9823."""
@@ -56,7 +63,10 @@ class LlamaCpp(llama_server.Dialect):
             self._config = self._find()
         self._flags = help_flags(self._say("--help"))
         if "--model" not in self._flags:
-            raise EngineMissing(f"{self._program()[0]} does not answer --help as llama-server does")
+            raise EngineMissing(
+                f"{self._program()[0]} does not answer --help as llama-server does",
+                "Name llama.cpp's llama-server, no other of its programs, as the engine's path.",
+            )
         told = self._say("--version")
         path = self._program()[-1]
         known = {} if self.bundled else provenance.digest(self._device, path)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from edgebench.core import Option, Reply, Request, Setting
+from edgebench.errors import UsageError
 
 TEMPLATE_TOKENS = 24
 """What a chat template may put around a user's turn, at the most."""
@@ -18,9 +19,16 @@ class Chat:
     """The method of 2023: several long conversations, context 4096, each to near the limit."""
 
     options: Mapping[str, Option] = {"conversations": 2, "reply_tokens": 256}
+    helps: Mapping[str, str] = {
+        "conversations": "how many of the shipped conversations",
+        "reply_tokens": "tokens of the longest reply",
+    }
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """Tokens of context it takes: one turn."""
+        """Tokens of context it takes: one turn. Raises ``UsageError`` for more than there are."""
+        there, asked = len(conversations()["conversations"]), int(options["conversations"])
+        if asked > there:
+            raise UsageError(f"--conversations: {asked} were asked for, and there are {there}", f"Give 1..{there}.")
         return int(options["reply_tokens"]) + 128
 
     def turns(self, setting: Setting) -> Generator[Request, Reply, None]:

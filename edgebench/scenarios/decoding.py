@@ -35,6 +35,14 @@ class Decoding:
         "top_p_pct": 90,
         "gen_tokens": 48,
     }
+    helps: Mapping[str, str] = {
+        "strategy": "how each token is chosen",
+        "beams": "width of the beam search",
+        "temperature_pct": "temperature in hundredths",
+        "top_k": "likeliest tokens that top-k draws from",
+        "top_p_pct": "share of the probability that top-p draws from, per cent",
+        "gen_tokens": "tokens that are generated",
+    }
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes: the longest prompt, and every beam's own text."""

@@ -19,6 +19,7 @@ class KvCache:
 
     engines = ("llama-cpp-python",)
     options: Mapping[str, Option] = {"gen_tokens": 64}
+    helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""

@@ -33,6 +33,7 @@ class Speculative:
     """
 
     options: Mapping[str, Option] = {"gen_tokens": 192}
+    helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""

@@ -16,6 +16,11 @@ class Throughput:
     """
 
     options: Mapping[str, Option] = {"prompt_tokens": 512, "gen_tokens": 128, "depth": 0}
+    helps: Mapping[str, str] = {
+        "prompt_tokens": "tokens of the prompt that is evaluated",
+        "gen_tokens": "tokens that are generated",
+        "depth": "tokens that are in the context before",
+    }
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""

@@ -143,8 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.version:
         print(_version())
         return
-    # Taken out of the environment so that nothing this process might start inherits it.
-    parameters = _parameters(flags, os.environ.pop("LLAMA_API_KEY", ""))
+    try:
+        # Taken out of the environment so that nothing this process might start inherits it.
+        parameters = _parameters(flags, os.environ.pop("LLAMA_API_KEY", ""))
+    except OverflowError as error:
+        sys.exit(f"error: a number is too large for the engine: {error}")
     done = threading.Event()
 
     def finish(number: int, frame: FrameType | None) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _FOLDED = 6
 """So narrow may a column of names become before figures are left out."""
+LAST_WORDS = 200
+"""Characters of an engine's last line, where nobody knows better."""
 _WRONG = {"ok": "", "running": "still running", "interrupted": "interrupted", "lost": "device lost"}
 
 
@@ -123,6 +125,8 @@ def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
             yield f"{record.id} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
+            elif last := next((line for line in reversed(record.failure.log) if line.strip()), ""):
+                yield f"  its last words: {clean(last.strip())[:LAST_WORDS]}", ""
     for note in dict.fromkeys(note for record in records for note in record.notes):
         yield f"note: {clean(note)}", ""
 
