@@ -134,8 +134,9 @@ KINDS = _table(
     ),
     Kind(
         "context-clipped",
-        "The context asked for is larger than the model's own; the model's own was used.",
-        "Ask for a context that the model was trained for.",
+        "The context asked for is larger than the model's own, or than what the engine made room for; the smaller one "
+        "was used.",
+        "Ask for a context that the model was trained, or compiled, for and that the memory holds.",
     ),
     Kind(
         "affinity",

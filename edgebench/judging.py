@@ -87,9 +87,12 @@ def _values(record: Record, name: str) -> Iterator[float]:
 
 def _engine(record: Record) -> Iterator[Doubt]:
     yield from _backend(record)
-    counts = record.facts.get("engine", {}).get("token_counts")
-    if counts:
+    engine = record.facts.get("engine", {})
+    if counts := engine.get("token_counts"):
         yield named("estimated", f"token counts are {counts}")
+    room, asked = engine.get("kv_capacity"), record.trial.options.get("ctx")
+    if isinstance(room, int) and isinstance(asked, int) and room < asked:
+        yield named("context-clipped", f"the engine made room for {room} of {asked} tokens")
     if "itl_s_p50" in record.metrics and any(
         turn.get("token_clock") == "arrival" for one in record.rounds for turn in one.turns
     ):

@@ -257,6 +257,25 @@ def test_a_port_that_never_opens(laptop: Laptop) -> None:
     assert "was not ready after 3 s" in done.stderr
 
 
+def test_less_room_than_was_asked_for_is_a_doubt(laptop: Laptop) -> None:
+    (record,) = records(run(laptop, laptop.profile("less-room"), *SHORT, "--json", "-"))
+    told = [doubt["detail"] for doubt in record["doubts"] if doubt["id"] == "context-clipped"]
+    assert told == ["the engine made room for 200 of 256 tokens"]
+
+
+def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:
+    device = profiles.load_device(laptop.profile())
+    with Session(device) as session:
+        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine.prepare()
+        with Live(session, engine, Launch(str(laptop.model), ctx=32)) as live:
+            assert engine.complete(live.client, Request(tokens=(1,) * 31, max_tokens=8)).finish == "length"
+            with pytest.raises(EngineFailed, match="does not fit the engine's context"):
+                engine.complete(live.client, Request(tokens=(1,) * 32, max_tokens=8))
+            with pytest.raises(EngineFailed, match="larger than the model input length limit 32"):
+                engine.complete(live.client, Request(tokens=(1,) * 33, max_tokens=8))
+
+
 def test_an_answer_without_its_times(laptop: Laptop) -> None:
     done = run(laptop, laptop.profile("no-times"), *SHORT)
     assert done.returncode == 1

@@ -202,7 +202,12 @@ class MlcApp:
         sent_at, before = self._send(text)
         screen = self._wait(lambda screen: screen.answered(before), ANSWER_S, "to answer", pause=PAUSE_S)
         said = screen.answer(text)
-        if screen.rates == (None, None) and CUT not in said:
+        if screen.rates == (None, None):
+            if CUT in said:
+                words = f"the conversation has met the context that {self._model} was built into MLCChat with"
+                raise EngineFailed(
+                    words, "Give a smaller --ctx: it ends the conversations, and the app isn't told of it."
+                )
             # Its engine's errors arrive as answers; without them it said nothing at all.
             words = f"MLCChat told no rates, but: {said[-500:]}" if said else "MLCChat gave no answer"
             raise EngineFailed(words, self._phone.keep_screen())

@@ -178,11 +178,12 @@ class Phone:
                 "fails": "MLCChat failed\n\nStack trace:\nx\n\nError message:\nno",
                 "no-rates": "Cannot parse the request",
                 "no-answer": "",
+                "context-full": " [output truncated due to context length limit...]",
             }.get(self.fault, f"Answer {many}." + " Word" * 40)
             rates = f"prefill: {30 + many}.5 tok/s, decode: 11,1 tok/s"
             self.keep(
                 messages=[*self.state["messages"], ["assistant", said]],
-                report="" if self.fault in ("no-rates", "no-answer") else rates,
+                report="" if self.fault in ("no-rates", "no-answer", "context-full") else rates,
                 pending=False,
             )
 

@@ -96,6 +96,13 @@ class Handler(BaseHTTPRequestHandler):
     def generate(self, asked: dict[str, Any], chat: bool) -> None:
         prompt = asked.get("prompt") if not chat else " ".join(message["content"] for message in asked["messages"])
         count = len(prompt) if isinstance(prompt, list) else len(prompt.split()) + 4 * len(asked.get("messages", ()))
+        if asked.get("stream") and count == self.engine.ctx:
+            # Neither refused nor answered: the real one says "length", and its usage is a dummy.
+            self.begin()
+            self.event(chunk(chat, [choice(chat, "", "length")], None))
+            self.event(chunk(chat, [], {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}))
+            self.end()
+            return
         if count > self.engine.ctx or FAULT == "refuses":
             limit = self.engine.ctx
             message = f"Request prompt has {count} tokens in total, larger than the model input length limit {limit}."
@@ -123,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
                 done += new
                 if FAULT == "dies-midway" and done > 2:
                     os.kill(os.getpid(), signal.SIGKILL)
-                finish = None if done < many else ("length" if many == wanted else "stop")
+                ended = not debug.get("ignore_eos") and many == EOS_AFTER < wanted
+                finish = None if done < many else ("stop" if ended else "length")
                 self.event(chunk(chat, [choice(chat, " ö" * new, finish)], None))
         except RuntimeError as error:
             # Only the model's thread ends; whoever waits for an answer waits on.

@@ -163,9 +163,11 @@ def reload(asked: argparse.Namespace, models: list[str], config: dict[str, objec
         )
     given = asked.overrides
     batch = given.max_num_sequence or 1
+    # The smallest of what is asked for, what the library was compiled for and what the memory holds.
+    room = 200 if FAULT == "less-room" else given.context_window_size or config["context_window_size"]
     say(
         f'[config.cc:721] The actual engine mode is "{asked.mode}". So max batch size is {batch}, '
-        f"max KV cache token capacity is {given.context_window_size or config['context_window_size']}, "
+        f"max KV cache token capacity is {room}, "
         f"prefill chunk size is {given.prefill_chunk_size or config['prefill_chunk_size']}."
     )
     say(
