@@ -200,14 +200,18 @@ def test_a_command_too_long_for_adb_is_named(android: Place):
     transport.close()
 
 
-def test_a_full_disk_is_named(android: Place, tmp_path: Path):
+@pytest.mark.parametrize("name", ["android", "old_android"])
+def test_a_full_disk_is_named(name: str, request: pytest.FixtureRequest, tmp_path: Path):
+    there: Place = request.getfixturevalue(name)
     source = tmp_path / "model"
     source.write_bytes(bytes(30_000_000))
-    (android.here / "full").symlink_to("/dev/full")
-    transport = android.open()
-    with pytest.raises(DeviceRefused, match="No space left"):
-        transport.push(source, f"{android.folder}/full")
+    (there.here / "full").symlink_to("/dev/full")
+    transport = there.open()
+    with pytest.raises(DeviceRefused, match="No space left") as refused:
+        transport.push(source, f"{there.folder}/full")
     transport.close()
+    assert "records" not in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(params=["android", "old_android"])

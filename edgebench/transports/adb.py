@@ -170,7 +170,8 @@ class Adb:
             done = 0
         if done == size:
             return
-        shell = self._shell(f"cat >>{path}", size - done)
+        # mksh's `cat` and toybox' take 4 KiB at a time.
+        shell = self._shell(f"exec dd bs={BLOCK} >>{path}", size - done)
         try:
             with local.open("rb") as source:
                 source.seek(done)
@@ -218,13 +219,15 @@ class Adb:
 
 
 def _refusal(remote: str, said: Output) -> DeviceRefused:
+    # dd counts its blocks there as well.
+    words = [line for line in said.stderr.splitlines() if line.strip() and not line[0].isdigit()]
     full = "no space" in said.stderr.lower()
     hint = (
         "Free some space; `edgebench devices clean` removes models."
         if full
         else "Choose another workspace: in the profile."
     )
-    return DeviceRefused(f"{remote}: {said.stderr.strip() or f'exit status {said.status}'}", hint)
+    return DeviceRefused(f"{remote}: {'; '.join(words) or f'exit status {said.status}'}", hint)
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

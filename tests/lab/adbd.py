@@ -44,7 +44,7 @@ class Stream:
     def __init__(self, connection: Connection, ours: int, theirs: int) -> None:
         self._connection, self.ours, self.theirs = connection, ours, theirs
         self._incoming: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._rest = b""
+        self._rest = memoryview(b"")
         self._acknowledged = threading.Event()
         self._acknowledged.set()
         self.closed = False
@@ -77,14 +77,19 @@ class Stream:
         self._connection.send(OKAY, self.ours, self.theirs)
         return data
 
-    def read(self, size: int) -> bytes:
-        while len(self._rest) < size:
+    def read(self, size: int) -> memoryview:
+        """Exactly so many bytes, copied only where they came in several messages."""
+        parts, missing = [], size
+        while missing > len(self._rest):
+            parts.append(self._rest)
+            missing -= len(self._rest)
             data = self.recv()
             if not data:
                 raise EOFError
-            self._rest += data
-        found, self._rest = self._rest[:size], self._rest[size:]
-        return found
+            self._rest = memoryview(data)
+        parts.append(self._rest[:missing])
+        self._rest = self._rest[missing:]
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     def send(self, data: bytes) -> None:
         with self._writing:
@@ -243,48 +248,52 @@ def start(options: argparse.Namespace, command: str, **streams: object) -> subpr
 
 
 def shell(stream: Stream, options: argparse.Namespace, command: str) -> None:
-    """shell v2: packets of (id, length, bytes), the exit status as the last one."""
-    pipe = subprocess.PIPE
-    process = start(options, command, stdin=pipe, stdout=pipe, stderr=pipe)
+    """shell v2: packets of (id, length, bytes), the exit status as the last one.
 
-    def pump(kind: int, source: object) -> None:
+    As in adbd (shell_service.cpp, kRaw) a command's input and output are one socket, its errors another:
+    ``/dev/stdout`` can't be opened again.
+    """
+    (both, theirs), (errors, their_errors) = socket.socketpair(), socket.socketpair()
+    process = start(options, command, stdin=theirs, stdout=theirs, stderr=their_errors)
+    theirs.close()
+    their_errors.close()
+
+    def pump(kind: int, source: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := os.read(source.fileno(), 1 << 16):  # type: ignore[attr-defined]
+            while data := source.recv(1 << 16):
                 stream.send(PACKET.pack(kind, len(data)) + data)
 
     threads = [
-        threading.Thread(target=pump, args=(STDOUT, process.stdout), daemon=True),
-        threading.Thread(target=pump, args=(STDERR, process.stderr), daemon=True),
+        threading.Thread(target=pump, args=(STDOUT, both), daemon=True),
+        threading.Thread(target=pump, args=(STDERR, errors), daemon=True),
     ]
     for thread in threads:
         thread.start()
-    threading.Thread(target=shell_input, args=(stream, process), daemon=True).start()
+    threading.Thread(target=shell_input, args=(stream, process, both), daemon=True).start()
     for thread in threads:
         thread.join()
-    process.stdout.close()
-    process.stderr.close()
     status = process.wait()
+    both.close()
+    errors.close()
     stream.send(PACKET.pack(EXIT, 1) + bytes([status if status >= 0 else 128 - status]))
 
 
-def shell_input(stream: Stream, process: subprocess.Popen[bytes]) -> None:
+def shell_input(stream: Stream, process: subprocess.Popen[bytes], sock: socket.socket) -> None:
     try:
         while True:
             kind, size = PACKET.unpack(stream.read(PACKET.size))
             data = stream.read(size)
-            if kind == STDIN:
-                with contextlib.suppress(OSError, ValueError):
-                    process.stdin.write(data)
-                    process.stdin.flush()
-            elif kind == CLOSE_STDIN:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+            with contextlib.suppress(OSError):
+                if kind == STDIN:
+                    sock.sendall(data)
+                elif kind == CLOSE_STDIN:
+                    sock.shutdown(socket.SHUT_WR)
     except EOFError:
         # As adbd: the stream is gone, so the shell, and only the shell, hears SIGHUP.
         if process.poll() is None:
             os.kill(process.pid, signal.SIGHUP)
         with contextlib.suppress(OSError):
-            process.stdin.close()
+            sock.shutdown(socket.SHUT_WR)
 
 
 def execute(stream: Stream, options: argparse.Namespace, command: str) -> None:
@@ -312,7 +321,7 @@ def sync(stream: Stream) -> None:
     """SYNC.TXT: STAT, LIST, SEND and RECV."""
     while True:
         request, size = struct.unpack("<4sI", stream.read(8))
-        name = stream.read(size).decode()
+        name = bytes(stream.read(size)).decode()
         if request == b"QUIT":
             return
         try:

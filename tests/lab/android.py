@@ -23,6 +23,7 @@ def toybox(folder: Path) -> None:
     for name in subprocess.run(["toybox"], check=True, capture_output=True, text=True).stdout.split():
         (folder / name).symlink_to("/usr/bin/toybox")
     (folder / "sh").symlink_to("/usr/bin/mksh")
+    (folder / "dd").symlink_to("/usr/bin/dd")  # Android's toybox has its own, Debian's is built without
 
 
 class AdbServer:
