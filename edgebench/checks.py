@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgebench import lock, plugins, provision
 from edgebench.core import Device
-from edgebench.errors import EdgebenchError
+from edgebench.errors import DeviceRefused, EdgebenchError
 from edgebench.session import Session
 
 FIRST = "llama.cpp"
@@ -30,6 +30,8 @@ class Check:
     said: str
     advice: str = ""
     needed: bool = True
+    exit_code: int = 0
+    """What a command that fails of it ends with."""
 
 
 def run(device: Device) -> Iterator[Check]:
@@ -71,7 +73,7 @@ def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
     except EdgebenchError as error:
-        return Check(name, False, str(error), error.hint)
+        return Check(name, False, str(error), error.hint, max(error.exit_code, DeviceRefused.exit_code))
 
 
 def _connect(stack: contextlib.ExitStack, session: Session) -> str:

@@ -251,7 +251,8 @@ class System(Protocol):
         (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. A watcher that needs time
         to learn the pid says ``{tag} start 0 UPTIME`` before. On its standard input: first one line
         per secret, after the pid ``beat`` about once a second, or ``stop`` (ask politely), ``term``,
-        ``kill``. Several missed beats, or the end of standard input, end the program.
+        ``kill``. Several missed beats end the program with exit status ``SILENCED``; the end of
+        standard input ends it, too.
         """
 
     def page_cache(self, path: str) -> PageCache | None:
@@ -262,6 +263,10 @@ class System(Protocol):
 
         It goes on until process ``pid`` is gone (0: until it is killed) or its output breaks.
         """
+
+
+SILENCED = 128 + 14
+"""Exit status of a program that its watcher ended because its controller was silent: SIGALRM's."""
 
 
 # --- engines ---------------------------------------------------------------------------------

@@ -76,6 +76,15 @@ def names(kind: Kind) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def nearest(kind: Kind) -> list[str]:
+    """Those of the first folder that has any: one's own, before the examples that ship."""
+    found = names(kind)
+    for folder in folders(kind):
+        if here := [name for name, path in found.items() if path.parent == folder]:
+            return here
+    return []
+
+
 def locate(kind: Kind, name_or_path: str) -> Path:
     """The file of a profile. Raises ``ProfileError`` with the near name where there is none."""
     path = Path(name_or_path).expanduser()

@@ -10,7 +10,19 @@ from pathlib import Path
 from types import TracebackType
 
 from edgebench import plugins
-from edgebench.core import Command, Device, Json, Line, Output, Process, Progress, Reversible, System, Transport
+from edgebench.core import (
+    SILENCED,
+    Command,
+    Device,
+    Json,
+    Line,
+    Output,
+    Process,
+    Progress,
+    Reversible,
+    System,
+    Transport,
+)
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
 from edgebench.transports.local import Local
 
@@ -188,8 +200,18 @@ class Running:
                 self._take(line)
             elif self._process.status is not None:
                 break
-        missing = self.status is None and self.pid is not None
-        self._end(lost=DeviceLost("the wire to the engine's watcher broke") if missing else None)
+        self._end(lost=self._loss())
+
+    def _loss(self) -> DeviceLost | None:
+        """Why an end is the wire's or this machine's doing, not the program's."""
+        if self.status == SILENCED:
+            return DeviceLost(
+                "the device heard nothing from here for some seconds and ended what ran",
+                "Was this machine asleep, edgebench stopped (Ctrl-Z), or the connection interrupted?",
+            )
+        if self.status is None and self.pid is not None:
+            return DeviceLost("the wire to the engine's watcher broke")
+        return None
 
     def _end(self, lost: DeviceLost | None) -> None:
         with self._changed:

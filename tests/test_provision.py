@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -168,22 +170,43 @@ def test_a_lock_is_gone_with_its_holder(session: Session, place: Place):
     assert gone(path)
 
 
-def test_a_lock_of_a_killed_controller_is_gone(place: Place):
-    script = (
-        "import sys, json, time\nfrom edgebench.core import Device\nfrom edgebench.session import Session\n"
-        "from edgebench import lock\n"
-        "with Session(Device(**json.loads(sys.argv[1]))) as s, lock.held(s):\n"
-        "    print('held', flush=True)\n    time.sleep(1000)\n"
-    )
-    import json
+HOLDER = """
+import sys, json, time
+from edgebench import lock
+from edgebench.core import Device
+from edgebench.session import Session
+with Session(Device(**json.loads(sys.argv[1]))) as session, lock.held(session):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
 
+
+def test_a_lock_of_a_killed_controller_is_gone(place: Place):
     one = device(place)
     profile = {"name": one.name, "system": one.system, "transport": dict(one.transport), "workspace": one.workspace}
-    holder = subprocess.Popen([sys.executable, "-c", script, json.dumps(profile)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, json.dumps(profile)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline()
     holder.kill()
     holder.wait()
+    assert gone(place.here / "work space" / "lock")
+
+
+def test_the_lock_of_a_controller_that_stands_still_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Its wire is whole, its holder on the device lives, and nobody renews the lease."""
+    one = device(place)
+    profile = {"name": one.name, "system": one.system, "transport": dict(one.transport), "workspace": one.workspace}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, json.dumps(profile)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline()
+    holder.send_signal(signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(lock, "LEASE_S", 2)
+        with Session(one) as session, lock.held(session, lock.Patience(120)):
+            assert f"process {os.getpid()}" in (place.here / "work space" / "lock" / "owner").read_text()
+    finally:
+        holder.kill()
+        holder.wait()
     assert gone(place.here / "work space" / "lock")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from lab.here import Sleeper
 from lab.place import Place
 
-from edgebench.core import Command, Device
+import edgebench.session
+from edgebench.core import SILENCED, Command, Device
 from edgebench.errors import DeviceRefused
 from edgebench.session import Session
+from edgebench.systems import posix
 
 PLACES = ["local", "linux", "termux", "android", "old_android"]
 REMOTE = PLACES[1:]
@@ -147,8 +150,6 @@ with Session(Device(**device)) as session:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_program_dies_when_its_controller_does(place: Place, sleeper: Sleeper, how: int):
-    import json
-
     one = device(place)
     profile = {"name": one.name, "system": one.system, "transport": dict(one.transport)}
     controller = subprocess.Popen(
@@ -160,6 +161,64 @@ def test_the_program_dies_when_its_controller_does(place: Place, sleeper: Sleepe
     os.kill(controller.pid, how)
     controller.wait(LONG)
     sleeper.wait_for(0)
+
+
+STANDSTILL = """
+import sys, json
+from edgebench.core import Command, Device
+from edgebench.session import Session
+device, command = json.loads(sys.argv[1])
+with Session(Device(**device)) as session:
+    running = session.start(Command(command))
+    running.wait_started(60)
+    print("started", flush=True)
+    running.wait(1000)
+    print(running.lost, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["local", "linux", "old_android"])
+def test_a_controller_that_stands_still_is_told_what_happened(
+    name: str, request: pytest.FixtureRequest, sleeper: Sleeper
+):
+    """Asleep, or stopped by Ctrl-Z: the wire is whole, and nothing comes. It is not the program's fault."""
+    one = device(request.getfixturevalue(name))
+    about = {"name": one.name, "system": one.system, "transport": dict(one.transport)}
+    text = json.dumps([about, sleeper.command.split()])
+    controller = subprocess.Popen([sys.executable, "-c", STANDSTILL, text], stdout=subprocess.PIPE, text=True)
+    assert controller.stdout is not None
+    assert controller.stdout.readline() == "started\n"
+    sleeper.wait_for(1)
+    controller.send_signal(signal.SIGSTOP)
+    sleeper.wait_for(0)
+    controller.send_signal(signal.SIGCONT)
+    said = controller.stdout.readline()
+    controller.wait(LONG)
+    # Where it stood still for long the wire is given up as well, whichever is seen first.
+    assert "heard nothing from here" in said or "broke" in said
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sign of life after the first."""
+    monkeypatch.setattr(edgebench.session, "BEAT", 1000.0)
+    monkeypatch.setattr(posix, "BEATS_MISSED", 2)
+
+
+@pytest.mark.usefixtures("silent")
+def test_what_ignores_the_end_by_silence_is_killed(session: Session):
+    running = session.start(Command(["sh", "-c", "trap '' INT TERM HUP ALRM; echo $$; while :; do sleep 0.1; done"]))
+    assert running.wait(LONG)
+    assert running.status == 128 + signal.SIGKILL
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session):
+    running = session.start(Command(["sleep", "1000"]))
+    assert running.wait(LONG)
+    assert running.status == SILENCED
+    assert "heard nothing from here" in str(running.lost)
+    assert "asleep" in running.lost.hint
 
 
 @pytest.mark.parametrize("fault", ["cut", "close", "hole"])
@@ -176,11 +235,12 @@ def test_the_program_dies_with_its_wire(name: str, fault: str, request: pytest.F
     else:
         through = device(place, serial=f"127.0.0.1:{wire.port}")
     session = Session(through)
-    session.transport.keep_alive_s, session.transport.silence_s = 0.5, 3.0
+    session.transport.keep_alive_s = 0.2
     with session:
         running = session.start(Command(sleeper.command.split()))
         running.wait_started(LONG)
         sleeper.wait_for(1)
+        session.transport.silence_s = 1.0  # not before: a busy machine is silent, too
         getattr(wire, fault)()
         sleeper.wait_for(0)
         assert running.wait(LONG)

@@ -237,10 +237,11 @@ def test_the_program_dies_with_its_wire(windows: Place, fault: str, proxy):
     line = known.read_text().splitlines()[0].replace(str(windows.port), str(wire.port))
     known.write_text(f"{known.read_text()}{line}\n")
     session = Session(device(windows, port=wire.port))
-    session.transport.keep_alive_s, session.transport.silence_s = 0.5, 3.0
+    session.transport.keep_alive_s = 0.2
     with session:
         one = session.start(Command([TELL, word, "--wait"]))
         one.wait_started(LONG)
+        session.transport.silence_s = 1.0  # not before: a busy machine is silent, too
         getattr(wire, fault)()
         until(lambda: not running(word))
         assert one.wait(LONG)

@@ -6,7 +6,6 @@ import click
 
 from edgebench import profiles
 from edgebench.cli.output import ProfileName, json_option, print_json
-from edgebench.errors import DeviceRefused
 
 
 @click.command("check", short_help="Try everything a run needs.")
@@ -19,15 +18,16 @@ def check(ctx: click.Context, device: str, as_json: bool) -> None:
     An engine that the profile doesn't name, marked --, is no fault: what to install is said for those who want it.
     """
     from edgebench import checks
+    from edgebench.views.text import clean, lines
 
     found = []
     for one in checks.run(profiles.load_device(device)):
         found.append(one)
         if not as_json:
             mark = "ok " if one.ok else "NO " if one.needed else "-- "
-            click.echo(f"{mark} {one.name}: {one.said}")
+            click.echo(f"{mark} {one.name}: {lines(one.said)}")
             if one.advice:
-                click.echo(f"    {one.advice}")
+                click.echo(f"    {clean(one.advice)}")
     if as_json:
         print_json({"device": device, "checks": [vars(one) for one in found]})
-    ctx.exit(0 if all(one.ok or not one.needed for one in found) else DeviceRefused.exit_code)
+    ctx.exit(next((one.exit_code for one in found if one.needed and not one.ok), 0))

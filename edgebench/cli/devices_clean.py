@@ -16,6 +16,7 @@ def clean(device: str, yes: bool) -> None:
     from edgebench import lock, provision
     from edgebench.session import Session
     from edgebench.views import units
+    from edgebench.views.text import clean as printable
 
     with Session(profiles.load_device(device)) as session:
         files = session.system.files
@@ -25,7 +26,7 @@ def clean(device: str, yes: bool) -> None:
             click.echo("nothing to remove", err=True)
             return
         for file in found:
-            click.echo(f"{file['name']}  {units.quantity(file['size_b'], 'bytes')}")
+            click.echo(f"{printable(file['name'])}  {units.quantity(file['size_b'], 'bytes')}")
         if not yes:
             click.confirm(f"Remove from {device}?", abort=True, err=True)
         with lock.held(session):

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edgebench.cli.devices_trust import learn
+from edgebench.cli.output import ALL
 from edgebench.core import Device, Json
 from edgebench.errors import DeviceRefused, ProfileError, UsageError
 
@@ -23,10 +25,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @click.option("--key", metavar="FILE", help="Private key, where not the agent's or a usual one.")
 def init(name: str, host: str | None, serial: str | None, known_hosts: str | None, key: str | None) -> None:
     """Ask a device what it is and write devices/NAME.yaml."""
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a profile's name", "Letters, digits, dots, dashes and underscores.")
+    if not NAME.fullmatch(name) or name == ALL:
+        raise UsageError(
+            f"{name!r} cannot be a profile's name", f"Letters, digits, dots, dashes, underscores; not {ALL}."
+        )
     if (host is None) == (serial is None):
-        raise UsageError("say either --host or --serial")
+        raise UsageError(
+            "say either --host or --serial",
+            "--host HOST for a device over SSH, --serial SERIAL for a phone over ADB: `adb devices` prints it.",
+        )
     file = Path("devices") / f"{name}.yaml"
     if file.exists():
         raise ProfileError(f"{file} is there already", "Remove it first, or choose another name.")
@@ -34,17 +41,21 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
     if host is not None:
         more = {"key": key, "known_hosts": known_hosts}
         transport = {"kind": "ssh", **_address(host), **{k: v for k, v in more.items() if v}}
+    # A key that nobody knows yet can't be learnt by `devices trust`: that one needs the profile.
+    learn(Device(name, "linux", transport))
+    text = _ask(name, transport)
     file.parent.mkdir(exist_ok=True)
-    file.write_text(_ask(name, transport), encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     click.echo(f"{file} written. Next: edgebench devices check {name}", err=True)
 
 
 def _address(text: str) -> dict[str, Json]:
-    found = re.fullmatch(r"(?:([^@]+)@)?([^:@]+)(?::(\d+))?", text)
+    from edgebench.transports.ssh_login import hop
+
+    found = hop(text)
     if not found:
         raise UsageError(f"--host: {text!r} is not [USER@]HOST[:PORT]")
-    parts = {"host": found[2], "user": found[1], "port": int(found[3]) if found[3] else None}
-    return {name: value for name, value in parts.items() if value is not None}
+    return {name: value for name, value in zip(("host", "user", "port"), found, strict=True) if value is not None}
 
 
 def _ask(name: str, transport: dict[str, Json]) -> str:
@@ -69,9 +80,12 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     note = (
         ""
         if server
-        else "# llama-server was not on its PATH: write engines: {llama.cpp: {path: …}} once it is there.\n"
+        else f"# No llama-server was on its PATH. `edgebench devices setup {name}` puts one there; or name\n"
+        "# yours: engines: {llama.cpp: {path: …}}\n"
     )
-    return head + note + yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return (
+        head + note + yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**6)
+    )
 
 
 def _system(windows: str, posix: str) -> str:

@@ -6,6 +6,7 @@ import click
 
 from edgebench import profiles
 from edgebench.cli.output import ProfileName
+from edgebench.core import Device
 
 
 @click.command("trust")
@@ -16,10 +17,19 @@ def trust(device: str) -> None:
     Compare the fingerprint with what the device itself says, for instance on its own screen:
     ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
+    learn(profiles.load_device(device))
+    click.echo(f"{device} is trusted: it can be logged in to", err=True)
+
+
+def learn(device: Device) -> None:
+    """Log in once, and ask about each host key on the way that nobody has said to be the right one.
+
+    Raises as ``Transport.open``; ``Abort`` where the answer is no or nobody is there to give one.
+    """
     from edgebench.session import transport_of
     from edgebench.transports.ssh_login import UnknownHostKey
 
-    wire = transport_of(profiles.load_device(device))
+    wire = transport_of(device)
     while True:
         try:
             wire.open()
@@ -30,5 +40,4 @@ def trust(device: str) -> None:
             click.echo(f"written to {unknown.file}", err=True)
         else:
             wire.close()
-            click.echo(f"{device} is trusted: it can be logged in to", err=True)
             return

@@ -13,8 +13,10 @@ import click
 
 from edgebench import events, metrics
 from edgebench.core import Trial
+from edgebench.errors import EdgebenchError
 from edgebench.plan import Plan
 from edgebench.views import units
+from edgebench.views.text import clean
 
 
 class Display:
@@ -58,6 +60,11 @@ class Display:
         """An event of the device with this number."""
         self._rows[number].show(event)
 
+    def over(self, number: int, error: EdgebenchError | None) -> None:
+        """Nothing more comes from a device. What ended it is said where others go on."""
+        if error:
+            self._rows[number].gone(str(error))
+
 
 class Row:
     """One device's progress."""
@@ -91,18 +98,29 @@ class Row:
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, event.record.status, event.record.failure.message)
 
+    def gone(self, why: str) -> None:
+        """It ended by an error."""
+        text = clean(f"{self._device}: {why}")
+        if self._bar:
+            self._bar.update(self._task, description=text)
+            self._bar.stop_task(self._task)
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            click.echo(text, err=True)
+
     def _doing(self, event: events.Doing) -> None:
         if event.failed:
             self._failed.add(event.index)
             self._say(event.index, event.text)
         elif self._bar:
-            text = f"{self._device}: {describe(self._trials, event.index)}, {event.text}"
+            text = clean(f"{self._device}: {describe(self._trials, event.index)}, {event.text}")
             self._bar.update(self._task, description=text + (f"; last {self._last}" if self._last else ""))
         elif event.round in (None, 0):
             self._say(event.index, event.text)
 
     def _say(self, index: int, *parts: str) -> None:
         text = ": ".join([f"{self._device}: {describe(self._trials, index)}", *(part for part in parts if part)])
+        text = clean(text)
         if self._bar:
             self._bar.update(self._task, completed=self._done.total(), left=self._left())
             self._bar.console.print(text, markup=False, highlight=False)

@@ -99,7 +99,7 @@ class Worker(threading.Thread):
         self._ended = False
         self.error: EdgebenchError | None = None
         self.defect: Exception | None = None
-        """Anything else that ended it: to be raised again where people see it."""
+        """Anything else that ended it."""
 
     def run(self) -> None:
         first = self.plan.trials[0]
@@ -124,6 +124,11 @@ class Worker(threading.Thread):
             self.defect = defect
         finally:
             self._happened.put((self._number, None))
+
+    def raise_defect(self) -> None:
+        """Where people see it."""
+        if self.defect:
+            raise self.defect
 
     def _waiting(self, text: str) -> None:
         """Somebody else has the device."""
@@ -152,8 +157,8 @@ def follow(
             number, event = happened.get()
             if event is None:
                 running -= 1
-                if defect := workers[number].defect:
-                    raise defect
+                workers[number].raise_defect()
+                display.over(number, workers[number].error if running else None)
                 if finish:
                     mine = [key for key in sorted(records) if key[0] == number]
                     records.update(zip(mine, finish([records[key] for key in mine]), strict=True))

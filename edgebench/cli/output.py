@@ -16,6 +16,10 @@ from edgebench.profiles import Kind
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output and nothing else.")
 
 
+ALL = "all"
+"""``--device all``: every device there is a profile of, nearby."""
+
+
 class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
     """A profile's name or path; the shell completes the names."""
 

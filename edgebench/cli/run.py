@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 
 from edgebench import plugins, ranges
 from edgebench.cli import options, selection
-from edgebench.cli.output import ProfileName, transfer
+from edgebench.cli.output import ALL, ProfileName, transfer
 from edgebench.core import Device, ModelFile, Option
 from edgebench.errors import UsageError
 
@@ -83,7 +83,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "devices",
     multiple=True,
     type=ProfileName("devices"),
-    help="Device profile; again for more.  [default: local]",
+    help="Device profile; again for more; all: those of ./devices, at the same time.  [default: local]",
 )
 @click.option(
     "--model",
@@ -186,7 +186,7 @@ def command(
     elif write_profile:
         raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
     asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
-    opened = [device_of(name) for name in dict.fromkeys(devices or [DEFAULT_DEVICE])]
+    opened = [device_of(name) for name in dict.fromkeys(_named(devices or [DEFAULT_DEVICE]))]
     helpers = parts_of(rpc, opened) if rpc else ()
     if helpers:
         asked["rpc"] = [",".join(one if isinstance(one, str) else one.name for one in helpers)]
@@ -249,6 +249,14 @@ def _values(key: str, text: str) -> Sequence[Option]:
         return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
+
+
+def _named(names: Sequence[str]) -> Iterator[str]:
+    """With the devices that ``all`` stands for."""
+    from edgebench import profiles
+
+    for name in names:
+        yield from profiles.nearest("devices") if name == ALL else [name]
 
 
 def device_of(name: str) -> Device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from edgebench.core import SILENCED
 from edgebench.engines.mlc_screen import PACKAGE
 
 GONE = "edgebench: the app is gone"
@@ -12,7 +13,9 @@ SCRIPT = f"""\
 p={PACKAGE}
 am force-stop $p
 log=
-trap 'am force-stop $p; [ -z "$log" ] || kill $log; exit 0' INT TERM
+end() {{ am force-stop $p; [ -z "$log" ] || kill $log; exit $1; }}
+trap 'end 0' INT TERM
+trap 'end {SILENCED}' ALRM
 am start -W -n $p/.MainActivity || exit 3
 n=0
 while pid=$(pidof $p); [ -z "$pid" ]; do

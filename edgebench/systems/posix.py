@@ -50,7 +50,8 @@ def quote(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
 # not in the program's process tree: a watcher that counts the seconds since the last beat, and a
 # reader that turns lines of standard input into signals. Only constructs that dash, bash and mksh
 # with toybox have: no `read -t`, no `wait -n`. A background job's standard input is /dev/null,
-# hence file descriptor 3; what the shell itself would say of signals goes nowhere, hence 4.
+# hence file descriptor 3; what the shell itself would say of signals goes nowhere, hence 4. SIGALRM,
+# which nobody else sends, says in the exit status that the controller was silent (core.SILENCED).
 _WATCHER = """\
 exec 3<&0 4>&2 2>/dev/null
 {secrets}up() {{ read -r now rest </proc/uptime && echo "$now" || echo -; }}
@@ -73,7 +74,7 @@ own() {{ exec sh -c 'echo $PPID'; }}
       kill -TERM $child; sleep 2; kill -KILL $child ) &
     while sleep 1 && kill -0 $child; do
       missed=$((missed+1))
-      [ $missed -lt {missed} ] || kill -KILL $child
+      [ $missed -lt {missed} ] || {{ kill -ALRM $child; sleep 3; kill -KILL $child; }}
     done
     kill $! ) >/dev/null 4>&- & )
   echo {tag} pid $child $(up)

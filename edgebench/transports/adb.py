@@ -100,9 +100,9 @@ class Adb:
         except DeviceLost:
             self._hang_up()
             return
-        sock.settimeout(self.silence_s)
         with contextlib.suppress(OSError):
             while not self._closing.wait(self.keep_alive_s):
+                sock.settimeout(self.silence_s)
                 sock.sendall(b"STAT" + struct.pack("<I", 1) + b"/")
                 if len(_exactly(sock, 16)) < 16:
                     break

@@ -16,6 +16,9 @@ from edgebench.errors import DeviceLost, DeviceRefused, ProfileError
 if TYPE_CHECKING:
     import paramiko
 
+Hop = tuple[str, str | None, int | None]
+"""Host, user, port."""
+
 CONNECT_S = 20.0
 """Longest wait for a connection, a login or a channel."""
 
@@ -65,7 +68,7 @@ def login(config: Settings) -> list[paramiko.SSHClient]:
 
     Raises ``DeviceRefused``, ``DeviceLost`` and ``ProfileError``.
     """
-    hops = [_hop(text) for text in _jumps(config)] + [(config.host, config.user, config.port)]
+    hops = [*_jumps(config), (config.host, config.user, config.port)]
     clients: list[paramiko.SSHClient] = []
     try:
         for hop in hops:
@@ -210,16 +213,21 @@ def _ssh_config() -> paramiko.SSHConfig:
         ) from error
 
 
-def _jumps(config: Settings) -> list[str]:
+def _jumps(config: Settings) -> list[Hop]:
     text: str = config.jump or _ssh_config().lookup(config.host).get("proxyjump", "none")
-    return [] if text.lower() == "none" else [part.strip() for part in text.split(",")]
+    found: list[Hop] = []
+    for part in [] if text.lower() == "none" else text.split(","):
+        one = hop(part.strip())
+        if one is None:
+            raise ProfileError(f"jump: {part.strip()!r} is not [user@]host[:port]")
+        found.append(one)
+    return found
 
 
-def _hop(text: str) -> tuple[str, str | None, int | None]:
-    found = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?", text)
-    if not found:
-        raise ProfileError(f"jump: {text!r} is not [user@]host[:port]")
-    return found[2].strip("[]"), found[1], int(found[3]) if found[3] else None
+def hop(text: str) -> Hop | None:
+    """``[user@]host[:port]``, an address of IPv6 in brackets; None where it is not."""
+    found = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:@]+)(?::(\d+))?", text)
+    return (found[2].strip("[]"), found[1], int(found[3]) if found[3] else None) if found else None
 
 
 def _keys(key: str | None, configured: list[str]) -> list[str]:
