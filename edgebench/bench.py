@@ -25,6 +25,9 @@ from edgebench.session import Session
 BACK_OFF = (1.0, 3.0, 8.0, 15.0)
 """Seconds before each try to reach a lost device again."""
 
+LOSSES = 3
+"""How often a device may be lost at the same place and be tried again."""
+
 RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
 placement in memory) as long as loading costs no more than this share of the round."""
@@ -142,11 +145,19 @@ class Bench:
         return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
 
     def _whole_round(self, number: int) -> Iterator[Event]:
-        """A round, gone on with where it was if the device was lost and comes back."""
+        """A round, gone on with where it was if the device was lost and comes back.
+
+        Raises ``DeviceLost`` where it is lost again and again by the same trial: it may be what kills it.
+        """
+        losses, had = 0, -1
         while True:
             try:
                 yield from self._round(number)
             except DeviceLost as error:
+                have = sum(len(state.rounds) for state in self._states)
+                losses, had = (losses + 1 if have == had else 1), have
+                if losses > LOSSES:
+                    raise
                 yield from self._come_back(f"in round {number + 1}", error)
             else:
                 return

@@ -22,7 +22,7 @@ from lab.place import Place
 from lab.proxy import Proxy
 from lab.sshd import Sshd
 
-from edgebench import lock, profiles
+from edgebench import bench, lock, profiles
 from edgebench.session import Session
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
@@ -125,12 +125,22 @@ def test_several_devices_at_once_and_one_of_them_missing(
 ):
     names = [profile(edgebench, one) for one in (linux, android)]
     gone = profile(edgebench, termux, transport={**termux.transport, "port": 1})
-    devices = [word for name in [*names, gone] for word in ("-d", name)]
-    ran = edgebench("run", *devices, "-m", str(real_model), *QUICK, "--json", "-")
+    ran = edgebench("run", "-d", "all", "-m", str(real_model), *QUICK, "--json", "-")
     assert ran.status == 4
     assert {(r["trial"]["device"], r["status"]) for r in ran.records} == {(name, "ok") for name in names}
-    assert "nothing answers on 127.0.0.1:1" in ran.stderr
+    told = f"{gone}: nothing answers on 127.0.0.1:1"
+    assert ran.stderr.index(f"\n{told}") < ran.stderr.index("round 1/1") < ran.stderr.index(f"edgebench: {told}")
     assert "Is the device on" in ran.stderr
+
+
+def test_all_are_ones_own_profiles_not_the_examples(edgebench: Program):
+    nowhere = {"system": "linux", "transport": {"kind": "ssh", "host": "nowhere.invalid"}, "engines": {"llama.cpp": {}}}
+    for name in ("a", "b"):
+        edgebench.write(f"devices/{name}.yaml", yaml.safe_dump({"name": name, **nowhere}))
+    ran = edgebench("run", "-d", "all", "-d", "a")
+    assert ran.status == 4
+    said = [line for line in ran.stderr.splitlines() if line.startswith("edgebench: ")]
+    assert [line.split(":")[1].strip() for line in said] == ["a", "b"]  # each named, though "a" is in the message
 
 
 def test_a_second_run_says_who_has_the_device(edgebench: Program, android: Place, real_model: Path):
@@ -357,6 +367,31 @@ def test_a_push_that_breaks_off_goes_on_in_the_same_run(edgebench: Program, eith
     assert "trying again in 1 s" in ran.stderr
     assert wire.sent < size + 15_000_000
     assert left_behind(either) == []
+
+
+KILLER = """#!/bin/sh
+case " $* " in *" -m "*)
+  p=$PPID
+  until [ "$(cat /proc/$p/comm)" = sshd ]; do p=$(cut -d " " -f 4 /proc/$p/stat); done
+  kill -9 $p ;;
+esac
+LD_LIBRARY_PATH={folder} exec {folder}/llama-server "$@"
+"""
+
+
+def test_a_device_that_every_start_of_the_engine_takes_away_is_given_up(
+    edgebench: Program, linux: Place, real_model: Path
+):
+    """As a phone that reboots of it: it comes back each time."""
+    server = linux.here / "llama-server"
+    server.write_text(KILLER.replace("{folder}", str(bin_folder())))
+    server.chmod(0o755)
+    name = profile(edgebench, linux, engines={"llama.cpp": {"path": str(server)}})
+    ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 4, ran.stderr
+    assert ran.record["status"] == "lost"
+    assert ran.stderr.count("trying again in 1 s") == bench.LOSSES
+    assert left_behind(linux) == []
 
 
 def test_a_device_that_comes_back_goes_on_where_it_was(edgebench: Program, place: Place, real_model: Path, proxy):

@@ -74,7 +74,7 @@ def test_check_says_what_to_do(edgebench: Program, place: Place):
 def test_check_of_a_device_that_is_off(edgebench: Program, linux: Place):
     name = profile(edgebench, linux, transport={**linux.transport, "port": free_port()})
     ran = edgebench("devices", "check", name)
-    assert ran.status == 3
+    assert ran.status == 4
     assert "NO  connection: nothing answers" in ran.stdout
     assert "Is the device on" in ran.stdout
 
@@ -123,6 +123,21 @@ def test_trust_shows_the_fingerprint_and_asks(edgebench: Program, linux: Place, 
     assert checks(edgebench, name)[0] == 0
 
 
+def test_init_asks_about_a_host_key_that_nobody_knows(edgebench: Program, linux: Place, tmp_path: Path):
+    """There is no profile yet that `devices trust` could take."""
+    wire, known = linux.transport, tmp_path / "known_hosts"
+    how = ["devices", "init", "mine", "--host", f"{wire['user']}@{wire['host']}:{wire['port']}"]
+    how += ["--key", wire["key"], "--known-hosts", str(known)]
+    status, said = answered(edgebench, "n", *how)
+    assert status == 130
+    assert "SHA256:" in said
+    assert not known.exists()
+    assert not (edgebench.folder / "devices").exists()
+    status, said = answered(edgebench, "y", *how)
+    assert status == 0, said
+    assert edgebench("devices", "show", "mine").status == 0
+
+
 def test_clean_removes_models_after_asking(edgebench: Program, place: Place):
     models = place.here / "work space" / "models"
     models.mkdir(parents=True)
@@ -158,7 +173,16 @@ def test_init_asks_the_device(edgebench: Program, place: Place):
     assert "is there already" in again.stderr
 
 
-@pytest.mark.parametrize("args", [["x"], ["x", "--host", "h", "--serial", "s"], ["../x", "--serial", "s"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["x"],
+        ["x", "--host", "h", "--serial", "s"],
+        ["../x", "--serial", "s"],
+        ["all", "--serial", "s"],
+        ["x", "--host", "a@b@c"],
+    ],
+)
 def test_init_wants_one_device_and_a_name(edgebench: Program, args: list[str]):
     assert edgebench("devices", "init", *args).status == 2
     assert not (edgebench.folder / "devices").exists()

@@ -64,13 +64,18 @@ def cli() -> None:
     """
 
 
+def of(device: str, error: EdgebenchError) -> str:
+    """What went wrong, with the name of the device where it does not begin with it."""
+    text = str(error)
+    return text if not device or text.startswith(device) else f"{device}: {text}"
+
+
 def say_error(error: EdgebenchError, device: str = "") -> None:
     """What went wrong and what to do next, on stderr; a device's words in it steer no terminal.
     ``device``: which of several it was."""
     from edgebench.views.text import lines
 
-    where = f"{device}: " if device and device not in str(error) else ""
-    click.echo(f"edgebench: {where}{lines(str(error))}", err=True)
+    click.echo(f"edgebench: {lines(of(device, error))}", err=True)
     if error.hint:
         click.echo(f"  {lines(error.hint)}", err=True)
 

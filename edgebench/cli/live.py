@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgebench import events, metrics
+from edgebench.cli import of
 from edgebench.core import Trial
 from edgebench.errors import EdgebenchError
 from edgebench.plan import Plan
@@ -63,7 +64,7 @@ class Display:
     def over(self, number: int, error: EdgebenchError | None) -> None:
         """Nothing more comes from a device. What ended it is said where others go on."""
         if error:
-            self._rows[number].gone(str(error))
+            self._rows[number].gone(error)
 
 
 class Row:
@@ -98,9 +99,9 @@ class Row:
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, event.record.status, event.record.failure.message)
 
-    def gone(self, why: str) -> None:
+    def gone(self, error: EdgebenchError) -> None:
         """It ended by an error."""
-        text = clean(f"{self._device}: {why}")
+        text = clean(of(self._device, error))
         if self._bar:
             self._bar.update(self._task, description=text)
             self._bar.stop_task(self._task)
