@@ -42,14 +42,13 @@ def run(device: Device) -> Iterator[Check]:
         yield connected
         if not connected.ok:
             return
-        for name, look in (
-            ("commands", _commands),
-            ("facts", _facts),
-            ("workspace", _workspace),
-            ("files", _files),
-            ("lock", _lock),
-        ):
+        for name, look in (("commands", _commands), ("facts", _facts)):
             yield _try(name, lambda look=look: look(session))  # type: ignore[misc]
+        workspace = _try("workspace", lambda: _workspace(session))
+        yield workspace
+        if workspace.ok:
+            yield _try("files", lambda: _files(session))
+            yield _try("lock", lambda: _lock(session))
         for name in device.engines:
             yield _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
         for name in _offered(device):

@@ -105,7 +105,7 @@ def _check_space(session: Session, there: Mapping[str, Json], needed: int) -> No
     free = there.get("free_b")
     if free is not None and free < needed + SPARE:
         raise DeviceRefused(
-            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there['path']}, "
-            f"{free / 2**20:.0f} MiB are free",
+            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there['path']} and "
+            f"{SPARE / 2**20:.0f} more to spare, {free / 2**20:.0f} MiB are free",
             f"Free some, edgebench devices clean {session.device.name} removes models, or choose another workspace:.",
         )

@@ -280,6 +280,7 @@ def test_an_engine_with_a_missing_library(edgebench: Program, either: Place):
     copy.chmod(0o755)
     said = broken(edgebench, either, f"{either.folder}/llama-server").stderr
     assert "error while loading shared libraries: lib" in said
+    assert "LD_LIBRARY_PATH" in said
 
 
 FAULTY = Path(__file__).with_name("lab") / "faulty_server.py"

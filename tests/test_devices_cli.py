@@ -66,6 +66,7 @@ def test_check_says_what_to_do(edgebench: Program, place: Place):
     assert status == 3
     assert not found["workspace"]["ok"]
     assert "workspace:" in str(found["workspace"]["advice"])
+    assert not {"files", "lock"} & found.keys()  # said once
     assert not found["engine llama.cpp"]["ok"]
     assert found["connection"]["ok"]
     assert found["commands"]["ok"]

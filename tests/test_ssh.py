@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import threading
 import time
@@ -26,7 +27,7 @@ def fingerprint(public_key: Path) -> str:
 
 def test_a_changed_host_key_is_refused_and_nothing_is_sent(linux: Place, sshd_server: Sshd, tmp_path: Path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
-    known = tmp_path / "known_hosts"
+    known = tmp_path / "Käthe's known_hosts"
     known.write_text(f"[127.0.0.1]:{linux.port} {(tmp_path / 'other.pub').read_text()}")
     start = sshd_server.log.stat().st_size
     with pytest.raises(DeviceRefused, match="has changed") as refused:
@@ -35,6 +36,12 @@ def test_a_changed_host_key_is_refused_and_nothing_is_sent(linux: Place, sshd_se
     assert fingerprint(tmp_path / "other.pub") in str(refused.value)
     assert "Accepted" not in log_since(sshd_server, start)
     assert "Failed publickey" not in log_since(sshd_server, start)
+    # What it says to type works.
+    command = re.search(r"\((ssh-keygen .*)\)", refused.value.hint)
+    assert command
+    subprocess.run(command[1], shell=True, check=True, capture_output=True)
+    with pytest.raises(UnknownHostKey):
+        linux.open(known_hosts=str(known))
 
 
 def test_an_unknown_host_key_is_refused_shown_and_can_be_trusted(linux: Place, sshd_server: Sshd, tmp_path: Path):

@@ -24,20 +24,17 @@ def trust(device: str) -> None:
 def learn(device: Device) -> None:
     """Log in once, and ask about each host key on the way that nobody has said to be the right one.
 
-    Raises as ``Transport.open``; ``Abort`` where the answer is no or nobody is there to give one.
+    Raises as ``Session``; ``Abort`` where the answer is no or nobody is there to give one.
     """
-    from edgebench.session import transport_of
+    from edgebench.session import Session
     from edgebench.transports.ssh_login import UnknownHostKey
 
-    wire = transport_of(device)
     while True:
         try:
-            wire.open()
+            with Session(device):
+                return
         except UnknownHostKey as unknown:
             click.echo(f"{unknown.name} shows {unknown.key.get_name()} {unknown.fingerprint}", err=True)
             click.confirm("Is that its key?", abort=True, err=True)
             unknown.trust()
             click.echo(f"written to {unknown.file}", err=True)
-        else:
-            wire.close()
-            return

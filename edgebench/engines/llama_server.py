@@ -29,6 +29,12 @@ class Dialect:
         return fallback(launch, status)
 
 
+LIBRARY_MISSING = re.compile(
+    r"error while loading shared libraries|CANNOT LINK EXECUTABLE|Library not loaded|symbol lookup error"
+)
+"""The words of glibc's, Android's and macOS' loaders."""
+
+
 def printed(device: Opened, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
     """What a program prints on either stream. Raises ``EngineMissing`` where it fails or hangs."""
     program = " ".join(argv)
@@ -38,6 +44,8 @@ def printed(device: Opened, argv: Sequence[str], env: Mapping[str, str], *, time
         raise EngineMissing(f"{program} printed nothing for {timeout:g} s") from error
     if said.status != 0:
         words = (said.stderr.strip() or said.stdout.strip())[-800:]
+        if LIBRARY_MISSING.search(words):
+            hint = "A library is missing: name its folder in the profile, under env: LD_LIBRARY_PATH."
         raise EngineMissing(f"{program} cannot run on {device.device.name} (exit status {said.status}): {words}", hint)
     return said.stdout + "\n" + said.stderr
 

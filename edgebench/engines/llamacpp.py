@@ -140,9 +140,10 @@ class LlamaCpp(llama_server.Dialect):
         files = self._device.system.files
         folder = re.sub(r"[^\\/]*$", "", self._config.path)
         for program in names:
-            there = files.look(folder + program)
+            path = folder + program + self._device.system.suffix
+            there = files.look(path)
             if there.parse(self._device.run(there.command).stdout):
-                return folder + program
+                return path
         raise EngineMissing(
             f"no ggml-rpc-server in {folder or 'the folder of llama-server'} on {name}",
             "It comes with builds made with -DGGML_RPC=ON. Name it in the profile: engines: llama.cpp: rpc.",

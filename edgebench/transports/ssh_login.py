@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -99,7 +100,6 @@ def _connect(
 
     entry = _ssh_config().lookup(host)
     name, port = entry["hostname"], port or int(entry.get("port", 22))
-    where = f"{name}:{port}" if port != 22 else name
     known = Path(config.known_hosts or entry.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
     client = paramiko.SSHClient()
     for file in (known, Path("/etc/ssh/ssh_known_hosts")):
@@ -108,7 +108,7 @@ def _connect(
     client.set_missing_host_key_policy(_refuse(known))
     keys = _keys(config.key, list(entry.get("identityfile", [])))
     try:
-        with _named(where, known):
+        with _named(name, port, known):
             sock = transport(through).open_channel("direct-tcpip", (name, port), ("127.0.0.1", 0)) if through else None
             client.connect(
                 name,
@@ -169,11 +169,17 @@ def _refuse(known: Path) -> paramiko.MissingHostKeyPolicy:
     return Refuse()
 
 
+def _entry(name: str, port: int) -> str:
+    """A host's name in a file of known hosts."""
+    return name if port == 22 else f"[{name}]:{port}"
+
+
 @contextlib.contextmanager
-def _named(where: str, known: Path) -> Iterator[None]:
+def _named(name: str, port: int, known: Path) -> Iterator[None]:
     """Everything that can go wrong while connecting, in words that help."""
     import paramiko
 
+    where = name if port == 22 else f"{name}:{port}"
     try:
         yield
     except socket.gaierror as error:
@@ -185,7 +191,8 @@ def _named(where: str, known: Path) -> Iterator[None]:
             f"the host key of {where} has changed: it is {error.key.get_name()} {error.key.fingerprint}, "
             f"known is {error.expected_key.get_name()} {error.expected_key.fingerprint}",
             "Somebody may be in between. If you know why it changed, remove the old key "
-            f"(ssh-keygen -f '{known}' -R '{error.hostname}'), then: edgebench devices trust NAME",
+            f"(ssh-keygen -f {shlex.quote(str(known))} -R {shlex.quote(_entry(error.hostname, port))}), then: "
+            "edgebench devices trust NAME",
         ) from error
     except paramiko.AuthenticationException as error:
         raise DeviceRefused(
