@@ -46,6 +46,8 @@ class Helpers(contextlib.AbstractContextManager["Helpers"]):
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Helpers:
+        if self._own:
+            self._head.way_back()
         with contextlib.ExitStack() as stack:
             for helper in self._own:
                 with helper.named():

@@ -87,14 +87,18 @@ class Session(contextlib.AbstractContextManager["Session"]):
         return self.transport.forward(port)
 
     def reverse(self, port: int) -> contextlib.AbstractContextManager[int]:
-        """A port of the controller's loopback as one of the device's. Raises ``DeviceRefused``."""
-        if not isinstance(self.transport, Reversible):
-            kind = self.device.transport["kind"]
-            raise DeviceRefused(
-                f"{self.device.name} cannot reach this machine: the wire {kind} leads one way only",
-                "Let a device on SSH, or this machine, lead; this one can hold a part: --rpc " + self.device.name,
-            )
-        return self.transport.reverse(port)
+        """A port of the controller's loopback as one of the device's. Raises as ``way_back``."""
+        return self.way_back().reverse(port)
+
+    def way_back(self) -> Reversible:
+        """The wire, if it also leads from the device to here. Raises ``DeviceRefused``."""
+        if isinstance(self.transport, Reversible):
+            return self.transport
+        raise DeviceRefused(
+            f"{self.device.name} cannot lead: over {self.device.transport['kind']} it has no way back to this machine",
+            "Let a device over SSH lead (Termux on the same phone is one), or this machine; this one can hold a part: "
+            f"--rpc {self.device.name}. Or start ggml-rpc-server yourself where it can be reached: --rpc HOST:PORT",
+        )
 
     def facts(self) -> dict[str, Json]:
         """Everything the system can be asked about itself. What couldn't be learnt is in ``absent``

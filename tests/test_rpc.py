@@ -120,13 +120,18 @@ def test_three_devices_and_two_wires(edgebench: Program, linux: Place, second: P
     nothing_left(linux, second, android)
 
 
-def test_a_server_that_runs_already_is_used_and_left_alone(edgebench: Program, linux: Place, model: Path):
+@pytest.mark.parametrize("name", ["linux", "android"])
+def test_a_server_that_runs_already_is_used_and_left_alone(
+    edgebench: Program, name: str, request: pytest.FixtureRequest, model: Path
+):
+    """Whoever reaches it can lead, a phone too."""
+    head: Place = request.getfixturevalue(name)
     port = free_port()
     program = [bin_folder() / "ggml-rpc-server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(program, env={"LD_LIBRARY_PATH": str(bin_folder())}, stdout=subprocess.DEVNULL)
     try:
         until(lambda: listens(port))
-        lead = profile(edgebench, linux, "lead")
+        lead = profile(edgebench, head, "lead")
         ran = edgebench("run", "-d", lead, "-m", str(model), *QUICK, "--rpc", f"127.0.0.1:{port}", "--json", "-")
         assert ran.status == 0, ran.stderr
         assert ran.record["facts"]["engine"]["buffers"][f"RPC0[127.0.0.1:{port}] model"] > 0
@@ -262,8 +267,10 @@ def test_a_helper_that_is_in_use(edgebench: Program, linux: Place, second: Place
 def test_a_phone_on_adb_cannot_lead(edgebench: Program, android: Place, linux: Place, model: Path):
     phone, part = profile(edgebench, android, "phone"), profile(edgebench, linux, "part")
     ran = edgebench("run", "-d", phone, "-m", str(model), *QUICK, "--rpc", part)
-    assert ran.status != 0
-    assert "the wire adb leads one way only" in ran.stderr
+    assert ran.status == 3
+    assert "phone cannot lead: over adb it has no way back" in ran.stderr
+    assert "Termux" in ran.stderr
+    assert not list(android.here.rglob("*.gguf"))  # said before anything is sent
     nothing_left(linux, android)
 
 
