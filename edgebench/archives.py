@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,16 @@ def choose(engine: str, system: str, machine: str, backend: str) -> Archive:
     )
 
 
-def fetch(archive: Archive, mirror: str | None, cache: Path, progress: Progress | None = None) -> Path:
+def known(system: str) -> bool:
+    """Whether there are any for a system."""
+    return any(archive.system == system for archive in catalogue())
+
+
+def fetch(archive: Archive, mirror: str | None = None, progress: Progress | None = None) -> Path:
     """The archive on this machine; downloaded once. ``mirror``: a folder or a URL with the same names."""
+    from platformdirs import user_cache_path
+
+    cache = user_cache_path("edgebench") / "engines"
     if mirror and "://" not in mirror:
         path = Path(mirror).expanduser() / archive.file
         if not path.is_file():
@@ -70,9 +79,9 @@ def fetch(archive: Archive, mirror: str | None, cache: Path, progress: Progress 
             _download(f"{(mirror or archive.url).rstrip('/')}/{archive.file}", path, progress)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-    known = archive.sha256 or _learnt(cache / f"{archive.file}.sha256", digest)
-    if digest != known:
-        raise EngineMissing(f"{path}: SHA-256 is {digest}, not {known}", "Remove the file and try again.")
+    right = archive.sha256 or _learnt(cache / f"{archive.file}.sha256", digest)
+    if digest != right:
+        raise EngineMissing(f"{path}: SHA-256 is {digest}, not {right}", "Remove the file and try again.")
     return path
 
 
@@ -109,7 +118,9 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
                     progress(file.tell(), size)
         part.replace(path)
     except httpx.HTTPError as error:
-        raise EngineMissing(f"{url}: {error}", "Download it elsewhere and say --mirror FOLDER.") from error
+        raise EngineMissing(
+            f"{url}: {error}", "Download it elsewhere, then: edgebench devices setup NAME --mirror FOLDER"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -131,22 +142,20 @@ def unpack(path: Path, program: str, folder: Path) -> Path:
     raise EngineMissing(f"{path}: there is no {program} in it")
 
 
-def place(session: Session, folder: Path, engine: str, told: Callable[[str], None]) -> str:
-    """Put all files of a folder onto the device, verified; the folder's path there."""
+def place(session: Session, archive: Archive, path: Path) -> Iterator[str]:
+    """Put what is in an archive onto the device, verified, where engines find it; says each file first."""
     files = session.system.files
-    where = files.join("engines", engine)
-    there = ""
-    for file in sorted(folder.iterdir()):
-        if not file.is_file():
-            continue
-        told(file.name)
-        content = file.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        path = provision.place_file(session, file, sha256, len(content), file.name, where)
-        if file.stat().st_mode & 0o100:
-            provision.say(session, files.executable(path))
-        there = path[: -len(file.name) - 1]
-    return there
+    where = files.join("engines", archive.engine)
+    with tempfile.TemporaryDirectory() as unpacked:
+        for file in sorted(unpack(path, archive.program, Path(unpacked)).iterdir()):
+            if not file.is_file():
+                continue
+            yield file.name
+            content = file.read_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            there = provision.place_file(session, file, sha256, len(content), file.name, where)
+            if file.stat().st_mode & 0o100:
+                provision.say(session, files.executable(there))
 
 
 def machine(session: Session) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from edgebench import doubts, fits, provision, stats
+from edgebench import archives, doubts, fits, provision, stats
 from edgebench.conditions import Conditions, Gate
 from edgebench.core import Calculator, Command, Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
 from edgebench.deaths import signal_name
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed, NoEngine
 from edgebench.events import Began, Doing, Ended, Event, Logged, Measured
 from edgebench.launcher import Live
 from edgebench.plan import Plan
@@ -58,7 +58,7 @@ class Bench:
 
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
-        self._facts = {"device": self._session.facts(), "engine": dict(self._engine.prepare())}
+        self._facts = {"device": self._session.facts(), "engine": (yield from self._engine_there())}
         if self._helpers:
             self._helpers.prepare()
         self._rig = Rig(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
@@ -81,6 +81,22 @@ class Bench:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
             yield Ended(index, state.record(self._facts))
+
+    def _engine_there(self) -> Generator[Event, None, dict[str, Json]]:
+        """Facts of the engine; one is put onto a bare device that has none."""
+        try:
+            return dict(self._engine.prepare())
+        except NoEngine:
+            device, trial = self._session.device, self._plan.trials[0].trial
+            if not archives.known(device.system):
+                raise
+        archive = archives.choose(trial.engine, device.system, archives.machine(self._session), trial.backend)
+        yield Doing(0, f"there is no {archive.engine} on {device.name} yet: getting {archive.file}")
+        path = archives.fetch(archive)
+        yield Doing(0, f"putting {archive.engine} {archive.build} in place")
+        for _ in archives.place(self._session, archive, path):
+            pass
+        return dict(self._engine.prepare())
 
     def _unsure(self, rounds: int) -> bool:
         """Whether an interval is still wider than asked for, and the limit of rounds isn't reached."""

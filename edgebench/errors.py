@@ -46,6 +46,10 @@ class EngineMissing(DeviceRefused):
     """The engine's program is not on the device or cannot run there."""
 
 
+class NoEngine(EngineMissing):
+    """A device has no engine yet, and its profile names none: one may be put there."""
+
+
 class DeviceLost(EdgebenchError):
     """The device cannot be reached, or went away."""
 

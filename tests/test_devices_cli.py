@@ -190,6 +190,7 @@ def test_init_wants_one_device_and_a_name(edgebench: Program, args: list[str]):
 
 
 ARCHIVE = "llama-lab.tar.gz"
+SYSTEMS = ("linux", "android")
 
 
 @pytest.fixture(scope="session")
@@ -217,8 +218,8 @@ main()
 def lab_catalogue(edgebench: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalogue whose only archive is the lab's, its hash unknown; and a cache of its own."""
     edgebench.env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    archive = {"system": "linux", "machine": "x86_64", "backend": "cpu", "file": ARCHIVE}
-    about = {"build": "lab", "url": "http://127.0.0.1:1/", "program": "llama-server", "archives": [archive]}
+    systems = [{"system": system, "machine": "x86_64", "backend": "cpu", "file": ARCHIVE} for system in SYSTEMS]
+    about = {"build": "lab", "url": "http://127.0.0.1:1/", "program": "llama-server", "archives": systems}
     file = tmp_path / "engines.yaml"
     file.write_text(yaml.safe_dump({"llama.cpp": about}))
     start = [sys.executable, "-c", WITH_CATALOGUE, str(file)]
@@ -234,6 +235,47 @@ def test_setup_of_a_bare_machine(edgebench: Program, linux: Place, mirror: Path,
     assert ran.status == 0, ran.stderr
     assert f"{name} runs llama.cpp" in ran.stderr
     assert checks(edgebench, name)[0] == 0
+
+
+QUICK = ("--rounds", "1", "--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "256", "--threads", "2")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_bare_device_to_a_result_in_one_command(
+    name: str,
+    request: pytest.FixtureRequest,
+    edgebench: Program,
+    mirror: Path,
+    lab_catalogue: Path,
+    tmp_path: Path,
+    real_model: Path,
+):
+    place: Place = request.getfixturevalue(name)
+    bare = profile(edgebench, place, engines={})
+    run = ("run", "-d", bare, "-m", str(real_model), *QUICK, "--json", "-")
+    ran = edgebench(*run)
+    assert ran.status == 3
+    assert f"{ARCHIVE}: " in ran.stderr
+    assert "--mirror" in ran.stderr
+    cache = tmp_path / "cache" / "edgebench" / "engines"
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / ARCHIVE).symlink_to(mirror / ARCHIVE)
+    ran = edgebench(*run)
+    assert ran.status == 0, ran.stderr
+    assert f"there is no llama.cpp on {bare} yet: getting {ARCHIVE}" in ran.stderr
+    engine = ran.record["facts"]["engine"]
+    assert engine["path"] == f"{place.folder}/work space/engines/llama.cpp/llama-server"
+    assert engine["sha256"] == hashlib.sha256((bin_folder() / "llama-server").read_bytes()).hexdigest()
+    ran = edgebench(*run)
+    assert ran.status == 0, ran.stderr
+    assert "there is no llama.cpp" not in ran.stderr
+
+
+def test_termux_keeps_its_own_packages(edgebench: Program, termux: Place):
+    """Nothing is installed there without being asked for."""
+    ran = edgebench("run", "-d", profile(edgebench, termux, engines={}), *QUICK)
+    assert ran.status == 3
+    assert f"edgebench devices setup {termux.name}" in ran.stderr
 
 
 def test_an_archive_that_changed_since_its_first_use_is_refused(

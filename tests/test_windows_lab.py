@@ -27,10 +27,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab.cli import Program, Ran
 from lab.place import Place
+from lab.tiny import tiny
 from lab.windows import Windows
 
+import edgebench.session
 from edgebench import archives, lock, provision
-from edgebench.core import Command, Device, ModelFile
+from edgebench.core import SILENCED, Command, Device, ModelFile
 from edgebench.errors import DeviceRefused, TimedOut, UsageError
 from edgebench.session import Session
 
@@ -248,6 +250,16 @@ def test_the_program_dies_with_its_wire(windows: Place, fault: str, proxy):
         assert one.lost is not None
 
 
+def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edgebench.session, "BEAT", 1000.0)
+    word = f"word{random.random()}"
+    one = session.start(Command([TELL, word, "--wait"]))
+    assert one.wait(LONG)
+    assert one.status == SILENCED
+    assert "heard nothing from here" in str(one.lost)
+    assert not running(word)
+
+
 # --- files and the lock ---
 
 
@@ -362,8 +374,8 @@ def profile(edgebench: Program, place: Place, **changes: object) -> str:
         "workspace": f"{place.folder}\\work space",
         **changes,
     }
-    edgebench.write(f"devices/{place.name}.yaml", yaml.safe_dump(about, allow_unicode=True))
-    return place.name
+    edgebench.write(f"devices/{about['name']}.yaml", yaml.safe_dump(about, allow_unicode=True))
+    return str(about["name"])
 
 
 @pytest.fixture
@@ -451,3 +463,21 @@ def test_setup_puts_the_release_there_and_clean_removes_models(
     ran = edgebench("devices", "clean", name, "--yes")
     assert "a b.gguf" in ran.stdout
     assert list(models.iterdir()) == []
+
+
+def test_a_model_over_two_devices(edgebench: Program, windows: Place, engine, tmp_path: Path):
+    """``ggml-rpc-server.exe`` of the release holds a part; the device that leads reaches it through here."""
+    model = tiny(tmp_path / "tiny.gguf", layers=4, letters_only=True)
+    lead, part = (
+        profile(edgebench, windows, name=name, workspace=f"{windows.folder}\\{name}", engines=engine)
+        for name in ("lead", "part")
+    )
+    ran = edgebench("run", "-d", lead, "-m", str(model), *QUICK, "--rpc", part, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    record = ran.record
+    assert record["facts"]["engine"]["buffers"]["RPC0[part] model"] > 0
+    (helper,) = record["facts"]["rpc"]
+    assert helper["program"].endswith("\\ggml-rpc-server.exe")
+    assert helper["protocol"]
+    until(lambda: not running("ggml-rpc-server"))
+    until(lambda: not list(windows.here.glob("*/lock")))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import click
 
 from edgebench import plugins, profiles
@@ -53,13 +50,10 @@ def _package(session: Session) -> None:
 
 
 def _archive(session: Session, backend: str, mirror: str | None) -> None:
-    from platformdirs import user_cache_path
-
     from edgebench import archives
 
     archive = archives.choose(ENGINE, session.device.system, archives.machine(session), backend)
     with transfer(f"getting {archive.file}") as progress:
-        path = archives.fetch(archive, mirror, user_cache_path("edgebench") / "engines", progress)
-    with tempfile.TemporaryDirectory() as folder:
-        files = archives.unpack(path, archive.program, Path(folder))
-        archives.place(session, files, ENGINE, lambda name: click.echo(f"putting {name} in place", err=True))
+        path = archives.fetch(archive, mirror, progress)
+    for name in archives.place(session, archive, path):
+        click.echo(f"putting {name} in place", err=True)

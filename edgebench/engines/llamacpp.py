@@ -12,7 +12,7 @@ from typing import Any
 from edgebench import provenance
 from edgebench.core import Client, Command, Json, Launch, Opened, Reply, Request
 from edgebench.engines import llama_questions, llama_server
-from edgebench.errors import EngineFailed, EngineMissing, UsageError
+from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
 
 NGRAM = 3
 """Tokens that must have stood together before, where drafts are looked up in the text. llama.cpp's
@@ -38,7 +38,7 @@ class Settings:
                 raise ValueError(f"{name}: ~ stands for nothing on a device; write the whole path")
 
 
-RPC_SERVERS = ("ggml-rpc-server", "rpc-server", "ggml-rpc-server.exe", "rpc-server.exe")
+RPC_SERVERS = ("ggml-rpc-server", "rpc-server")
 """Names of the program; the second one until b9823."""
 
 
@@ -107,7 +107,7 @@ class LlamaCpp(llama_server.Dialect):
         found = system.find("llama-server")
         if there := found.parse(self._device.run(found.command).stdout):
             return replace(self._config, path=str(there["path"]))
-        raise EngineMissing(
+        raise NoEngine(
             f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
             f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
         )

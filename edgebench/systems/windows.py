@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, PageCache, Reading
+from edgebench.core import SILENCED, Command, Fact, PageCache, Reading
 from edgebench.errors import UsageError
 from edgebench.systems import cmd, powershell
 from edgebench.systems.posix import BEATS_MISSED
@@ -25,7 +25,9 @@ start "" /b {shell} "!_watch!" >nul 2>nul <nul
 start "" /b {shell} "!_read!" >nul 2>nul
 echo {tag} start 0 -
 cmd /d /s /c "!_run!" <nul
-echo {tag} exit !errorlevel! -
+set _status=!errorlevel!
+(if exist "!TEMP!\\{tag}.silent" (set _status={silenced}))
+echo {tag} exit !_status! -
 del "!TEMP!\\{tag}*" 2>nul
 exit 0"""
 _FIND = """\
@@ -40,7 +42,7 @@ if defined _word (if exist "!TEMP!\\{tag}.was" (type nul >"!TEMP!\\{tag}.beat"))
 _WATCH = """\
 for /l %i in (0,0,1) do (ping -n 2 127.0.0.1 >nul
 if exist "!TEMP!\\{tag}.beat" (set _missed=0&del "!TEMP!\\{tag}.beat") else (set /a _missed+=1 >nul
-if !_missed! geq {missed} ({end})))"""
+if !_missed! geq {missed} (type nul >"!TEMP!\\{tag}.silent"&{end})))"""
 _END = 'if exist "!TEMP!\\{tag}.pid" (set /p _pid=<"!TEMP!\\{tag}.pid"&taskkill /f /pid !_pid!&exit)'
 
 
@@ -85,7 +87,7 @@ class Windows:
             "_run": cmd.quote(command.argv),
             "_image": image if ntpath.splitext(image)[1] else image + self.suffix,
         }
-        main = _MAIN.format(**words)
+        main = _MAIN.format(**words, silenced=SILENCED)
         if command.cwd is not None:
             values["_folder"] = command.cwd
             main = f'if exist "!_folder!\\" (cd /d "!_folder!"&{main}) else (echo !_folder!: no such folder&exit 1)'
