@@ -72,7 +72,8 @@ def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())
     except EdgebenchError as error:
-        return Check(name, False, str(error), error.hint, max(error.exit_code, DeviceRefused.exit_code))
+        code = max(error.exit_code, DeviceRefused.exit_code)
+        return Check(name, False, str(error), error.hint, exit_code=code)
 
 
 def _connect(stack: contextlib.ExitStack, session: Session) -> str:
