@@ -73,10 +73,11 @@ def _await(holder: _Holder, patience: Patience) -> None:
         try:
             holder.take()
         except InUse as error:
-            if time.monotonic() + AGAIN_S > deadline:
+            pause = min(AGAIN_S, deadline - time.monotonic())
+            if pause <= 0:
                 raise
             patience.told(f"waiting: {error}")
-            time.sleep(AGAIN_S)
+            time.sleep(pause)
         else:
             return
 

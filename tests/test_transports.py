@@ -109,6 +109,13 @@ def test_a_late_command_times_out_and_the_wire_goes_on(wire, sleeper):
     sleeper.wait_for(0)
 
 
+def test_a_command_that_is_late_before_it_has_begun_is_ended_too(wire, sleeper):
+    with pytest.raises(TimedOut, match="sleep"):
+        wire.run(f"{sleeper.command}; echo", timeout=0.0001)
+    assert wire.run("sleep 0.3; echo still here").stdout == "still here\n"
+    sleeper.wait_for(0)
+
+
 def test_several_commands_at_once(wire):
     answers: dict[int, str] = {}
 

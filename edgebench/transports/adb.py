@@ -146,6 +146,7 @@ class Adb:
 
     def _end(self, shell: Shell) -> None:
         """Kill a command and what it started: when its stream closes, its shell alone hears of it."""
+        shell.begun.wait(END_S)
         if shell.group is None:
             return
         with contextlib.suppress(DeviceLost, OSError):

@@ -59,6 +59,8 @@ class Shell:
         self.sock, self._modern, self._says_group = sock, modern, says_group
         self.group: int | None = None
         """Its process group on the device, where it says so and once it has begun to run."""
+        self.begun = threading.Event()
+        """That is known, or never will be."""
 
     def write(self, data: bytes) -> int:
         self.sock.sendall(PACKET.pack(STDIN, len(data)) + data if self._modern else data)
@@ -79,6 +81,7 @@ class Shell:
                         continue
                     first, rest = head.split(b"\n", 1)
                     self.group = int(first)
+                    self.begun.set()
                     yield "out", rest
                     continue
                 yield piece
@@ -88,12 +91,15 @@ class Shell:
     def collect(self) -> Output | None:
         """All of it; None: the link broke."""
         blocks: dict[str, list[bytes]] = {"out": [], "err": []}
+        status = None
         for name, data in self.pieces():
             if isinstance(data, int):
-                out, err = (b"".join(blocks[stream]).decode("utf-8", "replace") for stream in ("out", "err"))
-                return Output(out, err, data)
-            blocks[name].append(data)
-        return None
+                status = data
+            else:
+                blocks[name].append(data)
+        self.begun.set()
+        out, err = (b"".join(blocks[stream]).decode("utf-8", "replace") for stream in ("out", "err"))
+        return None if status is None else Output(out, err, status)
 
     def give(self, stdin: bytes) -> None:
         """All of a command's input; it may end without reading it."""

@@ -133,6 +133,8 @@ class Ssh:
             for stream in (out, err):
                 stream.join(max(0.0, deadline - time.monotonic()))
                 if stream.is_alive():
+                    if self._groups:
+                        out.begun.wait(END_S)  # its first line says what to end
                     raise _Late(f"a command took longer than {timeout:g} s: {command[:200]}", out.text)
             status = channel.recv_exit_status()
         if status < 0:
@@ -283,11 +285,16 @@ class _Collected(threading.Thread):
         super().__init__(daemon=True)
         self._receive = _receiver(receive)
         self._blocks: list[bytes] = []
+        self.begun = threading.Event()
+        """A whole line has come, or the end."""
         self.start()
 
     def run(self) -> None:
         while block := self._receive():
             self._blocks.append(block)
+            if b"\n" in block:
+                self.begun.set()
+        self.begun.set()
 
     @property
     def text(self) -> str:
