@@ -142,6 +142,17 @@ def unpack(path: Path, program: str, folder: Path) -> Path:
     raise EngineMissing(f"{path}: there is no {program} in it")
 
 
+def bring(session: Session, engine: str, backend: str) -> Iterator[str]:
+    """Put an engine onto a bare device; says what it does. Raises ``EngineMissing``, ``DeviceRefused``."""
+    device = session.device
+    archive = choose(engine, device.system, machine(session), backend)
+    yield f"there is no {engine} on {device.name} yet: getting {archive.file}"
+    path = fetch(archive)
+    yield f"putting {engine} {archive.build} in place"
+    for _ in place(session, archive, path):
+        pass
+
+
 def place(session: Session, archive: Archive, path: Path) -> Iterator[str]:
     """Put what is in an archive onto the device, verified, where engines find it; says each file first."""
     files = session.system.files

@@ -6,9 +6,11 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from edgebench import archives, doubts, fits, provision, stats
 from edgebench.conditions import Conditions, Gate
@@ -26,7 +28,7 @@ BACK_OFF = (1.0, 3.0, 8.0, 15.0)
 """Seconds before each try to reach a lost device again."""
 
 LOSSES = 3
-"""How often a device may be lost at the same place and be tried again."""
+"""How often in a row a device is tried again that is lost at the same place."""
 
 RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
@@ -46,6 +48,7 @@ class Bench:
         self._session = session
         self._engine = engine
         self._states: list[UnderWay] = []
+        self._notes: list[str] = []
         self._live: Live | None = None
         self._users: set[int] = set()
         self._facts: dict[str, dict[str, Json]] = {}
@@ -90,12 +93,8 @@ class Bench:
             device, trial = self._session.device, self._plan.trials[0].trial
             if not archives.known(device.system):
                 raise
-        archive = archives.choose(trial.engine, device.system, archives.machine(self._session), trial.backend)
-        yield Doing(0, f"there is no {archive.engine} on {device.name} yet: getting {archive.file}")
-        path = archives.fetch(archive)
-        yield Doing(0, f"putting {archive.engine} {archive.build} in place")
-        for _ in archives.place(self._session, archive, path):
-            pass
+        for text in archives.bring(self._session, trial.engine, trial.backend):
+            yield Doing(0, text)
         return dict(self._engine.prepare())
 
     def _unsure(self, rounds: int) -> bool:
@@ -111,14 +110,20 @@ class Bench:
             live.running.stop(patience=3)
 
     def _prepare(self) -> Iterator[Event]:
-        for index, planned in enumerate(self._plan.trials):
-            yield Doing(index, f"putting {planned.model.name} in place")
-            path = yield from self._place(planned.model)
-            draft = (yield from self._place(planned.draft)) if planned.draft else None
-            if index == 0:
-                yield Doing(index, "looking at the idle device")
-                self._facts["device"] |= self._conditions.begin(path, planned.model.size, self._gpu())
-            state = UnderWay(planned, planned.launch(path, draft), notes=list(planned.notes), started=now())
+        """All models in place and the device looked at, then every trial begins: none where that fails."""
+        trials = self._plan.trials
+        places: dict[Path, str] = {}
+        for model in (model for one in trials for model in (one.model, one.draft) if model):
+            if model.path not in places:
+                yield Doing(0, f"putting {model.name} in place")
+                places[model.path] = yield from self._place(model)
+        yield Doing(0, "looking at the idle device")
+        first = trials[0].model
+        yield from self._insist(lambda: self._look(places[first.path], first.size), "before it was measured")
+        for index, planned in enumerate(trials):
+            draft = places[planned.draft.path] if planned.draft else None
+            launch = planned.launch(places[planned.model.path], draft)
+            state = UnderWay(planned, launch, notes=[*planned.notes, *self._notes], started=now())
             if self._helpers:
                 state.rpc = self._helpers.facts()
             if planned.clipped:
@@ -126,20 +131,24 @@ class Bench:
             self._states.append(state)
             yield Began(index, planned.trial, state.facts(self._facts))
 
+    def _look(self, path: str, size: int) -> Iterator[Event]:
+        self._facts["device"] |= self._conditions.begin(path, size, self._gpu())
+        yield from ()
+
     def _place(self, model: ModelFile) -> Generator[Event, None, str]:
         """A model's path on the device; a transfer goes on where it was if the device comes back."""
-        while True:
-            try:
-                return (yield from self._send(model))
-            except DeviceLost as error:
-                yield from self._come_back("while models were sent", error)
+        done = [0, 0]
+        return (yield from self._insist(lambda: self._send(model, done), "while models were sent", lambda: done[1]))
 
-    def _send(self, model: ModelFile) -> Generator[Event, None, str]:
-        """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire."""
-        done, told = [0], 0
+    def _send(self, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
+        """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire.
+
+        ``done``: tenths and bytes.
+        """
+        told = 0
 
         def progress(sent: int, size: int) -> None:
-            done[0] = 10 * sent // max(size, 1)
+            done[:] = 10 * sent // max(size, 1), sent
 
         pool = ThreadPoolExecutor(1)
         try:
@@ -161,22 +170,29 @@ class Bench:
         return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
 
     def _whole_round(self, number: int) -> Iterator[Event]:
-        """A round, gone on with where it was if the device was lost and comes back.
+        """A round, gone on with where it was if the device was lost and comes back."""
+        yield from self._insist(lambda: self._round(number), f"in round {number + 1}", self._measured)
 
-        Raises ``DeviceLost`` where it is lost again and again by the same trial: it may be what kills it.
+    def _measured(self) -> int:
+        return sum(len(state.rounds) for state in self._states)
+
+    def _insist(
+        self, step: Callable[[], Iterable[Event]], when: str, reached: Callable[[], int] = lambda: 0
+    ) -> Generator[Event, None, Any]:
+        """A step done again if the device was lost and comes back.
+
+        Raises ``DeviceLost`` where it stays away, or is lost time after time without getting further:
+        what is done may be what takes it away.
         """
-        losses, had = 0, -1
+        losses, before = 0, -1
         while True:
             try:
-                yield from self._round(number)
+                return (yield from step())
             except DeviceLost as error:
-                have = sum(len(state.rounds) for state in self._states)
-                losses, had = (losses + 1 if have == had else 1), have
+                losses, before = (losses + 1 if reached() <= before else 1), reached()
                 if losses > LOSSES:
                     raise
-                yield from self._come_back(f"in round {number + 1}", error)
-            else:
-                return
+                yield from self._come_back(when, error)
 
     def _come_back(self, when: str, error: DeviceLost) -> Iterator[Event]:
         """Wait for a lost device. Raises ``DeviceLost`` where the device stays away."""
@@ -195,9 +211,11 @@ class Bench:
             except DeviceRefused as refused:
                 raise DeviceLost(str(refused), refused.hint) from refused
             else:
+                note = f"the device was lost {when} and came back"
+                self._notes.append(note)
                 for state in self._states:
                     if not state.failure:
-                        state.notes.append(f"the device was lost {when} and came back")
+                        state.notes.append(note)
                 return
         raise error
 
