@@ -119,7 +119,7 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
         part.replace(path)
     except httpx.HTTPError as error:
         raise EngineMissing(
-            f"{url}: {error}", "Download it elsewhere, then: edgebench devices setup NAME --mirror FOLDER"
+            f"{url}: {error}", "Download it elsewhere, then give `edgebench devices setup` its folder: --mirror FOLDER."
         ) from error
     finally:
         part.unlink(missing_ok=True)

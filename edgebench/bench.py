@@ -138,7 +138,8 @@ class Bench:
     def _place(self, model: ModelFile) -> Generator[Event, None, str]:
         """A model's path on the device; a transfer goes on where it was if the device comes back."""
         done = [0, 0]
-        return (yield from self._insist(lambda: self._send(model, done), "while models were sent", lambda: done[1]))
+        insisting = self._insist(lambda: self._send(model, done), "while models were sent", lambda: done[1])
+        return str((yield from insisting))
 
     def _send(self, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
         """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire.

@@ -13,8 +13,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from lab.place import Place
+from lab.proxy import Proxy
 
 from edgebench import lock, provision
 from edgebench.core import Device, ModelFile
@@ -123,15 +125,19 @@ def test_a_workspace_that_cannot_be_written(place: Place, model: ModelFile):
             pass
 
 
+def behind(place: Place, wire: Proxy) -> Device:
+    """A device behind a wire that can break."""
+    if place.transport["kind"] != "ssh":
+        return device(place, serial=f"127.0.0.1:{wire.port}")
+    known = Path(place.transport["known_hosts"])
+    line = known.read_text().splitlines()[0].replace(str(place.port), str(wire.port))
+    known.write_text(f"{known.read_text()}{line}\n")
+    return device(place, port=wire.port)
+
+
 def test_a_model_whose_push_was_cut_goes_on(place: Place, model: ModelFile, proxy, tmp_path: Path):
     wire = proxy(place.port)
-    if place.transport["kind"] == "ssh":
-        known = Path(place.transport["known_hosts"])
-        line = known.read_text().splitlines()[0].replace(str(place.port), str(wire.port))
-        known.write_text(f"{known.read_text()}{line}\n")
-        through = device(place, port=wire.port)
-    else:
-        through = device(place, serial=f"127.0.0.1:{wire.port}")
+    through = behind(place, wire)
     content = random.Random(4).randbytes(20_000_000)
     model.path.write_bytes(content)
     model = replace(model, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
@@ -156,11 +162,16 @@ def test_one_user_at_a_time(session: Session, place: Place):
         assert (place.here / "work space" / "lock").exists()
 
 
-def gone(path: Path) -> bool:
+def until(condition) -> None:
     deadline = time.monotonic() + 60
-    while path.exists() and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    return not path.exists()
+
+
+def gone(path: Path) -> bool:
+    until(lambda: not path.exists())
+    return True
 
 
 def test_a_lock_is_gone_with_its_holder(session: Session, place: Place):
@@ -208,6 +219,25 @@ def test_the_lock_of_a_controller_that_stands_still_is_taken(place: Place, monke
         holder.kill()
         holder.wait()
     assert gone(place.here / "work space" / "lock")
+
+
+@pytest.mark.parametrize("fault", ["cut", "close", "hole"])
+def test_nothing_of_a_lock_is_left_when_its_wire_breaks(place: Place, fault: str, proxy, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE_S", 3)
+    wire = proxy(place.port)
+    session = Session(behind(place, wire))
+    there = place.here / "work space" / "lock"
+    with session, lock.held(session):
+        assert holders(there)
+        session.transport.keep_alive_s, session.transport.silence_s = 0.2, 1.0
+        getattr(wire, fault)()
+        assert gone(there)
+        until(lambda: not holders(there))
+
+
+def holders(there: Path) -> list[psutil.Process]:
+    """The lock's processes on the device."""
+    return [p for p in psutil.process_iter(["cmdline"]) if f"lock='{there}'" in " ".join(p.info["cmdline"] or [])]
 
 
 def test_a_lease_that_ran_out_is_taken(session: Session, place: Place):

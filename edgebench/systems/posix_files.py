@@ -36,9 +36,19 @@ until why=$(take 2>&1); do
 done
 # After a broken wire the same owner comes again: the one that came first must leave it the lock.
 echo $$ >"$lock/holder"
+let_go() {{ [ "$(cat "$lock/holder" 2>/dev/null)" != $$ ] || rm -r "$lock"; }}
+# A wire that went silent never ends, so a lease that nobody renews ends its holder, and with it, where
+# that is mksh, its process group.
+( missed=0
+  trap 'missed=0' USR1
+  while sleep 1; do
+    missed=$((missed+1))
+    [ $missed -le {lease} ] || {{ let_go; kill $$; exit; }}
+  done ) </dev/null >/dev/null 2>&1 &
 echo taken
-while read -r beat; do touch "$lock/owner"; done
-[ "$(cat "$lock/holder" 2>/dev/null)" != $$ ] || rm -r "$lock"
+while read -r beat; do touch "$lock/owner"; kill -USR1 $!; done
+kill $!
+let_go
 """
 
 
