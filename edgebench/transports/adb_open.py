@@ -57,13 +57,17 @@ HOW_TO = (
 )
 
 
-def find(settings: Settings) -> adbutils.AdbDevice:
-    """The phone, ready. Raises ``DeviceRefused``, ``DeviceLost``, ``ProfileError``."""
+def client(settings: Settings) -> adbutils.AdbClient:
+    """What speaks to the adb server, not yet connected."""
     import adbutils
 
+    return adbutils.AdbClient(settings.host, settings.port, socket_timeout=CONNECT_S)
+
+
+def find(client: adbutils.AdbClient, settings: Settings) -> adbutils.AdbDevice:
+    """The phone, ready. Raises ``DeviceRefused``, ``DeviceLost``, ``ProfileError``."""
     if settings.port is not None:
         _listens(settings.host or "127.0.0.1", settings.port)
-    client = adbutils.AdbClient(settings.host, settings.port, socket_timeout=CONNECT_S)
     with server_errors(settings):
         serial = settings.serial or _only(client)
         states = {info.serial: info.state for info in client.list()}
