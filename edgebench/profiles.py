@@ -76,7 +76,7 @@ def names(kind: Kind) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def nearest(kind: Kind) -> list[str]:
+def own(kind: Kind) -> list[str]:
     """Those of the first folder that has any: one's own, before the examples that ship."""
     found = names(kind)
     for folder in folders(kind):

@@ -410,17 +410,17 @@ def test_the_wheel_brings_the_profiles(tmp_path: Path) -> None:
     assert Path(found.stdout.strip()) == tmp_path / "site/edgebench/data/models/smollm2-135m-q4_1.yaml"
 
 
-def test_the_nearest_profiles_are_those_of_the_first_folder_that_has_any(tmp_path: Path, monkeypatch):
+def test_ones_own_profiles_are_those_of_the_first_folder_that_has_any(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    shipped = profiles.nearest("devices")
+    shipped = profiles.own("devices")
     assert {"local", "oneplus11"} <= set(shipped)
     configured = tmp_path / "config" / "edgebench" / "devices"
     configured.mkdir(parents=True)
     (configured / "mine.yaml").touch()
-    assert profiles.nearest("devices") == ["mine"]
+    assert profiles.own("devices") == ["mine"]
     (tmp_path / "devices").mkdir()
-    assert profiles.nearest("devices") == ["mine"]
+    assert profiles.own("devices") == ["mine"]
     (tmp_path / "devices" / "b.yaml").touch()
     (tmp_path / "devices" / "a.yml").touch()
-    assert profiles.nearest("devices") == ["a", "b"]
+    assert profiles.own("devices") == ["a", "b"]

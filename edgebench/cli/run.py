@@ -256,7 +256,7 @@ def _named(names: Sequence[str]) -> Iterator[str]:
     from edgebench import profiles
 
     for name in names:
-        yield from profiles.nearest("devices") if name == ALL else [name]
+        yield from profiles.own("devices") if name == ALL else [name]
 
 
 def device_of(name: str) -> Device:
