@@ -82,12 +82,13 @@ class Adb:
         """A stream to a service of the device. Raises ``DeviceLost``."""
         from adbutils.errors import AdbError
 
-        if self._client is None or self._device is None:
+        client, device = self._client, self._device
+        if client is None or device is None:
             raise DeviceLost("the link to the phone is closed")
         try:
             # Not adbutils' open_transport: that asks the server its version each time, which takes 10 ms.
-            connection = self._client.make_connection(timeout=adb_open.CONNECT_S)
-            for command in (f"host:transport:{self._device.serial}", service):
+            connection = client.make_connection(timeout=adb_open.CONNECT_S)
+            for command in (f"host:transport:{device.serial}", service):
                 connection.send_command(command)
                 connection.check_okay()
         except (AdbError, OSError, EOFError, ValueError) as error:
