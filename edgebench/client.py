@@ -1,4 +1,8 @@
-"""HTTP to an engine: through a port on this machine's loopback, with a key, nothing through a proxy."""
+"""HTTP to an engine: through a port on this machine's loopback, with a key, nothing through a proxy.
+
+By the standard library: on a machine that measures itself, what reads a token takes time from the
+engine that makes the next one, and a larger library takes two to three times as much of it.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,25 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 from edgebench.core import Json
 from edgebench.errors import EngineFailed, Unreadable
 
-if TYPE_CHECKING:
-    import httpx
-
 SILENCE = 600.0
 """Seconds an engine may be silent within an answer: a long prompt on a phone takes minutes."""
+CONNECT = 10.0
+"""Seconds until somebody must have answered on the port."""
+BLOCK = 1 << 16
 
 
 class HttpClient:
-    """See ``core.Client``."""
+    """See ``core.Client``. A connection of its own for each request: llama-server hangs up after a
+    stream, now and then only when the next request is already on its way."""
 
     def __init__(self, port: int, key: str, *, silence: float = SILENCE) -> None:
-        import httpx
-
-        self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(silence, connect=10),
-            # A connection of its own for each request: llama-server hangs up after a stream, now and
-            # then only when the next request is already on its way.
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=False,
-        )
         self._silence = silence
         self.address = port, key
-
-    def close(self) -> None:
-        self._http.close()
 
     def get(self, path: str) -> tuple[int, Json]:
         return self._ask("GET", path, None)
@@ -46,41 +37,49 @@ class HttpClient:
         return self._ask("POST", path, body)
 
     def _ask(self, method: str, path: str, body: Json) -> tuple[int, Json]:
-        import httpx
-
-        try:
-            answer = self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise self._failed(path, error) from error
-        return answer.status_code, _body(answer)
+        with self._answer(method, path, body) as answer:
+            return answer.status, _body(answer.read())
 
     def stream(self, path: str, body: Json) -> Iterator[tuple[float, Json]]:
         """The events of one answer. All bytes are taken in, with their times, before the first is
         parsed: on a machine that measures itself, parsing would compete with the engine."""
-        import httpx
-
         blocks: list[tuple[float, bytes]] = []
-        try:
-            with self._http.stream("POST", path, json=body) as answer:
-                if answer.status_code != 200:
-                    answer.read()
-                    raise EngineFailed(f"the engine answered {path} with {answer.status_code}: {_said(_body(answer))}")
-                blocks.extend((time.monotonic(), block) for block in answer.iter_raw())
-        except httpx.HTTPError as error:
-            raise self._failed(path, error) from error
+        with self._answer("POST", path, body) as answer:
+            if answer.status != 200:
+                said = _said(_body(answer.read()))
+                raise EngineFailed(f"the engine answered {path} with {answer.status}: {said}")
+            while block := answer.read1(BLOCK):
+                blocks.append((time.monotonic(), block))
+            if answer.length:
+                raise self._broke_off(path, f"{answer.length} bytes are missing")
         return events(blocks)
 
-    def _failed(self, path: str, error: httpx.HTTPError) -> EngineFailed:
-        import httpx
+    @contextlib.contextmanager
+    def _answer(self, method: str, path: str, body: Json) -> Iterator[HTTPResponse]:
+        """One request and its answer, whose body may be read. Raises ``EngineFailed``."""
+        port, key = self.address
+        connection = HTTPConnection("127.0.0.1", port, timeout=CONNECT)
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        try:
+            connection.connect()
+            connection.sock.settimeout(self._silence)
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            yield connection.getresponse()
+        except TimeoutError as error:
+            raise EngineFailed(f"the engine said nothing for {self._silence:g} s while answering {path}") from error
+        except (OSError, HTTPException) as error:
+            raise self._broke_off(path, str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
 
-        if isinstance(error, httpx.ReadTimeout):
-            return EngineFailed(f"the engine said nothing for {self._silence:g} s while answering {path}")
-        return EngineFailed(f"the engine broke off while answering {path}: {error or type(error).__name__}")
+    @staticmethod
+    def _broke_off(path: str, how: str) -> EngineFailed:
+        return EngineFailed(f"the engine broke off while answering {path}: {how}")
 
 
-def _body(answer: httpx.Response) -> Json:
+def _body(data: bytes) -> Json:
     try:
-        return answer.json()
+        return json.loads(data)
     except ValueError:
         return None
 

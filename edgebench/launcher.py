@@ -178,7 +178,6 @@ class Live:
                     threading.Thread(target=self._watch, args=(self.running,), daemon=True).start()
                 self.sampler = inner.enter_context(Sampler(self._session, pid))
                 self.client = HttpClient(inner.enter_context(self._session.forward(port)), key)
-                inner.callback(self.client.close)
                 try:
                     ready = yield from self._wait_ready()
                 except PortTaken:

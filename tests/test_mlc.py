@@ -142,11 +142,11 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         assert engine.prepare()["key"] is True
         with Live(session, engine, Launch(str(laptop.model), ctx=256)) as live:
-            key = live.client._http.headers["authorization"].removeprefix("Bearer ")
+            _, key = live.client.address
             tree = [psutil.Process(live.running.pid), *psutil.Process(live.running.pid).children(recursive=True)]
             assert not [process for process in tree if any(key in word for word in process.cmdline())]
             assert "--api-key" not in " ".join(tree[0].cmdline()).replace("'--api-key'", "")
-            live.client._http.headers["authorization"] = "Bearer wrong"
+            live.client.address = live.client.address[0], "wrong"
             assert live.client.get("/v1/models") == (401, {"detail": "Invalid API Key"})
             with pytest.raises(EngineFailed, match="refuses its own key"):
                 engine.ready(live.client)
