@@ -278,6 +278,22 @@ def test_store_that_is_something_else(edgebench: Program) -> None:
     assert "results.sqlite" in ran.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "speculative"])
+def test_what_cannot_be_kept_is_said_before_models_are_fetched(edgebench: Program, command: str) -> None:
+    edgebench.env["EDGEBENCH_CACHE"] = str(edgebench.folder / "cache")
+    edgebench.write("letter.sqlite", "this is a letter to my aunt\n" * 100)
+    edgebench.write("file", "x")
+    for args, said in (
+        (["--store", "letter.sqlite"], "letter.sqlite is not a store of edgebench"),
+        (["--json", "file/r.json"], "--json: file/r.json cannot be written"),
+        (["--json", "."], "--json: . cannot be written"),
+    ):
+        ran = edgebench(command, *args)
+        assert (ran.status, ran.stdout) == (2, "")
+        assert said in ran.stderr
+    assert {path.name for path in edgebench.folder.iterdir()} == {"letter.sqlite", "file"}
+
+
 # --- engines that go wrong -------------------------------------------------------------------
 
 

@@ -197,6 +197,7 @@ def command(
         raise UsageError(
             f"--rpc is a way of {RPC_ENGINE}, and the engine is {engines[0]}", f"Give --engine {RPC_ENGINE}."
         )
+    selection.can_keep(path, json_output)
     files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
     sweep = threads.Sweep(opened) if auto else None
     plans = [

@@ -96,6 +96,21 @@ def existing(path: Path) -> Iterator[Store | None]:
         yield store
 
 
+def can_keep(path: Path, json_to: str | None) -> None:
+    """Refuse a store that is none, or files nobody can write, before models are fetched and measured.
+
+    Nothing is made yet. Raises ``UsageError``.
+    """
+    if path.is_file():
+        Store(path, read_only=True).close()
+    if json_to in (None, "-"):
+        return
+    file = Path(json_to)
+    near = next(one for one in (file, *file.absolute().parents) if one.exists())
+    if file.is_dir() or not os.access(near, os.W_OK) or (near != file and not near.is_dir()):
+        raise UsageError(f"--json: {file} cannot be written", "Name another file, or - for stdout.")
+
+
 def terminal() -> tuple[int | None, bool]:
     """Columns of the terminal on stdout (None: it is none) and whether it may be coloured."""
     if not sys.stdout.isatty():

@@ -87,6 +87,7 @@ def command(
     asked = _asked(settings)
     opened = device_of(device)
     kind, facts = _look(opened, engine, auto, p_min)
+    selection.can_keep(path, json_output)
     (target_file,) = models_of([target], plugins.load("engines", kind).format)
     files = tuple(_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT]))
     used = backend or str(opened.defaults.get("backend", "cpu"))
