@@ -63,6 +63,14 @@ def rates(turns: Sequence[dict[str, Json]]) -> dict[str, float]:
     firsts = sorted(t["ttft_s"] for t in turns if "ttft" in t["measures"] and "ttft_s" in t)
     if firsts:
         metrics["ttft_s"] = quantile(firsts, 0.5)
+    both = [
+        (t["ttft_s"], t["engine_ttft_s"])
+        for t in turns
+        if "ttft" in t["measures"] and {"ttft_s", "engine_ttft_s"} <= t.keys()
+    ]
+    if both:
+        metrics["engine_ttft_s"] = quantile(sorted(own for _, own in both), 0.5)
+        metrics["wire_s"] = quantile(sorted(whole - own for whole, own in both), 0.5)
     drafted = [t for t in decodes if "draft_tokens" in t]
     if drafted:
         accepted = sum(t["draft_accepted"] for t in drafted)

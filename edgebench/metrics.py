@@ -57,13 +57,6 @@ METRICS = _table(
         "lower",
     ),
     Definition(
-        "load_engine_s",
-        "s",
-        "load time, engine's own",
-        "what the engine itself calls load time; llama.cpp's ends with the first decode, so it holds the warm-up",
-        "lower",
-    ),
-    Definition(
         "decode_tps",
         "tokens/s",
         "decode rate",
@@ -97,7 +90,7 @@ METRICS = _table(
         "engine_ttft_s",
         "s",
         "time to first token, engine's own",
-        "the same as the engine saw it; ttft_s − engine_ttft_s is the wire",
+        "the same as the engine saw it, where it tells the time of its tokens",
         "lower",
     ),
     Definition("wire_s", "s", "wire", "ttft_s − engine_ttft_s: what the way to the device cost", "lower"),
@@ -210,9 +203,6 @@ METRICS = _table(
     ),
     Definition("distinct_1", "1", "distinct tokens", "different tokens ÷ all tokens of a text (Li et al. 2016)"),
     Definition("distinct_2", "1", "distinct pairs", "different pairs of tokens ÷ all of a text (Li et al. 2016)"),
-    Definition("prompt_tokens", "tokens", "prompt tokens", "tokens of the prompts, cached ones included"),
-    Definition("cached_tokens", "tokens", "cached tokens", "prompt tokens that the engine had in its cache"),
-    Definition("completion_tokens", "tokens", "generated tokens", "tokens that were generated in the round"),
 )
 
 LEAD = ("peak_footprint_b", "load_s", "decode_tps", "ttft_s", "prefill_tps")

@@ -78,3 +78,15 @@ def test_gpu_memory_that_spilled():
     on_gpu = {"CUDA0 model": 3_900_000_000}
     assert "spilled" in ids(record(on_gpu, **sums))
     assert "spilled" not in ids(record(on_gpu, gpu_memory_b=4e9, gpu_shared_b=0.1e9))
+
+
+def test_the_engines_own_first_token_and_what_the_wire_took():
+    turns = [
+        {"measures": ["ttft"], "ttft_s": 0.5, "engine_ttft_s": 0.4},
+        {"measures": ["ttft"], "ttft_s": 0.9, "engine_ttft_s": 0.75},
+        {"measures": ["ttft"], "ttft_s": 0.7, "engine_ttft_s": 0.5},
+        {"measures": [], "ttft_s": 9.0, "engine_ttft_s": 1.0},
+    ]
+    found = measure.rates(turns)
+    assert (found["ttft_s"], found["engine_ttft_s"], found["wire_s"]) == pytest.approx((0.7, 0.5, 0.15))
+    assert "wire_s" not in measure.rates([{"measures": ["ttft"], "ttft_s": 0.5}])
