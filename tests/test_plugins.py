@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def test_parts_from_outside_work_together(extended: Program) -> None:
         assert record["rounds"][0]["turns"][-1]["label"] == "word"
     poem = extended("results", "export", "--format", "haiku")
     assert poem.stdout.startswith("2 results\nlie quietly")
+
+
+def test_their_options_stand_in_the_help(extended: Program) -> None:
+    shown = extended("run", "--help").stdout
+    assert re.search(r"--letters RANGE +Letters of the word\.  \[one-word: \d+\]", shown)
 
 
 def test_their_profiles_are_checked_by_their_own_config(extended: Program) -> None:

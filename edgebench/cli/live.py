@@ -94,7 +94,7 @@ class Row:
                 event.index,
                 f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
                 ", ".join(f"{word} {figure}" for word, figure in found.items()),
-                self._left(),
+                "" if self._bar else self._left(),  # the line that lives has it
             )
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, event.record.status, event.record.failure.message)

@@ -73,6 +73,7 @@ class OneWord:
     """Ask for a single word."""
 
     options: Mapping[str, Option] = {"letters": 5}
+    helps: Mapping[str, str] = {"letters": "letters of the word"}
 
     def needs(self, options: Mapping[str, Option]) -> int:
         return 64
