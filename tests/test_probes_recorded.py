@@ -411,7 +411,12 @@ def test_windows_processor_time():
     probe = CpuElsewhere()
     list(probe.parse(1.0, '{"Ticks":10000000}'))
     assert values(probe.parse(2.0, '{"Ticks":25000000}')) == {"cpu_engine": 1.5}
-    assert values(probe.parse(2.0, '{"PercentProcessorTime":37}')) == {"cpu_util": 0.37}
+    rows = '[{"Name":"0","PercentProcessorTime":62},{"Name":"1","PercentProcessorTime":12},{"Name":"_Total",'
+    assert values(probe.parse(2.0, rows + '"PercentProcessorTime":37}]')) == {
+        "cpu_core_util 0": 0.62,
+        "cpu_core_util 1": 0.12,
+        "cpu_util": 0.37,
+    }
 
 
 # --- all of them -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import digits
 
 from edgebench.core import Quantity, Reading, Sample
-from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
+from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
 
 TICK_S = 0.01
 """USER_HZ is 100 on every architecture that Linux runs on today."""
@@ -23,7 +23,7 @@ class Cpu:
 
     quantities: Mapping[str, Quantity] = {
         "cpu_util": CPU_UTIL,
-        "cpu_core_util": Quantity("ratio", "The same for one core.", {}),
+        "cpu_core_util": CPU_CORE,
         "cpu_engine": CPU_ENGINE,
         "other_load": Quantity(
             "ratio", "Share of the machine's processor time that other processes used.", {"other_load": "mean"}

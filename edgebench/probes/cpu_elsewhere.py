@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from edgebench.core import Quantity, Reading, Sample
 from edgebench.probes.cim import number, objects
-from edgebench.probes.quantities import CPU_ENGINE, CPU_UTIL
+from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
 from edgebench.probes.tree import members
 
 _ROW = re.compile(r"^ *(\d+) +(\d+) +(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+\.\d+) *$", re.MULTILINE)
@@ -18,7 +18,11 @@ _TOP = re.compile(r"^CPU usage: (\d+)\.(\d+)% user, (\d+)\.(\d+)% sys, [\d.]+% i
 class CpuElsewhere:
     """``ps`` and ``top`` on macOS; ``Get-Process`` and the processor's counters on Windows."""
 
-    quantities: Mapping[str, Quantity] = {"cpu_util": CPU_UTIL, "cpu_engine": CPU_ENGINE}
+    quantities: Mapping[str, Quantity] = {
+        "cpu_util": CPU_UTIL,
+        "cpu_core_util": CPU_CORE,
+        "cpu_engine": CPU_ENGINE,
+    }
     readings: Mapping[str, Sequence[Reading]] = {
         "macos": (
             Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,time=", interval=1),
@@ -31,8 +35,8 @@ class CpuElsewhere:
                 interval=0.5,
             ),
             Reading(
-                command="Get-CimInstance Win32_PerfFormattedData_PerfOS_Processor -Filter \"Name='_Total'\" | "
-                "Select-Object PercentProcessorTime | ConvertTo-Json -Compress",
+                command="Get-CimInstance Win32_PerfFormattedData_PerfOS_Processor | "
+                "Select-Object Name,PercentProcessorTime | ConvertTo-Json -Compress",
                 interval=1,
             ),
         ),
@@ -54,8 +58,11 @@ class CpuElsewhere:
         elif text.lstrip().startswith(("{", "[")):
             for row in objects(text):
                 percent, ticks = number(row, "PercentProcessorTime"), number(row, "Ticks")
-                if percent is not None and 0 <= percent <= 100:
+                name = str(row.get("Name", ""))
+                if percent is not None and 0 <= percent <= 100 and name == "_Total":
                     yield Sample("cpu_util", percent / 100, at)
+                elif percent is not None and 0 <= percent <= 100 and name.isdigit():
+                    yield Sample("cpu_core_util", percent / 100, at, {"core": name})
                 if ticks is not None:
                     yield from self._engine(at, ticks * 1e-7)
 

@@ -52,7 +52,7 @@ class PhoneGpu:
         "temp_c": TEMPERATURE,
     }
     readings: Mapping[str, Sequence[Reading]] = {
-        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=5)),
+        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=10)),
         "termux": _FILES,
     }
 

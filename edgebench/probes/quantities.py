@@ -39,6 +39,7 @@ CPU_UTIL = Quantity(
     "Share of the machine's processor time spent working, all cores, stolen time left out.",
     {"cpu_util": "mean", "cpu_util_p95": "p95"},
 )
+CPU_CORE = Quantity("ratio", "The same for one core.", {})
 CPU_ENGINE = Quantity(
     "cores",
     "Processor time of the engine's process tree per second: how many cores it keeps busy.",
