@@ -56,6 +56,14 @@ def test_amd_and_intel_memory_by_region():
     assert values(Drm().parse(1.0, intel)) == {"gpu_memory_b 0000:00:02.0": 6044 * 1024}
 
 
+def test_what_an_amd_card_had_to_give_away_is_told_apart():
+    text = recorded("amdgpu-evicted-fdinfo", "/proc/3766769/fdinfo/8")
+    card = "0000:83:00.0"
+    assert values(Drm().parse(1.0, text)) == {f"gpu_memory_b {card}": 120 * 1024, f"gpu_shared_b {card}": 0}
+    spilled = text.replace("evicted-vram:       0 KiB", "evicted-vram:       900 MiB")
+    assert values(Drm().parse(1.0, spilled))[f"gpu_shared_b {card}"] == 900 * MIB
+
+
 def test_one_client_with_two_descriptors_counts_once():
     text = recorded("amdgpu-fdinfo", "/proc/7/fdinfo/5") + "\n" + recorded("amdgpu-fdinfo", "/proc/7/fdinfo/6")
     assert values(Drm().parse(1.0, text)) == {"gpu_memory_b 0000:08:00.0": (2068 + 8192) * 1024}

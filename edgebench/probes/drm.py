@@ -12,9 +12,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgebench.core import Quantity, Reading, Sample
-from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_USED, GPU_UTIL, POWER, TEMPERATURE
+from edgebench.probes.quantities import (
+    GPU_CLOCK,
+    GPU_MEMORY,
+    GPU_SHARED,
+    GPU_USED,
+    GPU_UTIL,
+    POWER,
+    TEMPERATURE,
+)
 
-_FDINFO = re.compile(r"^(/proc/\d+/fdinfo/\d+):drm-([\w-]+):\s*(.+?)\s*$")
+_EVICTED = "amd-evicted-vram"
+_FDINFO = re.compile(rf"^(/proc/\d+/fdinfo/\d+):(?:drm-([\w-]+)|({_EVICTED})):\s*(.+?)\s*$")
 _AMOUNT = re.compile(r"^(\d+)(?: (KiB|MiB|GiB|ns))?$")
 _SCALE = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CARD = "/sys/class/drm/card*/device"
@@ -30,10 +39,14 @@ _MEANING = {
 
 
 class Drm:
-    """GPU memory and use of the engine's process, and AMD cards' power, clock and temperature."""
+    """GPU memory and use of the engine's process, and AMD cards' power, clock and temperature.
+
+    What AMD's driver had to move from a card's memory to the machine's own is lent to the GPU: it spilled.
+    """
 
     quantities: Mapping[str, Quantity] = {
         "gpu_memory_b": GPU_MEMORY,
+        "gpu_shared_b": GPU_SHARED,
         "gpu_used_b": GPU_USED,
         "gpu_util": GPU_UTIL,
         "gpu_clock_hz": GPU_CLOCK,
@@ -42,7 +55,7 @@ class Drm:
     }
     readings: Mapping[str, Sequence[Reading]] = {
         "linux": (
-            Reading(files=("/proc/{pid}/fdinfo/*",), lines=("drm-",), interval=1),
+            Reading(files=("/proc/{pid}/fdinfo/*",), lines=("drm-", f"{_EVICTED}:"), interval=1),
             Reading(
                 files=(
                     f"{_CARD}/gpu_busy_percent",
@@ -78,7 +91,7 @@ class Drm:
         fields: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for line in text.splitlines():
             if found := _FDINFO.match(line):
-                fields[found[1]][found[2]] = found[3]
+                fields[found[1]][found[2] or found[3]] = found[4]
         clients = {
             (rows.get("pdev", rows.get("driver", "")), rows["client-id"]): rows
             for rows in fields.values()
@@ -87,15 +100,19 @@ class Drm:
         if not clients:
             return
         memory: defaultdict[str, int] = defaultdict(int)
+        evicted: defaultdict[str, int] = defaultdict(int)
         engines: dict[tuple[str, str], int] = {}
         for (gpu, client), rows in clients.items():
             if regions := _regions(rows):
                 memory[gpu] += sum(regions.values())
+            if amount := _AMOUNT.match(rows.get(_EVICTED, "")):
+                evicted[gpu] += int(amount[1]) * _SCALE[amount[2]]
             for name, value in rows.items():
                 amount = _AMOUNT.match(value)
                 if name.startswith("engine-") and not name.startswith("engine-capacity") and amount:
                     engines[f"{gpu} {name[7:]}", client] = int(amount[1])
         yield from (Sample("gpu_memory_b", value, at, {"gpu": gpu}) for gpu, value in memory.items())
+        yield from (Sample("gpu_shared_b", value, at, {"gpu": gpu}) for gpu, value in evicted.items())
         yield from self._busy(at, engines)
 
     def _busy(self, at: float, engines: dict[tuple[str, str], int]) -> Iterable[Sample]:

@@ -22,7 +22,8 @@ GPU_MEMORY = Quantity(
 )
 GPU_SHARED = Quantity(
     "bytes",
-    "Main memory that the engine's process lent to the GPU (Windows' shared usage); may be in resident memory too.",
+    "Main memory lent to the GPU for the engine's process (Windows' shared usage; what AMD's Linux driver evicted from "
+    "the card); may be in resident memory too.",
     {"gpu_shared_b": "max"},
     across="sum",
 )
