@@ -151,7 +151,7 @@ class MlcApp:
                 raise EngineRefused(
                     f"MLCChat on {self._device.device.name} knows no {self._model}; it lists: {listed}"
                     + (f". It said: {self._heard}" if self._heard else ""),
-                    "The app must have been built with that model: its library is part of the app.",
+                    "Its library is part of the app: add it to the app's mlc-package-config.json and build it again.",
                 )
             self._swipes += 1
             left, top, right, bottom = screen.nodes[0].bounds
