@@ -118,7 +118,7 @@ def test_a_difference_within_the_spread_is_not_a_difference() -> None:
     (answer,) = answers([one, other])
     (claim,) = answer.claims
     assert (claim.name, claim.does, claim.ties) == ("b", "is among the fastest", ("a",))
-    assert "no difference shown to" in page([one, other])
+    assert "No difference shown to" in page([one, other])
 
 
 def test_the_widest_question_is_answered_first_and_what_one_alone_measured_is_no_best() -> None:
@@ -245,7 +245,7 @@ def test_long_lists_of_doubts_are_counted_in_sentences_and_bars_and_whole_in_the
     ids = ("steal", "spread", "drift", "few-rounds", "other-load")
     records = [record(device="a", doubts=ids), record(device="b", metrics={"decode_tps": 1.0})]
     text = Tags(page(records)).text
-    assert "doubted: steal, spread, drift, 2 more" in text
+    assert "Doubted: steal, spread, drift, 2 more." in text
     assert all(id in text for id in ids)
     decode = next(figure for figure in figures(records) if figure.id == "decode")
     assert values_of(decode.panels[0].spec)[0]["name"] == "a  (steal, spread, drift, 2 more)"

@@ -41,7 +41,7 @@ def _number(record: Record, option: str) -> float:
 def sweep_panel(
     records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ring: str = ""
 ) -> Panel | None:
-    """One metric against one option; ``ring`` says of the best value what it is: ``{x} threads: {y}``."""
+    """One metric against one option; ``ring`` says of the best value what it is: ``threads {x}: {y}``."""
     series = list(_series(_able(records, option, key), option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     rows, lines = list[Row](), list[Line]()
@@ -82,7 +82,7 @@ def threads(records: Sequence[Record]) -> Figure | None:
     panels, notes = list[Panel](), list[str]()
     for kind, group in by_kind(_able(records, "threads", "decode_tps")):
         axes = Axes("threads", "decode, tokens/s")
-        panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="{x} threads: {y} tokens/s")
+        panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="threads {x}: {y} tokens/s")
         if panel and len(panels) < KINDS:
             panels.append(panel)
             notes += _ties(group, "threads", "decode_tps")
