@@ -1,6 +1,6 @@
 """The pictures of docs/report.md, from a store: `python docs/pictures.py reports/results.sqlite`.
 
-Those that are there: a virtual machine with 2 cores, by the bundled server and by a native one, on a GPU in software too.
+Those that are there: a virtual machine with 2 cores, by the bundled server and a native one, on a GPU in software too.
 """
 
 from __future__ import annotations
