@@ -41,8 +41,8 @@ let_go() {{ [ "$(cat "$lock/holder" 2>/dev/null)" != $$ ] || rm -r "$lock"; }}
 # that is mksh, its process group.
 ( missed=0
   trap 'missed=0' USR1
-  while sleep 1; do
-    missed=$((missed+1))
+  while sleep {step}; do
+    missed=$((missed+{step}))
     [ $missed -le {lease} ] || {{ let_go; kill $$; exit; }}
   done ) </dev/null >/dev/null 2>&1 &
 echo taken
@@ -88,7 +88,8 @@ class Files:
         return shlex.join(["rm", "-rf", *paths])
 
     def lock(self, path: str, owner: str, lease: int) -> str:
-        return _LOCK.format(lock=shlex.quote(path), owner=shlex.quote(owner), lease=lease, state=self._state)
+        words = {"lock": shlex.quote(path), "owner": shlex.quote(owner), "lease": lease, "state": self._state}
+        return _LOCK.format(**words, step=max(1, lease // 10))
 
 
 def parse_folder(text: str) -> Mapping[str, Json]:
