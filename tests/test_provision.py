@@ -223,7 +223,7 @@ def test_the_lock_of_a_controller_that_stands_still_is_taken(place: Place, monke
 
 @pytest.mark.parametrize("fault", ["cut", "close", "hole"])
 def test_nothing_of_a_lock_is_left_when_its_wire_breaks(place: Place, fault: str, proxy, monkeypatch):
-    monkeypatch.setattr(lock, "LEASE_S", 3)
+    monkeypatch.setattr(lock, "LEASE_S", 5)
     wire = proxy(place.port)
     session = Session(behind(place, wire))
     there = place.here / "work space" / "lock"
