@@ -29,6 +29,9 @@ BLOCK = 1 << 16
 END_S = 5.0
 """Longest wait until a command that took too long is ended."""
 
+FULL_S = (0.05, 0.2, 0.5)
+"""Pauses before a refused session is asked for again: sshd may take a closed one for open for a moment."""
+
 WRITE = 255 * 1024
 """Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
 
@@ -99,6 +102,10 @@ class Ssh:
         import paramiko
 
         with self._alive():
+            for pause in FULL_S:
+                with contextlib.suppress(paramiko.ChannelException):
+                    return self._wire().open_session(timeout=CONNECT_S)
+                time.sleep(pause)
             try:
                 return self._wire().open_session(timeout=CONNECT_S)
             except paramiko.ChannelException as error:
