@@ -221,6 +221,14 @@ def test_a_shell_without_the_devices_clock_leaves_reading_to_grep(shell, uptime,
     assert sum(":VmRSS" in line for line in said) == 2
 
 
+@pytest.mark.parametrize("shell", ALONE)
+def test_a_shell_that_cannot_wait_on_a_pipe_sleeps(shell, watched):
+    """It must never read on without a pause."""
+    script = shlex.split(loops.posix({"a.0": OWN}, watched))[-1].replace("exec 3<", "exec 4<")
+    times = [float(line[13:].split()[0]) for line in ticks(shell, script, 5) if line.startswith("/proc/uptime:")]
+    assert times[-1] - times[1] > 0.2
+
+
 def test_without_perl_a_shell_that_reads_by_itself_is_looked_for(tmp_path):
     for name in ("dash", "bash", "grep", "sed", "sleep"):
         (tmp_path / ("sh" if name == "dash" else name)).symlink_to(shutil.which(name))

@@ -85,12 +85,12 @@ m='set -f; IFS=$N; set -- $(<$g); set +f; unset IFS'
 w=': |& exec 3<&p; (exec 3<>/proc/self/fd/3) && exec 3<>/proc/self/fd/3; read -t 0.01 x <&3'
 fi
 if [ "$m" ]; then
-{ read -r s </proc/self/stat; read -r u x </proc/uptime; set -- ${s##*) }; } 2>/dev/null
-d=$((${u%.*}0 / 10 - ${20:-0} / 100))
-{ eval "$w"; read -t 0.05 x <&3; read -r v x </proc/uptime; } 2>/dev/null
-[ "$u" != "$v" ] && pause() { read -t $1 x <&3; } 2>/dev/null
-if [ "$u" ] && [ $d -ge -9 ] && [ $d -le 9 ]; then
-now() { read -r u x </proc/uptime; o="/proc/uptime:$u $x$N"; }
+{ read -r s </proc/self/stat; read -r y x </proc/uptime; set -- ${s##*) }; } 2>/dev/null
+d=$((${y%.*}0 / 10 - ${20:-0} / 100))
+{ eval "$w"; read -t 0.01 x <&3; } 2>/dev/null
+[ $? -gt 128 ] && pause() { read -t $1 x <&3; } 2>/dev/null
+if [ "$y" ] && [ $d -ge -9 ] && [ $d -le 9 ]; then
+now() { read -r y x </proc/uptime; o="/proc/uptime:$y $x$N"; }
 lines() {
 k="$m; for l; do case \\$l in $2) o=\\$o\\$g:\\$l\\$N;; esac; done"
 for g in $f; do eval "$k"; done; } 2>/dev/null
