@@ -7,16 +7,15 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgebench import archives, doubts, fits, provision, stats
+from edgebench import doubts, fits, placing, stats
 from edgebench.conditions import Conditions, Gate
 from edgebench.core import Calculator, Command, Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
 from edgebench.deaths import signal_name
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed, NoEngine
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
 from edgebench.events import Began, Doing, Ended, Event, Logged, Measured
 from edgebench.launcher import Live
 from edgebench.plan import Plan
@@ -33,10 +32,6 @@ LOSSES = 3
 RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
 placement in memory) as long as loading costs no more than this share of the round."""
-
-
-SENDING_S = 0.5
-"""Between two looks at a transfer."""
 
 
 class Bench:
@@ -61,7 +56,9 @@ class Bench:
 
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
-        self._facts = {"device": self._session.facts(), "engine": (yield from self._engine_there())}
+        first = self._plan.trials[0].trial
+        engine = yield from placing.engine(self._session, self._engine, first)
+        self._facts = {"device": self._session.facts(), "engine": engine}
         if self._helpers:
             self._helpers.prepare()
         self._rig = Rig(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
@@ -84,18 +81,6 @@ class Bench:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
             yield Ended(index, state.record(self._facts))
-
-    def _engine_there(self) -> Generator[Event, None, dict[str, Json]]:
-        """Facts of the engine; one is put onto a bare device that has none."""
-        try:
-            return dict(self._engine.prepare())
-        except NoEngine:
-            device, trial = self._session.device, self._plan.trials[0].trial
-            if not archives.known(device.system):
-                raise
-        for text in archives.bring(self._session, trial.engine, trial.backend):
-            yield Doing(0, text)
-        return dict(self._engine.prepare())
 
     def _unsure(self, rounds: int) -> bool:
         """Whether an interval is still wider than asked for, and the limit of rounds isn't reached."""
@@ -138,29 +123,10 @@ class Bench:
     def _place(self, model: ModelFile) -> Generator[Event, None, str]:
         """A model's path on the device; a transfer goes on where it was if the device comes back."""
         done = [0, 0]
-        insisting = self._insist(lambda: self._send(model, done), "while models were sent", lambda: done[1])
+        insisting = self._insist(
+            lambda: placing.model(self._session, model, done), "while models were sent", lambda: done[1]
+        )
         return str((yield from insisting))
-
-    def _send(self, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
-        """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire.
-
-        ``done``: tenths and bytes.
-        """
-        told = 0
-
-        def progress(sent: int, size: int) -> None:
-            done[:] = 10 * sent // max(size, 1), sent
-
-        pool = ThreadPoolExecutor(1)
-        try:
-            placed = pool.submit(provision.place_model, self._session, model, progress)
-            while not wait([placed], SENDING_S).done:
-                if told < done[0] < 10:
-                    told = done[0]
-                    yield Doing(0, f"sending {model.name}, {told}0 %")
-            return placed.result()
-        finally:
-            pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it
 
     def _gpu(self) -> Command | str | None:
         """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
