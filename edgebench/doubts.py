@@ -151,8 +151,9 @@ KINDS = _table(
     ),
     Kind(
         "weights-twice",
-        "The weights were held twice, in RAM and in GPU memory.",
-        "Use memory mapping, or an engine build that frees its copy.",
+        "The weights were held twice, in GPU memory and as pages of the model's file in RAM.",
+        "The system may drop those pages when memory runs short; an engine that doesn't map the file (llama.cpp's "
+        "--no-mmap) or unmaps it has none.",
     ),
     Kind(
         "spilled",
