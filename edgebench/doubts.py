@@ -81,8 +81,8 @@ KINDS = _table(
     ),
     Kind(
         "drift",
-        "A fixed piece of work took another time at the end of the run than at its start: the device had become "
-        "warmer, or busier with other work.",
+        "A fixed piece of work took another time at the end of the run than at its start: at one of the two the device "
+        "was warmer, or busier with other work.",
         "Let it cool, close other programs and run again; differences between trials of this run are safer than its "
         "absolute values.",
     ),

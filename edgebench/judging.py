@@ -60,9 +60,8 @@ def _limits(record: Record) -> Iterator[Doubt]:
         values = list(_values(record, name))
         middle, worst = (stats.median(values), max(values)) if values else (0.0, 0.0)
         if middle > limit or worst > ONCE * limit:
-            yield named(
-                name.replace("_", "-"), f"{middle:.1%} of the CPU time in the median round, at most {worst:.1%}"
-            )
+            most = f" in the median round, {worst:.1%} in the worst" if worst > middle else ""
+            yield named(name.replace("_", "-"), f"{middle:.1%} of the CPU time{most}")
     swapped, whole = max(_values(record, "peak_swap_b"), default=0.0), max(_values(record, "peak_rss_b"), default=0.0)
     if swapped > SWAPPED * whole:
         yield named("swap", f"up to {swapped / 2**20:.0f} MiB in a round")

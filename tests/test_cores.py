@@ -12,10 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.cli import Program
+from lab.records import record as made
 from lab.tiny import tiny
 
 from edgebench import cores
-from edgebench.cli.threads import with_threads
+from edgebench.cli.threads import Sweep, with_threads
 from edgebench.core import Device
 from edgebench.errors import Unreadable, UsageError
 from edgebench.session import Session
@@ -145,6 +146,26 @@ def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
     assert written["defaults"]["threads"] in tried
     again = edgebench("run", *QUICK, *model, "--json", "-").record
     assert again["trial"]["options"]["threads"] == written["defaults"]["threads"]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((), "is fastest with 1 thread on processors 0: 30 tokens/s\n"),
+        (("few-rounds", "other-load", "steal"), "(doubted: steal, other-load; measure again on a quiet device)"),
+    ],
+)
+def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch, capsys):
+    cpus = cores.parse(f"{BASE}0/topology/core_id:0\n{BASE}1/topology/core_id:1")
+    monkeypatch.setattr(Sweep, "_read", lambda self, device: cpus)
+    own = Device("here", "linux", {"kind": "local"})
+    rows = [(1, 30.0), (2, 20.0)]
+    records = [
+        made(device="here", options={"threads": n}, metrics={"decode_tps": rate}, doubts=list(found))
+        for n, rate in rows
+    ]
+    Sweep([own]).conclude(write=False)(records)
+    assert said in capsys.readouterr().err
 
 
 def test_write_profile_needs_something_to_write(edgebench: Program):

@@ -47,8 +47,9 @@ class Sweep:
                     click.echo(f"{name}: no number of threads gave a rate", err=True)
                     continue
                 on = self._cores[name].affinity(found.best)
-                best = f"{what} is fastest with {found.best} threads on processors {on}: {found.rate:.3g} tokens/s"
-                click.echo(f"{name}: {best}", err=True)
+                many = f"{found.best} thread" + ("s" if found.best > 1 else "")
+                best = f"{what} is fastest with {many} on processors {on}: {found.rate:.3g} tokens/s"
+                click.echo(f"{name}: {best}{_doubted(own)}", err=True)
                 if found.cliff:
                     few, before, many, after = found.cliff
                     text = f"from {few} to {many} threads it falls from {before:.3g} to {after:.3g} tokens/s"
@@ -68,6 +69,16 @@ class Sweep:
                 f"{device.name} does not tell its cores", "Name the numbers of threads: --threads 1,2,4 or 1..16."
             )
         return found
+
+
+DISTURBED = ("steal", "other-load", "throttled", "spread", "drift", "not-ready")
+"""Doubts that may move the best number of threads."""
+
+
+def _doubted(records: Sequence[Record]) -> str:
+    found = {doubt.id for record in records for doubt in record.doubts}
+    named = [id for id in DISTURBED if id in found]
+    return f" (doubted: {', '.join(named)}; measure again on a quiet device)" if named else ""
 
 
 def keep(device: Device, threads: int) -> Path:
