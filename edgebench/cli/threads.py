@@ -47,8 +47,8 @@ class Sweep:
                     click.echo(f"{name}: no number of threads gave a rate", err=True)
                     continue
                 on = self._cores[name].affinity(found.best)
-                many = f"{found.best} thread" + ("s" if found.best > 1 else "")
-                best = f"{what} is fastest with {many} on processors {on}: {found.rate:.3g} tokens/s"
+                threads = f"{found.best} thread" + ("s" if found.best > 1 else "")
+                best = f"{what} is fastest with {threads} on processors {on}: {found.rate:.3g} tokens/s"
                 click.echo(f"{name}: {best}{_doubted(own)}", err=True)
                 if found.cliff:
                     few, before, many, after = found.cliff
