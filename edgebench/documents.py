@@ -120,7 +120,7 @@ class Document:
 
     def unknown(self, place: Place, name: str, wrong: str, known: Collection[str]) -> str:
         """Note a name that isn't one of those known, and return the near one, if there is any."""
-        near = get_close_matches(name, known, n=1)
+        near = nearest(name, known)
         choices = f"there are: {', '.join(sorted(known))}" if known else ""
         self.mistake(place, wrong, f"did you mean {near[0]}?" if near else choices)
         return near[0] if near else ""
@@ -209,6 +209,27 @@ def field_names(form: Any, place: Sequence[str | int] = ()) -> list[str]:
                 break
             candidates.extend(get_args(form))
     return [f.name for f in fields(form) if f.init] if is_dataclass(form) else []
+
+
+def nearest(typed: str, known: Collection[str], most: int = 3) -> list[str]:
+    """The names that were meant, perhaps: those that hold what was typed, first those that begin with
+    it, the shortest first; else those that begin nearly so. Case and punctuation don't count."""
+
+    def plain(name: str) -> str:
+        return "".join(char for char in name.lower() if char.isalnum())
+
+    wanted = plain(typed)
+    if len(wanted) < 2:
+        return []
+    holding = [name for name in known if wanted in plain(name)]
+    if holding:
+        return sorted(holding, key=lambda name: (not plain(name).startswith(wanted), len(plain(name))))[:most]
+    beginnings: dict[str, list[str]] = {}
+    for name in known:
+        for beginning in {plain(name), plain(name)[: len(wanted) + 1]}:
+            beginnings.setdefault(beginning, []).append(name)
+    near = get_close_matches(wanted, beginnings, n=most, cutoff=0.65)
+    return list(dict.fromkeys(name for beginning in near for name in beginnings[beginning]))[:most]
 
 
 def required(form: Any) -> list[str]:

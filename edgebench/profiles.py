@@ -7,15 +7,14 @@ installed package, in that order, and so are those of models.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from edgebench import plugins
 from edgebench.core import Device
-from edgebench.documents import Document, shown
+from edgebench.documents import Document, nearest, shown
 from edgebench.errors import ProfileError, UsageError
 
 Kind = Literal["devices", "models", "references"]
@@ -100,27 +99,6 @@ def locate(kind: Kind, name_or_path: str) -> Path:
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise ProfileError(f"no {kind[:-1]} is called {name_or_path!r}", f"{hint}`edgebench {kind} list` shows all.")
     return found[name_or_path]
-
-
-def nearest(typed: str, known: Collection[str], most: int = 3) -> list[str]:
-    """The names that were meant, perhaps: those that hold what was typed, first those that begin with
-    it; else those that begin nearly so. Case and punctuation don't count."""
-
-    def plain(name: str) -> str:
-        return "".join(char for char in name.lower() if char.isalnum())
-
-    wanted = plain(typed)
-    if len(wanted) < 2:
-        return []
-    holding = [name for name in known if wanted in plain(name)]
-    if holding:
-        return sorted(holding, key=lambda name: not plain(name).startswith(wanted))[:most]
-    beginnings: dict[str, list[str]] = {}
-    for name in known:
-        for beginning in {plain(name), plain(name)[: len(wanted) + 1]}:
-            beginnings.setdefault(beginning, []).append(name)
-    near = get_close_matches(wanted, beginnings, n=most, cutoff=0.7)
-    return list(dict.fromkeys(name for beginning in near for name in beginnings[beginning]))[:most]
 
 
 def named(document: Document) -> str:
