@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from lab.spec_server import KEY, SpecServer
-from lab.tiny import tiny
+from lab.tiny import LETTERS, tiny, tiny_state
 
 from edgebench import models, ties
 from edgebench.engines import llama_server
@@ -22,6 +22,7 @@ from edgebench.engines.llama_cpp_python import archive
 from edgebench.servers.llama_cpp_python.questions import characters
 
 PROMPT = "the quick brown fox"
+KIND = "prompt-lookup"
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +302,7 @@ def test_sampling_repeats_by_its_seed_and_differs_by_it(server: SpecServer) -> N
 
     assert text(1) == text(1)
     assert len({tuple(text(seed)) for seed in range(5)}) > 1
+    assert len({tuple(text(-1)) for _ in range(5)}) > 1, "-1 is a seed drawn anew"
 
 
 def test_adaptive_stop_proposes_less_where_the_draft_is_unsure(server: SpecServer) -> None:
@@ -309,6 +311,41 @@ def test_adaptive_stop_proposes_less_where_the_draft_is_unsure(server: SpecServe
     assert strict["timings"].get("draft_n", 0) < free["timings"]["draft_n"]
     prompt = server.post("/tokenize", {"content": PROMPT, "add_special": True})[1]["tokens"]
     same_or_tie(server, prompt, free["tokens"], strict["tokens"])
+
+
+@pytest.mark.parametrize("more", ["target", "draft"])
+def test_vocabularies_may_differ_by_some_tokens_at_the_end(folder: Path, more: str) -> None:
+    """As those of Code Llama 34B and 7B do: 32,000 and 32,016."""
+    large = [*LETTERS, *(f"more{i}" for i in range(16))]
+    target = tiny(folder / f"target-{more}.gguf", seed=3, pieces=large if more == "target" else LETTERS)
+    draft = tiny(folder / f"draft-{more}.gguf", seed=4, layers=1, pieces=large if more == "draft" else LETTERS)
+    with SpecServer("-m", target, "-md", draft, "-c", "256") as pair:
+        prompt = pair.post("/tokenize", {"content": PROMPT, "add_special": True})[1]["tokens"]
+        alone = pair.ask(prompt, 0, 60, ignore_eos=True)["tokens"]
+        for k in (1, 4, 16):
+            same_or_tie(pair, prompt, alone, pair.ask(prompt, k, 60, ignore_eos=True)["tokens"])
+            sampled = pair.ask(prompt, k, 60, ignore_eos=True, temperature=3.0, top_k=0, top_p=1.0, seed=k)
+            assert len(sampled["tokens"]) == 60
+            # A draft that knows fewer tokens is silent from the first on that it doesn't know.
+            assert more == "target" or sum(sampled["speculative"]["proposed_by_position"]) > 0
+        assert pair.post("/edgebench/costs", {"prompt": prompt, "tokens": alone})[0] == 200
+
+
+def test_a_model_with_a_state_answers_but_neither_drafts_nor_is_drafted_for(folder: Path) -> None:
+    state, llama = tiny_state(folder / "state.gguf"), tiny(folder / "beside.gguf", seed=3)
+    with SpecServer("-m", state, "-c", "256") as alone:
+        first = alone.ask(PROMPT, 0, 12, ignore_eos=True)["tokens"]
+        again = alone.ask(PROMPT, 0, 12, ignore_eos=True)
+        assert again["tokens"] == first, "what it cannot forget in part it forgets as a whole"
+        assert again["timings"]["cache_n"] == 0
+        status, said = alone.post("/completion", {"prompt": PROMPT, "speculative.n_max": 2, "speculative.type": KIND})
+        assert (status, "recurrent" in said["error"]["message"]) == (400, True)
+        status, said = alone.post("/edgebench/costs", {"prompt": PROMPT, "tokens": first})
+        assert (status, "recurrent" in said["error"]["message"]) == (400, True)
+    for target, draft in ((state, llama), (llama, state)):
+        with SpecServer("-m", target, "-md", draft, "-c", "256", ready=False) as server:
+            assert server.process.wait(60) == 1
+            assert "recurrent" in server.log.splitlines()[-1]
 
 
 def test_a_wider_beam_finds_a_text_at_least_as_likely(server: SpecServer) -> None:

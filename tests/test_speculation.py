@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class Tiny:
     def __init__(self, seed: int, vocabulary: int = 5, n_ctx: int = 64, like: Tiny | None = None) -> None:
         table = np.random.default_rng(seed).normal(0, 1.5, (vocabulary, vocabulary, vocabulary))
         self.table = table if like is None else like.table + 0.5 * table
-        self.n_ctx, self.tokens, self.evaluated = n_ctx, list[int](), 0
+        self.n_ctx, self.tokens, self.evaluated, self.n_vocab = n_ctx, list[int](), 0, vocabulary
 
     def after(self, text: Sequence[int]) -> np.ndarray:
         return np.array(self.table[text[-2] if len(text) > 1 else 0, text[-1]])
@@ -37,6 +38,7 @@ class Tiny:
     def feed(self, tokens: Sequence[int], rows: int) -> np.ndarray:
         assert len(tokens) >= rows >= 1
         assert len(self.tokens) + len(tokens) <= self.n_ctx, "the memory is too small"
+        assert all(0 <= token < self.n_vocab for token in tokens), "not a token of this model"
         self.evaluated += len(tokens)
         self.tokens.extend(tokens)
         end = len(self.tokens)
@@ -61,14 +63,24 @@ def answer(target: Tiny, ask: Ask, draft: Tiny | None = None, eog: Sequence[int]
 
     def drafter(rng: np.random.Generator) -> Drafter:
         if draft is None:
-            return LookupDraft(LlamaPromptLookupDecoding.find_candidate_pred_tokens, len(target.table))
-        return ModelDraft(draft, ask, list(eog), rng)
+            find = LlamaPromptLookupDecoding.find_candidate_pred_tokens
+            return LookupDraft(find, ask, list(eog), target.n_vocab)
+        return ModelDraft(draft, ask, list(eog), target.n_vocab, rng)
 
     tokens = list(Generation(target, ask, list(eog), tally, drafter))
     assert len(tally.times) == len(tokens)
     assert tally.times == sorted(tally.times)
     assert sum(tally.accepted) <= sum(tally.proposed)
     return tokens, tally
+
+
+def resized(model: Tiny, vocabulary: int) -> Tiny:
+    """The same model with fewer tokens, or with further ones at the end that it likes best."""
+    other = Tiny(0, vocabulary, model.n_ctx)
+    both = slice(0, min(vocabulary, model.n_vocab))
+    other.table[:] = 3
+    other.table[both, both, both] = model.table[both, both, both]
+    return other
 
 
 GREEDY = Shape(0.0)
@@ -85,6 +97,7 @@ GREEDY = Shape(0.0)
     ignore_eos=st.booleans(),
     p_min=st.sampled_from([0.0, 0.5, 0.9]),
     lookup=st.booleans(),
+    vocabulary=st.integers(3, 7),
 )
 def test_greedy_tokens_are_the_targets_own_for_every_k(
     seed: int,
@@ -96,9 +109,10 @@ def test_greedy_tokens_are_the_targets_own_for_every_k(
     ignore_eos: bool,
     p_min: float,
     lookup: bool,
+    vocabulary: int,
 ) -> None:
     target = Tiny(seed, n_ctx=n_ctx)
-    draft = None if lookup else Tiny(seed + 1, n_ctx=n_ctx, like=target)
+    draft = None if lookup else resized(Tiny(seed + 1, n_ctx=n_ctx, like=target), vocabulary)
     common = {"prompt": prompt, "n_predict": n_predict, "shape": GREEDY, "ignore_eos": ignore_eos}
     alone, plain = answer(target, Ask(**common), eog=eog)  # type: ignore[arg-type]
     tokens, tally = answer(target, Ask(k=k, p_min=p_min, **common), draft, eog)  # type: ignore[arg-type]
@@ -141,6 +155,14 @@ def test_an_end_of_text_inside_a_draft_ends_the_text_and_the_draft() -> None:
     assert len(on) == 9
 
 
+def test_a_text_looked_up_is_proposed_up_to_its_end() -> None:
+    text, find = [1, 2, 3, 4, 1, 2], LlamaPromptLookupDecoding.find_candidate_pred_tokens
+    ask = Ask(text, shape=GREEDY, k=4)
+    assert LookupDraft(find, ask, [], 5).propose(text, 4)[0] == [3, 4, 1, 2]
+    assert LookupDraft(find, ask, [4], 5).propose(text, 4)[0] == [3, 4]
+    assert LookupDraft(find, replace(ask, ignore_eos=True), [4], 5).propose(text, 4)[0] == [3]
+
+
 def target_copy(target: Tiny) -> Tiny:
     copy = Tiny(0, len(target.table), target.n_ctx)
     copy.table = target.table
@@ -149,9 +171,12 @@ def target_copy(target: Tiny) -> Tiny:
 
 def test_the_draft_of_a_twin_is_accepted_whole() -> None:
     target = Tiny(6)
-    _, tally = answer(target, Ask([1, 2], 21, GREEDY, k=4), target_copy(target))
+    twin = target_copy(target)
+    _, tally = answer(target, Ask([1, 2], 21, GREEDY, k=4), twin)
     assert tally.proposed == tally.accepted == [4, 4, 4, 4]
     assert tally.steps == 4
+    # A draft of 4 takes 4 evaluations, and 5 where the last one of the draft before was not read yet.
+    assert tally.draft_evaluated == twin.evaluated - len([1, 2]) == 4 + 3 * 5
 
 
 def test_the_cache_is_used_as_asked() -> None:
@@ -215,18 +240,21 @@ def deviate(make: Callable[[int], list[int]], target: Tiny, shape: Shape, prompt
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize(
-    ("shape", "p_min", "lookup"),
+    ("shape", "p_min", "vocabulary"),
     [
-        (Shape(1.0, 0, 1.0), 0.0, False),
-        (Shape(0.6, 3, 0.9), 0.0, False),
-        (Shape(1.0, 0, 1.0), 0.55, False),
-        (Shape(1.0, 0, 1.0), 0.0, True),
+        (Shape(1.0, 0, 1.0), 0.0, 4),
+        (Shape(0.6, 3, 0.9), 0.0, 4),
+        (Shape(1.0, 0, 1.0), 0.55, 4),
+        (Shape(1.0, 0, 1.0), 0.0, 0),
+        (Shape(0.8, 0, 0.95), 0.0, 6),
+        (Shape(0.8, 0, 0.95), 0.0, 3),
     ],
-    ids=["plain", "shaped", "adaptive", "lookup"],
+    ids=["plain", "shaped", "adaptive", "lookup", "draft with more tokens", "draft with fewer tokens"],
 )
-def test_sampled_texts_are_distributed_as_the_targets(k: int, shape: Shape, p_min: float, lookup: bool) -> None:
+def test_sampled_texts_are_distributed_as_the_targets(k: int, shape: Shape, p_min: float, vocabulary: int) -> None:
+    lookup = vocabulary == 0
     target = Tiny(11, vocabulary=4)
-    draft = None if lookup else Tiny(12, vocabulary=4, like=target)
+    draft = None if lookup else resized(Tiny(12, vocabulary=4, like=target), vocabulary)
     prompt = [1, 2, 1, 2, 1] if lookup else [1, 2]
 
     def make(seed: int) -> list[int]:
@@ -250,7 +278,7 @@ def test_that_test_sees_a_draft_that_is_dropped_because_of_its_token(monkeypatch
 
     def make(seed: int) -> list[int]:
         ask = Ask([1, 2], LENGTH, shape, seed, k=2)
-        return list(Generation(target, ask, [], Tally(), lambda rng: Dropping(draft, ask, [], rng)))
+        return list(Generation(target, ask, [], Tally(), lambda rng: Dropping(draft, ask, [], 4, rng)))
 
     assert deviate(make, target, shape, [1, 2]) > LIMIT
 

@@ -73,6 +73,7 @@ class Completion:
                 "steps": tally.steps,
                 "proposed_by_position": tally.proposed,
                 "accepted_by_position": tally.accepted,
+                "draft_evaluated": tally.draft_evaluated,
                 "draft_ms": tally.draft_s * 1e3,
                 "verify_ms": tally.verify_s * 1e3,
             }

@@ -138,7 +138,7 @@ class Llama:
         if count == 0:
             self.lib.llama_memory_clear(self.memory, False)
         elif not self.lib.llama_memory_seq_rm(self.memory, 0, count, -1):
-            raise LlamaError("this model's memory cannot drop tokens from its end")
+            self.keep(0)
         del self.tokens[count:]
 
     def plant(self, text: Sequence[int], width: int) -> Vector:

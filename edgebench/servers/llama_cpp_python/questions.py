@@ -19,6 +19,8 @@ from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDr
 DRAFT_STEPS = 8
 """Steps of the drafts whose costs are measured."""
 
+RECURRENT = "it is recurrent and cannot drop refused tokens from its memory"
+
 
 class App:
     """A target, perhaps a draft, and the questions."""
@@ -41,10 +43,12 @@ class App:
         target = Llama(lib, options.model, options, options.gpu_layers)
         if options.model_draft:
             if target.recurrent:
-                raise LlamaError("a recurrent target cannot drop refused tokens from its memory: no draft can help it")
+                raise LlamaError(f"no draft can help this target: {RECURRENT}")
             log(f"loading draft model {options.model_draft}")
             options.ctx_size = target.n_ctx  # 0 would be as long as the draft was trained
             self.draft = Llama(lib, options.model_draft, options, options.gpu_layers_draft)
+            if self.draft.recurrent:
+                raise LlamaError(f"this model cannot draft: {RECURRENT}")
             why = differences(target, self.draft)
             if why:
                 raise LlamaError(f"target and draft do not have the same vocabulary: {why}")
@@ -120,7 +124,10 @@ class App:
     # --- generation ---
 
     def ask(self, fields: Fields) -> Ask:
-        return requests.ask(fields, self.prompt(fields), self.options.draft_max, self.draft is not None)
+        asked = requests.ask(fields, self.prompt(fields), self.options.draft_max, self.draft is not None)
+        if asked.k and self.model.recurrent:
+            raise Refused(f"'speculative.n_max' must be 0: {RECURRENT}")
+        return asked
 
     def tokens(self, ask: Ask, tally: Tally) -> Iterator[tuple[int, str]]:
         """Each generated token and the characters that it completes."""
@@ -143,8 +150,9 @@ class App:
         if ask.kind == "prompt-lookup":
             from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-            return lambda rng: LookupDraft(LlamaPromptLookupDecoding.find_candidate_pred_tokens, model.n_vocab)
-        return (lambda rng: ModelDraft(draft, ask, model.eog, rng)) if draft else None
+            find = LlamaPromptLookupDecoding.find_candidate_pred_tokens
+            return lambda rng: LookupDraft(find, ask, model.eog, model.n_vocab)
+        return (lambda rng: ModelDraft(draft, ask, model.eog, model.n_vocab, rng)) if draft else None
 
     # --- measurements ---
 
@@ -153,11 +161,14 @@ class App:
 
         The text is the prompt and the ``tokens`` after it; in the midst of these (``depth``) the ones
         that follow are evaluated. ``verify_s``: by number of tokens (those of ``sizes`` that fit), one
-        figure a repeat. ``draft_s``: for each repeat the steps of one draft. Each is measured as it is
+        figure a repeat. ``draft_s``: for each repeat the steps of one draft; ``draft_two_s``: its first
+        step where it reads two tokens, as after a draft that was accepted whole. Each is measured as it is
         in a generation: a size several times in a row, the first of which only prepares the others; a
         draft after an evaluation of the target.
         """
         model, prompt = self.model, self.prompt(fields)
+        if model.recurrent:
+            raise Refused(f"nothing can be verified: {RECURRENT}")
         text = self.text(fields)
         depth = (len(prompt) + len(text)) // 2
         room = model.n_ctx - depth
@@ -174,14 +185,18 @@ class App:
             timed(model, following[:size])
             verify_s[str(size)] = [timed(model, following[:size]) for _ in range(repeats)]
         draft_s: list[list[float]] = []
-        if self.draft:
+        draft_two_s: list[float] = []
+        if self.draft and max(text) < self.draft.n_vocab:
             read(self.draft, text[:depth], True)
             for _ in range(repeats):
                 timed(model, following[:1])
                 steps = following[: min(DRAFT_STEPS, room)]
                 draft_s.append([timed(self.draft, [token], forget=False) for token in steps])
                 self.draft.keep(depth)
-        return {"depth": depth, "verify_s": verify_s, "draft_s": draft_s}
+                if room > 1:
+                    timed(model, following[:1])
+                    draft_two_s.append(timed(self.draft, following[:2], wanted=1))
+        return {"depth": depth, "verify_s": verify_s, "draft_s": draft_s, "draft_two_s": draft_two_s}
 
     def logits(self, fields: Fields) -> Mapping[str, Any]:
         """The target's logits after each of the last ``last`` tokens of a text.
@@ -267,11 +282,11 @@ def described(row: Any, top: int, of: Sequence[int], following: int | None) -> d
     return result
 
 
-def timed(decoder: Decoder, tokens: Sequence[int], forget: bool = True) -> float:
-    """Seconds for evaluating tokens at once and choosing after each."""
+def timed(decoder: Decoder, tokens: Sequence[int], forget: bool = True, wanted: int | None = None) -> float:
+    """Seconds for evaluating tokens at once and choosing after each, or after the ``wanted`` last ones."""
     held = len(decoder.tokens)
     begun = time.perf_counter()
-    decoder.feed(tokens, len(tokens)).argmax(axis=1)
+    decoder.feed(tokens, wanted or len(tokens)).argmax(axis=1)
     taken = time.perf_counter() - begun
     if forget:
         decoder.keep(held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,7 @@ def ask(fields: Fields, prompt: list[int], draft_max: int, has_draft: bool) -> A
     if k and not can_draft:
         raise Refused("'speculative.n_max' needs a draft model (-md), or 'speculative.type': 'prompt-lookup'")
     limit = next((name for name in ("n_predict", "max_tokens", "max_completion_tokens") if name in fields), "n_predict")
+    seed = fields.whole("seed", -1, 2**63, -1)
     return Ask(
         prompt=prompt,
         n_predict=fields.whole(limit, -1, 2**31, -1),
@@ -81,7 +83,7 @@ def ask(fields: Fields, prompt: list[int], draft_max: int, has_draft: bool) -> A
             fields.whole("top_k", 0, 2**31, Shape.top_k),
             float(fields.number("top_p", 0, 1, Shape.top_p)),
         ),
-        seed=fields.whole("seed", -1, 2**63, -1) % 2**63,
+        seed=seed if seed >= 0 else secrets.randbits(63),  # as llama-server: another text each time
         ignore_eos=fields.flag("ignore_eos", False),
         cache_prompt=fields.flag("cache_prompt", True),
         kv_cache=kv_cache,

@@ -41,7 +41,8 @@ class Shape:
             mass = np.cumsum(softmax(logits[kept]))
             kept = kept[: int(np.searchsorted(mass, self.top_p)) + 1]
         result = np.zeros(len(logits))
-        result[kept] = softmax(logits[kept] / self.temperature)
+        # Shifted first: the smallest temperatures would make infinities of both.
+        result[kept] = softmax((logits[kept] - logits[kept].max()) / self.temperature)
         return result
 
     def choose(self, logits: Vector, rng: np.random.Generator) -> int:

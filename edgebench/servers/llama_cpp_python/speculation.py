@@ -21,6 +21,9 @@ class Decoder(Protocol):
     @property
     def n_ctx(self) -> int: ...
 
+    @property
+    def n_vocab(self) -> int: ...
+
     def feed(self, tokens: Sequence[int], rows: int) -> Vector:
         """Append tokens; the logits after each of the last ``rows``, shape (rows, vocabulary).
 
@@ -28,11 +31,15 @@ class Decoder(Protocol):
         """
 
     def keep(self, count: int) -> None:
-        """Forget all but the first ``count`` tokens."""
+        """Forget all but the first ``count`` tokens; all of them where the memory is a state that
+        knows no earlier one."""
 
 
 class Drafter(Protocol):
     """Who guesses ahead."""
+
+    evaluated: int
+    """Tokens evaluated for that, without the prompt's."""
 
     def start(self, text: Sequence[int]) -> None:
         """Read the prompt."""
@@ -78,6 +85,9 @@ class Tally:
     proposed: list[int] = field(default_factory=list)
     """By position in the draft: how many tokens were proposed, and accepted."""
     accepted: list[int] = field(default_factory=list)
+    draft_evaluated: int = 0
+    """Tokens that the draft evaluated: those that it proposed, but not the last of a draft; that one
+    together with the target's next where it was accepted; and the unsure one that ended a draft."""
     draft_s: float = 0.0
     verify_s: float = 0.0
 
@@ -102,25 +112,31 @@ def read(decoder: Decoder, text: Sequence[int], reuse: bool) -> tuple[Vector, in
     # The last token is always evaluated: its logits are what is wanted.
     held = min(shared(decoder.tokens, text), len(text) - 1) if reuse else 0
     decoder.keep(held)
+    held = len(decoder.tokens)
     return decoder.feed(text[held:], 1)[0], held
 
 
 class ModelDraft:
-    """Tokens drawn from a smaller model with the same vocabulary.
+    """Tokens drawn from a smaller model whose vocabulary is the target's, but for some tokens at the end.
 
     ``p_min`` ends a draft early where that model is unsure: its likeliest token has less
     probability. This looks at the distribution only, never at the token drawn: to drop a token
     because of what it is would bend the target's distribution.
     """
 
-    def __init__(self, model: Decoder, ask: Ask, eog: Sequence[int], rng: np.random.Generator) -> None:
-        self.model, self.ask, self.eog, self.rng = model, ask, eog, rng
-        self.agreed = 0
-        """Tokens known to be equal in the model's memory and in the text."""
+    def __init__(self, model: Decoder, ask: Ask, eog: Sequence[int], vocabulary: int, rng: np.random.Generator) -> None:
+        """``vocabulary``: tokens of the target, such as the 32,000 of Code Llama 34B beside the 32,016 of its 7B."""
+        self.model, self.ask, self.vocabulary, self.rng = model, ask, vocabulary, rng
+        self.both = min(vocabulary, model.n_vocab)
+        """Only these can be proposed and read by both."""
+        self.eog = [token for token in eog if token < self.both]
+        self.agreed = self.evaluated = 0
+        """``agreed``: tokens known to be equal in the model's memory and in the text."""
 
     def start(self, text: Sequence[int]) -> None:
-        read(self.model, text, self.ask.cache_prompt)
-        self.agreed = len(text)
+        if max(text) < self.both:
+            read(self.model, text, self.ask.cache_prompt)
+            self.agreed = len(text)
 
     def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[Vector]]:
         model, shape = self.model, self.ask.shape
@@ -130,8 +146,11 @@ class ModelDraft:
         fresh = list(text[self.agreed :])
         tokens: list[int] = []
         drawn_from: list[Vector] = []
+        if max(fresh) >= self.both:  # a token that only the target knows: from here on it is alone
+            return tokens, drawn_from
         while len(tokens) < most and not (tokens and tokens[-1] in self.eog):
-            logits = model.feed(fresh, 1)[0]
+            logits = model.feed(fresh, 1)[0][: self.both]
+            self.evaluated += len(fresh)
             if self.ask.ignore_eos:
                 logits[self.eog] = -np.inf
             if self.ask.p_min > 0 and softmax(logits).max() < self.ask.p_min:
@@ -139,29 +158,41 @@ class ModelDraft:
             if shape.greedy:
                 token = int(np.argmax(logits))
             else:
-                drawn_from.append(shape.probabilities(logits))
+                drawn_from.append(padded(shape.probabilities(logits), self.vocabulary))
                 token = draw(drawn_from[-1], self.rng)
             tokens.append(token)
             fresh = [token]
         return tokens, drawn_from
 
 
+def padded(probabilities: Vector, size: int) -> Vector:
+    """With 0 for the tokens at the end that a distribution doesn't know."""
+    return np.pad(probabilities, (0, size - len(probabilities)))
+
+
 class LookupDraft:
-    """What followed the last few tokens where they stood before in the text.
+    """What followed the last few tokens where they stood before in the text, up to its end.
 
     ``find`` is llama-cpp-python's ``LlamaPromptLookupDecoding.find_candidate_pred_tokens``, which
     takes the first place where the last 3, else 2, else 1 tokens stood.
     """
 
-    def __init__(self, find: Callable[..., Sequence[int]], vocabulary: int) -> None:
-        self.find, self.vocabulary = find, vocabulary
+    def __init__(self, find: Callable[..., Sequence[int]], ask: Ask, eog: Sequence[int], vocabulary: int) -> None:
+        self.find, self.ask, self.eog, self.vocabulary = find, ask, eog, vocabulary
+        self.evaluated = 0
 
     def start(self, text: Sequence[int]) -> None:
         pass
 
     def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[Vector]]:
         found = self.find(np.asarray(text, dtype=np.intc), max_ngram_size=3, num_pred_tokens=most)
-        tokens = [int(token) for token in found]
+        tokens: list[int] = []
+        for token in map(int, found):
+            if token in self.eog and self.ask.ignore_eos:  # it would never be accepted
+                break
+            tokens.append(token)
+            if token in self.eog:
+                break
         return tokens, [point(token, self.vocabulary) for token in tokens]
 
 
@@ -178,6 +209,10 @@ class Uncached:
     @property
     def n_ctx(self) -> int:
         return self.model.n_ctx
+
+    @property
+    def n_vocab(self) -> int:
+        return self.model.n_vocab
 
     def feed(self, tokens: Sequence[int], rows: int) -> Vector:
         text = [*self.model.tokens, *tokens]
@@ -264,6 +299,7 @@ class Generation:
             accepted, token = verify(proposed, drawn_from, lambda i: shape.probabilities(rows[i]), self.rng)
         self.decoder.keep(len(self.text) + accepted)
         self.tally.step(len(proposed), accepted)
+        self.tally.draft_evaluated = self.drafter.evaluated if self.drafter else 0
         self.tally.draft_s += drafted - begun
         self.tally.verify_s += time.perf_counter() - drafted
         return [*proposed[:accepted], token]
