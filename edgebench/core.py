@@ -290,6 +290,8 @@ class Launch:
     draft_gpu_layers: int | Literal["all"] | None = None
     k: int | None = None
     """Draft tokens proposed at once, where the engine can only be told at its start."""
+    p_min: float | None = None
+    """A draft ends below this probability of its own, where the engine can only be told at its start."""
     spec_type: str | None = None
     """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
     rpc: str | None = None
@@ -421,6 +423,8 @@ class Engine(Protocol):
     """Whether draft tokens are said with each request, so that one process serves every K."""
     drafts_without_model: ClassVar[tuple[str, ...]]
     """Ways to draft without a draft model."""
+    ends_drafts: ClassVar[bool]
+    """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
     asks: ClassVar[tuple[str, ...]]
     """What it answers beside generating, as ``ask`` in a request's ``extra``: ``costs`` of verifying and
     drafting, ``parting`` of two texts, ``logits``; ``tokens``: it tells the ids of generated tokens."""

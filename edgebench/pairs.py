@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgebench import fits
-from edgebench.core import Json, ModelFile, Option
+from edgebench.core import Device, Json, ModelFile, Option
 from edgebench.errors import ModelError, UsageError
 
 MOST_DIFFERENCE = 128
@@ -26,7 +26,8 @@ def check(target: ModelFile, draft: ModelFile) -> list[str]:
             f"target and draft are the same file ({target.path})",
             "A model cannot be its own draft: it would cost as much as it saves. Name a smaller one of its family.",
         )
-    check_target(target)
+    for model in (target, draft):
+        check_rolls_back(model)
     why = _difference(target, draft)
     if why:
         raise UsageError(
@@ -38,12 +39,12 @@ def check(target: ModelFile, draft: ModelFile) -> list[str]:
     return []
 
 
-def check_target(target: ModelFile) -> None:
-    """Raises ``UsageError`` for a target that cannot drop refused tokens from its memory."""
-    if target.facts.get("recurrent"):
+def check_rolls_back(model: ModelFile) -> None:
+    """Raises ``UsageError`` for a target or a draft that cannot drop refused tokens from its memory."""
+    if model.facts.get("recurrent"):
         raise UsageError(
-            f"{target.name} ({target.architecture}) is recurrent: it cannot drop refused tokens from its memory",
-            "Speculation needs a target with a KV cache in every layer.",
+            f"{model.name} ({model.architecture}) is recurrent: it cannot drop refused tokens from its memory",
+            "Speculation needs models with a KV cache in every layer.",
         )
 
 
@@ -70,26 +71,37 @@ def _text(token: bytes) -> str:
     return repr(token.decode("utf-8", "replace"))
 
 
-def needs_bytes(model: ModelFile, options: Mapping[str, Option], gpu_layers: Option | None) -> int:
-    """Bytes of RAM it takes, estimated from its header; layers on a GPU don't count."""
+def needs_bytes(model: ModelFile, options: Mapping[str, Option], gpu_layers: Option | None) -> tuple[int, int]:
+    """Bytes that it takes in RAM and on the GPU, estimated from its header, by the layers that lie there."""
     need = fits.estimate(model.facts, options)
     total = need.total_b if need else float(model.size)
     layers = int(model.facts.get("layers", 0))
-    if gpu_layers == "all":
-        return 0
-    here = 1 - min(int(gpu_layers), layers) / layers if gpu_layers and layers else 1.0
-    return round(total * here)
+    there = 1.0 if gpu_layers == "all" else min(int(gpu_layers or 0), layers) / layers if layers else 0.0
+    return round(total * (1 - there)), round(total * there)
 
 
-def check_fit(parts: Mapping[str, int], facts: Mapping[str, Json], device: str) -> None:
-    """Raises ``ModelError`` where models need more memory than the device has. ``parts``: bytes by name."""
-    ram = facts.get("ram_b")
+def check_fit(parts: Mapping[str, tuple[int, int]], facts: Mapping[str, Json], device: Device, backend: str) -> None:
+    """Raises ``ModelError`` where models need more memory than there is. ``parts``: ``needs_bytes`` by name.
+
+    A GPU whose memory nobody tells is not judged; one that shares the RAM takes it from there.
+    """
+    shared = backend == "metal" or device.system == "android"
+    ram = {name: here + there if shared else here for name, (here, there) in parts.items()}
+    _fit(ram, facts.get("ram_b"), device.name, "a smaller --ctx, or --gpu-layers.")
+    known = [] if shared else [int(gpu["memory_b"]) for gpu in facts.get("gpus", ()) if gpu.get("memory_b")]
+    if known:
+        gpu = {name: there for name, (_, there) in parts.items()}
+        place = f"the {'GPU' if len(known) == 1 else 'GPUs'} of {device.name}"
+        _fit(gpu, sum(known), place, "a smaller --ctx, or fewer --gpu-layers or --draft-gpu-layers.")
+
+
+def _fit(parts: Mapping[str, int], held: int | None, place: str, hint: str) -> None:
     needed = sum(parts.values())
-    if ram is None or needed <= ram:
+    if held is None or needed <= held:
         return
-    named = " + ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items())
+    each = [f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items() if size]
+    total = f"{' + '.join(each)} = {needed / 2**30:.1f} GiB do" if len(each) > 1 else f"{each[0]} does"
     raise ModelError(
-        f"{named} = {needed / 2**30:.1f} GiB do not fit into the {ram / 2**30:.1f} GiB of {device}",
-        "Estimated from the files' headers: weights, KV cache, compute buffer. Use a smaller quantization, "
-        "a smaller --ctx, or --gpu-layers.",
+        f"{total} not fit into the {held / 2**30:.1f} GiB of {place}",
+        f"Estimated from the files' headers: weights, KV cache, compute buffer. Use a smaller quantization, {hint}",
     )

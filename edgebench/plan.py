@@ -35,9 +35,9 @@ class Planned:
     def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
         """How the engine is started for it, with paths on the device."""
         options: dict[str, Any] = {k: v for k, v in self.trial.options.items() if k in LAUNCH_OPTIONS}
-        k = options.pop("k", None)
+        k, p_min = options.pop("k", None), options.pop("p_min", None)
         if k and not plugins.load("engines", self.trial.engine).k_per_request:
-            options["k"] = k
+            options.update(k=k, p_min=p_min)
             if draft_path is None:
                 options["spec_type"] = self.trial.options.get("draft")
         return Launch(model=model_path, draft=draft_path, backend=self.trial.backend, **options)

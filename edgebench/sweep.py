@@ -33,15 +33,15 @@ def sweep(
     """
     kind = plugins.load("engines", engine)
     files = _models(drafts, engine)
-    pairs.check_target(target)
+    pairs.check_rolls_back(target)
     notes = tuple(note for file in files for note in pairs.check(target, file))
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
     (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
     own: dict[str, Option] = {"k": 0, "draft": BASELINE}
     if files and backend != "cpu":
         own["draft_gpu_layers"] = baseline.trial.options.get("draft_gpu_layers", "all")
-    if p_min:
-        own["p_min"] = p_min
+    if p_min and not files:
+        raise UsageError("--p-min needs a draft model: nothing else is ever unsure", "Leave it out, or name one.")
     trial = replace(baseline.trial, options={**baseline.trial.options, **own})
     together = files[0] if files and kind.k_per_request else None
     baseline = replace(baseline, trial=trial, draft=together, notes=(*baseline.notes, *notes))
@@ -50,7 +50,10 @@ def sweep(
         file = draft if isinstance(draft, ModelFile) else together
         name = draft.name if isinstance(draft, ModelFile) else draft
         for k in ks:
-            trial = replace(baseline.trial, options={**baseline.trial.options, "k": k, "draft": name})
+            its: dict[str, Option] = {"k": k, "draft": name}
+            if p_min and isinstance(draft, ModelFile):
+                its["p_min"] = p_min
+            trial = replace(baseline.trial, options={**baseline.trial.options, **its})
             said = () if kind.k_per_request else _batch(trial)
             planned.append(replace(baseline, trial=trial, draft=file, notes=(*baseline.notes, *said)))
     if files and not kind.k_per_request and "costs" in getattr(kind, "asks", ()):
@@ -79,7 +82,7 @@ def _batch(trial: Trial) -> tuple[str, ...]:
 
 def _alone(baseline: Planned, draft: ModelFile) -> Planned:
     """The draft as a target of its own: what one of its steps takes, where an engine doesn't say."""
-    options = {name: value for name, value in baseline.trial.options.items() if name not in ("gpu_layers", "draft")}
+    options = {name: value for name, value in baseline.trial.options.items() if name != "gpu_layers"}
     if "draft_gpu_layers" in options:
         options["gpu_layers"] = options["draft_gpu_layers"]
     trial = replace(baseline.trial, model=draft.name, options=options)

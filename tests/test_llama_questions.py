@@ -45,7 +45,7 @@ def client(model: Path) -> Iterator[Client]:
 
 def asked(client: Client, name: str, **fields: Any) -> Any:
     request = Request(messages=MESSAGES, measures=(), extra={"ask": name, **fields})
-    return llama_questions.answer(client, request).extra[name]
+    return llama_questions.answer(client, request, rereads=False).extra[name]
 
 
 def text_of(client: Client) -> str:

@@ -138,6 +138,11 @@ def test_an_older_build_gets_the_names_it_knows() -> None:
     assert "--no-webui" in argv
     assert argv[argv.index("--draft-max") + 1] == "4"
     assert "-fit" not in argv
+    with pytest.raises(UsageError, match="--draft-p-min"):
+        flags(Launch("m", draft="d", k=4, p_min=0.5), known)
+    for name in ("--spec-draft-p-min", "--draft-p-min"):
+        argv = flags(Launch("m", draft="d", k=4, p_min=0.5), known | {name})
+        assert argv[argv.index(name) + 1] == "0.5"
     with pytest.raises(UsageError, match="--no-repack"):
         flags(Launch("m", repack=False), known)
 

@@ -55,7 +55,9 @@ CONFIRMED = 3
 @click.option(
     "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens generated for each figure."
 )
-@click.option("--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends below this probability.")
+@click.option(
+    "--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends where its likeliest token is below this."
+)
 @click.option("--seed", type=int, default=0, help="Of the order of trials.")
 @click.option("--name", default="", show_default=False, help="What to call this run.")
 @selection.store_option
@@ -224,8 +226,16 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
     kind = plugins.load("engines", engine)
     if auto and "costs" not in getattr(kind, "asks", ()):
         raise UsageError(f"--k auto needs the costs of verifying, which {engine} does not tell", "Give a range.")
-    if p_min and not kind.k_per_request:
-        raise UsageError(f"--p-min is not possible with {engine}", f"With {PREFERRED} it is.")
+    if p_min and not getattr(kind, "ends_drafts", False):
+        raise UsageError(
+            f"--p-min is not possible with {engine}: it takes no such threshold",
+            f"{PREFERRED} and {OTHERWISE} do.",
+        )
+    if auto and p_min and not kind.k_per_request:
+        raise UsageError(
+            f"--k auto cannot predict with --p-min on {engine}, which does not tell acceptance by position",
+            f"Give a range, or --engine {PREFERRED}.",
+        )
 
 
 def _check_memory(trials: Sequence[Planned], facts: Mapping[str, Json]) -> None:
@@ -236,4 +246,4 @@ def _check_memory(trials: Sequence[Planned], facts: Mapping[str, Json]) -> None:
     parts = {most.model.name: pairs.needs_bytes(most.model, options, options.get("gpu_layers"))}
     if most.draft:
         parts[most.draft.name] = pairs.needs_bytes(most.draft, options, options.get("draft_gpu_layers"))
-    pairs.check_fit(parts, facts, most.device.name)
+    pairs.check_fit(parts, facts, most.device, most.trial.backend)

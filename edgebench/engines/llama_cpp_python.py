@@ -39,6 +39,7 @@ class LlamaCppPython(llama_server.Dialect):
     format = "gguf"
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
+    ends_drafts = True
     asks = ("tokens", "costs", "parting", "logits")
 
     def __init__(self, device: Session, config: Settings) -> None:

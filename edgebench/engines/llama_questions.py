@@ -19,15 +19,16 @@ COMPARED = 5
 PLACES = 4
 
 
-def answer(client: Client, request: Request) -> Reply:
-    """The reply to a request with ``ask`` in its ``extra``. Raises ``EngineFailed``."""
+def answer(client: Client, request: Request, rereads: bool) -> Reply:
+    """The reply to a request with ``ask`` in its ``extra``; ``rereads``: whether the draft evaluates
+    what is verified as well. Raises ``EngineFailed``."""
     name = request.extra["ask"]
     sent_at = time.monotonic()
-    found = {"costs": costs, "parting": parting}[name](client, request)
+    found = costs(client, request, rereads) if name == "costs" else parting(client, request)
     return llama_server.told(name, found, sent_at)
 
 
-def costs(client: Client, request: Request) -> Mapping[str, Json]:
+def costs(client: Client, request: Request, rereads: bool) -> Mapping[str, Json]:
     """Seconds for evaluating so many tokens at once, in the midst of the text ``tokens``.
 
     The text up to there stays in the server's KV cache; n further tokens and ``n_predict`` 1 make
@@ -41,7 +42,9 @@ def costs(client: Client, request: Request) -> Mapping[str, Json]:
     try:
         prompt = _tokens(client, _prompt(client, request), special=True)
         made = _tokens(client, str(request.extra["tokens"]), special=False)
-        return {"depth": len(prompt) + len(made) // 2, **_verifications(client, request.extra, prompt, made)}
+        found = _verifications(client, request.extra, prompt, made)
+        also = {"draft_rereads": True, "method": f"{found['method']}, which also evaluates what is verified"}
+        return {"depth": len(prompt) + len(made) // 2, **found, **(also if rereads else {})}
     except EngineFailed as error:
         return {"absent": str(error)}
 

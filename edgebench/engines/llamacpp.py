@@ -49,19 +49,23 @@ class LlamaCpp(llama_server.Dialect):
     format = "gguf"
     k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
+    ends_drafts = True
     asks = llama_questions.ASKS
 
     def __init__(self, device: Opened, config: Settings) -> None:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
+        self._rereads = False
         self.bundled = config.path is None and device.here
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``sha256``."""
         if self._config.path is None and not self.bundled:
             self._config = self._find()
-        self._flags = help_flags(self._say("--help"))
+        offered = self._say("--help")
+        # Builds with this way of drafting let the draft evaluate every batch of the target as well.
+        self._flags, self._rereads = help_flags(offered), "draft-simple" in offered
         if "--model" not in self._flags:
             raise EngineMissing(
                 f"{self._program()[0]} does not answer --help as llama-server does",
@@ -92,7 +96,7 @@ class LlamaCpp(llama_server.Dialect):
 
     def complete(self, client: Client, request: Request) -> Reply:
         if "ask" in request.extra:
-            return llama_questions.answer(client, request)
+            return llama_questions.answer(client, request, self._rereads)
         return llama_server.complete(client, request)
 
     def _find(self) -> Settings:
@@ -267,6 +271,6 @@ def _draft(launch: Launch, say: Any) -> None:
     say("draft-simple", "--spec-type", needed=False)
     say(launch.k, "--spec-draft-n-max", "--draft-max", "--draft")
     say(0, "--spec-draft-n-min", "--draft-min", needed=False)
-    say("0.0", "--spec-draft-p-min", "--draft-p-min", needed=False)
+    say(launch.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", needed=bool(launch.p_min))
     layers = launch.draft_gpu_layers
     say({"all": 999}.get(str(layers), layers), "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")

@@ -17,6 +17,7 @@ class MlcLlm:
     format = "mlc"
     k_per_request = False
     drafts_without_model = ()
+    ends_drafts = False
     asks = ()
 
     def __new__(cls, device: Opened, config: Settings) -> Any:

@@ -61,6 +61,12 @@ class Speculative:
             extra=extra,
         )
         if k and not reply.draft_tokens and not draft.startswith(MODEL_FREE):
+            if "p_min" in options:
+                raise EngineFailed(
+                    f"no draft token was proposed: {draft} was never as sure as --p-min {options['p_min']} asks, "
+                    "or the engine does not speculate",
+                    "Try a lower --p-min, or none.",
+                )
             raise EngineFailed(
                 f"silent non-speculation: asked for {k} draft tokens at once, the engine proposed none",
                 "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
