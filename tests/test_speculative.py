@@ -19,17 +19,20 @@ from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
-from edgebench import doubts, models, profiles, speculation, weighing
+from edgebench import costs as costs_of
+from edgebench import doubts, models, pairs, profiles, speculation, weighing
 from edgebench.bench import Bench
 from edgebench.core import Metric, Questions, Record, Reply, Request, Round, Trial
+from edgebench.costs import Costs
 from edgebench.engines.llamacpp import LlamaCpp, Settings
-from edgebench.errors import EngineFailed
+from edgebench.errors import EngineFailed, ModelError
 from edgebench.events import Ended
 from edgebench.plan import Plan
 from edgebench.scenarios.speculative import MESSAGES
 from edgebench.session import Session
-from edgebench.speculation import Costs, completed, likely, verdict
+from edgebench.speculation import completed, likely, verdict
 from edgebench.sweep import sweep
+from edgebench.views.speculative import draw
 
 
 def speculative(folder: Path, *argv: object) -> subprocess.CompletedProcess[str]:
@@ -116,6 +119,21 @@ def test_native_llama_cpp_starts_once_for_every_k_and_drafts_from_the_text_too(
         assert "timed as the prompt of n tokens after a cached text" in predicted["note"]
     assert [record["trial"]["model"] for record in records] == ["target"] * 5 + ["draft"]
     assert records[-1]["metrics"]["decode_tps"]["value"] > 0
+
+
+@pytest.mark.parametrize("engine", ["llama-cpp-python", "llama.cpp"])
+def test_a_draft_ends_where_it_is_unsure_on_either_engine(tmp_path: Path, pair: list[object], engine: str) -> None:
+    asked = [*pair, "--engine", engine, "--k", "8", "--rounds", "1", "--json", "-"]
+    free = swept(tmp_path, *asked)
+    strict = swept(tmp_path, *asked, "--p-min", "0.6")
+    assert "p_min" not in free[1]["trial"]["options"]
+    assert [record["trial"]["options"].get("p_min") for record in strict[:2]] == [None, 0.6]
+    turns = [records[1]["rounds"][0]["turns"] for records in (free, strict)]
+    proposed = [sum(turn.get("draft_tokens", 0) for turn in each if "decode" in turn["measures"]) for each in turns]
+    assert 0 < proposed[1] < proposed[0]
+    ended = speculative(tmp_path, *pair, "--engine", engine, "--k", "8", "--rounds", "1", "--p-min", "1")
+    assert ended.returncode == 1, ended.stderr
+    assert "was never as sure as --p-min 1.0 asks" in ended.stdout
 
 
 def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path, pair: list[object]) -> None:
@@ -235,6 +253,14 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     assert "Did you mean cuda?" in refused(tmp_path, *pair, "--backend", "cude")
     state = tiny(tmp_path / "state.gguf", seed=1, extra={"llama.ssm.state_size": 16})
     assert "recurrent" in refused(tmp_path, "--target", state, "--draft", target)
+    assert "recurrent" in refused(tmp_path, "--target", target, "--draft", state)
+    assert "--p-min needs a draft model" in refused(
+        tmp_path, "--target", target, "--draft", "prompt-lookup", "--p-min", "0.5"
+    )
+    asked = ["--p-min", "0.5", "--engine"]
+    assert "--p-min is not possible with mlc-llm" in refused(tmp_path, *pair, *asked, "mlc-llm")
+    words = "--k auto cannot predict with --p-min on llama.cpp"
+    assert words in refused(tmp_path, *pair, *asked, "llama.cpp", "--k", "auto")
     assert "there is no such file" in refused(tmp_path, "--target", target, "--draft", tmp_path / "nowhere.gguf")
     assert "magic" in refused(tmp_path, "--target", target, "--draft", "magic")
 
@@ -244,6 +270,34 @@ def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path) ->
     target = tiny(tmp_path / "target.gguf", context=vast)
     draft = tiny(tmp_path / "draft.gguf", layers=1, context=vast)
     assert "do not fit into" in refused(tmp_path, "--target", target, "--draft", draft, "--ctx", vast)
+
+
+def test_a_pair_that_does_not_fit_onto_the_gpu_is_refused_where_its_memory_is_known(tmp_path: Path) -> None:
+    target, draft = models.resolve(str(tiny(tmp_path / "t.gguf"))), models.resolve(str(tiny(tmp_path / "d.gguf")))
+    options: dict[str, Any] = {"ctx": 512}
+    parts = {
+        "t": pairs.needs_bytes(target, options, 1),
+        "d": pairs.needs_bytes(draft, options, "all"),
+    }
+    (here, there), (_, whole) = parts.values()
+    assert here == there, "one of two layers"
+    assert parts["d"] == (0, here + there)
+    device = profiles.load_device("local")
+
+    def check(ram: int, gpu: int | None, backend: str = "cuda") -> None:
+        gpus = [{"name": "a GPU", **({"memory_b": gpu} if gpu is not None else {})}]
+        pairs.check_fit(parts, {"ram_b": ram, "gpus": gpus}, device, backend)
+
+    check(here, there + whole)
+    check(here, None)
+    with pytest.raises(ModelError, match=r"t .* does not fit into the .* GiB of local"):
+        check(here - 1, None)
+    with pytest.raises(ModelError, match=r"do not fit into the .* GiB of the GPU of local") as error:
+        check(here, there + whole - 1)
+    assert "--draft-gpu-layers" in (error.value.hint or "")
+    with pytest.raises(ModelError, match="of local"):
+        check(here + there, None, "metal")
+    check(here + there + whole, None, "metal")
 
 
 def test_a_draft_larger_than_its_target_is_warned_of(tmp_path: Path) -> None:
@@ -299,13 +353,39 @@ def test_speed_ups_are_paired_by_round() -> None:
 def test_costs_are_those_of_the_round_and_a_first_step_of_the_draft_may_cost_more() -> None:
     costs = {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[0.5, 0.1, 0.1], [0.7, 0.1, 0.3]]}
     (alone, two) = completed([record(0, 10, costs=costs), record(2, 20)])
-    known = speculation.costs([alone, two])
+    known = costs_of.measured([alone, two])
     assert known == Costs({1: 1.0, 3: 2.0}, 0.1, 0.6)
     assert [known.drafting(n) for n in (0, 1, 2, 3)] == pytest.approx([0, 0.6, 0.7, 0.8])
     # 20 tokens, of 2 · 2 proposed 4 accepted: 6 steps of 2/3 a token
     proposed = 4 / 6
     expected = 2.0 * 1.0 / (known.drafting(proposed) + known.verification(1 + proposed))
     assert two.metrics["predicted_speedup"].value == pytest.approx(expected)
+
+
+def test_a_draft_that_was_accepted_whole_has_a_token_more_to_read() -> None:
+    costs = {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[0.5, 0.1, 0.1]], "draft_two_s": [0.8]}
+    positions = {"steps": 4, "proposed_by_position": [4, 4], "accepted_by_position": [4, 3], "draft_evaluated": 11}
+    sweep = completed([record(0, 10, costs=costs), record(2, 20, positions=positions)])
+    known = costs_of.measured(sweep)
+    assert known is not None
+    assert known.drafting(2, 1.0) == pytest.approx(0.8 + 0.1)
+    proposed = 4 / 6  # 4 draft tokens in the 6 steps that 10 tokens took
+    predicted = 2.0 * 1.0 / (proposed * 0.5 + 3 / 4 * 0.3 + 1 + proposed / 2)
+    assert sweep[1].metrics["predicted_speedup"].value == pytest.approx(predicted)
+    assert known.most() == (2, pytest.approx(3 / (0.8 + 0.1 + 2.0)))
+
+
+def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
+    """As llama.cpp's does since it has the type draft-simple."""
+    told = {"verify_s": {"1": [1.0], "3": [2.0]}, "method": "so", "draft_rereads": True}
+    its = {"verify_s": {"1": [0.2], "3": [0.4]}}
+    other = record(0, 5, costs=its)
+    other = replace(other, trial=replace(other.trial, model="small"))
+    other = replace(other, rounds=tuple(replace(one, metrics={"decode_tps": 5.0}) for one in other.rounds))
+    known = costs_of.measured([record(0, 10, costs=told), record(2, 20), other])
+    assert known == Costs({1: 1.0, 3: 2.0}, 0.2, reread_s={1: 0.2, 3: 0.4}, method="so")
+    assert known.drafting(2) == pytest.approx(2 * 0.2 + 0.4)
+    assert known.drafting(3) is None, "so many were not measured"
 
 
 def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None:
@@ -389,6 +469,43 @@ def test_the_verdict_knows_that_no_k_may_help() -> None:
     assert verdict(unsure).text.startswith("no K is shown to help")
 
 
+def test_what_only_served_to_predict_is_never_the_best() -> None:
+    once = completed([record(0, 10), record(16, 19)])
+    confirmed = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15)])
+    assert verdict([*once, *confirmed]).text.startswith("small with k = 2 is best")
+
+
+def test_why_a_k_is_fast_is_told_in_milliseconds() -> None:
+    costs = {"verify_s": {"1": [0.03], "5": [0.05], "17": [0.11]}, "draft_s": [[0.01, 0.01]]}
+    sweep = completed([record(0, 10, 10, costs=costs), record(2, 15, 15)])
+    sweep[1] = replace(sweep[1], metrics={**sweep[1].metrics, "tokens_per_verification": Metric(2.0, "tokens")})
+    first, second = speculation.why(sweep)
+    # 10 tokens after the first, 4 of them accepted: 6 steps, 4 tokens proposed in all
+    assert first.startswith("why: with k = 2 a step takes 7 ms to draft 0.7 tokens and 33 ms to check them")
+    assert first.endswith("and yields 2.00; the target alone takes 60 ms for these")
+    best = max(range(1, 17), key=lambda k: (k + 1) * 0.03 / (0.01 * k + 0.03 + 0.005 * k))
+    assert second == f"with every draft token accepted these costs allow 1.89× at most, at k = {best}"
+    assert speculation.why(sweep[:1]) == []
+
+
+def test_the_table_has_room_in_80_columns_and_names_a_draft_only_where_there_are_several() -> None:
+    costs = {"verify_s": {"1": [0.03], "17": [0.11]}, "draft_s": [[0.01, 0.01]]}
+    sweep = completed([record(0, 31.4, 31, 32, costs=costs), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
+    more = {"acceptance": Metric(0.945, ""), "peak_footprint_b": Metric(429 * 2**20, "bytes")}
+    sweep = [replace(one, metrics={**one.metrics, **more}) for one in sweep]
+    sweep[1] = replace(sweep[1], doubts=(doubts.named("spread", "decode_tps 12 %"),))
+    shown = draw(sweep, width=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert " 4 !" in shown
+    assert "alone at k = 0 · draft small" in shown
+    assert "(small with k = 4)" in shown
+    looked = replace(sweep[1], trial=replace(sweep[1].trial, options={"k": 4, "draft": "prompt-lookup"}))
+    both = draw([*sweep, looked], width=80).splitlines()
+    assert [line for line in both if line.startswith("draft ")] == ["draft small", "draft prompt-lookup"]
+    again = draw([*sweep[:1], sweep[2], replace(sweep[0], id="s"), sweep[1]], width=80)
+    assert "m alone again, and the K predicted best" in again
+
+
 def test_the_likely_k_follow_from_one_long_draft() -> None:
     costs = {"verify_s": {str(n): [1.0 + 0.05 * n] for n in range(1, 18)}, "draft_s": [[0.1]]}
     accepted = [90, 80, 70, 10, 5, 1, 1, 1]
@@ -397,6 +514,29 @@ def test_the_likely_k_follow_from_one_long_draft() -> None:
     assert likely([baseline, long], range(1, 9), 1) == [3]
     assert likely([baseline, long], range(1, 9), 3) == [2, 3, 4]
     assert likely([record(0, 10), long], range(1, 9), 3) == []
+
+
+def test_a_draft_that_ends_early_is_predicted_as_long_as_it_was() -> None:
+    """Accepted ÷ proposed would be 1 at every position, and the longest draft the best."""
+    costs = {"verify_s": {str(n): [1.0 + 0.2 * n] for n in range(1, 18)}, "draft_s": [[0.2]]}
+    told = [100, 90, 5, 5, 5, 5, 5, 5]
+    positions = {"steps": 100, "proposed_by_position": told, "accepted_by_position": told}
+    long = record(8, 10, positions=positions)
+    sure = replace(long, trial=replace(long.trial, options={**long.trial.options, "p_min": 0.9}))
+    known = Costs({n: 1.0 + 0.2 * n for n in range(1, 18)}, 0.2)
+    scores = {k: known.predicted(1 + sum(told[:k]) / 100, sum(told[:k]) / 100, draft=True) or 0 for k in range(1, 9)}
+    assert likely([record(0, 10, costs=costs), sure], range(1, 9), 2) == sorted(
+        sorted(scores, key=lambda k: -scores[k])[:2]
+    )
+    assert likely([record(0, 10, costs=costs), long], range(1, 9), 1) == [8]
+
+
+def test_a_draft_without_a_model_is_predicted_without_its_cost() -> None:
+    costs = {"verify_s": {str(n): [1.0 + 0.2 * n] for n in range(1, 18)}}
+    positions = {"steps": 10, "proposed_by_position": [9, 9, 2, 2], "accepted_by_position": [9, 9, 0, 0]}
+    looked = record(4, 10, positions=positions)
+    looked = replace(looked, trial=replace(looked.trial, options={"k": 4, "draft": "prompt-lookup"}))
+    assert likely([record(0, 10, costs=costs), looked], range(1, 5), 1) == [2]
 
 
 def test_without_acceptance_by_position_every_token_has_the_same_chance() -> None:

@@ -14,7 +14,7 @@ from edgebench import plugins
 from edgebench.cli.selection import render, terminal, write
 from edgebench.core import Record
 from edgebench.errors import UsageError
-from edgebench.views.table import draw
+from edgebench.views import speculative, table
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -94,14 +94,15 @@ backend: Decorator = click.option(
 )
 
 
+DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}
+"""The views that fit themselves to a terminal."""
+
+
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
     """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
     if json_to is not None:
         write(render("json", records), None if json_to == "-" else Path(json_to))
         if json_to == "-":
             return
-    if view == "table":
-        width, colour = terminal()
-        write(draw(records, width=width, colour=colour), None)
-    else:
-        write(render(view, records), None)
+    width, colour = terminal()
+    write(DRAWN[view](records, width=width, colour=colour), None)

@@ -2,70 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import StringIO
 from typing import ClassVar
 
-from edgebench import speculation
+from edgebench import costs, speculation
 from edgebench.core import Metric, Record
 from edgebench.views import units
-from edgebench.views.table import failed_and_doubted
-from edgebench.views.text import clean
+from edgebench.views.table import remarks
+from edgebench.views.text import clean, paper, trimmed
 
-COLUMNS = ("draft", "k", "tokens/s", "ms per token", "speed-up", "predicted", "acceptance", "tokens a check", "memory")
+COLUMNS = (
+    ("", "k"),
+    ("", "tokens/s"),
+    ("ms per", "token"),
+    ("", "speed-up"),
+    ("", "predicted"),
+    ("", "accepted"),
+    ("tokens", "a check"),
+    ("", "memory"),
+)
+"""Headings on two lines: all of it has room in 80 columns."""
 
 
 class Speculative:
-    """A table in plain text."""
+    """A table in plain text, as wide as it needs to be; ``draw`` fits it to a terminal."""
 
     suffix: ClassVar[str] = ".txt"
 
     def render(self, records: Sequence[Record]) -> str:
-        if not records:
-            return "No results.\n"
-        rows = [COLUMNS, *(_row(record) for record in records)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-        lines = [_heading(records)]
-        for number, row in enumerate(rows):
-            cells = [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-            lines.append("  ".join(cells).rstrip())
-            if number == 0:
-                lines.append("─" * len("  ".join(cells)))
-        lines += ["", *(f"{text}" for text in _sentences(records)), *failed_and_doubted(records)]
-        return "\n".join(lines) + "\n"
+        return draw(records)
 
 
-def _heading(records: Sequence[Record]) -> str:
+def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
+    """The sweep in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    from rich.text import Text
+
+    if not records:
+        return "No results.\n"
+    out = StringIO()
+    console = paper(out, width=width, colour=colour)
+    for line in _heading(records):
+        console.print(Text(line, style="bold"))
+    for line, style in _table(records):
+        console.print(Text(line, style=style), soft_wrap=True)
+    console.print()
+    for line in _sentences(records):
+        console.print(Text(line))
+    for line, style in remarks(records, _called):
+        console.print(Text(line, style=style))
+    return trimmed(out)
+
+
+def _heading(records: Sequence[Record]) -> list[str]:
     trial = records[0].trial
     load = next((record.metrics["load_s"] for record in records if "load_s" in record.metrics), None)
-    parts = [trial.device, f"target {trial.model}", trial.engine, trial.backend, f"ctx {trial.options.get('ctx')}"]
+    where = [trial.device, trial.engine, trial.backend, f"ctx {trial.options.get('ctx')}"]
     if load:
-        parts.append(f"load {units.quantity(load.value, load.unit)}")
-    return " · ".join(clean(str(part)) for part in parts)
+        where.append(f"load {units.quantity(load.value, load.unit)}")
+    drafts = _drafts(records)
+    pair = f"target {trial.model}, alone at k = 0" + (f" · draft {drafts[0]}" if len(drafts) == 1 else "")
+    return [clean(" · ".join(map(str, where))), clean(pair)]
+
+
+def _drafts(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(str(record.trial.options["draft"]) for record in records if record.trial.options["k"]))
+
+
+def _table(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Headings, rule and rows, each with its style; several drafts one after the other, each by its name."""
+    rows = [_row(record) for record in records]
+    widths = [max(len(row[i]) for row in (*zip(*COLUMNS, strict=True), *rows)) for i in range(len(COLUMNS))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+    for heading in zip(*COLUMNS, strict=True):
+        yield line(heading), ""
+    yield "─" * len(line(rows[0])), ""
+    titles = [_title(record, records) for record in records]
+    for record, row, title, last in zip(records, rows, titles, ["", *titles], strict=False):
+        if title and title != last:
+            yield clean(title), ""
+        yield line(row), "" if record.status == "ok" else "red"
+
+
+def _title(record: Record, records: Sequence[Record]) -> str:
+    """What stands above the rows that begin with this one; nothing where the heading has said it."""
+    trial, first = record.trial, records[0].trial
+    if trial.options["k"]:
+        return f"draft {trial.options['draft']}" if len(_drafts(records)) > 1 else ""
+    if trial.model != first.model:
+        return f"{trial.model} alone"
+    return "" if record is records[0] else f"{trial.model} alone again, and the K predicted best"
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    metrics, trial = record.metrics, record.trial
+    metrics = record.metrics
     tps = metrics.get("decode_tps")
-    mark = "" if record.status == "ok" else f" {record.status}"
-    draft = trial.options.get("draft", f"{trial.model} alone")
+    mark = (" !" if record.doubts else "") + ("" if record.status == "ok" else f" {record.status}")
     return (
-        clean(str(draft)) + (" !" if record.doubts else "") + mark,
-        str(trial.options.get("k")),
+        f"{record.trial.options.get('k')}{mark}",
         _plain(tps, 1),
         f"{1000 / tps.value:.1f}" if tps else "–",
         _ratio(metrics.get("speedup")),
-        _plain(metrics.get("predicted_speedup"), 2),
+        _plain(metrics.get("predicted_speedup"), 2, "×"),
         f"{metrics['acceptance'].value:.1%}" if "acceptance" in metrics else "–",
         _plain(metrics.get("tokens_per_verification"), 2),
         _memory(metrics.get("peak_footprint_b")),
     )
 
 
-def _plain(metric: Metric | None, digits: int) -> str:
-    return f"{metric.value:.{digits}f}" if metric else "–"
+def _called(record: Record) -> str:
+    """What a line of the table is about, in words."""
+    trial = record.trial
+    k = trial.options["k"]
+    return f"{trial.options['draft']} with k = {k}" if k else f"{trial.model} alone"
+
+
+def _plain(metric: Metric | None, digits: int, unit: str = "") -> str:
+    return f"{metric.value:.{digits}f}{unit}" if metric else "–"
 
 
 def _ratio(metric: Metric | None) -> str:
@@ -80,8 +136,8 @@ def _memory(metric: Metric | None) -> str:
 
 
 def _sentences(records: Sequence[Record]) -> list[str]:
-    found = [speculation.verdict(records).text]
-    known = speculation.costs(records)
+    found = [speculation.verdict(records).text, *speculation.why(records)]
+    known = costs.measured(records)
     if known:
         shown = ", ".join(f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(known.verify_s.items()))
         found.append(f"verifying so many tokens at once takes {shown}")

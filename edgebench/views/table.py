@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, ClassVar
 
@@ -50,7 +50,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     if hidden:
         left_out = ", ".join(TITLES[name] for name in TITLES if name in hidden)
         console.print(Text(f"no room here for: {left_out}", style="dim"))
-    for line, style in (*_failed(records), *_doubted(records)):
+    for line, style in remarks(records, lambda record: record.id):
         console.print(Text(line, style=style))
     console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
     return trimmed(out)
@@ -83,9 +83,10 @@ def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str])
     return shown, hidden
 
 
-def failed_and_doubted(records: Sequence[Record]) -> list[str]:
-    """What is wrong with these records, for the views that stand beside the table."""
-    return [line for line, _ in (*_failed(records), *_doubted(records))]
+def remarks(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with these records, line by line with its style; ``name``: what a view calls one."""
+    yield from _failed(records, name)
+    yield from _doubted(records, name)
 
 
 def _named(name: str, text: str) -> str:
@@ -119,10 +120,10 @@ def _folded(title: str) -> str:
     return f"{first}\n{last}" if first else title
 
 
-def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _failed(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     for record in records:
         if record.failure:
-            yield f"{record.id} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
+            yield f"{name(record)} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
             elif last := next((line for line in reversed(record.failure.log) if line.strip()), ""):
@@ -131,12 +132,12 @@ def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
         yield f"note: {clean(note)}", ""
 
 
-def _doubted(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _doubted(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     """Each kind of doubt once, with the results it concerns and what to do."""
     found: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for doubt in record.doubts:
-            found.setdefault(doubt.id, []).append((record.id, clean(doubt.detail)))
+            found.setdefault(doubt.id, []).append((name(record), clean(doubt.detail)))
     for id, cases in found.items():
         details = list(dict.fromkeys(detail for _, detail in cases if detail))
         said = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
