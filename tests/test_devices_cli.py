@@ -84,6 +84,8 @@ def test_list_says_who_is_there(edgebench: Program, linux: Place, android: Place
     profile(edgebench, linux)
     profile(edgebench, android)
     profile(edgebench, termux, transport={**termux.transport, "port": free_port()})
+    # The examples that ship are asked too: a phone's would have adb start a server that stays.
+    edgebench.env["ANDROID_ADB_SERVER_PORT"] = str(android.transport["port"])
     ran = edgebench("devices", "list", "--probe", "--json")
     reached = {device["name"]: device["reached"] for device in json.loads(ran.stdout)["devices"]}
     assert reached["lab-linux"] == reached["lab-android"] == reached["local"] == "yes"
