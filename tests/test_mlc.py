@@ -496,6 +496,25 @@ def test_a_reply_is_recomputed_from_counts_and_times() -> None:
             EngineFailed,
             "does not fit the engine's context",
         ),
+        (  # as 79d603f said it of a prompt of 139 tokens with --ctx 256 and a prefill chunk of 128
+            [
+                (0.4, event([{"text": "a"}])),
+                (3.7, event([{"text": "b", "finish_reason": "length"}])),
+                (
+                    3.7,
+                    event(
+                        [],
+                        {
+                            "prompt_tokens": 139,
+                            "completion_tokens": 16,
+                            "extra": {"prefill_tokens": 2344, "ttft_s": 3.7299, "end_to_end_latency_s": 3.73},
+                        },
+                    ),
+                ),
+            ],
+            EngineFailed,
+            "evaluated 2344 tokens for a prompt of 139",
+        ),
     ],
 )
 def test_broken_answers(events: list[Any], error: type[Exception], words: str) -> None:

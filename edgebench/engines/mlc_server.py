@@ -94,10 +94,12 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float, *, models: int =
     if usage is None:
         raise Unreadable("the engine's answer ended without its usage")
     usage = {**usage, "completion_tokens": max(int(usage["completion_tokens"]) - (models - 1), 0)}
-    return _measured(usage, "".join(text), arrivals, finish, sent_at)
+    return _measured(usage, "".join(text), arrivals, finish, sent_at, models)
 
 
-def _measured(usage: dict[str, Any], text: str, arrivals: list[float], finish: str, sent_at: float) -> Reply:
+def _measured(
+    usage: dict[str, Any], text: str, arrivals: list[float], finish: str, sent_at: float, models: int
+) -> Reply:
     completed, prompt = usage["completion_tokens"], int(usage["prompt_tokens"])
     if not completed and finish == "length":
         raise EngineFailed("the prompt does not fit the engine's context", "Use a larger --ctx or a shorter prompt.")
@@ -107,6 +109,13 @@ def _measured(usage: dict[str, Any], text: str, arrivals: list[float], finish: s
             "the engine's usage holds no times", "mlc_llm serve must be from 2024-09 or later and take --enable-debug."
         )
     prefilled, first = int(extra.get("prefill_tokens", prompt)), float(extra["ttft_s"])
+    if prefilled > models * prompt:
+        # It preempts a request for which its cache has no room left, and evaluates the whole text anew to go on:
+        # then `ttft_s` ends with the last of these, and what is left of the time is no decoding.
+        raise EngineFailed(
+            f"the engine ran out of room in its cache and evaluated {prefilled} tokens for a prompt of {prompt}",
+            "Use a larger --ctx, or a shorter prompt.",
+        )
     return Reply(
         text=text,
         prompt_tokens=prompt,
