@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -221,6 +222,63 @@ def test_a_broken_wire_is_noticed_by_everyone_who_waits(thin, fault: str, sleepe
     assert process.status is None
     with pytest.raises(DeviceLost):
         transport.run("echo")
+
+
+class Mute:
+    """A socket that has just broken: the next bytes find out, nobody else has noticed yet."""
+
+    def __init__(self, real) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str):
+        return getattr(self._real, name)
+
+    def send(self, data: bytes) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_the_first_to_find_the_wire_broken_says_lost(thin, sleeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """paramiko raises EOFError then, which a terminal's user would be told as Ctrl-C."""
+    transport, _ = thin
+    process = transport.spawn(f"echo started; {sleeper.command}")
+    while process.read(1) is None:
+        pass
+    source = tmp_path / "model"
+    source.write_bytes(b"weights")
+    packets = transport._wire().packetizer
+    transport._closing.set()  # the keep-alive's own question would end the wire for all
+    monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
+    for act in (
+        lambda: transport.run("echo"),
+        lambda: transport.spawn("echo"),
+        lambda: process.write("beat\n"),
+        lambda: transport.push(source, str(tmp_path / "there")),
+        lambda: transport.pull(str(source), tmp_path / "here"),
+    ):
+        assert transport._wire().is_active()
+        with pytest.raises(DeviceLost):
+            act()
+    with transport.forward(22) as port, socket.create_connection(("127.0.0.1", port)) as caller:
+        assert caller.recv(1) == b""
+    process.kill()
+    assert transport._wire().is_active()
+
+
+def test_a_command_whose_wire_breaks_unnoticed_says_lost(thin, sleeper, monkeypatch: pytest.MonkeyPatch):
+    """It is late, and even its end can't be asked for any more."""
+    transport, _ = thin
+    transport._closing.set()
+    packets = transport._wire().packetizer
+
+    def mute() -> None:
+        sleeper.wait_for(1)
+        monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
+
+    muting = threading.Thread(target=mute)
+    muting.start()
+    with pytest.raises(DeviceLost):
+        transport.run(sleeper.command, timeout=10)
+    muting.join()
 
 
 def test_a_push_goes_on_where_it_was_cut(thin, linux: Place, tmp_path: Path):

@@ -88,7 +88,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         status = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):
+            # click takes one for Ctrl-D at a prompt; here somebody's stream ended unforeseen, which is our mistake.
+            raise abort.__cause__ from None
         click.echo("edgebench: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:

@@ -133,7 +133,7 @@ class Ssh:
 
     def _run(self, command: str, timeout: float, stdin: bytes) -> Output:
         deadline = time.monotonic() + timeout
-        with contextlib.closing(self._channel()) as channel, self._alive():
+        with self._alive(), contextlib.closing(self._channel()) as channel:
             channel.exec_command(command)
             out, err = _Collected(channel.recv), _Collected(channel.recv_stderr)
             threading.Thread(target=_give, args=(channel, stdin), daemon=True).start()
@@ -189,6 +189,8 @@ class Ssh:
                 channel.invoke_subsystem("sftp")
                 sftp = paramiko.SFTPClient(channel)
             except (paramiko.SSHException, EOFError) as error:
+                # A wire that broke a moment ago still counts as active: an answer proves that it is.
+                self._wire().global_request("keepalive@openssh.com")
                 if not self._wire().is_active():
                     raise
                 raise DeviceRefused(
@@ -268,7 +270,7 @@ class SshProcess:
     def write(self, text: str) -> None:
         try:
             self._channel.sendall(text.encode())
-        except OSError as error:
+        except (OSError, EOFError) as error:
             raise DeviceLost(self._why()) from error
 
     @property
@@ -282,7 +284,9 @@ class SshProcess:
 
     def kill(self) -> None:
         self._killed = True
-        self._channel.close()
+        # On a wire that broke just now even this raises.
+        with contextlib.suppress(EOFError):
+            self._channel.close()
 
 
 class _Collected(threading.Thread):
