@@ -21,13 +21,15 @@ import urllib.request
 from statistics import median
 from typing import Any
 
-from edgebench import measure, models, profiles, stats
+from edgebench import models, profiles
+from edgebench.bench import measure
+from edgebench.bench.launcher import Live
+from edgebench.bench.sampler import Sampler
 from edgebench.core import Launch, Request, Setting
+from edgebench.device.session import Session
 from edgebench.engines.llamacpp import LlamaCpp, Settings
-from edgebench.launcher import Live
-from edgebench.sampler import Sampler
+from edgebench.judging import stats
 from edgebench.scenarios.throughput import Throughput, random_tokens
-from edgebench.session import Session
 
 PROMPT, GENERATE = 256, 256
 SHORT = 32

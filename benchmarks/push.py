@@ -27,10 +27,10 @@ from lab.android import AdbServer, Phone
 from lab.proxy import Proxy
 from lab.sshd import Sshd
 
-from edgebench import provision
 from edgebench.core import Device, ModelFile, Transport
+from edgebench.device import provision
+from edgebench.device.session import Session
 from edgebench.errors import DeviceLost
-from edgebench.session import Session
 from edgebench.transports.adb import Adb
 from edgebench.transports.ssh import Ssh
 

@@ -24,10 +24,10 @@ from lab.browser import CHROMIUM, FLAGS
 from lab.records import record, samples
 from playwright.sync_api import sync_playwright
 
-from edgebench import ids, packing, records
 from edgebench.core import Record
-from edgebench.metrics import LEAD
-from edgebench.store import Store
+from edgebench.judging.metrics import LEAD
+from edgebench.store import ids, packing, records
+from edgebench.store.results import Store
 
 BACKENDS = ("cpu", "cuda", "vulkan")
 TEMPLATES = 720
@@ -106,7 +106,7 @@ def cost(*words: str | Path) -> Cost:
 QUERY = """
 import statistics, sys, time
 from pathlib import Path
-from edgebench.store import Store
+from edgebench.store.results import Store
 with Store(Path(sys.argv[1]), read_only=True) as store:
     seconds = []
     for _ in range(5):

@@ -19,9 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from edgebench.bench.sampler import Cost, Sampler
 from edgebench.core import Device
-from edgebench.sampler import Cost, Sampler
-from edgebench.session import Session
+from edgebench.device.session import Session
 
 LIMIT = 0.005
 SECONDS = 60.0

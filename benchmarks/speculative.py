@@ -26,14 +26,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from lab.native import bin_folder
 
-from edgebench import costs, models, profiles
+from edgebench import models, profiles
+from edgebench.bench.launcher import Live
 from edgebench.core import Engine, Launch, Request
+from edgebench.device.session import Session
 from edgebench.engines.llama_cpp_python import LlamaCppPython
 from edgebench.engines.llamacpp import LlamaCpp
-from edgebench.launcher import Live
-from edgebench.records import from_json
+from edgebench.judging import costs
 from edgebench.scenarios.speculative import PROMPT
-from edgebench.session import Session
+from edgebench.store.records import from_json
 
 PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
 

@@ -17,10 +17,11 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from edgebench import ids, judging, stats
 from edgebench.core import Record, Round, Sample, Trial
-from edgebench.store import Store
-from edgebench.where import Where
+from edgebench.judging import judge, stats
+from edgebench.store import ids
+from edgebench.store.results import Store
+from edgebench.store.where import Where
 
 TEMPLATES = 200
 """So many records are made up in full; the others are copies under other names and ids."""
@@ -56,7 +57,7 @@ def _template(number: int, *, chance: random.Random) -> Record:
         "", {}, "ok", trial, facts, stats.over_rounds(rounds), rounds=rounds,
         started="2026-01-01T00:00:00Z", finished="2026-01-01T00:01:00Z",
     )  # fmt: skip
-    return replace(record, doubts=judging.judge(record))
+    return replace(record, doubts=judge.judge(record))
 
 
 def _round(index: int, rate: float, *, sampled: bool, chance: random.Random) -> Round:

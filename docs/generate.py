@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgebench import doubts, metrics, records, schemas
+from edgebench import schemas
+from edgebench.judging import doubts, metrics
+from edgebench.store import records
 
 DOCUMENTS = {
     "glossary.md": metrics.glossary,

@@ -17,9 +17,9 @@ from lab.browser import CHROMIUM, FLAGS
 from playwright.sync_api import sync_playwright
 
 from edgebench.cli.report import gather
-from edgebench.store import Store
+from edgebench.store.results import Store
+from edgebench.store.where import EVERY
 from edgebench.views.html import page
-from edgebench.where import EVERY
 
 SHOTS = {
     "report": ({"viewport": {"width": 1280, "height": 860}}, ""),

@@ -15,8 +15,8 @@ from typing import Any
 
 from edgebench import plugins, profiles
 from edgebench.core import Device
-from edgebench.documents import adapter, required
 from edgebench.models.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
+from edgebench.profiles.documents import adapter, required
 
 Schema = dict[str, Any]
 

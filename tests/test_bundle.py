@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from lab.records import conversation, record, samples
 from lab.stores import DEFAULT, Call, fill
 
-from edgebench.bundle import Bundle
 from edgebench.core import Failure
 from edgebench.errors import StoreError, UsageError
-from edgebench.store import Store
+from edgebench.store.bundle import Bundle
+from edgebench.store.results import Store
 
 STARTS = ("first start\n", b"second \xff start".decode("utf-8", "surrogateescape"))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from edgebench.client import HttpClient
+from edgebench.bench.client import HttpClient
 from edgebench.errors import EngineFailed, Unreadable
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -15,10 +15,10 @@ from lab.records import record
 from lab.stores import DEFAULT, Call, fill
 from rich.cells import cell_len
 
-from edgebench import stats
-from edgebench.comparison import compare, difference
 from edgebench.core import Failure, Record, Round
 from edgebench.errors import StoreError, UsageError
+from edgebench.judging import stats
+from edgebench.judging.comparison import compare, difference
 from edgebench.views import sidebyside
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edgebench import bandwidth, conditions
-from edgebench.bandwidth import model_bytes_per_token
-from edgebench.conditions import Conditions, Look
+from edgebench.bench import conditions
+from edgebench.bench.conditions import Conditions, Look
 from edgebench.core import Command, Device
-from edgebench.session import Session
+from edgebench.device import bandwidth
+from edgebench.device.bandwidth import model_bytes_per_token
+from edgebench.device.session import Session
 
 
 @pytest.fixture

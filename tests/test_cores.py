@@ -15,11 +15,11 @@ from lab.cli import Program
 from lab.records import record as made
 from lab.tiny import tiny
 
-from edgebench import cores
 from edgebench.cli.threads import Sweep, with_threads
 from edgebench.core import Device
+from edgebench.device import cores
+from edgebench.device.session import Session
 from edgebench.errors import Unreadable, UsageError
-from edgebench.session import Session
 
 BASE = "/sys/devices/system/cpu/cpu"
 

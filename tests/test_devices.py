@@ -22,8 +22,10 @@ from lab.place import Place
 from lab.proxy import Proxy
 from lab.sshd import Sshd
 
-from edgebench import bench, lock, profiles
-from edgebench.session import Session
+from edgebench import profiles
+from edgebench.bench import trials
+from edgebench.device import lock
+from edgebench.device.session import Session
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
 PLACES = ["linux", "termux", "android", "old_android"]
@@ -393,7 +395,7 @@ def test_a_device_that_every_start_of_the_engine_takes_away_is_given_up(
     ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
     assert ran.status == 4, ran.stderr
     assert ran.record["status"] == "lost"
-    assert ran.stderr.count("trying again in 1 s") == bench.LOSSES
+    assert ran.stderr.count("trying again in 1 s") == trials.LOSSES
     assert left_behind(linux) == []
 
 

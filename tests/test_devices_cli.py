@@ -18,7 +18,7 @@ from lab.cli import Program
 from lab.native import bin_folder
 from lab.place import Place, free_port
 
-from edgebench import archives
+from edgebench.device import archives
 
 PLACES = ["linux", "termux", "android", "old_android"]
 
@@ -209,7 +209,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WITH_CATALOGUE = """
 import sys
 from pathlib import Path
-from edgebench import archives
+from edgebench.device import archives
 archives.CATALOGUE = Path(sys.argv.pop(1))
 from edgebench.cli import main
 main()

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from test_llama_server import recorded
 
-from edgebench import cli, profiles, references
+from edgebench import cli, profiles
 from edgebench.core import ModelFile
 from edgebench.engines.llamacpp import flags, help_flags
 from edgebench.plan import Plan
-from edgebench.references import Published
+from edgebench.profiles import references
+from edgebench.profiles.references import Published
 
 ROWS = references.load("edge-2023").rows
 SIZES = {"codellama-34b-f16": (48, 67_500_000_000), "codellama-7b-q4_0": (32, 3_800_000_000)}

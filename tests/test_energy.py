@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench import energy, observe
+from edgebench.bench import energy, observe
+from edgebench.bench.energy import Energy, Idle
+from edgebench.bench.readings import Readings
+from edgebench.bench.sampler import Sampler
 from edgebench.core import Device, Sample
-from edgebench.energy import Energy, Idle
+from edgebench.device.session import Session
 from edgebench.probes.battery import Battery
 from edgebench.probes.rapl import Rapl
-from edgebench.readings import Readings
-from edgebench.sampler import Sampler
-from edgebench.session import Session
 
 
 class Says:

@@ -6,8 +6,8 @@ import pytest
 from lab.place import Place
 
 from edgebench.core import Device
+from edgebench.device.session import Session
 from edgebench.errors import Unreadable
-from edgebench.session import Session
 from edgebench.systems import android, linux, macos, posix_files
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench import fits, stats
 from edgebench.core import Round
+from edgebench.judging import stats
+from edgebench.models import fits
 
 
 def test_smollm2_as_llama_cpp_itself_says_it():

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.tiny import tiny
 
-from edgebench import ties
 from edgebench.core import ModelFile, Reply, Request, Setting
 from edgebench.errors import EngineFailed
+from edgebench.judging import ties
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
 from edgebench.scenarios.kvcache import KvCache
 

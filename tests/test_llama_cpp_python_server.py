@@ -16,9 +16,10 @@ import pytest
 from lab.spec_server import KEY, SpecServer
 from lab.tiny import LETTERS, tiny, tiny_state
 
-from edgebench import models, ties
+from edgebench import models
 from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
+from edgebench.judging import ties
 from edgebench.servers.llama_cpp_python.questions import characters
 
 PROMPT = "the quick brown fox"

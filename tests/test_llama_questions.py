@@ -12,15 +12,16 @@ import pytest
 from lab.spec_server import SpecServer
 from lab.tiny import tiny
 
-from edgebench import profiles, ties
+from edgebench import profiles
+from edgebench.bench.launcher import Live
 from edgebench.core import Client, Launch, Request
+from edgebench.device.session import Session
 from edgebench.engines import llama_questions
 from edgebench.engines.llama_server import body
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.errors import EngineFailed
-from edgebench.launcher import Live
+from edgebench.judging import ties
 from edgebench.scenarios.speculative import MESSAGES, output_share
-from edgebench.session import Session
 
 LENGTH = 24
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench.client import events
+from edgebench.bench.client import events
 from edgebench.core import Launch
 from edgebench.engines import llama_server
 from edgebench.engines.llamacpp import flags, help_flags, instruction_sets, version

@@ -14,10 +14,10 @@ import tree_sitter_powershell
 from tree_sitter import Language, Parser
 
 from edgebench import plugins
+from edgebench.bench.sampler import Sampler
 from edgebench.core import Device, Reading
+from edgebench.device.session import Session
 from edgebench.errors import UsageError
-from edgebench.sampler import Sampler
-from edgebench.session import Session
 from edgebench.systems import loops, powershell
 from edgebench.systems.cmd import COMMAND_LINE
 

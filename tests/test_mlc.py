@@ -20,14 +20,14 @@ from lab.place import Place
 from lab.tiny import tiny
 
 from edgebench import profiles
-from edgebench.client import events
+from edgebench.bench.client import events
+from edgebench.bench.launcher import Live
 from edgebench.core import Launch, Line, Request
+from edgebench.device.session import Session
 from edgebench.engines import mlc_install, mlc_python, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_python import MlcPython
 from edgebench.errors import EngineFailed, Unreadable
-from edgebench.launcher import Live
-from edgebench.session import Session
 
 SHORT = ("--prompt-tokens", "64", "--gen-tokens", "16", "--ctx", "256", "--settle", "0")
 

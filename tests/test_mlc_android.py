@@ -275,10 +275,10 @@ def test_an_end_comes_with_advice(line: str, hint: str) -> None:
 
 def test_no_speculation_in_the_app(mlcchat: Mlcchat) -> None:
     from edgebench import profiles
+    from edgebench.device.session import Session
     from edgebench.engines.mlc import MlcLlm
     from edgebench.engines.mlc_install import Settings
     from edgebench.errors import EngineFailed
-    from edgebench.session import Session
 
     with Session(profiles.load_device(mlcchat.profile)) as session:
         engine = MlcLlm(session, Settings())

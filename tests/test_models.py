@@ -803,7 +803,7 @@ def test_every_shipped_model_is_sound_and_fits_the_schema(name: str) -> None:
     import jsonschema
 
     from edgebench import schemas
-    from edgebench.documents import Document
+    from edgebench.profiles.documents import Document
 
     model = models.load(name)
     assert (model.name, model.profile.parent) == (name, ROOT / "models")

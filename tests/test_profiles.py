@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from edgebench import plugins, profiles, schemas
 from edgebench.cli import cli
-from edgebench.documents import Document
 from edgebench.errors import ProfileError
+from edgebench.profiles.documents import Document
 
 ROOT = Path(__file__).parent.parent
 

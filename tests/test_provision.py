@@ -18,10 +18,10 @@ import pytest
 from lab.place import Place
 from lab.proxy import Proxy
 
-from edgebench import lock, provision
 from edgebench.core import Device, ModelFile
+from edgebench.device import lock, provision
+from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused
-from edgebench.session import Session
 from edgebench.systems import posix_files
 
 PLACES = ["linux", "termux", "android", "old_android"]
@@ -183,9 +183,9 @@ def test_a_lock_is_gone_with_its_holder(session: Session, place: Place):
 
 HOLDER = """
 import sys, json, time
-from edgebench import lock
+from edgebench.device import lock
 from edgebench.core import Device
-from edgebench.session import Session
+from edgebench.device.session import Session
 with Session(Device(**json.loads(sys.argv[1]))) as session, lock.held(session):
     print("held", flush=True)
     time.sleep(1000)

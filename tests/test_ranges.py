@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench import ranges
 from edgebench.errors import UsageError
+from edgebench.plan import ranges
 
 small = st.integers(0, 500)
 

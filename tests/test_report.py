@@ -24,11 +24,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from lab.records import everything, record, samples
 
-from edgebench import references
 from edgebench.cli import cli
 from edgebench.core import Failure, Option, Record
 from edgebench.errors import EdgebenchError, ProfileError
-from edgebench.store import Store
+from edgebench.profiles import references
+from edgebench.store.results import Store
 from edgebench.views import beside, units
 from edgebench.views.answer import answers
 from edgebench.views.charts import figures, theme

@@ -15,8 +15,8 @@ from lab.browser import PATIENCE, Seen
 from lab.records import conversation, everything, record
 from test_report import EVERY, HOSTILE, hostile_records, own, store
 
-from edgebench import references
-from edgebench.store import Store
+from edgebench.profiles import references
+from edgebench.store.results import Store
 from edgebench.views.html import page
 
 Look = Callable[..., Seen]

@@ -125,7 +125,7 @@ def test_records_are_read_a_few_at_a_time_and_none_is_lost(
 ) -> None:
     kept(*(record(options={f"option_{n}": n, "threads": n}) for n in range(7)))
     whole = call("results", "export", "--format", form).stdout
-    monkeypatch.setattr("edgebench.store.AT_ONCE", 3)
+    monkeypatch.setattr("edgebench.store.results.AT_ONCE", 3)
     assert call("results", "export", "--format", form).stdout == whole
     assert all(f"option_{n}" in whole or f"option\\-{n}" in whole or f"option-{n}" in whole for n in range(7))
 

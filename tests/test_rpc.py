@@ -20,7 +20,7 @@ from lab.proxy import Proxy
 from lab.sshd import Sshd
 from lab.tiny import tiny
 
-from edgebench.rpc import told
+from edgebench.bench.rpc import told
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "256", "--threads", "1")
 

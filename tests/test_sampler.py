@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from edgebench.bench.sampler import Sampler
 from edgebench.core import Device, Quantity, Reading, Sample
+from edgebench.device.session import Session
 from edgebench.probes.cpu import Cpu
 from edgebench.probes.memory import Memory
-from edgebench.sampler import Sampler
-from edgebench.session import Session
 from edgebench.systems import loops
 
 MIB = 1 << 20

@@ -9,10 +9,10 @@ import time
 import pytest
 from lab.place import Place
 
-from edgebench.conditions import Conditions
+from edgebench.bench.conditions import Conditions
+from edgebench.bench.sampler import Sampler
 from edgebench.core import Command, Device
-from edgebench.sampler import Sampler
-from edgebench.session import Session
+from edgebench.device.session import Session
 
 PLACES = ["linux", "termux", "android", "old_android"]
 MIB = 1 << 20

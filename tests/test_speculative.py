@@ -19,19 +19,22 @@ from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
-from edgebench import costs as costs_of
-from edgebench import doubts, models, pairs, profiles, speculation, weighing
-from edgebench.bench import Bench
+from edgebench import models, profiles
+from edgebench.bench import weighing
+from edgebench.bench.events import Ended
+from edgebench.bench.trials import Bench
 from edgebench.core import Metric, Questions, Record, Reply, Request, Round, Trial
-from edgebench.costs import Costs
+from edgebench.device.session import Session
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.errors import EngineFailed, ModelError
-from edgebench.events import Ended
+from edgebench.judging import costs as costs_of
+from edgebench.judging import doubts, speculation
+from edgebench.judging.costs import Costs
+from edgebench.judging.speculation import completed, likely, verdict
+from edgebench.models import pairs
 from edgebench.plan import Plan
+from edgebench.plan.sweep import sweep
 from edgebench.scenarios.speculative import MESSAGES
-from edgebench.session import Session
-from edgebench.speculation import completed, likely, verdict
-from edgebench.sweep import sweep
 from edgebench.views.speculative import draw
 
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.records import record
 
-from edgebench import doubts, judging, metrics, stats
 from edgebench.core import Doubt, Metric, Record, Round
+from edgebench.judging import doubts, judge, metrics, stats
 
 ROOT = Path(__file__).parent.parent
 readings = st.lists(st.floats(0.001, 1e9), min_size=1, max_size=12)
@@ -283,7 +283,7 @@ def test_rounds_come_in_their_order_and_gaps_stay_gaps() -> None:
 def _judged(figures: dict[str, list[float | None]], **more: object) -> list[str]:
     made = {name: stats.summarise(values, metrics.find(name).unit) for name, values in figures.items()}
     base: Record = replace(record(), metrics=made, **more)
-    return [doubt.id for doubt in judging.judge(base)]
+    return [doubt.id for doubt in judge.judge(base)]
 
 
 STEADY: list[float | None] = [100.0, 101.0, 99.0, 100.5, 99.5]
@@ -320,15 +320,15 @@ def test_throttling_names_what_did_it() -> None:
     notes = {"throttling": [{"at_s": 1.0, "by": "gpu 0: hardware slowdown"}]}
     rounds = (Round(0, "", {}, notes=notes), Round(1, "", {}, notes=notes))
     made = {"throttled": stats.summarise([0.5, 0.25], "ratio")}
-    (found,) = judging.judge(replace(record(), metrics=made, rounds=rounds))
+    (found,) = judge.judge(replace(record(), metrics=made, rounds=rounds))
     assert found.detail == "up to 50% of the time in a round, by gpu 0: hardware slowdown"
 
 
 def test_a_backend_other_than_asked_for_is_a_doubt_once() -> None:
-    found = judging.judge(record(backend="cuda", used="cpu"))
+    found = judge.judge(record(backend="cuda", used="cpu"))
     assert [doubt.id for doubt in found] == ["backend-mismatch"]
     assert found[0].detail == "asked for cuda, used cpu"
-    assert judging.judge(replace(record(backend="cuda", used="cpu"), doubts=found)) == found
+    assert judge.judge(replace(record(backend="cuda", used="cpu"), doubts=found)) == found
 
 
 def test_arrival_times_are_a_doubt_where_gaps_are_shown() -> None:
@@ -393,6 +393,6 @@ def test_a_generation_that_ended_before_its_time_is_a_doubt() -> None:
 def test_layers_left_on_the_cpu_are_a_doubt() -> None:
     facts = {"engine": {"backend": "cuda", "layers_offloaded": 20, "layers": 33}}
     base = replace(record(backend="cuda", used="cuda"), facts=facts)
-    found = judging.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
+    found = judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
     assert [(doubt.id, doubt.detail) for doubt in found] == [("backend-mismatch", "20 of 33 layers are on cuda")]
-    assert judging.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()
+    assert judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgebench import judging, measure
+from edgebench.bench import measure
 from edgebench.core import Metric, Record, Trial
+from edgebench.judging import judge
 from edgebench.probes.windows_gpu import WindowsGpu
 
 
@@ -52,7 +53,7 @@ def record(buffers: dict[str, int], mapped: int | None = None, **metrics: float)
 
 
 def ids(one: Record) -> set[str]:
-    return {doubt.id for doubt in judging.judge(one)}
+    return {doubt.id for doubt in judge.judge(one)}
 
 
 def test_weights_in_ram_and_on_the_gpu():

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from lab.records import conversation, record, samples
 
 import edgebench
-from edgebench import ids, records
 from edgebench.core import Failure, Record, Round, Sample, Trial
 from edgebench.errors import StoreError, UsageError
-from edgebench.store import Store
-from edgebench.where import Where
+from edgebench.store import ids, records
+from edgebench.store.results import Store
+from edgebench.store.where import Where
 
 TRIAL = Trial("local", "m", "llama.cpp", "cpu", "throughput", {"threads": 2})
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))
@@ -187,7 +187,7 @@ BEGIN = """
 import sys, time
 from pathlib import Path
 from edgebench.core import Round, Trial
-from edgebench.store import Store
+from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({"name": "killed"})
 trial = store.begin_trial(run, Trial("local", "m", "llama.cpp", "cpu", "throughput", {}), {"device": {"cpu": "x"}})
@@ -225,8 +225,8 @@ WRITE = """
 import sys
 from pathlib import Path
 from edgebench.core import Record, Round, Sample, Trial
-from edgebench.store import Store
-from edgebench import stats
+from edgebench.store.results import Store
+from edgebench.judging import stats
 store = Store(Path(sys.argv[1]))
 name, trials, kept = sys.argv[2], int(sys.argv[3]), 5
 run = store.begin_run({"name": name})
@@ -487,7 +487,7 @@ import resource, sys
 from pathlib import Path
 from edgebench.core import Round, Sample, Trial
 from edgebench.errors import StoreError
-from edgebench.store import Store
+from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({})
 id = store.begin_trial(run, Trial("local", "m", "e", "cpu", "s", {}), {})
@@ -525,7 +525,7 @@ READ = """
 import sys
 from pathlib import Path
 from edgebench.errors import StoreError
-from edgebench.store import Store
+from edgebench.store.results import Store
 with Store(Path(sys.argv[1]), read_only=True) as store:
     print(len(store.rows()))
 try:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lab.records import conversation, record
 from rich.cells import cell_len
 
-from edgebench import doubts, plugins
+from edgebench import plugins
 from edgebench.core import Failure, Metric, Record, Round, View
+from edgebench.judging import doubts
 from edgebench.views.detail import detail
 from edgebench.views.markdown import escaped
 from edgebench.views.table import draw

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from lab.here import Sleeper
 from lab.place import Place
 
-import edgebench.session
+import edgebench.device.session
 from edgebench.core import SILENCED, Command, Device
+from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused
-from edgebench.session import Session
 from edgebench.systems import posix
 
 PLACES = ["local", "linux", "termux", "android", "old_android"]
@@ -137,7 +137,7 @@ def test_many_lines_of_a_megabyte_with_control_characters(session: Session):
 CONTROLLER = """
 import sys, json, time
 from edgebench.core import Command, Device
-from edgebench.session import Session
+from edgebench.device.session import Session
 device, command = json.loads(sys.argv[1])
 with Session(Device(**device)) as session:
     running = session.start(Command(command))
@@ -166,7 +166,7 @@ def test_the_program_dies_when_its_controller_does(place: Place, sleeper: Sleepe
 STANDSTILL = """
 import sys, json
 from edgebench.core import Command, Device
-from edgebench.session import Session
+from edgebench.device.session import Session
 device, command = json.loads(sys.argv[1])
 with Session(Device(**device)) as session:
     running = session.start(Command(command))
@@ -201,7 +201,7 @@ def test_a_controller_that_stands_still_is_told_what_happened(
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No sign of life after the first."""
-    monkeypatch.setattr(edgebench.session, "BEAT", 1000.0)
+    monkeypatch.setattr(edgebench.device.session, "BEAT", 1000.0)
     monkeypatch.setattr(posix, "BEATS_MISSED", 2)
 
 

@@ -30,11 +30,11 @@ from lab.place import Place
 from lab.tiny import tiny
 from lab.windows import Windows
 
-import edgebench.session
-from edgebench import archives, lock, provision
+import edgebench.device.session
 from edgebench.core import SILENCED, Command, Device, ModelFile
+from edgebench.device import archives, lock, provision
+from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, TimedOut, UsageError
-from edgebench.session import Session
 
 LONG = 60.0
 TELL = r"C:\lab\tell.exe"
@@ -202,7 +202,7 @@ def test_a_folder_that_is_not_there(session: Session):
 CONTROLLER = """
 import sys, json, time
 from edgebench.core import Command, Device
-from edgebench.session import Session
+from edgebench.device.session import Session
 device, command = json.loads(sys.argv[1])
 with Session(Device(**device)) as session:
     running = session.start(Command(command))
@@ -251,7 +251,7 @@ def test_the_program_dies_with_its_wire(windows: Place, fault: str, proxy):
 
 
 def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edgebench.session, "BEAT", 1000.0)
+    monkeypatch.setattr(edgebench.device.session, "BEAT", 1000.0)
     word = f"word{random.random()}"
     one = session.start(Command([TELL, word, "--wait"]))
     assert one.wait(LONG)

@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from edgebench import metrics
 from edgebench.cli.selection import existing, store_option, terminal, where_options, write
-from edgebench.comparison import Axis, Comparison, compare, difference
 from edgebench.core import Record
 from edgebench.errors import UsageError
-from edgebench.records import dumps
-from edgebench.store import Store
-from edgebench.where import Row, Where
+from edgebench.judging import metrics
+from edgebench.judging.comparison import Axis, Comparison, compare, difference
+from edgebench.store.records import dumps
+from edgebench.store.results import Store
+from edgebench.store.where import Row, Where
 
 _COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
 _SETS = frozenset({"run", "record", "store"})

@@ -102,7 +102,7 @@ def _probe(devices: Sequence[Device]) -> dict[str, str]:
         except EdgebenchError as error:
             return f"no: {error}"
 
-    from edgebench.session import Session
+    from edgebench.device.session import Session
 
     with ThreadPoolExecutor(max(1, len(devices))) as pool:
         return dict(zip([device.name for device in devices], pool.map(ask, devices), strict=True))

@@ -17,7 +17,7 @@ def check(ctx: click.Context, device: str, as_json: bool) -> None:
 
     An engine that the profile doesn't name, marked --, is no fault: what to install is said for those who want it.
     """
-    from edgebench import checks
+    from edgebench.device import checks
     from edgebench.views.text import clean, lines
 
     found = []

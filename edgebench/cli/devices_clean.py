@@ -13,8 +13,8 @@ from edgebench.cli.output import ProfileName
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def clean(device: str, yes: bool) -> None:
     """Remove the models that edgebench put onto a device; runs put back what they need."""
-    from edgebench import lock, provision
-    from edgebench.session import Session
+    from edgebench.device import lock, provision
+    from edgebench.device.session import Session
     from edgebench.views import units
     from edgebench.views.text import clean as printable
 

@@ -62,7 +62,7 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     """The profile's text."""
     import yaml
 
-    from edgebench.session import Session
+    from edgebench.device.session import Session
 
     system = "android"
     if transport["kind"] == "ssh":

@@ -6,8 +6,8 @@ import click
 
 from edgebench import plugins, profiles
 from edgebench.cli.output import ProfileName, transfer
+from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused
-from edgebench.session import Session
 
 ENGINE = "llama.cpp"
 PKG_S = 1800.0
@@ -23,7 +23,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
     A profile that names its own path is only checked. Termux installs its own package. Everything
     else gets a pinned release archive of llama.cpp, put into the workspace, where runs find it.
     """
-    from edgebench import lock
+    from edgebench.device import lock
 
     found = profiles.load_device(device)
     settings = found.engines.get(ENGINE, {})
@@ -50,7 +50,7 @@ def _package(session: Session) -> None:
 
 
 def _archive(session: Session, backend: str, mirror: str | None) -> None:
-    from edgebench import archives
+    from edgebench.device import archives
 
     archive = archives.choose(ENGINE, session.device.system, archives.machine(session), backend)
     with transfer(f"getting {archive.file}") as progress:

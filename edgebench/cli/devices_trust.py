@@ -26,7 +26,7 @@ def learn(device: Device) -> None:
 
     Raises as ``Session``; ``Abort`` where the answer is no or nobody is there to give one.
     """
-    from edgebench.session import Session
+    from edgebench.device.session import Session
     from edgebench.transports.ssh_login import UnknownHostKey
 
     while True:

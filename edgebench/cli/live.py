@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from edgebench import events, metrics
+from edgebench.bench import events
 from edgebench.cli import of
 from edgebench.core import Trial
 from edgebench.errors import EdgebenchError
+from edgebench.judging import metrics
 from edgebench.plan import Plan
 from edgebench.views import units
 from edgebench.views.text import clean

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import click
 
-from edgebench import __version__, events, lock, plugins
-from edgebench.bench import Bench
+from edgebench import __version__, plugins
+from edgebench.bench import events
+from edgebench.bench.rpc import Helpers
+from edgebench.bench.trials import Bench
 from edgebench.cli import options, say_error
 from edgebench.cli.live import Display
 from edgebench.core import Record
+from edgebench.device import lock
+from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, StoreError
 from edgebench.plan import Plan
-from edgebench.rpc import Helpers
-from edgebench.session import Session
-from edgebench.store import Store
+from edgebench.store.results import Store
 
 Queue = queue.SimpleQueue[tuple[int, events.Event | None]]
 

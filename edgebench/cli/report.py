@@ -11,10 +11,10 @@ from click.shell_completion import CompletionItem
 
 from edgebench.cli.selection import Chosen, existing, render, store_option, where_options, write
 from edgebench.core import Record
-from edgebench.references import Reference
-from edgebench.store import Store
+from edgebench.profiles.references import Reference
+from edgebench.store.results import Store
+from edgebench.store.where import Where
 from edgebench.views.digest import Digest
-from edgebench.where import Where
 
 ROUNDS = 1000
 """So many of the newest configurations are read with the turns of their rounds."""
@@ -31,7 +31,7 @@ class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since
     name = "name"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from edgebench import references
+        from edgebench.profiles import references
 
         found = [CompletionItem(name) for name in references.names() if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
@@ -68,7 +68,7 @@ def command(
     The page needs no network and no server. Other formats: md (tables and pictures), csv (one
     observation a row), json, svg and png (the figures).
     """
-    from edgebench import references
+    from edgebench.profiles import references
 
     if served and form != "html":
         raise click.UsageError("--serve shows the page: leave out --format")

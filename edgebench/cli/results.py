@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgebench import bundle, plugins
+from edgebench import plugins
 from edgebench.cli import Group
 from edgebench.cli.selection import (
     Chosen,
@@ -24,9 +24,10 @@ from edgebench.cli.selection import (
 )
 from edgebench.core import Record
 from edgebench.errors import StoreError, UsageError
-from edgebench.records import to_json
-from edgebench.store import Store
-from edgebench.where import Where
+from edgebench.store import bundle
+from edgebench.store.records import to_json
+from edgebench.store.results import Store
+from edgebench.store.where import Where
 
 SHOWN = 20
 """So many results a table lists where nothing was said."""
@@ -68,7 +69,7 @@ def list_(path: Path, where: Where, as_json: bool) -> None:
 @click.option("--log", "with_log", is_flag=True, help="Print the engine's own log of each start.")
 def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
     """Show one result in full. The beginning of its ID is enough."""
-    from edgebench import records
+    from edgebench.store import records
     from edgebench.views.detail import detail
     from edgebench.views.text import lines
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from edgebench import plugins, ranges
+from edgebench import plugins
 from edgebench.cli import options, selection
 from edgebench.cli.output import ALL, ProfileName, transfer
 from edgebench.core import Device, ModelFile, Option
 from edgebench.errors import UsageError
+from edgebench.plan import ranges
 
 DEFAULT_DEVICE = "local"
 DEFAULT_MODEL = "smollm2-135m-q4_1"

@@ -20,8 +20,8 @@ from click.core import ParameterSource
 from edgebench import plugins
 from edgebench.core import Record, Streamed
 from edgebench.errors import UsageError
-from edgebench.store import Store, default_path
-from edgebench.where import Where
+from edgebench.store.results import Store, default_path
+from edgebench.store.where import Where
 
 Command = Callable[..., Any]
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgebench import plugins, ranges
+from edgebench import plugins
 from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName
 from edgebench.cli.run import DEFAULT_DEVICE, device_of, models_of
 from edgebench.core import Device, Json, ModelFile, Option, Record
 from edgebench.errors import EngineMissing, UsageError
+from edgebench.plan import ranges
 
 if TYPE_CHECKING:
     from edgebench.plan import Plan, Planned
@@ -82,8 +83,8 @@ def command(
     For each K: tokens/s, the speed-up paired by round, acceptance, and the speed-up that acceptance
     and the measured costs predict. Without options: SmolLM2-135M, F16 with its 4-bit form as draft.
     """
-    from edgebench import speculation
     from edgebench.cli import measure
+    from edgebench.judging import speculation
 
     auto, wanted = ks == "auto", _ks(ks)
     asked = _asked(settings)
@@ -122,9 +123,9 @@ class Sweep:
 
     def plan(self, ks: Sequence[int], rounds: int) -> Plan:
         """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
+        from edgebench.bench.weighing import weighed
         from edgebench.plan import Plan
-        from edgebench.sweep import sweep
-        from edgebench.weighing import weighed
+        from edgebench.plan.sweep import sweep
 
         trials = sweep(
             self.device,
@@ -141,7 +142,7 @@ class Sweep:
 
     def confirm(self, wanted: Sequence[int], rounds: int) -> Callable[[Sequence[Record]], Sequence[Plan]]:
         """The plan that a long draft's records make likely."""
-        from edgebench import speculation
+        from edgebench.judging import speculation
 
         def plans(records: Sequence[Record]) -> Sequence[Plan]:
             likely = speculation.likely(records, wanted, CONFIRMED)
@@ -153,7 +154,7 @@ class Sweep:
 
 
 def _ks(text: str) -> list[int]:
-    from edgebench.sweep import MOST_K
+    from edgebench.plan.sweep import MOST_K
 
     if text == "auto":
         return list(range(1, 17))
@@ -172,7 +173,7 @@ def _ks(text: str) -> list[int]:
 
 
 def _draft(name: str, engine: str) -> ModelFile | str:
-    from edgebench.speculation import drafts_without_model
+    from edgebench.judging.speculation import drafts_without_model
 
     if any(name in drafts_without_model(each) for each in plugins.names("engines")):
         return name  # of another engine: ``sweep`` says what this one has
@@ -204,7 +205,7 @@ def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple
     Without a name: llama-cpp-python where it can run, else llama.cpp; said, as the two differ in
     what they tell. Raises ``UsageError`` for what an engine cannot do.
     """
-    from edgebench.session import Session
+    from edgebench.device.session import Session
 
     kind = engine or str(device.defaults.get("engine", ""))
     if kind:
@@ -239,7 +240,7 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
 
 
 def _check_memory(trials: Sequence[Planned], facts: Mapping[str, Json]) -> None:
-    from edgebench import pairs
+    from edgebench.models import pairs
 
     most = max(trials, key=lambda planned: planned.draft is not None)
     options = most.trial.options

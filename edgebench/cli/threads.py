@@ -11,11 +11,12 @@ from typing import Any
 import click
 import yaml
 
-from edgebench import cores, plan, profiles
+from edgebench import plan, profiles
 from edgebench.core import Device, Record
-from edgebench.cores import Cores
+from edgebench.device import cores
+from edgebench.device.cores import Cores
+from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, UsageError
-from edgebench.session import Session
 
 
 class Sweep:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from edgebench import provision
 from edgebench.core import Client, Command, Json, Launch, Reply, Request
+from edgebench.device import provision
+from edgebench.device.session import Session
 from edgebench.engines import llama_server, llamacpp
 from edgebench.errors import EngineFailed
-from edgebench.session import Session
 
 MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench import provenance
 from edgebench.core import Client, Command, Json, Launch, Opened, Reply, Request
+from edgebench.device import provenance
 from edgebench.engines import llama_questions, llama_server
 from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgebench import profiles
 from edgebench.core import Json
-from edgebench.documents import Document, shown
+from edgebench.profiles.documents import Document, shown
 
 FloatType = Literal["F16", "F32", "BF16"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from edgebench import ties
 from edgebench.core import Option, Reply, Request, Setting
 from edgebench.errors import EngineFailed
+from edgebench.judging import ties
 from edgebench.scenarios.speculative import PROMPT
 
 

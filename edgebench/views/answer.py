@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebench import metrics
 from edgebench.core import Record
+from edgebench.judging import metrics
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
 from edgebench.views.reading import SETTINGS, Kind, by_kind, differs, fell_back, labels, metric, regime, some

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgebench.references import Reference
+from edgebench.profiles.references import Reference
 from edgebench.views.answer import Answer, answers, nothing
 from edgebench.views.beside import Part, beside
 from edgebench.views.charts import Figure

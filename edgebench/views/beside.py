@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from edgebench import metrics
 from edgebench.core import Record
-from edgebench.references import Published, Reference, comparable, differences, matches
+from edgebench.judging import metrics
+from edgebench.profiles.references import Published, Reference, comparable, differences, matches
 from edgebench.views import units
 from edgebench.views.reading import labels, metric
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import ClassVar
 
 from edgebench.core import Option, Record
-from edgebench.metrics import known
+from edgebench.judging.metrics import known
 from edgebench.views.text import clean
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgebench import doubts, fits, metrics, stats
 from edgebench.core import Json, Record
+from edgebench.judging import doubts, metrics, stats
+from edgebench.models import fits
 from edgebench.views import units
 from edgebench.views.sampled import sampled
 from edgebench.views.text import clean, describe

@@ -12,9 +12,10 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgebench import __version__, metrics
+from edgebench import __version__
 from edgebench.core import Record
-from edgebench.references import Reference
+from edgebench.judging import metrics
+from edgebench.profiles.references import Reference
 from edgebench.views import beside, charts
 from edgebench.views.answer import answers, nothing
 from edgebench.views.charts import Figure, Panel, theme

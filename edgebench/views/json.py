@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from edgebench.core import SCHEMA, Record
-from edgebench.records import dumps, to_json
+from edgebench.store.records import dumps, to_json
 
 
 class JsonDocument:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from edgebench import doubts
 from edgebench.core import Record
+from edgebench.judging import doubts
 from edgebench.views import units
 from edgebench.views.lead import TITLES, figure
 from edgebench.views.reading import MEMORY, NOT_SPLIT, footprint, memory_parts, metric

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from edgebench import comparison
 from edgebench.core import Json, Metric, Option, Record
+from edgebench.judging import comparison
 
 SETTINGS = frozenset(
     {

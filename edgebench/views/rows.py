@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebench import doubts, metrics
 from edgebench.core import Json, Option, Record
+from edgebench.judging import doubts, metrics
 from edgebench.views import units
 from edgebench.views.detail import needs
 from edgebench.views.reading import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from edgebench import stats
 from edgebench.core import Json, Record
+from edgebench.judging import stats
 from edgebench.views import units
 from edgebench.views.text import clean
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from edgebench import metrics
-from edgebench.comparison import Comparison, Finding, Pair
 from edgebench.core import SCHEMA, Json
-from edgebench.records import plain
+from edgebench.judging import metrics
+from edgebench.judging.comparison import Comparison, Finding, Pair
+from edgebench.store.records import plain
 from edgebench.views import units
 from edgebench.views.text import clean, describe, paper, trimmed
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import ClassVar
 
-from edgebench import costs, speculation
 from edgebench.core import Metric, Record
+from edgebench.judging import costs, speculation
 from edgebench.views import units
 from edgebench.views.table import remarks
 from edgebench.views.text import clean, paper, trimmed

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, ClassVar
 
-from edgebench import doubts
 from edgebench.core import Record
+from edgebench.judging import doubts
 from edgebench.views.lead import TITLES, figure
 from edgebench.views.reading import metric
 from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from edgebench.cli import cli
 from edgebench.core import Record
 from edgebench.errors import EdgebenchError
-from edgebench.store import Store
+from edgebench.store.results import Store
 
 DEFAULT = Path("reports/results.sqlite")
 Call = Callable[..., Result]

@@ -1,0 +1,1 @@
+"""A plan carried out on a device: engines started, rounds measured, records made."""

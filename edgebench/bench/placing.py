@@ -1,0 +1,52 @@
+"""What a run needs, put onto its device before anything is measured: generators of what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from edgebench.bench.events import Doing, Event
+from edgebench.core import Engine, Json, ModelFile, Trial
+from edgebench.device import archives, provision
+from edgebench.device.session import Session
+from edgebench.errors import NoEngine
+
+SENDING_S = 0.5
+"""Between two looks at a transfer."""
+
+
+def engine(session: Session, engine: Engine, trial: Trial) -> Generator[Event, None, dict[str, Json]]:
+    """Facts of the engine; one is put onto a bare device that has none.
+
+    Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost``.
+    """
+    try:
+        return dict(engine.prepare())
+    except NoEngine:
+        if not archives.known(session.device.system):
+            raise
+    for text in archives.bring(session, trial.engine, trial.backend):
+        yield Doing(0, text)
+    return dict(engine.prepare())
+
+
+def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
+    """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire.
+
+    ``done``: tenths and bytes.
+    """
+    told = 0
+
+    def progress(sent: int, size: int) -> None:
+        done[:] = 10 * sent // max(size, 1), sent
+
+    pool = ThreadPoolExecutor(1)
+    try:
+        placed = pool.submit(provision.place_model, session, model, progress)
+        while not wait([placed], SENDING_S).done:
+            if told < done[0] < 10:
+                told = done[0]
+                yield Doing(0, f"sending {model.name}, {told}0 %")
+        return placed.result()
+    finally:
+        pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it

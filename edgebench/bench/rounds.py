@@ -1,0 +1,263 @@
+"""One round of one trial on a running engine: what is asked, what was seen meanwhile, and what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from statistics import fmean
+from typing import Any
+
+from edgebench import plugins
+from edgebench.bench import measure, observe
+from edgebench.bench.conditions import Conditions
+from edgebench.bench.launcher import Live
+from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status
+from edgebench.device import cores
+from edgebench.device.session import Session
+from edgebench.errors import EngineFailed, Unreadable
+from edgebench.judging import doubts, judge, stats
+from edgebench.models import fits
+from edgebench.plan import Planned
+
+CLOCK_S = 0.1
+"""An offset between the clocks known less well than this, seconds, is a doubt."""
+
+WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
+
+
+@dataclass
+class UnderWay:
+    """A trial under way."""
+
+    planned: Planned
+    launch: Launch
+    rounds: list[Round] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    status: Status = "ok"
+    failure: Failure | None = None
+    engine: dict[str, Json] = field(default_factory=dict)
+    rpc: list[dict[str, Json]] = field(default_factory=list)
+    """What is known of the other devices that hold parts of the model."""
+    started: str = ""
+
+    def facts(self, known: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+        """Of device, engine and model; ``known`` is what holds for the whole run."""
+        model = self.planned.model
+        about = {
+            "name": model.name,
+            "sha256": model.sha256,
+            "size_b": model.size,
+            "format": model.format,
+            "quantization": model.quantization,
+            "architecture": model.architecture,
+            **model.facts,
+        }
+        need = fits.estimate(model.facts, self.planned.trial.options)
+        if need is not None:
+            about["estimate"] = need.facts()
+        others = {"rpc": self.rpc} if self.rpc else {}
+        return {**known, "engine": {**known["engine"], **self.engine}, "model": about, **others}
+
+    def record(self, known: Mapping[str, Mapping[str, Json]]) -> Record:
+        record = Record(
+            id="",
+            run={},
+            status=self.status,
+            trial=self.planned.trial,
+            facts=self.facts(known),
+            metrics=stats.over_rounds(self.rounds),
+            doubts=tuple(dict.fromkeys(self.doubts)),
+            rounds=tuple(self.rounds),
+            failure=self.failure,
+            notes=tuple(dict.fromkeys(self.notes)),
+            started=self.started,
+            finished=now(),
+        )
+        return replace(record, doubts=judge.judge(record))
+
+
+class Rig:
+    """What takes rounds: an engine on an open device whose idle state is known."""
+
+    def __init__(
+        self,
+        session: Session,
+        engine: Engine,
+        conditions: Conditions,
+        known: Mapping[str, Mapping[str, Json]],
+        seed: int,
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self._conditions = conditions
+        self._facts = known
+        self._seed = seed
+
+    def round(self, state: UnderWay, live: Live, number: int, *, fresh: bool, shared: bool = False) -> Round:
+        """Carry out one round. ``fresh``: the engine was started for it; ``shared``: one process serves
+        many short trials, whose peak of memory is that process's highest so far.
+
+        Raises ``EngineFailed`` where the engine dies or refuses, ``DeviceLost`` where the wire breaks.
+        """
+        started, begin = now(), time.monotonic()
+        turns: list[dict[str, Json]] = []
+        if fresh:
+            begin = live.running.started_at or begin
+            turns.append(measure.turn(WARMUP, self.ask(live, WARMUP)))
+        elif not shared:
+            live.sampler.reset_peak()
+        if fresh or not state.engine:
+            self._learn(state, live)
+        try:
+            own = self._drive(state, live, turns)
+        except EngineFailed:
+            state.notes.append(broken_off(number, turns))
+            raise
+        end = time.monotonic()
+        # One more reading of what changes fast after the end, so that the last peak, or the last
+        # joule, is in it: unless the next trial begins on the same process, and nothing is metered.
+        since = begin if shared and not live.sampler.metered else end
+        if not live.sampler.wait(lambda s: s.reaches(since), timeout=5):
+            state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
+        metrics = {**measure.rates(turns), **own}
+        notes = self._observe(state, live, metrics, turns, begin, end, fresh)
+        if fresh:
+            metrics["load_s"] = live.load.seconds
+            if live.load.compile_s is not None:
+                metrics["compile_s"] = live.load.compile_s
+            if live.load.clock == "poll" and not self._session.here:
+                state.doubts.append(doubts.named("load-clock"))
+            notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
+        within = live.sampler.within(begin, end + 1)
+        return Round(number, started, metrics, tuple(turns), within, fresh, notes)
+
+    def _drive(self, state: UnderWay, live: Live, turns: list[dict[str, Json]]) -> Mapping[str, float]:
+        """Run the scenario through: its requests are sent, it is sent the replies, which are added to
+        ``turns``. The metrics of its own."""
+        planned, client = state.planned, live.client
+        setting = Setting(
+            model=planned.model,
+            ctx=int(planned.trial.options["ctx"]),
+            options=planned.trial.options,
+            seed=self._seed,
+            count_tokens=lambda text: self._engine.count_tokens(client, text),
+            engine=planned.trial.engine,
+        )
+        scenario = plugins.load("scenarios", planned.trial.scenario)()
+        asking: Generator[Request, Any, Mapping[str, float] | None] = scenario.turns(setting)
+        try:
+            request = next(asking)
+            while True:
+                reply = self.ask(live, request)
+                turns.append(measure.turn(request, reply))
+                request = asking.send(reply)
+        except StopIteration as end:
+            return end.value or {}
+
+    def ask(self, live: Live, request: Request) -> Any:
+        """One request and its reply. Raises ``EngineFailed``, with the reason of a death."""
+        try:
+            return self._engine.complete(live.client, request)
+        except (EngineFailed, Unreadable) as error:
+            raise live.died() or EngineFailed(str(error), error.hint, log=live.tail) from error
+
+    def _observe(
+        self,
+        state: UnderWay,
+        live: Live,
+        metrics: dict[str, float],
+        turns: Sequence[dict[str, Json]],
+        begin: float,
+        end: float,
+        fresh: bool,
+    ) -> dict[str, Json]:
+        """Add what the sampler saw to a round's metrics; the notes about it."""
+        sampler, conditions = live.sampler, self._conditions
+        metrics.update(observe.metrics(sampler, begin, end, turns))
+        if sampler.clock and sampler.clock.uncertainty > CLOCK_S:
+            state.doubts.append(doubts.named("clock-offset", f"± {sampler.clock.uncertainty:.2g} s"))
+        started = live.running.started_at
+        load = (started, started + live.load.seconds) if fresh and started is not None else None
+        joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
+        metrics.update(joules)
+        clusters = self._facts["device"].get("clusters", ())
+        notes = {**observe.notes(sampler, begin, end), **observe.use(sampler, turns, clusters), **metered}
+        ceiling = self._ceiling(state)
+        if isinstance(ceiling, str):
+            notes["mbu_absent"] = ceiling
+        elif uses := observe.bandwidth_use(turns, state.planned.model.facts, ceiling):
+            metrics["mbu"] = fmean(use for _, use in uses)
+            notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
+        steady = measure.steadiness(turns)
+        if steady is not None and steady.slope is not None:
+            metrics["decode_burst_tps"] = steady.burst
+            if steady.sustained is not None:
+                metrics["decode_sustained_tps"] = steady.sustained
+            else:
+                state.doubts.append(doubts.named("never-settled", f"{steady.slope:+.1%} in 30 s at the end"))
+        base = live.notes().extra.get("base_rss_b")
+        if base is not None:
+            metrics["base_rss_b"] = float(base)
+        return notes
+
+    def _ceiling(self, state: UnderWay) -> float | str:
+        """Bytes per second that what computes can read from its memory, or why nobody knows."""
+        if state.launch.rpc:
+            return "part of the model is on other devices"
+        asked, used = state.planned.trial.backend, state.engine.get("backend")
+        if used != asked:
+            return f"asked for {asked}, computed by {used or 'nobody knows what'}"
+        if asked == "cpu":
+            found = self._conditions.bandwidth
+        elif state.engine.get("layers_offloaded") == state.engine.get("layers"):
+            found = self._conditions.gpu_bandwidth or "not measured"
+        else:
+            return "some layers are on the GPU and some are not"
+        return found if isinstance(found, str) else found.bytes_per_s
+
+    def _learn(self, state: UnderWay, live: Live) -> None:
+        """What the engine said of itself while it loaded, into the trial's facts."""
+        notes = live.notes()
+        if live.helpers:
+            state.rpc = live.helpers.facts()
+            state.notes.append("memory, load, heat and energy are those of the device that leads")
+        told = {
+            "backend": notes.backend,
+            "layers_offloaded": notes.layers_offloaded,
+            "layers": notes.layers,
+            "buffers": dict(notes.buffers) or None,
+            **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
+        }
+        if notes.backend not in (None, "cpu") and live.running.pid:
+            told["weights_mapped_b"] = fits.mapped(self._session, live.running.pid, state.launch.model)
+        state.engine.update({name: value for name, value in told.items() if value is not None})
+        if state.launch.affinity and live.running.pid:
+            state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))
+            if state.engine["affinity"] != [state.launch.affinity]:
+                ran = " and ".join(state.engine["affinity"]) or "nobody knows where"
+                state.doubts.append(doubts.named("affinity", f"asked for {state.launch.affinity}, runs on {ran}"))
+        more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
+        if more and state.planned.trial.backend == "cpu":
+            state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
+
+
+def broken_off(number: int, turns: Sequence[dict[str, Json]]) -> str:
+    """What was measured of a round that an engine didn't survive: it is no round, but it was seen."""
+    counted = [turn for turn in turns if turn["measures"]]
+    rates = ", ".join(f"{name} {value:.4g}" for name, value in measure.rates(counted).items() if name.endswith("_tps"))
+    return f"round {number + 1} broke off after {len(counted)} answers" + (f": {rates} until then" if rates else "")
+
+
+def missing_instruction_sets(device: Mapping[str, Json], engine: Mapping[str, Json]) -> list[str]:
+    """Instruction sets that the CPU has and the engine was built without; none where either is unknown."""
+    if not engine.get("instruction_sets"):
+        return []
+    return [name for name in device.get("instruction_sets", ()) if name not in engine["instruction_sets"]]
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

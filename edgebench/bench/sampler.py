@@ -1,0 +1,270 @@
+"""All probes in one loop on the device, read while an engine runs.
+
+The loop is one process on the device (``systems.loops`` has its text) that streams lines one way;
+a thread here hands them to the probes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Thread
+from types import TracebackType
+from typing import Protocol
+
+from edgebench import plugins
+from edgebench.bench.readings import TICK_S, Clock, Readings, device_time
+from edgebench.core import Opened, Probe, Process, Reading, Transport
+from edgebench.errors import DeviceLost, EdgebenchError, Unreadable
+
+_FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
+
+
+class Wire(Opened, Protocol):
+    """What the sampler needs of a session."""
+
+    transport: Transport
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What sampling itself took on the device."""
+
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def share(self) -> float:
+        """Of one core."""
+        return self.cpu_s / self.wall_s if self.wall_s > 0 else 0.0
+
+
+@dataclass
+class _Source:
+    """One reading of one probe, and what of it is still to be parsed."""
+
+    probe: str
+    reading: Reading
+    pattern: re.Pattern[str] | None
+    lines: list[str] = field(default_factory=list)
+    last: str = ""
+    at: float | None = None
+    """When it was read last."""
+
+
+class Sampler(Readings):
+    """Reads probes on an open device from ``__enter__`` to ``__exit__``.
+
+    ``pid`` is the engine's process on the device; 0 samples the machine alone. ``probes`` are
+    names of installed ones (all where absent) or probes by name.
+    """
+
+    def __init__(self, session: Wire, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None) -> None:
+        self._probes = _load(probes)
+        super().__init__({name: what for probe in self._probes.values() for name, what in probe.quantities.items()})
+        self.pid = pid
+        self._session = session
+        self._sources = _sources(self._probes, session.device.system)
+        self._reasons: dict[str, str] = {}
+        self._costs: dict[str, tuple[float, float]] = {}
+        self._process: Process | None = None
+        self._thread: Thread | None = None
+        self._closing = False
+        self._time: float | None = None
+
+    # --- life ---
+
+    def __enter__(self) -> Sampler:
+        if any(source.reading.files for source in self._sources.values()):
+            self.clock = Clock.measure(self._session)
+        readings = {key: source.reading for key, source in self._sources.items()}
+        self._process = self._session.transport.spawn(self._session.system.loop(readings, self.pid))
+        self._thread = Thread(target=self._read, args=(self._process,), name="sampler", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        if self._process:
+            self._process.kill()
+        if self._thread:
+            self._thread.join(timeout=10)
+        if kind is None or (issubclass(kind, EdgebenchError) and not issubclass(kind, DeviceLost)):
+            with contextlib.suppress(EdgebenchError):
+                self.clock_at_end = Clock.measure(self._session, 3) if self.clock else None
+
+    def wait(self, enough: Callable[[Sampler], bool], timeout: float) -> bool:
+        """Wait until a condition on the samples holds; False where it took too long or reading ended."""
+        end = time.monotonic() + timeout
+        while not enough(self):
+            if time.monotonic() > end or not (self._thread and self._thread.is_alive()):
+                return enough(self)
+            time.sleep(0.02)
+        return True
+
+    def reaches(self, at: float) -> bool:
+        """Whether every source that is read once a second or more often has been read since ``at``."""
+        often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 1]
+        return bool(often) and all(self.local(read) >= at for read in often)
+
+    def reset_peak(self) -> bool:
+        """Let the kernel forget the engine's peak memory; False where that isn't permitted."""
+        return self._session.run(f"echo 5 >/proc/{self.pid}/clear_refs", timeout=20).status == 0
+
+    # --- results ---
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Why a quantity has no sample, for each that has none."""
+        there = {sample.name for sample in list(self.samples)}
+        reasons: dict[str, dict[str, str]] = {}
+        for name, probe in self._probes.items():
+            sources = [source for source in self._sources.values() if source.probe == name]
+            for quantity in probe.quantities.keys() - there:
+                known = reasons.setdefault(quantity, {})
+                if sources:
+                    known[name] = self._why(name, sources)
+        nowhere = f"not read on {self._session.device.system}"
+        return {
+            quantity: "; ".join(f"{name}: {why}" if len(known) > 1 else why for name, why in known.items()) or nowhere
+            for quantity, known in sorted(reasons.items())
+        }
+
+    @property
+    def cost(self) -> Cost | None:
+        """Processor time of the loop and its commands; None before it is known."""
+        if not self._costs or len(self._seen) < 2:
+            return None
+        return Cost(sum(last - first for first, last in self._costs.values()), self._seen[-1] - self._seen[0])
+
+    def _why(self, probe: str, sources: Sequence[_Source]) -> str:
+        files = [path for source in sources for path in source.reading.files]
+        for key, reason in self._reasons.items():
+            if key == probe:
+                return reason
+            if files and _pattern(files).match(f"{key}:"):
+                return f"{key}: {reason}"
+        said = next((source.last for source in sources if source.reading.command and source.last), "")
+        return said or "nothing was reported"
+
+    # --- the loop's lines ---
+
+    def _read(self, process: Process) -> None:
+        while not (self._closing and process.status is not None):
+            try:
+                line = process.read(timeout=0.5)
+            except DeviceLost:
+                break
+            if line is None:
+                if process.status is not None or self._closing:
+                    break
+                continue
+            if line.stream == "out":
+                self._line(line.text, line.at)
+        for source in self._sources.values():
+            self._parse(source)
+
+    def _line(self, text: str, arrived: float) -> None:
+        kind, _, rest = text.partition(" ")
+        if kind == ">":
+            key, _, rest = rest.partition(" ")
+            stamp, _, rest = rest.partition(" ")
+            if source := self._sources.get(key):
+                if not source.lines:
+                    source.lines.append(stamp)
+                source.lines.append(rest)
+                if not source.reading.interval:
+                    self._parse(source, arrived)
+        elif kind == "%":
+            key, _, stat = rest.partition(" ")
+            if self.clock is None:
+                self._seen.append(arrived)
+            self._spent(key, stat)
+            for name, source in self._sources.items():
+                if (name == key) if key != "-" else bool(source.reading.files):
+                    self._parse(source, arrived)
+        elif kind == "!":
+            if found := _FAILED.search(rest):
+                self._reasons.setdefault(found[1], found[2])
+        elif text.startswith("/"):
+            self._file(text)
+
+    def _file(self, text: str) -> None:
+        if text.startswith(("/proc/self/stat:", "/proc/uptime:")):
+            self._time = device_time(text)
+            if self._time is not None:
+                self._seen.append(self._time)
+            return
+        for source in self._sources.values():
+            if source.pattern and source.pattern.match(text):
+                source.lines.append(text)
+
+    def _parse(self, source: _Source, arrived: float | None = None) -> None:
+        """Give one reading's text to its probe; garbage costs that reading only."""
+        if not source.lines:
+            return
+        lines, source.lines = source.lines, []
+        at = self._time
+        if source.reading.command:
+            stamp, *lines = lines
+            if self.clock is None:
+                at = arrived
+            elif _number(stamp):
+                at = float(stamp)
+            elif arrived is not None:
+                at = arrived - self.clock.offset
+        if at is None:
+            return
+        source.last = next((line.strip() for line in lines if line.strip()), "")
+        before, source.at = source.at, at
+        try:
+            for sample in self._probes[source.probe].parse(at, "\n".join(lines)):
+                self._since.append(at - TICK_S if before is None else before)
+                self.samples.append(sample)
+        except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+            said = str(error) if isinstance(error, Unreadable) else f"not understood: {error}"
+            self._reasons.setdefault(source.probe, said)
+
+    def _spent(self, key: str, stat: str) -> None:
+        """Note the processor time of a process of the loop, and of its children."""
+        if stat.startswith("cpu ") and _number(stat[4:]):
+            self._costs[key] = self._costs.get(key, (float(stat[4:]),))[0], float(stat[4:])
+            return
+        pid, _, fields = stat.partition(" ")
+        ticks = fields.rpartition(") ")[2].split(" ")[11:15]
+        if len(ticks) == 4 and all(tick.isdigit() for tick in ticks):
+            self._costs[f"{key} {pid}"] = 0.0, sum(map(int, ticks)) * TICK_S
+
+
+def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe]:
+    if isinstance(probes, Mapping):
+        return dict(probes)
+    return {name: plugins.load("probes", name)() for name in (plugins.names("probes") if probes is None else probes)}
+
+
+def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
+    sources = {}
+    for name, probe in probes.items():
+        for index, reading in enumerate(probe.readings.get(system, ())):
+            pattern = _pattern(reading.files) if reading.files else None
+            sources[f"{name}.{index}"] = _Source(name, reading, pattern)
+    return sources
+
+
+def _pattern(files: Sequence[str]) -> re.Pattern[str]:
+    """What a line of one of these files begins with, once the shell has expanded them."""
+    parts = (re.escape(path).replace(r"\{pid\}", r"\d+").replace(r"\*", "[^/]*") for path in files)
+    return re.compile(f"(?:{'|'.join(parts)}):")
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,345 @@
+"""A plan carried out on one device: a generator of what happens, ending in one record a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgebench.bench import placing
+from edgebench.bench.conditions import Conditions, Gate
+from edgebench.bench.events import Began, Doing, Ended, Event, Logged, Measured
+from edgebench.bench.launcher import Live
+from edgebench.bench.rounds import Rig, UnderWay, now
+from edgebench.bench.rpc import Helpers
+from edgebench.core import Calculator, Command, Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
+from edgebench.device.deaths import signal_name
+from edgebench.device.session import Session
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
+from edgebench.judging import doubts, stats
+from edgebench.models import fits
+from edgebench.plan import Plan
+
+BACK_OFF = (1.0, 3.0, 8.0, 15.0)
+"""Seconds before each try to reach a lost device again."""
+
+LOSSES = 3
+"""How often in a row a device is tried again that is lost at the same place."""
+
+RESTART_SHARE = 0.1
+"""A single configuration's engine is started afresh for each round (one more load time, one more
+placement in memory) as long as loading costs no more than this share of the round."""
+
+
+class Bench:
+    """One device's plan on its open session. ``events`` may be taken once."""
+
+    def __init__(self, plan: Plan, session: Session, engine: Engine, helpers: Helpers | None = None) -> None:
+        self._plan = plan
+        self._helpers = helpers
+        self._session = session
+        self._engine = engine
+        self._states: list[UnderWay] = []
+        self._notes: list[str] = []
+        self._live: Live | None = None
+        self._users: set[int] = set()
+        self._facts: dict[str, dict[str, Json]] = {}
+        self._rig: Rig
+        self._round_s = 0.0
+        self._conditions = Conditions(session, plan.settle)
+
+    def events(self) -> Generator[Event, None, None]:
+        """Every trial that began ends in exactly one ``Ended``, whatever happens to engine or device.
+
+        Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
+        """
+        first = self._plan.trials[0].trial
+        engine = yield from placing.engine(self._session, self._engine, first)
+        self._facts = {"device": self._session.facts(), "engine": engine}
+        if self._helpers:
+            self._helpers.prepare()
+        self._rig = Rig(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
+        yield from self._prepare()
+        try:
+            for index in itertools.count():
+                if index >= self._plan.rounds and not self._unsure(index):
+                    break
+                yield from self._whole_round(index)
+            if self._plan.afterwards:
+                yield from self._afterwards(self._plan.afterwards)
+            yield from self._stop()
+            for doubt in self._conditions.end():
+                for state in self._states:
+                    state.doubts.append(doubt)
+        except DeviceLost as error:
+            yield from self._lost(error)
+        finally:
+            if self._live:
+                self._live.__exit__(None, None, None)
+        for index, state in enumerate(self._states):
+            yield Ended(index, state.record(self._facts))
+
+    def _unsure(self, rounds: int) -> bool:
+        """Whether an interval is still wider than asked for, and the limit of rounds isn't reached."""
+        target = self._plan.target_ci
+        if target is None or rounds >= self._plan.max_rounds:
+            return False
+        return any(stats.half_width(state.rounds) > target for state in self._states if not state.failure)
+
+    def abort(self) -> None:
+        """From another thread: let what is under way fail, so that ``events`` yields soon."""
+        if live := self._live:
+            live.running.stop(patience=3)
+
+    def _prepare(self) -> Iterator[Event]:
+        """All models in place and the device looked at, then every trial begins: none where that fails."""
+        trials = self._plan.trials
+        places: dict[Path, str] = {}
+        for model in (model for one in trials for model in (one.model, one.draft) if model):
+            if model.path not in places:
+                yield Doing(0, f"putting {model.name} in place")
+                places[model.path] = yield from self._place(model)
+        yield Doing(0, "looking at the idle device")
+        first = trials[0].model
+        yield from self._insist(lambda: self._look(places[first.path], first.size), "before it was measured")
+        for index, planned in enumerate(trials):
+            draft = places[planned.draft.path] if planned.draft else None
+            launch = planned.launch(places[planned.model.path], draft)
+            state = UnderWay(planned, launch, notes=[*planned.notes, *self._notes], started=now())
+            if self._helpers:
+                state.rpc = self._helpers.facts()
+            if planned.clipped:
+                state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
+            self._states.append(state)
+            yield Began(index, planned.trial, state.facts(self._facts))
+
+    def _look(self, path: str, size: int) -> Iterator[Event]:
+        self._facts["device"] |= self._conditions.begin(path, size, self._gpu())
+        yield from ()
+
+    def _place(self, model: ModelFile) -> Generator[Event, None, str]:
+        """A model's path on the device; a transfer goes on where it was if the device comes back."""
+        done = [0, 0]
+        insisting = self._insist(
+            lambda: placing.model(self._session, model, done), "while models were sent", lambda: done[1]
+        )
+        return str((yield from insisting))
+
+    def _gpu(self) -> Command | str | None:
+        """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
+        if all(planned.trial.backend == "cpu" for planned in self._plan.trials):
+            return None
+        if isinstance(self._engine, Calculator):
+            return self._engine.routine()
+        return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
+
+    def _whole_round(self, number: int) -> Iterator[Event]:
+        """A round, gone on with where it was if the device was lost and comes back."""
+        yield from self._insist(lambda: self._round(number), f"in round {number + 1}", self._measured)
+
+    def _measured(self) -> int:
+        return sum(len(state.rounds) for state in self._states)
+
+    def _insist(
+        self, step: Callable[[], Iterable[Event]], when: str, reached: Callable[[], int] = lambda: 0
+    ) -> Generator[Event, None, Any]:
+        """A step done again if the device was lost and comes back.
+
+        Raises ``DeviceLost`` where it stays away, or is lost time after time without getting further:
+        what is done may be what takes it away.
+        """
+        losses, before = 0, -1
+        while True:
+            try:
+                return (yield from step())
+            except DeviceLost as error:
+                losses, before = (losses + 1 if reached() <= before else 1), reached()
+                if losses > LOSSES:
+                    raise
+                yield from self._come_back(when, error)
+
+    def _come_back(self, when: str, error: DeviceLost) -> Iterator[Event]:
+        """Wait for a lost device. Raises ``DeviceLost`` where the device stays away."""
+        with contextlib.suppress(DeviceLost):
+            yield from self._stop()
+        self._live = None
+        for pause in BACK_OFF:
+            yield Doing(0, f"device lost: {error}; trying again in {pause:g} s")
+            time.sleep(pause)
+            try:
+                self._session.reopen()
+                if self._helpers:
+                    self._helpers.reopen()
+            except DeviceLost as still:
+                error = still
+            except DeviceRefused as refused:
+                raise DeviceLost(str(refused), refused.hint) from refused
+            else:
+                note = f"the device was lost {when} and came back"
+                self._notes.append(note)
+                for state in self._states:
+                    if not state.failure:
+                        state.notes.append(note)
+                return
+        raise error
+
+    def _round(self, number: int) -> Iterator[Event]:
+        began = time.monotonic()
+        order = [index for index in self._plan.order(number) if not self._states[index].failure]
+        single = not self._plan.start_once and len({repr(self._states[index].launch) for index in order}) == 1
+        if self._live and single and self._live.load.seconds <= RESTART_SHARE * self._round_s:
+            yield from self._stop()
+        for index in order:
+            state = self._states[index]
+            if not state.failure and not any(done.index == number for done in state.rounds):
+                yield from self._trial(index, number)
+        self._round_s = time.monotonic() - began
+
+    def _trial(self, index: int, number: int) -> Iterator[Event]:
+        """One round of one trial, on an engine that fits it."""
+        state = self._states[index]
+        fresh = False
+        try:
+            fresh = self._live is None or self._live.launch != state.launch
+            if fresh:
+                yield from self._stop()
+            gate = Gate(0.0)
+            if self._plan.settle and (fresh or not self._plan.start_once):
+                yield Doing(index, "waiting for a cool and quiet device", number)
+                gate = self._conditions.ready(self._need(state) if fresh else 0)
+            if fresh:
+                yield Doing(index, "starting the engine", number)
+                yield from self._start(index, number)
+            yield Doing(index, "measuring", number)
+            assert self._live is not None
+            self._users.add(index)
+            done = self._rig.round(state, self._live, number, fresh=fresh, shared=self._plan.start_once)
+        except DeviceLost:
+            raise
+        except EdgebenchError as error:
+            yield from self._failed(index, number, error)
+            return
+        if gate.doubt:
+            state.doubts.append(gate.doubt)
+        done = replace(done, notes={**done.notes, "gate": gate.notes()})
+        state.rounds.append(done)
+        yield Measured(index, done)
+
+    @staticmethod
+    def _need(state: UnderWay) -> float:
+        """Bytes of memory that must be free for a start."""
+        if state.launch.rpc:
+            return 0.0  # how much of the model the others take shows only then
+        need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
+        return need.total_b if need is not None else float(state.planned.model.size)
+
+    def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions]) -> Iterator[Event]:
+        """What the answers of all rounds leave open, asked outside of what is timed."""
+        asking = questions([(state.planned.trial, state.rounds) for state in self._states])
+        last = self._plan.rounds - 1
+        try:
+            index, request = next(asking)
+            while True:
+                yield Doing(index, request.label, last)
+                try:
+                    if self._live is None or self._live.launch != self._states[index].launch:
+                        yield from self._stop()
+                        yield from self._start(index, last)
+                    assert self._live is not None
+                    reply = self._rig.ask(self._live, request)
+                except DeviceLost:
+                    raise
+                except EdgebenchError as error:
+                    index, request = asking.throw(error)
+                else:
+                    index, request = asking.send(reply)
+        except StopIteration as end:
+            for index, said in end.value.items():
+                self._states[index].notes += [one for one in said if isinstance(one, str)]
+                self._states[index].doubts += [one for one in said if isinstance(one, Doubt)]
+
+    def _start(self, index: int, number: int) -> Iterator[Event]:
+        state = self._states[index]
+        plan = self._plan
+        live = Live(
+            self._session,
+            self._engine,
+            state.launch,
+            regime=plan.load,
+            timeout=plan.load_timeout,
+            kernels=self._kernels(state.launch),
+            helpers=self._helpers,
+        )
+        self._users = {index}
+        try:
+            for text in live.opening():
+                yield Doing(index, text, number)
+        except EdgebenchError:
+            # What it said before it failed, compilers and drivers included, is what one needs then.
+            if live.log:
+                yield Logged((index,), "\n".join(live.log))
+            raise
+        self._live = live
+
+    def _kernels(self, launch: Launch) -> str:
+        """What a GPU's driver compiles at the first start: a name fit for a folder."""
+        if launch.backend == "cpu":
+            return ""
+        engine = self._facts["engine"]
+        return re.sub(r"[^\w.-]", "_", f"{engine['name']}-{engine.get('build', 'unknown')}-{launch.backend}")
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def _failed(self, index: int, number: int, error: EdgebenchError) -> Iterator[Event]:
+        """A dead or refusing engine: once another way where the engine knows one, else a failed trial."""
+        state = self._states[index]
+        yield from self._stop()
+        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
+        other = self._engine.fallback(state.launch, status or 0, log)
+        if other is not None:
+            launch, why = other
+            for one in self._states:
+                if one.launch == state.launch and not one.failure:
+                    one.notes.append(why)
+                    one.doubts.append(doubts.named("engine-fallback", why))
+            self._states = [replace(s, launch=launch) if s.launch == state.launch else s for s in self._states]
+            yield Doing(index, why, number)
+            yield from self._trial(index, number)
+            return
+        state.status = "failed"
+        whole = len(state.rounds)
+        survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
+        state.failure = Failure(f"{error}{survived}", error.hint, status, signal_name(status), log)
+        yield Doing(index, f"failed: {error}{survived}", number, failed=True)
+        if fits.exhausted(log, state.failure.signal):
+            yield from self._skip_larger(state, number)
+
+    def _skip_larger(self, failed: UnderWay, number: int) -> Iterator[Event]:
+        """Memory ran out: what needs at least as much needn't be tried."""
+        failed.notes.append("memory ran out here: the frontier of this sweep")
+        ours = failed.planned.trial
+        for index, state in enumerate(self._states):
+            trial = state.planned.trial
+            same = (trial.model, trial.engine, trial.backend) == (ours.model, ours.engine, ours.backend)
+            if same and not state.failure and not state.rounds and fits.must_fail_too(ours.options, trial.options):
+                why = f"skipped: it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
+                state.status, state.failure = "skipped", Failure(why)
+                yield Doing(index, why, number, failed=True)
+
+    def _stop(self) -> Iterator[Event]:
+        if self._live is None:
+            return
+        live, self._live = self._live, None
+        live.__exit__(None, None, None)
+        yield Logged(tuple(sorted(self._users)), "\n".join(live.log))
+
+    def _lost(self, error: DeviceLost) -> Iterator[Event]:
+        for index, state in enumerate(self._states):
+            if not state.failure and len(state.rounds) < self._plan.rounds:
+                state.status, state.failure = "lost", Failure(str(error), error.hint)
+                yield Doing(index, f"device lost: {error}", failed=True)

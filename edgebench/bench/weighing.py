@@ -1,0 +1,77 @@
+"""Greedy texts of a sweep that aren't the target's own: weighed after the last round, while an engine can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgebench import plugins
+from edgebench.core import Doubt, Json, Questions, Request, Round, Trial
+from edgebench.errors import EdgebenchError, Unreadable
+from edgebench.judging import doubts, ties
+from edgebench.scenarios.speculative import MESSAGES
+
+WEIGHING = "where the texts part"
+"""The label of the question how near two tokens were."""
+
+
+def weighed(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
+    """Ask, for every greedy text that isn't the target's own, how near the two tokens are at which
+    they part: by the rounding of logits (``ties``), or by a fault, which is a doubt."""
+    alone = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)
+    found: dict[int, list[str | Doubt]] = {}
+    answers: dict[str, Mapping[str, Json] | EdgebenchError] = {}
+    for index, (trial, rounds) in enumerate(trials):
+        if alone is None or not trial.options.get("k"):
+            continue
+        pair = _different(rounds, trials[alone][1])
+        if pair is None:
+            continue
+        own, its = pair
+        key = repr(_parting(own, its))
+        if "parting" not in plugins.load("engines", trial.engine).asks:
+            answers[key] = Unreadable(f"{trial.engine} tells no logits")
+        if key not in answers:
+            request = Request(
+                messages=MESSAGES,
+                measures=(),
+                label=WEIGHING,
+                extra={"ask": "parting", "one": its, "other": own},
+            )
+            try:
+                reply = yield alone, request
+                answers[key] = reply.extra["parting"]
+            except EdgebenchError as error:
+                answers[key] = error
+        found[index] = _judged(f"{trial.options.get('draft')} with k {trial.options['k']}", answers[key])
+    return found
+
+
+def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Sequence[Json], Sequence[Json]] | None:
+    """The first round's generated tokens (its text, where an engine tells no tokens) that are not
+    the target's own of that round, and the target's.
+
+    A text may go on after the target's: MLC-LLM checks a limit of tokens only after a verification.
+    """
+    its = {one.index: _generated(one) for one in alone}
+    pairs = ((_generated(one), its.get(one.index)) for one in rounds)
+    return next(((mine, other) for mine, other in pairs if other and mine[: len(other)] != other), None)
+
+
+def _generated(one: Round) -> Sequence[Json]:
+    turn = next((turn for turn in one.turns if "decode" in turn["measures"]), {})
+    return turn.get("tokens") or turn.get("text") or ""
+
+
+def _parting(own: Sequence[Json], its: Sequence[Json]) -> tuple[int, Json, Json]:
+    """What several texts may have in common: after how many tokens (characters) which two stand."""
+    equal = next((i for i, (a, b) in enumerate(zip(own, its, strict=False)) if a != b), min(len(own), len(its)))
+    return equal, own[equal : equal + 1], its[equal : equal + 1]
+
+
+def _judged(name: str, answer: Mapping[str, Json] | EdgebenchError) -> list[str | Doubt]:
+    said = f"{name}: its text parts from the target's own"
+    if isinstance(answer, EdgebenchError):
+        return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]
+    if ties.is_tie(answer):
+        return [f"{said} at a tie, {ties.told(answer)}"]
+    return [doubts.named("output-differs", f"{said}, {ties.told(answer)}")]

@@ -1,0 +1,133 @@
+"""What works on a device, one thing after the other, and what to do about what doesn't."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgebench import plugins
+from edgebench.core import Device
+from edgebench.device import lock, provision
+from edgebench.device.session import Session
+from edgebench.errors import DeviceRefused, EdgebenchError
+
+FIRST = "llama.cpp"
+"""The engine offered first of those that read the same form."""
+TEXT = "ünïcödé 'quotes' \"double\" $(id) `id` \\ % & | < >"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried. ``advice`` where it doesn't work; not ``needed``: the profile asks for
+    nothing of the kind."""
+
+    name: str
+    ok: bool
+    said: str
+    advice: str = ""
+    needed: bool = True
+    exit_code: int = 0
+    """What a command that fails of it ends with."""
+
+
+def run(device: Device) -> Iterator[Check]:
+    """Try everything; what needs something that doesn't work isn't tried."""
+    with contextlib.ExitStack() as stack:
+        session = Session(device)
+        connected = _try("connection", lambda: _connect(stack, session))
+        yield connected
+        if not connected.ok:
+            return
+        for name, look in (("commands", _commands), ("facts", _facts)):
+            yield _try(name, lambda look=look: look(session))  # type: ignore[misc]
+        workspace = _try("workspace", lambda: _workspace(session))
+        yield workspace
+        if workspace.ok:
+            yield _try("files", lambda: _files(session))
+            yield _try("lock", lambda: _lock(session))
+        for name in device.engines:
+            yield _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+        for name in _offered(device):
+            found = _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+            yield replace(found, needed=False)
+
+
+def _offered(device: Device) -> list[str]:
+    """For each form of models that no engine of the profile reads, an engine that does."""
+    forms = {plugins.load("engines", name).format for name in device.engines}
+    found = []
+    for name in sorted(plugins.names("engines"), key=lambda name: (name != FIRST, name)):
+        form = plugins.load("engines", name).format
+        if form not in forms:
+            forms.add(form)
+            found.append(name)
+    return found
+
+
+def _try(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except EdgebenchError as error:
+        code = max(error.exit_code, DeviceRefused.exit_code)
+        return Check(name, False, str(error), error.hint, exit_code=code)
+
+
+def _connect(stack: contextlib.ExitStack, session: Session) -> str:
+    stack.enter_context(session)
+    return str(session.device.transport["kind"])
+
+
+def _commands(session: Session) -> str:
+    said = session.run(session.system.echo(TEXT))
+    if said.stdout.strip() != TEXT:
+        raise EdgebenchError(
+            f"text does not arrive as it was sent: {said.stdout.strip() or said.stderr.strip()!r}",
+            "Is system: in the profile right, and the login shell a usual one? On Windows it must be cmd.exe.",
+        )
+    return "text arrives as it was sent"
+
+
+def _facts(session: Session) -> str:
+    facts = session.facts()
+    told = [str(facts[name]) for name in ("model", "cpu", "os") if name in facts]
+    absent = facts.get("absent", {})
+    without = f"; not told: {', '.join(absent)}" if absent else ""
+    if not told and len(absent) == len(session.system.facts):
+        raise EdgebenchError("the device answers none of the questions", "Is system: in the profile right?")
+    return (", ".join(told) or "some") + without
+
+
+def _workspace(session: Session) -> str:
+    if session.here:
+        return "this machine: models stay where they are"
+    there = provision.ask(session, session.system.files.folder(session.workspace))
+    return f"{there['path']}" + (f", {there['free_b'] // 10**9} GB free" if "free_b" in there else "")
+
+
+def _files(session: Session) -> str:
+    if session.here:
+        return "not needed"
+    content = secrets.token_bytes(100_000)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "check"
+        local.write_bytes(content)
+        path = provision.place_file(session, local, sha256, len(content), "check", "models")
+    provision.say(session, session.system.files.remove([path]))
+    return "sent, verified, removed"
+
+
+def _lock(session: Session) -> str:
+    with lock.held(session):
+        return "nobody else uses it"
+
+
+def _engine(session: Session, name: str) -> str:
+    kind = plugins.load("engines", name)
+    facts = kind(session, kind.Config(**session.device.engines.get(name, {}))).prepare()
+    return ", ".join(str(facts[key]) for key in ("name", "build", "version", "path") if facts.get(key))

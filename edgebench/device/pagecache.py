@@ -1,0 +1,58 @@
+"""In what state a model is loaded: its pages cached or not, a GPU's kernels compiled before or not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgebench.device import provision
+from edgebench.device.session import Session
+from edgebench.errors import EngineFailed, TimedOut, Unreadable
+
+Regime = Literal["first", "cold", "warm"]
+
+
+def first_start(session: Session, kernels: str) -> bool:
+    """Whether this device never saw these kernels started before: drivers keep what they compiled
+    (Vulkan's pipeline cache, OpenCL's binaries). Remembered by a folder in the workspace."""
+    files = session.system.files
+    mark = files.join(session.workspace, "started", kernels)
+    if provision.ask(session, files.look(mark)):
+        return False
+    provision.ask(session, files.folder(mark))
+    return True
+
+
+def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) -> tuple[float | None, Regime]:
+    """Make the model's pages cached or not, and look whether they are: (share before the start, regime).
+
+    Where nobody can look into the page cache the regime is what was asked for only if it is
+    ``warm`` (the file has just been read through); a cold start that can't be verified is refused.
+    """
+    cache = session.system.page_cache(path)
+    if cache is None:
+        if wanted == "cold":
+            raise EngineFailed(
+                f"{session.device.name} lets nobody look into its page cache: a cold start can't be verified",
+                "Leave --load cold out.",
+            )
+        return None, "warm"
+
+    def resident() -> float | None:
+        try:
+            return float(cache.resident.parse(session.run(cache.resident.command).stdout)["resident"])
+        except (Unreadable, TimedOut):
+            return None
+
+    share = resident()
+    if wanted == "warm" and share is not None and share < 0.99:
+        session.run(cache.fill, timeout=600)
+        share = resident()
+    elif wanted == "cold":
+        session.run(cache.evict, timeout=60)
+        share = resident()
+        if share is None or share > 0.01:
+            raise EngineFailed(
+                f"the model's pages are still in the page cache ({share or 0:.0%}): this start would not be cold",
+                "Another program may hold the file open. Leave --load cold out, or end that program.",
+            )
+    return share, wanted

@@ -1,0 +1,111 @@
+"""Models onto a device, by content hash: sent once, resumed, verified there, shared between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgebench.core import Fact, Json, ModelFile, Progress
+from edgebench.device.session import Session
+from edgebench.errors import DeviceRefused, Unreadable
+
+HASH_S = 3600.0
+"""Longest wait for a device to read a model through."""
+
+WORKSPACE = "Can its workspace be written? Set workspace: in the profile to a folder that can."
+
+SPARE = 64 * 2**20
+"""Bytes that stay free on the device's disk beside a model."""
+
+
+def place_model(session: Session, model: ModelFile, progress: Progress | None = None) -> str:
+    """The model's path on the device; it is sent where it isn't there yet.
+
+    Raises ``DeviceRefused`` (no space, no permission, damaged twice) and ``DeviceLost``.
+    """
+    if session.here:
+        return str(model.path)
+    if model.format == "mlc":
+        return _place_folder(session, model, progress)
+    return place_file(session, model.path, model.sha256, model.size, f"{model.sha256}.gguf", "models", progress)
+
+
+def _place_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
+    """A folder of MLC-LLM's, under the name by which that engine knows the model."""
+    from edgebench.models import mlc
+
+    join = session.system.files.join
+    folder, done = join(join("models", model.sha256[:16]), str(model.facts["id"])), 0
+
+    def told(part: int, _: int) -> None:
+        if progress:
+            progress(done + part, model.size)
+
+    there = ""
+    for file, sha256 in mlc.files(model.path):
+        size = file.stat().st_size
+        there = place_file(session, file, sha256, size, file.name, folder, told)
+        done += size
+    return there[: -len(file.name) - 1]
+
+
+def place_file(
+    session: Session, local: Path, sha256: str, size: int, name: str, folder: str, progress: Progress | None = None
+) -> str:
+    """A file's path in a folder of the workspace, with exactly this content."""
+    files = session.system.files
+    there = ask(session, files.folder(files.join(session.workspace, folder)))
+    target = files.join(str(there["path"]), name)
+    part = f"{target}.part"
+    found = ask(session, files.look(target))
+    # A name is given only to what was verified; the seal tells whether it was written to since.
+    if found.get("size_b") == size and (found["sealed"] or _digest(session, target) == sha256):
+        if not found["sealed"]:
+            say(session, files.seal(target))
+        return target
+    arrived = int(ask(session, files.look(part)).get("size_b", 0))
+    _check_space(session, there, size - min(arrived, size))
+    # Once more from the beginning: what lay there may not have been the beginning of this file.
+    for _ in range(2):
+        session.push(local, part, progress)
+        if _digest(session, part) == sha256:
+            say(session, files.move(part, target))
+            say(session, files.seal(target))
+            return target
+        say(session, files.remove([part]))
+    raise DeviceRefused(
+        f"{local.name} arrives damaged on {session.device.name}",
+        "Its disk or its connection may be failing; if the file here has changed: edgebench models verify",
+    )
+
+
+def ask(session: Session, fact: Fact) -> Mapping[str, Json]:
+    """A question to the device. Raises ``DeviceRefused`` with its own words where it says no."""
+    said = session.run(fact.command)
+    if said.status != 0:
+        raise DeviceRefused(f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}", WORKSPACE)
+    return fact.parse(said.stdout)
+
+
+def say(session: Session, command: str) -> None:
+    """A command to the device. Raises ``DeviceRefused`` with its own words where it fails."""
+    ask(session, Fact(command, lambda _: {}))
+
+
+def _digest(session: Session, path: str) -> str:
+    fact = session.system.files.sha256(path)
+    said = session.run(fact.command, timeout=HASH_S)
+    try:
+        return str(fact.parse(said.stdout)["sha256"])
+    except Unreadable as error:
+        raise DeviceRefused(f"{session.device.name} cannot verify {path}: {said.stderr.strip() or error}") from error
+
+
+def _check_space(session: Session, there: Mapping[str, Json], needed: int) -> None:
+    free = there.get("free_b")
+    if free is not None and free < needed + SPARE:
+        raise DeviceRefused(
+            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there['path']} and "
+            f"{SPARE / 2**20:.0f} more to spare, {free / 2**20:.0f} MiB are free",
+            f"Free some, edgebench devices clean {session.device.name} removes models, or choose another workspace:.",
+        )

@@ -1,0 +1,1 @@
+"""What figures mean: metrics, statistics, doubts, and comparisons of records."""

@@ -1,0 +1,197 @@
+"""Two sets of records put side by side: like with like, paired by round where rounds allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgebench.core import Json, Option, Record
+from edgebench.judging import metrics, stats
+
+Axis = Literal["run", "store", "record", "device", "engine", "backend", "build"]
+"""What is compared. A device or an engine is then what may differ, and nothing else."""
+
+_FREE: Mapping[Axis, frozenset[str]] = {
+    "device": frozenset({"device"}),
+    # An engine has its own form of the model and its own backends: what differs is said beside.
+    "engine": frozenset({"engine", "model sha256", "quantization", "backend"}),
+    "backend": frozenset({"backend", "option gpu_layers"}),
+}
+_CONTEXT = (
+    ("engine build", "engine", "build"),
+    ("model sha256", "model", "sha256"),
+    ("quantization", "model", "quantization"),
+    ("system", "device", "os"),
+    ("kernel", "device", "kernel"),
+    ("driver", "device", "driver"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric of a pair. ``change`` is None where the two cannot be compared; then ``why`` says so."""
+
+    name: str
+    a: float | None
+    b: float | None
+    change: stats.Change | None
+    why: str = ""
+
+    @property
+    def worse(self) -> float:
+        """By how much b is worse, as a share of a; 0 where no difference was shown."""
+        if self.change is None or self.change.verdict == "no difference shown":
+            return 0.0
+        better = metrics.find(self.name).better
+        moved = self.change.ratio - 1
+        return max(0.0, -moved if better == "higher" else moved if better == "lower" else 0.0)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same work measured twice."""
+
+    a: Record
+    b: Record
+    findings: tuple[Finding, ...]
+    differs: Mapping[str, tuple[str, str]]
+    """What else isn't the same on the two sides: builds, systems …"""
+
+    @property
+    def paired(self) -> bool:
+        return _same_run(self.a, self.b)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All pairs, and what had no counterpart."""
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[Record, ...]
+    only_b: tuple[Record, ...]
+
+
+def likeness(record: Record) -> dict[str, Option | None]:
+    """Everything that must be equal for two records to be the same work done the same way."""
+    trial = record.trial
+    return {
+        "device": trial.device,
+        "model": trial.model,
+        "model sha256": _fact(record, "model", "sha256"),
+        "quantization": _fact(record, "model", "quantization"),
+        "engine": trial.engine,
+        "backend": _fact(record, "engine", "backend") or trial.backend,
+        "scenario": trial.scenario,
+        **{f"option {name}": value for name, value in sorted(trial.options.items())},
+    }
+
+
+def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequence[str] = metrics.LEAD) -> Comparison:
+    """Match the records of two sides and compare the given metrics.
+
+    Of several records of the same work the newest two that share a run are taken, else the newest
+    of each side; those that ended well come before the others.
+    """
+    sides = (_grouped(a, axis), _grouped(b, axis))
+    pairs = [_pair(*_chosen(sides[0][key], sides[1][key]), names) for key in sides[0] if key in sides[1]]
+    only_a, only_b = (
+        tuple(group[-1] for key, group in one.items() if key not in other) for one, other in (sides, sides[::-1])
+    )
+    return Comparison(tuple(pairs), only_a, only_b)
+
+
+def difference(a: Sequence[Record], b: Sequence[Record], axis: Axis) -> dict[str, tuple[str, str]]:
+    """What keeps the two most similar records of two sides from being compared."""
+    free = _FREE.get(axis, frozenset())
+    options = [differing(likeness(x), likeness(y), free) for x in a for y in b]
+    return min(options, key=len, default={})
+
+
+def differing(
+    a: Mapping[str, Option | None], b: Mapping[str, Option | None], free: frozenset[str] = frozenset()
+) -> dict[str, tuple[str, str]]:
+    """The names whose values differ, apart from the free ones, with both values."""
+    names = [name for name in {**a, **b} if name not in free and a.get(name) != b.get(name)]
+    return {name: (_shown(a.get(name)), _shown(b.get(name))) for name in names}
+
+
+def _grouped(records: Sequence[Record], axis: Axis) -> dict[tuple[tuple[str, Option | None], ...], list[Record]]:
+    groups: dict[tuple[tuple[str, Option | None], ...], list[Record]] = {}
+    free = _FREE.get(axis, frozenset())
+    for record in sorted(records, key=lambda one: (one.status == "ok", one.id)):
+        key = tuple(sorted((name, value) for name, value in likeness(record).items() if name not in free))
+        groups.setdefault(key, []).append(record)
+    return groups
+
+
+def _chosen(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]:
+    for one in reversed(a):
+        for other in reversed(b):
+            if _same_run(one, other) and one.status == other.status == "ok":
+                return one, other
+    return a[-1], b[-1]
+
+
+def _same_run(a: Record, b: Record) -> bool:
+    return a.run.get("id") == b.run.get("id")
+
+
+def _pair(a: Record, b: Record, names: Sequence[str]) -> Pair:
+    shown = [name for name in names if name in a.metrics or name in b.metrics]
+    context: dict[str, tuple[str, str]] = {}
+    for label, part, name in _CONTEXT:
+        values = (_fact(a, part, name), _fact(b, part, name))
+        if values[0] != values[1]:
+            context[label] = (_shown(values[0]), _shown(values[1]))
+    earlier = (_earlier(a), _earlier(b))
+    if None not in earlier and earlier[0] != earlier[1]:
+        context["earlier turns"] = (_shown(earlier[0]), _shown(earlier[1]))
+    return Pair(a, b, tuple(finding(a, b, name) for name in shown), context)
+
+
+def _earlier(record: Record) -> str | None:
+    """What became of a conversation's earlier turns: an engine without its prefix cache reads them
+    again, and its prefill rate and time to first token are then those of the whole conversation."""
+    if record.trial.scenario != "chat":
+        return None
+    cached = [turn.get("cached_tokens") for one in record.rounds for turn in one.turns]
+    if not any(isinstance(count, int) for count in cached):
+        return None
+    return "kept in the cache" if any(cached) else "evaluated again"
+
+
+def finding(a: Record, b: Record, name: str) -> Finding:
+    """One metric of two records: paired where they share a run. Whether they are alike is the caller's to know."""
+    one, other = a.metrics.get(name), b.metrics.get(name)
+    if one is None or other is None:
+        sides = (one.value if one else None, other.value if other else None)
+        return Finding(name, *sides, None, "not measured on both sides")
+    regimes = (stats.load_regime(a.rounds), stats.load_regime(b.rounds))
+    if name.startswith("load") and regimes[0] != regimes[1]:
+        # A load from a cold disk and one from memory are two quantities.
+        return Finding(name, one.value, other.value, None, f"{_shown(regimes[0])} against {_shown(regimes[1])} starts")
+    if _same_run(a, b):
+        mine, theirs = _by_round(a, name), _by_round(b, name)
+        both = sorted(set(mine) & set(theirs))
+        change = stats.paired([mine[index] for index in both], [theirs[index] for index in both])
+    else:
+        change = stats.unpaired(one.rounds, other.rounds)
+    why = "" if change else "no two rounds that can be compared"
+    return Finding(name, one.value, other.value, change, why)
+
+
+def _by_round(record: Record, name: str) -> dict[int, float | None]:
+    """A metric's readings by the number of their round, which some trial may have missed."""
+    indexes = sorted(one.index for one in record.rounds)
+    return dict(zip(indexes, record.metrics[name].rounds, strict=False))
+
+
+def _fact(record: Record, part: str, name: str) -> str | None:
+    found: Json = record.facts.get(part)
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return None if value is None else str(value)
+
+
+def _shown(value: Option | None) -> str:
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,132 @@
+"""What verifying and drafting cost, as a sweep measured it, and the speed-up that follows.
+
+With p the target's and q the draft's distribution, a step proposes K tokens and verifies them with
+one evaluation of K + 1. Leviathan et al. 2023 (arXiv 2211.17192, theorem 3.8) give the speed-up as
+(1 − α^(K+1)) ÷ ((1 − α)(Kc + 1)) for independent acceptances of chance α and a verification that
+costs as much as one token. On a CPU it costs more, so here both are measured:
+
+    predicted = tokens per verification × T(1) ÷ (D(K̄) + T(K̄ + 1))
+
+T(n): evaluating n tokens at once, D(n): drafting n tokens, K̄: tokens proposed a step. Acceptance
+and costs are those of the same round.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgebench.core import Json, Record, Round
+from edgebench.judging import stats
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Medians of what was measured beside the baseline, seconds."""
+
+    verify_s: Mapping[int, float]
+    draft_s: float | None = None
+    """One step of the draft."""
+    first_draft_s: float | None = None
+    """Its first step, after the target has used the caches; None: as the others."""
+    two_draft_s: float | None = None
+    """Its first step where it reads two tokens; None: as one."""
+    reread_s: Mapping[int, float] = field(default_factory=dict)
+    """Where the draft evaluates all that is verified once more: seconds by number of tokens."""
+    method: str = ""
+    """How they were measured, where that is not by evaluating exactly what they are named for."""
+
+    def verification(self, tokens: float) -> float | None:
+        """Seconds for verifying so many tokens at once."""
+        return _between(self.verify_s, tokens)
+
+    def drafting(self, tokens: float, extra: float = 0.0) -> float | None:
+        """Seconds for proposing so many tokens, ``extra`` further ones being evaluated for that."""
+        reread = _between(self.reread_s, tokens + 1) if self.reread_s else 0.0
+        if self.draft_s is None or reread is None:
+            return None
+        first = self.draft_s if self.first_draft_s is None else self.first_draft_s
+        two = first if self.two_draft_s is None else self.two_draft_s
+        return min(tokens, 1.0) * first + max(tokens - 1.0, 0.0) * self.draft_s + extra * (two - first) + reread
+
+    def predicted(
+        self, tokens_per_verification: float, proposed: float, *, draft: bool, extra: float = 0.0
+    ) -> float | None:
+        """The speed-up that follows from acceptance and costs; ``proposed``: draft tokens a step,
+        ``extra``: tokens that the draft evaluates beside these."""
+        one, several = self.verification(1), self.verification(proposed + 1)
+        drafting = self.drafting(proposed, extra) if draft else 0.0
+        if one is None or several is None or drafting is None:
+            return None
+        return tokens_per_verification * one / (drafting + several)
+
+    def most(self) -> tuple[int, float] | None:
+        """The K with which a draft model that is always right would be fastest, and how much faster."""
+        gains = {k: self.predicted(k + 1, k, draft=True, extra=1.0) for k in range(1, max(self.verify_s))}
+        found = {k: gain for k, gain in gains.items() if gain is not None}
+        return max(found.items(), key=lambda item: item[1]) if found else None
+
+
+def _between(seconds: Mapping[int, float], tokens: float) -> float | None:
+    """Between the measured sizes by a line; none beyond them."""
+    sizes = sorted(seconds)
+    for low, high in itertools.pairwise(sizes):
+        if low <= tokens <= high:
+            share = (tokens - low) / (high - low)
+            return seconds[low] * (1 - share) + seconds[high] * share
+    return seconds.get(int(tokens)) if tokens in seconds else None
+
+
+def measured(records: Sequence[Record], number: int | None = None) -> Costs | None:
+    """What a sweep measured, in all rounds or in one; None where verification wasn't measured."""
+    baseline, alone = target_alone(records), _draft_alone(records)
+    if baseline is None:
+        return None
+    told = [turn["costs"] for turn in turns(baseline, number) if "costs" in turn]
+    verify = _evaluating(told)
+    if not verify:
+        return None
+    steps = [each for found in told for each in found.get("draft_s", ())]
+    first, later = [each[0] for each in steps], [step for each in steps for step in each[1:]]
+    two = [seconds for found in told for seconds in found.get("draft_two_s", ())]
+    reread: Mapping[int, float] = {}
+    if alone is not None:
+        later = [1 / one.metrics["decode_tps"] for one in alone.rounds if _counts(one, number)]
+        if told[0].get("draft_rereads"):
+            reread = _evaluating([turn["costs"] for turn in turns(alone, number) if "costs" in turn])
+    return Costs(verify, median(later or first), median(first), median(two), reread, told[0].get("method", ""))
+
+
+def _evaluating(told: Sequence[Mapping[str, Json]]) -> dict[int, float]:
+    """Seconds for evaluating so many tokens at once, medians."""
+    found: dict[int, list[float]] = {}
+    for costs in told:
+        for size, values in costs.get("verify_s", {}).items():
+            found.setdefault(int(size), []).extend(values)
+    return {size: stats.median(values) for size, values in found.items()}
+
+
+def turns(record: Record, number: int | None = None) -> Iterator[Mapping[str, Json]]:
+    """Of all rounds, or of one."""
+    return (turn for one in record.rounds if number in (None, one.index) for turn in one.turns)
+
+
+def _counts(one: Round, number: int | None) -> bool:
+    return number in (None, one.index) and bool(one.metrics.get("decode_tps"))
+
+
+def median(values: Sequence[float]) -> float | None:
+    return stats.median(values) if values else None
+
+
+def target_alone(records: Sequence[Record]) -> Record | None:
+    """The target alone: a sweep's first trial."""
+    return next((record for record in records if record.trial.options.get("k") == 0), None)
+
+
+def _draft_alone(records: Sequence[Record]) -> Record | None:
+    """The draft measured as a model of its own, where the engine tells nothing of its steps."""
+    baseline = target_alone(records)
+    others = (record for record in records if record.trial.options.get("k") == 0 and record is not baseline)
+    return next((record for record in others if baseline and record.trial.model != baseline.trial.model), None)

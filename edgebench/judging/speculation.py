@@ -1,0 +1,226 @@
+"""Sweeps over the number of draft tokens, afterwards: the speed-up, the verdict and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgebench import plugins
+from edgebench.core import Doubt, Metric, Record, Round
+from edgebench.judging import costs, doubts, stats
+
+
+def drafts_without_model(engine: str) -> tuple[str, ...]:
+    """What an engine can draft with where there is no draft model."""
+    return tuple(getattr(plugins.load("engines", engine), "drafts_without_model", ()))
+
+
+def completed(records: Sequence[Record]) -> list[Record]:
+    """The records of a sweep with ``speedup`` (paired by round with the baseline's) and
+    ``predicted_speedup`` added, and a doubt where the two don't go together."""
+    baseline = costs.target_alone(records)
+    if baseline is None:
+        return list(records)
+    known = {one.index: costs.measured(records, one.index) for one in baseline.rounds}
+    alone = {one.index: one for one in baseline.rounds}
+    done = []
+    for record in records:
+        if not record.trial.options.get("k"):
+            said = (turn["costs"]["absent"] for turn in costs.turns(record) if "absent" in turn.get("costs", ()))
+            notes = [f"no predicted speed-up: {reason}" for reason in said]
+            done.append(replace(record, notes=(*record.notes, *notes[:1])))
+            continue
+        model = record.trial.options.get("draft") not in drafts_without_model(record.trial.engine)
+        rounds = [_with_speedup(one, alone.get(one.index), known.get(one.index), model) for one in record.rounds]
+        metrics = {**record.metrics, **_only(stats.over_rounds(rounds), "speedup", "predicted_speedup")}
+        if "predicted_speedup" in metrics and any(found and found.method for found in known.values()):
+            method = next(found.method for found in known.values() if found and found.method)
+            predicted = metrics["predicted_speedup"]
+            metrics["predicted_speedup"] = replace(predicted, note="; ".join(filter(None, (predicted.note, method))))
+        found = _surprise(metrics)
+        done.append(
+            replace(record, rounds=tuple(rounds), metrics=metrics, doubts=(*record.doubts, *([found] if found else [])))
+        )
+    return done
+
+
+SURPRISE = 0.10
+"""A measured speed-up that differs from the predicted one by more than this share, and by more than
+both intervals, was not made by acceptance and costs alone."""
+
+
+def _surprise(metrics: Mapping[str, Metric]) -> Doubt | None:
+    measured, predicted = metrics.get("speedup"), metrics.get("predicted_speedup")
+    if measured is None or predicted is None:
+        return None
+    if None in (measured.low, measured.high, predicted.low, predicted.high):
+        return None
+    apart = measured.low > predicted.high or predicted.low > measured.high  # type: ignore[operator]
+    if not apart or abs(measured.value / predicted.value - 1) <= SURPRISE:
+        return None
+    return doubts.named("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
+
+
+def _only(metrics: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: metrics[name] for name in names if name in metrics}
+
+
+def _with_speedup(one: Round, alone: Round | None, known: costs.Costs | None, model: bool) -> Round:
+    metrics = dict(one.metrics)
+    if alone and alone.metrics.get("decode_tps") and "decode_tps" in metrics:
+        metrics["speedup"] = metrics["decode_tps"] / alone.metrics["decode_tps"]
+    proposed = _proposed_per_step(one)
+    per_step = metrics.get("tokens_per_verification")
+    if known and proposed is not None and per_step is not None:
+        predicted = known.predicted(per_step, proposed, draft=model, extra=_extra(one))
+        if predicted is not None:
+            metrics["predicted_speedup"] = predicted
+    return replace(one, metrics=metrics)
+
+
+def _extra(one: Round) -> float:
+    """Tokens a verification that the draft evaluated beside those it proposed, where the engine tells."""
+    told = [turn["speculative"] for turn in one.turns if "speculative" in turn]
+    steps = sum(each["steps"] for each in told)
+    beside = sum(each.get("draft_evaluated", 0) - sum(each["proposed_by_position"]) for each in told)
+    return max(0.0, beside / steps) if steps else 0.0
+
+
+def _proposed_per_step(one: Round) -> float | None:
+    """Draft tokens proposed a verification."""
+    counted = [turn for turn in one.turns if "draft_tokens" in turn and "decode" in turn["measures"]]
+    steps = sum(turn["completion_tokens"] - 1 - turn["draft_accepted"] for turn in counted)
+    return sum(turn["draft_tokens"] for turn in counted) / steps if steps > 0 else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a sweep says in one sentence."""
+
+    best: Record | None
+    text: str
+
+
+def verdict(records: Sequence[Record]) -> Verdict:
+    """The K with the highest speed-up, or that no K helps, or that it couldn't be shown."""
+    best = fastest(records)
+    if best is None:
+        return Verdict(None, "no speed-up was measured")
+    metric = best.metrics["speedup"]
+    name = f"{best.trial.options['draft']} with k = {best.trial.options['k']}"
+    between = f" ({metric.low:.2f}–{metric.high:.2f})" if metric.low is not None and metric.high is not None else ""
+    if metric.value <= 1:
+        return Verdict(None, f"no K helps: the best, {name}, is {metric.value:.2f}× the target alone{between}")
+    if metric.low is None or metric.low <= 1 or _rounds(best) < stats.FEW:
+        text = f"no K is shown to help: the best, {name}, is {metric.value:.2f}× the target alone{between}"
+        return Verdict(None, text + "; more rounds may tell")
+    return Verdict(best, f"{name} is best: {metric.value:.2f}× the target alone{between}")
+
+
+def fastest(records: Sequence[Record]) -> Record | None:
+    """That with the highest speed-up of those with most rounds: of fewer was what only served to predict."""
+    measured = [record for record in records if "speedup" in record.metrics]
+    most = max(map(_rounds, measured), default=0)
+    found = [record for record in measured if _rounds(record) == most]
+    return max(found, key=lambda record: record.metrics["speedup"].value, default=None)
+
+
+def why(records: Sequence[Record]) -> list[str]:
+    """Where the time of the fastest K goes, by the costs that were measured, and what these allow at most."""
+    known, best = costs.measured(records), fastest(records)
+    one = known.verification(1) if known else None
+    if known is None or best is None or one is None:
+        return []
+    found = []
+    model = best.trial.options.get("draft") not in drafts_without_model(best.trial.engine)
+    each = [proposed for proposed in map(_proposed_per_step, best.rounds) if proposed is not None]
+    proposed, per_step = costs.median(each), best.metrics.get("tokens_per_verification")
+    checking = known.verification(proposed + 1) if proposed is not None else None
+    extra = costs.median([_extra(one) for one in best.rounds])
+    drafting = known.drafting(proposed or 0.0, extra or 0.0) if model else 0.0
+    if proposed is not None and per_step is not None and checking is not None and drafting is not None:
+        found.append(
+            f"why: with k = {best.trial.options['k']} a step takes {1e3 * drafting:.0f} ms to draft "
+            f"{proposed:.1f} tokens and {1e3 * checking:.0f} ms to check them, and yields {per_step.value:.2f}; "
+            f"the target alone takes {1e3 * one * per_step.value:.0f} ms for these"
+        )
+    if model and (most := known.most()):
+        found.append(f"with every draft token accepted these costs allow {most[1]:.2f}× at most, at k = {most[0]}")
+    return found
+
+
+def _rounds(record: Record) -> int:
+    return sum(value is not None for value in record.metrics["speedup"].rounds)
+
+
+def likely(records: Sequence[Record], ks: Sequence[int], count: int) -> list[int]:
+    """The ``count`` values of ``ks`` with the highest predicted speed-up for each draft, from one long one.
+
+    ``records``: a baseline with costs, and each draft at one K at least as long as any of ``ks``.
+    """
+    known = costs.measured(records)
+    if known is None:
+        return []
+    best: set[int] = set()
+    for long in records:
+        if not long.trial.options.get("k"):
+            continue
+        model = long.trial.options.get("draft") not in drafts_without_model(long.trial.engine)
+        scores: dict[int, float] = {}
+        for k in ks:
+            step = _shorter(long, k, whole=model and "p_min" not in long.trial.options)
+            value = known.predicted(*step[:2], draft=model, extra=step[2]) if step else None
+            if value is not None:
+                scores[k] = value
+        best.update(sorted(scores, key=lambda k: -scores[k])[:count])
+    return sorted(best)
+
+
+def _shorter(long: Record, k: int, whole: bool) -> tuple[float, float, float] | None:
+    """Tokens a verification, tokens proposed for it, and tokens that the draft evaluated beside these,
+    had a long draft been at most ``k`` tokens.
+
+    With its acceptance by position: a shorter draft is accepted as far as the longer one, cut off.
+    Without: as if every token had the same chance (Leviathan et al. 2023, eq. 1). ``whole``: only the
+    end of the text ever cut a draft short; else drafts are as long as they found something, or were sure.
+    """
+    steps, proposed, accepted = _by_position(long)
+    if not proposed:
+        chance = _chance(long)
+        return None if chance is None else (sum(chance**i for i in range(k + 1)), k, chance**k)
+    if not whole:
+        extra = costs.median([_extra(one) for one in long.rounds]) or 0.0
+        return 1 + sum(accepted[:k]) / steps, sum(proposed[:k]) / steps, extra
+    reach = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
+    return (1 + sum(reach), k, reach[-1]) if len(reach) == k else None
+
+
+def _chance(record: Record) -> float | None:
+    """α, by bisection: tokens per verification = 1 + α + … + α^K."""
+    metric, k = record.metrics.get("tokens_per_verification"), int(record.trial.options["k"])
+    if metric is None:
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        enough = sum(middle**i for i in range(k + 1)) >= metric.value
+        low, high = (low, middle) if enough else (middle, high)
+    return (low + high) / 2
+
+
+def _by_position(record: Record) -> tuple[int, list[int], list[int]]:
+    """Verifications; and by position in the draft how many tokens were proposed, and accepted."""
+    steps = 0
+    proposed: list[int] = []
+    accepted: list[int] = []
+    for turn in costs.turns(record):
+        told = turn.get("speculative") or {}
+        steps += told.get("steps", 0)
+        for sums, name in ((proposed, "proposed_by_position"), (accepted, "accepted_by_position")):
+            values = told.get(name, [])
+            sums.extend([0] * (len(values) - len(sums)))
+            for place, value in enumerate(values):
+                sums[place] += value
+    accepted.extend([0] * (len(proposed) - len(accepted)))
+    return steps, proposed, accepted

@@ -1,0 +1,47 @@
+"""How values lie in the store: compressed JSON, samples as columns."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+
+from edgebench.core import Json, Sample
+from edgebench.store import records
+
+
+def columns(samples: Iterable[Sample]) -> Json:
+    """Samples by series: ``[[name, labels, [seconds …], [value …]] …]``."""
+    series: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[float], list[float]]] = {}
+    for sample in samples:
+        times, values = series.setdefault((sample.name, tuple(sample.labels.items())), ([], []))
+        times.append(float(sample.at))
+        values.append(float(sample.value))
+    named = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
+    return sorted(named, key=lambda one: (one[0], dumps(one[1])))
+
+
+def samples(series: Json) -> tuple[Sample, ...]:
+    """Samples from ``columns``, by time; of one instant by name and labels."""
+    found = [
+        Sample(name, value, at, labels)
+        for name, labels, times, values in series
+        for at, value in zip(times, values, strict=True)
+        if at is not None and value is not None
+    ]
+    return tuple(sorted(found, key=lambda sample: sample.at))
+
+
+def dumps(value: Json) -> str:
+    """Any value of a record as JSON text."""
+    return records.dumps(records.plain(value))
+
+
+def pack(value: Json) -> bytes:
+    """Any value of a record as compressed JSON."""
+    return zlib.compress(dumps(value).encode())
+
+
+def unpack(data: bytes) -> Json:
+    """The value that ``pack`` took. Raises ``zlib.error`` or ``ValueError``."""
+    return json.loads(zlib.decompress(data))
