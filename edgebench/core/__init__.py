@@ -1,0 +1,96 @@
+"""The nouns of edgebench and the roles that plugins play. Standard library only.
+
+Units are base units everywhere inside the program: seconds, bytes, joules, watts, hertz,
+degrees Celsius, ratios between 0 and 1. Only ``views`` turns them into ms, MiB or per cent.
+A reading that could not be had is absent (``None`` or no key), never 0.
+"""
+
+from edgebench.core.device import (
+    SILENCED,
+    Command,
+    Device,
+    Fact,
+    Files,
+    Line,
+    Opened,
+    Output,
+    PageCache,
+    Process,
+    Reversible,
+    System,
+    Transport,
+)
+from edgebench.core.engine import (
+    Calculator,
+    Client,
+    Detached,
+    Engine,
+    EngineNotes,
+    Launch,
+    ModelFile,
+    Narrator,
+    Reply,
+    Request,
+)
+from edgebench.core.probe import Probe, Quantity, Reading, Sample
+from edgebench.core.record import (
+    SCHEMA,
+    Doubt,
+    Failure,
+    Metric,
+    Questions,
+    Record,
+    Round,
+    Status,
+    Streamed,
+    Trial,
+    View,
+)
+from edgebench.core.scenario import Scenario, Setting
+from edgebench.core.values import Json, Option, Progress
+
+__all__ = [
+    "SCHEMA",
+    "SILENCED",
+    "Calculator",
+    "Client",
+    "Command",
+    "Detached",
+    "Device",
+    "Doubt",
+    "Engine",
+    "EngineNotes",
+    "Fact",
+    "Failure",
+    "Files",
+    "Json",
+    "Launch",
+    "Line",
+    "Metric",
+    "ModelFile",
+    "Narrator",
+    "Opened",
+    "Option",
+    "Output",
+    "PageCache",
+    "Probe",
+    "Process",
+    "Progress",
+    "Quantity",
+    "Questions",
+    "Reading",
+    "Record",
+    "Reply",
+    "Request",
+    "Reversible",
+    "Round",
+    "Sample",
+    "Scenario",
+    "Setting",
+    "Status",
+    "Streamed",
+    "System",
+    "Transport",
+    "Trial",
+    "View",
+]

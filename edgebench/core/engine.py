@@ -1,0 +1,229 @@
+"""An inference engine: with what it is started, what it is asked, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from edgebench.core.device import Command, Line
+from edgebench.core.values import Json, Option
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model that lies on the controller, checked and known: what a trial is made of."""
+
+    name: str
+    path: Path
+    sha256: str
+    size: int
+    """Bytes."""
+    format: str
+    """``gguf`` or ``mlc``."""
+    quantization: str
+    architecture: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """From the header: ``layers``, ``context_length``, ``vocabulary``, ``kv_bytes_per_token``,
+    ``parameters``, ``weights_bytes``, ``tokenizer`` …"""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """With what an engine is started. Equal launches share one engine process.
+
+    None means the engine's own default. Paths are on the device.
+    """
+
+    model: str
+    backend: str = "cpu"
+    ctx: int | None = None
+    batch: int | None = None
+    ubatch: int | None = None
+    threads: int | None = None
+    gpu_layers: int | Literal["all"] | None = None
+    draft: str | None = None
+    draft_gpu_layers: int | Literal["all"] | None = None
+    k: int | None = None
+    """Draft tokens proposed at once, where the engine can only be told at its start."""
+    p_min: float | None = None
+    """A draft ends below this probability of its own, where the engine can only be told at its start."""
+    spec_type: str | None = None
+    """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
+    rpc: str | None = None
+    """Other devices that hold parts of the model, separated by commas: their names, and in the
+    launch that an engine is given their addresses as the device sees them."""
+    affinity: str | None = None
+    """Processors the engine may run on, as ``0-3,8``."""
+    repack: bool = True
+    """False: weights are not rearranged for the CPU's matrix units (llama.cpp's extra buffer
+    types), the way out where a virtual machine claims AMX and forbids it."""
+    extra: Mapping[str, Option] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to an engine. Exactly one of ``tokens`` and ``messages`` is given."""
+
+    tokens: tuple[int, ...] | None = None
+    messages: tuple[Mapping[str, str], ...] | None = None
+    """``{"role": "user" | "assistant" | "system", "content": …}``"""
+    max_tokens: int = 128
+    ignore_eos: bool = False
+    reuse_cache: bool = False
+    """Whether the engine may keep the part of its KV cache that this prompt shares with the last."""
+    temperature: float = 0.0
+    seed: int = 0
+    measures: tuple[str, ...] = ("prefill", "decode", "ttft")
+    """The rates that this request counts for in its round; empty: kept in the record, not counted
+    (warm-up, filling the context)."""
+    label: str = ""
+    """What the scenario calls it, such as ``conversation 2, turn 3``."""
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Further fields of the engine's dialect, such as ``speculative.n_max``."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an engine answered, with the counts and times that every rate is recomputed from."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    """Ids of the generated tokens, where the engine tells them."""
+    prompt_tokens: int = 0
+    """All tokens of the prompt, cached ones included."""
+    cached_tokens: int = 0
+    prefill_tokens: int = 0
+    """Prompt tokens that were evaluated for this request."""
+    prefill_s: float | None = None
+    """Seconds the engine spent on them, by its own clock."""
+    completion_tokens: int = 0
+    token_times: tuple[float, ...] = ()
+    """Seconds of each generated token after the first one, first included (0.0): non-decreasing.
+    A speculative step yields several tokens at one instant."""
+    token_clock: Literal["engine", "arrival"] = "arrival"
+    decode_s: float | None = None
+    """First generated token to the last, seconds, by ``token_clock``."""
+    ttft_s: float | None = None
+    """Request sent to first token received, by the controller's clock."""
+    engine_ttft_s: float | None = None
+    total_s: float = 0.0
+    sent_at: float = 0.0
+    """``time.monotonic()`` on the controller when the request was sent."""
+    finish: str = ""
+    """``stop``, ``length`` …"""
+    draft_tokens: int = 0
+    draft_accepted: int = 0
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """What else the engine said, as it said it (``timings`` …)."""
+
+
+@dataclass(frozen=True)
+class EngineNotes:
+    """What an engine said of itself, from its own log and answers."""
+
+    build: str | None = None
+    backend: str | None = None
+    """The backend that really computes: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan``."""
+    layers_offloaded: int | None = None
+    layers: int | None = None
+    buffers: Mapping[str, int] = field(default_factory=dict)
+    """``{"CPU model": bytes, "CPU KV": bytes, …}``"""
+    instruction_sets: tuple[str, ...] = ()
+    load_s: float | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Client(Protocol):
+    """An engine's HTTP address, reached through a forwarded loopback port, with its key."""
+
+    def get(self, path: str) -> tuple[int, Json]:
+        """Status and body (None where the body isn't JSON). Raises ``EngineFailed``."""
+
+    def post(self, path: str, body: Json) -> tuple[int, Json]: ...
+
+    def stream(self, path: str, body: Json) -> Iterator[tuple[float, Json]]:
+        """Server-sent events as (``time.monotonic()``, data). Raises ``EngineFailed``."""
+
+
+class Engine(Protocol):
+    """An inference engine: a process on the device that listens on the device's loopback.
+
+    A plugin is a class that takes (opened device, the profile's settings for this engine).
+    ``Config`` is a frozen dataclass of what a profile may say under ``engines: NAME:``.
+    """
+
+    Config: ClassVar[type]
+    format: ClassVar[str]
+    """The form of model it takes: ``gguf`` or ``mlc``."""
+    k_per_request: ClassVar[bool]
+    """Whether draft tokens are said with each request, so that one process serves every K."""
+    drafts_without_model: ClassVar[tuple[str, ...]]
+    """Ways to draft without a draft model."""
+    ends_drafts: ClassVar[bool]
+    """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
+    asks: ClassVar[tuple[str, ...]]
+    """What it answers beside generating, as ``ask`` in a request's ``extra``: ``costs`` of verifying and
+    drafting, ``parting`` of two texts, ``logits``; ``tokens``: it tells the ids of generated tokens."""
+
+    def prepare(self) -> Mapping[str, Json]:
+        """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
+
+    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+        """How to start it; its API key is in the environment variable ``key_variable``."""
+
+    def ready(self, client: Client) -> bool:
+        """Whether it answers. False: still loading."""
+
+    def ready_line(self, text: str) -> bool:
+        """Whether this line of its log says that it is loaded: a finer clock than asking."""
+
+    def complete(self, client: Client, request: Request) -> Reply: ...
+
+    def count_tokens(self, client: Client, text: str) -> int:
+        """Tokens of a text by the engine's own tokenizer, special ones not added."""
+
+    def notes(self, log: Iterable[str]) -> EngineNotes: ...
+
+    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
+        """After a death: another launch worth one try and why, or None."""
+
+
+@runtime_checkable
+class Narrator(Protocol):
+    """What an engine may be able to tell beyond ``Engine``, from its log alone."""
+
+    def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
+        """Seconds this start has spent compiling the model, and whether that is over; None: it
+        compiles nothing. Such a start isn't measured: the engine is started again."""
+
+    def verdict(self, log: Sequence[str]) -> tuple[str, str] | None:
+        """A fault after which it lives on but never answers: its own words and what to do."""
+
+    def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
+        """Of an engine that died: the sentence that says why, and what to do. None: there is none."""
+
+
+@runtime_checkable
+class Detached(Protocol):
+    """An engine whose program is not what was started: an app that an operating system runs."""
+
+    def attach(self) -> int | None:
+        """The pid of what computes; None: not there yet."""
+
+    @property
+    def load_began(self) -> float | None:
+        """``time.monotonic()`` when it began to load the model; None: with its start."""
+
+
+@runtime_checkable
+class Calculator(Protocol):
+    """An engine whose compute library a program of ours can call, to see what the GPU can do."""
+
+    def routine(self) -> Command:
+        """A Python on the device that runs what comes on its standard input, in the engine's own
+        environment. Last argument: the path near which the library lies; empty: in its packages."""
