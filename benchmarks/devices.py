@@ -2,7 +2,7 @@
 
     python benchmarks/devices.py [--devices 20] [--rounds 3] [--model FILE]
 
-Every device is a login of its own over SSH with a folder of its own, and runs a real llama-server on a
+Every device is an sshd of its own with a folder of its own, and runs a real llama-server on a
 tiny model, so that the controller and not the engines are what is kept busy. The targets: at most
 300 MB, and at most one core.
 """
@@ -30,11 +30,10 @@ from lab.tiny import tiny
 QUICK = ["--prompt-tokens", "64", "--gen-tokens", "128", "--ctx", "256", "--threads", "1"]
 
 
-def profiles(folder: Path, sshd: Sshd, devices: int) -> list[str]:
-    """Write one for each device; their names."""
+def profiles(folder: Path, devices: dict[str, Sshd]) -> None:
+    """Write one for each device."""
     (folder / "devices").mkdir()
-    names = [f"lab-{number}" for number in range(devices)]
-    for name in names:
+    for name, sshd in devices.items():
         engine = {"path": str(bin_folder() / "llama-server"), "env": {"LD_LIBRARY_PATH": str(bin_folder())}}
         about = {
             "name": name,
@@ -44,7 +43,6 @@ def profiles(folder: Path, sshd: Sshd, devices: int) -> list[str]:
             "engines": {"llama.cpp": engine},
         }
         (folder / "devices" / f"{name}.yaml").write_text(yaml.safe_dump(about))
-    return names
 
 
 def main() -> None:
@@ -55,11 +53,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sshd = Sshd(folder / "sshd")
-        names = profiles(folder, sshd, options.devices)
+        devices = {name: Sshd(folder / name) for name in (f"lab-{number}" for number in range(options.devices))}
+        profiles(folder, devices)
         model = options.model or tiny(folder / "tiny.gguf")
         command = [sys.executable, "-m", "edgebench", "run", "-m", str(model), "--rounds", str(options.rounds)]
-        command += [*QUICK, "--json", "result.json", *(word for one in names for word in ("-d", one))]
+        command += [*QUICK, "--json", "result.json", *(word for one in devices for word in ("-d", one))]
         environment = {**os.environ, "EDGEBENCH_SETTLE": "0", "OMP_WAIT_POLICY": "passive"}
         began = time.monotonic()
         with (folder / "said").open("wb") as said:
@@ -73,7 +71,8 @@ def main() -> None:
                     break
                 time.sleep(0.1)
         seconds = time.monotonic() - began
-        sshd.stop()
+        for sshd in devices.values():
+            sshd.stop()
         if run.wait() != 0:
             sys.exit((folder / "said").read_text()[-3000:])
         records = json.loads((folder / "result.json").read_text())["records"]

@@ -135,6 +135,19 @@ def test_several_devices_at_once_and_one_of_them_missing(
     first_result = next(number for number, line in enumerate(lines) if "round 1/1" in line)
     assert lines.index(told) < first_result < lines.index(f"edgebench: {told}")
     assert "Is the device on" in ran.stderr
+    assert "waiting" not in ran.stderr
+
+
+def test_two_profiles_of_one_machine_take_turns(edgebench: Program, linux: Place, real_model: Path):
+    """Side by side they would starve each other, and no lock of a workspace tells."""
+    names = {profile(edgebench, linux, name, workspace=f"{linux.folder}/{name}") for name in ("first", "second")}
+    ran = edgebench("run", "-d", "all", "-m", str(real_model), *QUICK, "--json", "-")
+    assert ran.status == 0, ran.stderr
+    one, other = sorted(ran.records, key=lambda record: record["started"])
+    assert {one["trial"]["device"], other["trial"]["device"]} == names
+    assert one["finished"] <= other["started"]
+    assert one["facts"]["device"]["boot"] == other["facts"]["device"]["boot"]
+    assert f"waiting: it is the same machine as {one['trial']['device']}\n" in ran.stderr
 
 
 def test_all_are_ones_own_profiles_not_the_examples(edgebench: Program):

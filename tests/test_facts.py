@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from lab.place import Place
 
@@ -122,6 +124,7 @@ def test_the_labs_devices_tell_what_they_can(name: str, request: pytest.FixtureR
     assert facts["ram_b"] > 2**30
     assert facts["threads"] >= 1
     assert facts["kernel"].startswith("Linux ")
+    assert facts["boot"] not in ("", Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     if place.system != "linux":
         assert "not found" in facts["absent"]["power"]
         assert "power_source" not in facts

@@ -59,11 +59,12 @@ def carry_out(
         meta = {"name": name, "command": command, "seed": plans[0].seed, "version": __version__}
         run = store.begin_run(meta)
         happened: Queue = queue.SimpleQueue()
-        workers = [Worker(number, plan, happened) for number, plan in enumerate(plans)]
+        turns = lock.Turns()
+        workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(plans)]
         try:
             records = follow(workers, happened, store, run, finish)
             if then and (more := then(records)):
-                workers = [Worker(number, plan, happened) for number, plan in enumerate(more)]
+                workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(more)]
                 records += follow(workers, happened, store, run, finish)
         except KeyboardInterrupt:
             end(workers)
@@ -92,10 +93,12 @@ def carry_out(
 class Worker(threading.Thread):
     """One device's plan in a thread of its own; what happens goes into the queue, None at the end."""
 
-    def __init__(self, number: int, plan: Plan, happened: Queue) -> None:
+    def __init__(self, number: int, plan: Plan, happened: Queue, turns: lock.Turns) -> None:
         super().__init__(daemon=True, name=plan.trials[0].device.name)
         self._number = number
         self._happened = happened
+        self._turns = turns
+        self._awaited = ""
         self.plan = plan
         self._bench: Bench | None = None
         self._ended = False
@@ -108,6 +111,7 @@ class Worker(threading.Thread):
         try:
             with ExitStack() as stack:
                 session = stack.enter_context(Session(first.device))
+                stack.enter_context(self._turns.mine(session, self._waiting))
                 patience = lock.Patience(self.plan.wait, self._waiting)
                 stack.enter_context(lock.held(session, patience))
                 rpc = self.plan.rpc
@@ -136,7 +140,9 @@ class Worker(threading.Thread):
         """Somebody else has the device."""
         if self._ended:
             raise DeviceLost("interrupted")
-        self._happened.put((self._number, events.Doing(0, text)))
+        if text != self._awaited:  # it may wait for hours
+            self._awaited = text
+            self._happened.put((self._number, events.Doing(0, text)))
 
     def abort(self) -> None:
         """Let it end soon."""

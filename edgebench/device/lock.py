@@ -67,6 +67,34 @@ def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
         holder.let_go()
 
 
+class Turns:
+    """Profiles of one machine in one run (a phone over ADB and its Termux) take turns: side by side
+    they would starve each other."""
+
+    def __init__(self) -> None:
+        self._busy: dict[str, Session] = {}
+
+    @contextlib.contextmanager
+    def mine(self, session: Session, told: Callable[[str], None]) -> Iterator[None]:
+        """Wait until no other profile of the machine has its turn. ``told`` as in ``Patience``."""
+        boot = session.boot()
+        if boot is None:
+            yield
+            return
+        waited = False
+        while (other := self._busy.setdefault(boot, session)) is not session:
+            session.transport.close()  # what is measured there is left alone
+            waited = True
+            told(f"waiting: it is the same machine as {other.device.name}")
+            time.sleep(AGAIN_S)
+        try:
+            if waited:
+                session.reopen()
+            yield
+        finally:
+            del self._busy[boot]
+
+
 def _await(holder: _Holder, patience: Patience) -> None:
     deadline = time.monotonic() + patience.seconds
     while True:

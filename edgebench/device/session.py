@@ -117,6 +117,15 @@ class Session(contextlib.AbstractContextManager["Session"]):
             known.update(found)
         return {**known, **({"absent": absent} if absent else {})}
 
+    def boot(self) -> str | None:
+        """What all profiles of one running machine have in common, where its system tells."""
+        fact = self.system.facts.get("boot")
+        if fact is None:
+            return None
+        with contextlib.suppress(TimedOut, Unreadable):
+            return fact.parse(self.run(fact.command, timeout=20).stdout).get("boot")
+        return None
+
     def start(self, command: Command, secret_values: Sequence[str] = ()) -> Running:
         """Start a program under the device's watcher; it dies without this controller."""
         tag = f"@edgebench-{secrets.token_hex(6)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from edgebench.core import Fact, Json
 from edgebench.systems import posix
-from edgebench.systems.linux import CLUSTERS, INSTRUCTION_SETS, parse_meminfo
+from edgebench.systems.linux import BOOT, CLUSTERS, INSTRUCTION_SETS, parse_meminfo
 
 
 class Android(posix.Posix):
@@ -67,6 +67,7 @@ def parse_gles(text: str) -> Mapping[str, Json]:
 _PROPERTIES = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fingerprint|version.release))"
 
 FACTS: Mapping[str, Fact] = {
+    "boot": BOOT,
     "device": Fact(f"getprop | grep -E '{_PROPERTIES}'", parse_getprop),
     "cpu": Fact("cat /proc/cpuinfo", parse_cpuinfo),
     "clusters": CLUSTERS,

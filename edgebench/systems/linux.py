@@ -160,9 +160,12 @@ CLUSTERS = Fact(
     " done 2>/dev/null; true",
     parse_clusters,
 )
+BOOT = _text("cat /proc/sys/kernel/random/boot_id", "boot")
+"""The same in every container, and for every user, of a running machine (random(4))."""
 _CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 FACTS: Mapping[str, Fact] = {
+    "boot": BOOT,
     "cpu": Fact("LC_ALL=C lscpu -J", parse_lscpu),
     "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),

@@ -76,6 +76,7 @@ _NAMES = " ".join(
 )
 
 FACTS: Mapping[str, Fact] = {
+    "boot": Fact("sysctl -n kern.bootsessionuuid", lambda text: {"boot": text.strip()} if text.strip() else {}),
     "cpu": Fact(f"for n in {_NAMES}; do sysctl $n 2>/dev/null; done; true", parse_sysctl),
     "os": Fact("sw_vers", parse_sw_vers),
     "kernel": Fact("uname -srm", lambda text: {"kernel": text.strip()} if text.strip() else {}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import Place, free_port
+from lab.place import Place, free_port, machine
 
 FEATURES = "shell_v2,cmd"
 
@@ -66,7 +66,7 @@ class Phone:
         self.home.mkdir(parents=True)
         toybox(folder / "bin")
         self.log = folder / "adbd.log"
-        command = [sys.executable, Path(__file__).with_name("adbd.py"), "--shell", "/usr/bin/mksh"]
+        command = [*machine(folder), sys.executable, Path(__file__).with_name("adbd.py"), "--shell", "/usr/bin/mksh"]
         command += ["--path", folder / "bin", "--home", self.home, "--features", features, *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log.open("wb"), text=True)
         assert self._process.stdout is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.place import Place, free_port
+from lab.place import Place, free_port, machine
 
 SSHD = "/usr/sbin/sshd"
 
@@ -47,7 +47,7 @@ class Sshd:
         self.start()
 
     def start(self) -> None:
-        command = [SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
+        command = [*machine(self.folder), SSHD, "-D", "-e", "-f", self.folder / "sshd_config"]
         self._process = subprocess.Popen(command, stderr=self.log.open("ab"))
         self._wait()
 
