@@ -19,6 +19,7 @@ from lab.records import record
 
 from edgebench.core import Doubt, Metric, Record, Round
 from edgebench.judging import doubts, judge, metrics, stats
+from edgebench.judging.steadiness import settled
 
 ROOT = Path(__file__).parent.parent
 readings = st.lists(st.floats(0.001, 1e9), min_size=1, max_size=12)
@@ -207,14 +208,14 @@ def _series(rate: object, seconds: int) -> tuple[list[float], list[float]]:
 
 
 def test_a_rate_that_settles() -> None:
-    found = stats.settled(*_series(lambda at: 30 + 20 * math.exp(-at / 40), 360))
+    found = settled(*_series(lambda at: 30 + 20 * math.exp(-at / 40), 360))
     assert found is not None
     assert found.burst > 40
     assert found.sustained == pytest.approx(30, rel=0.01)
 
 
 def test_a_rate_that_never_settles_is_not_given_a_sustained_value() -> None:
-    found = stats.settled(*_series(lambda at: 50 * math.exp(-at / 600), 300))
+    found = settled(*_series(lambda at: 50 * math.exp(-at / 600), 300))
     assert found is not None
     assert found.sustained is None
     assert found.slope is not None
@@ -222,15 +223,15 @@ def test_a_rate_that_never_settles_is_not_given_a_sustained_value() -> None:
 
 
 def test_a_series_too_short_to_tell() -> None:
-    found = stats.settled(*_series(lambda at: 50.0, 60))
+    found = settled(*_series(lambda at: 50.0, 60))
     assert found is not None
     assert (found.burst, found.sustained, found.slope) == (50.0, None, None)
-    assert stats.settled([], []) is None
+    assert settled([], []) is None
 
 
 def test_noise_around_a_level_rate_is_settled() -> None:
     chance = random.Random(2)
-    found = stats.settled(*_series(lambda at: 40 * chance.gauss(1, 0.02), 300))
+    found = settled(*_series(lambda at: 40 * chance.gauss(1, 0.02), 300))
     assert found is not None
     assert found.sustained == pytest.approx(40, rel=0.02)
 
@@ -241,8 +242,7 @@ def test_noise_alone_is_no_change_and_a_change_shows_through_noise() -> None:
 
     def settles(fall: float) -> int:
         found = [
-            stats.settled(*_series(lambda at: 40 * (1 - fall * at / 30) * chance.gauss(1, 0.08), 130))
-            for _ in range(100)
+            settled(*_series(lambda at: 40 * (1 - fall * at / 30) * chance.gauss(1, 0.08), 130)) for _ in range(100)
         ]
         return sum(one is not None and one.sustained is not None for one in found)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgebench.core import Json, Reply, Request
-from edgebench.judging import stats
+from edgebench.judging.steadiness import Steadiness, settled
 
 
 def turn(request: Request, reply: Reply) -> dict[str, Json]:
@@ -101,7 +101,7 @@ CHUNK_S = 1.0
 """Seconds of decoding that make one rate of a series."""
 
 
-def steadiness(turns: Sequence[dict[str, Json]]) -> stats.Steadiness | None:
+def steadiness(turns: Sequence[dict[str, Json]]) -> Steadiness | None:
     """Burst and sustained decode rate of a round, on the wall clock: heat goes by that, not by tokens.
 
     None where nothing was decoded; a round too short to tell has no slope.
@@ -119,4 +119,4 @@ def steadiness(turns: Sequence[dict[str, Json]]) -> stats.Steadiness | None:
                 times.append(first + at)
                 rates.append((index - begin) / (at - ticks[begin]))
                 begin = index
-    return stats.settled(times, rates)
+    return settled(times, rates)
