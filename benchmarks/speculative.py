@@ -130,14 +130,15 @@ def told(records: list[dict[str, Any]]) -> float:
         options, metrics = record["trial"]["options"], record["metrics"]
         shown = {name: round(metrics[name]["value"], 3) for name in FIGURES if name in metrics}
         print(f"  k = {options['k']:2}: {shown}")
-    known = costs.measured([from_json(record) for record in records])
+    kept = [from_json(record) for record in records]
+    known = costs.measured(kept)
     if known:
         curve = ", ".join(f"{n}: {1e3 * s:.1f}" for n, s in sorted(known.verify_s.items()))
         print(f"cost curve, ms for evaluating n tokens at once: {curve}")
         steps = f"{1e3 * (known.draft_s or 0):.1f} ms, its first {1e3 * (known.first_draft_s or 0):.1f} ms"
         print(f"a step of the draft: {steps}")
-        if most := known.most():
-            print(f"with every token accepted these costs would give {most[1]:.2f}× at most, at k = {most[0]}")
+        if most := costs.allowed(kept):
+            print(f"with every token accepted these costs would give {most[1].value:.2f}× at most, at k = {most[0]}")
     best = max((r for r in records if "speedup" in r["metrics"]), key=lambda r: r["metrics"]["speedup"]["value"])
     speedup: float = best["metrics"]["speedup"]["value"]
     print(f"best: k = {best['trial']['options']['k']}, {speedup:.2f}× (wanted: 1.3 on an idle machine)")

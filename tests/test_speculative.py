@@ -375,7 +375,48 @@ def test_a_draft_that_was_accepted_whole_has_a_token_more_to_read() -> None:
     proposed = 4 / 6  # 4 draft tokens in the 6 steps that 10 tokens took
     predicted = 2.0 * 1.0 / (proposed * 0.5 + 3 / 4 * 0.3 + 1 + proposed / 2)
     assert sweep[1].metrics["predicted_speedup"].value == pytest.approx(predicted)
-    assert known.most() == (2, pytest.approx(3 / (0.8 + 0.1 + 2.0)))
+    k, gain = costs_of.allowed(sweep) or (0, Metric(0, ""))
+    assert (k, gain.value) == (2, pytest.approx(3 / (0.8 + 0.1 + 2.0)))
+
+
+def slowed(baseline: Record, *factors: float) -> Record:
+    """With a draft that takes so many times as long in each round."""
+    rounds = []
+    for one, factor in zip(baseline.rounds, factors, strict=True):
+        (turn,) = one.turns
+        slower = {
+            "draft_s": [[step * factor for step in steps] for steps in turn["costs"]["draft_s"]],
+            "draft_two_s": [step * factor for step in turn["costs"]["draft_two_s"]],
+        }
+        rounds.append(replace(one, turns=({**turn, "costs": {**turn["costs"], **slower}},)))
+    return replace(baseline, rounds=tuple(rounds))
+
+
+@given(st.lists(st.floats(0.2, 5), min_size=1, max_size=7))
+def test_nothing_is_predicted_that_the_costs_do_not_allow_however_they_vary(factors: list[float]) -> None:
+    costs = {"verify_s": {"1": [0.03], "2": [0.03], "5": [0.05]}, "draft_s": [[0.01, 0.01]], "draft_two_s": [0.01]}
+    baseline = slowed(record(0, *[10.0] * len(factors), costs=costs), *factors)
+    whole = []
+    for k in range(1, 5):
+        turn = {"measures": ["decode"], "completion_tokens": k + 2, "draft_tokens": k, "draft_accepted": k}
+        metrics = {"decode_tps": 20.0, "tokens_per_verification": float(k + 1)}
+        each = tuple(replace(one, metrics=metrics, turns=(turn,)) for one in baseline.rounds)
+        whole.append(replace(record(k, 20.0), rounds=each))
+    sweep = completed([baseline, *whole])
+    allowed = costs_of.allowed(sweep)
+    assert allowed is not None
+    assert max(one.metrics["predicted_speedup"].value for one in sweep[1:]) <= 1e-9 + allowed[1].value
+
+
+def test_a_search_and_what_it_led_to_tell_their_costs_together() -> None:
+    def costs(factor: float) -> dict[str, Any]:
+        return {"verify_s": {"1": [factor], "3": [2 * factor]}, "draft_s": [[0.1 * factor, 0.1 * factor]]}
+
+    search = completed([record(0, 10, costs=costs(9.0)), record(16, 10)])
+    led_to = completed([record(0, 10, 10, 10, costs=costs(1.0)), record(2, 20, 20, 20)])
+    known = costs_of.measured([*search, *led_to])
+    assert known == costs_of.measured(led_to), "one round of four does not decide"
+    assert costs_of.measured(search) == Costs({1: 9.0, 3: 18.0}, 0.9, 0.9)
 
 
 def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
@@ -487,7 +528,10 @@ def test_why_a_k_is_fast_is_told_in_milliseconds() -> None:
     assert first.startswith("why: with k = 2 a step takes 7 ms to draft 0.7 tokens and 33 ms to check them")
     assert first.endswith("and yields 2.00; the target alone takes 60 ms for these")
     best = max(range(1, 17), key=lambda k: (k + 1) * 0.03 / (0.01 * k + 0.03 + 0.005 * k))
-    assert second == f"with every draft token accepted these costs allow 1.89× at most, at k = {best}"
+    assert (
+        second
+        == f"with every draft token accepted these costs allow a long text 1.89× at most (1.89–1.89), at k = {best}"
+    )
     assert speculation.why(sweep[:1]) == []
 
 

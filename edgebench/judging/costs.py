@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgebench.core import Json, Record, Round
+from edgebench.core import Json, Metric, Record, Round
 from edgebench.judging import stats
 
 
@@ -61,12 +61,6 @@ class Costs:
             return None
         return tokens_per_verification * one / (drafting + several)
 
-    def most(self) -> tuple[int, float] | None:
-        """The K with which a draft model that is always right would be fastest, and how much faster."""
-        gains = {k: self.predicted(k + 1, k, draft=True, extra=1.0) for k in range(1, max(self.verify_s))}
-        found = {k: gain for k, gain in gains.items() if gain is not None}
-        return max(found.items(), key=lambda item: item[1]) if found else None
-
 
 def _between(seconds: Mapping[int, float], tokens: float) -> float | None:
     """Between the measured sizes by a line; none beyond them."""
@@ -79,11 +73,9 @@ def _between(seconds: Mapping[int, float], tokens: float) -> float | None:
 
 
 def measured(records: Sequence[Record], number: int | None = None) -> Costs | None:
-    """What a sweep measured, in all rounds or in one; None where verification wasn't measured."""
-    baseline, alone = target_alone(records), _draft_alone(records)
-    if baseline is None:
-        return None
-    told = [turn["costs"] for turn in turns(baseline, number) if "costs" in turn]
+    """What was measured, in all rounds or in one; None where verification wasn't."""
+    targets, drafts = alone(records)
+    told = _told(targets, number)
     verify = _evaluating(told)
     if not verify:
         return None
@@ -91,11 +83,33 @@ def measured(records: Sequence[Record], number: int | None = None) -> Costs | No
     first, later = [each[0] for each in steps], [step for each in steps for step in each[1:]]
     two = [seconds for found in told for seconds in found.get("draft_two_s", ())]
     reread: Mapping[int, float] = {}
-    if alone is not None:
-        later = [1 / one.metrics["decode_tps"] for one in alone.rounds if _counts(one, number)]
+    if drafts:
+        later = [1 / one.metrics["decode_tps"] for draft in drafts for one in draft.rounds if _counts(one, number)]
         if told[0].get("draft_rereads"):
-            reread = _evaluating([turn["costs"] for turn in turns(alone, number) if "costs" in turn])
+            reread = _evaluating(_told(drafts, number))
     return Costs(verify, median(later or first), median(first), median(two), reread, told[0].get("method", ""))
+
+
+def allowed(records: Sequence[Record]) -> tuple[int, Metric] | None:
+    """The K with which a draft model that is always right would be fastest, and how much faster.
+
+    Predicted as each K is, for every round by its own costs (by those of all rounds together it could
+    be less than what was predicted), but for a text so long that its first step no longer counts: only
+    that one never finds a draft accepted whole before it.
+    """
+    targets, drafts = alone(records)
+    gains: dict[int, list[float]] = {}
+    for target, draft in itertools.zip_longest(targets, drafts):
+        for one in target.rounds:
+            known = measured([target, draft] if draft else [target], one.index)
+            if known is None:
+                continue
+            for k in range(1, max(known.verify_s)):
+                gain = known.predicted(k + 1, k, draft=True, extra=1.0)
+                if gain is not None:
+                    gains.setdefault(k, []).append(gain)
+    best = max(gains, key=lambda k: stats.median(gains[k]), default=None)
+    return None if best is None else (best, stats.summarise(gains[best], "×"))
 
 
 def _evaluating(told: Sequence[Mapping[str, Json]]) -> dict[int, float]:
@@ -120,13 +134,13 @@ def median(values: Sequence[float]) -> float | None:
     return stats.median(values) if values else None
 
 
-def target_alone(records: Sequence[Record]) -> Record | None:
-    """The target alone: a sweep's first trial."""
-    return next((record for record in records if record.trial.options.get("k") == 0), None)
+def _told(records: Sequence[Record], number: int | None) -> list[Mapping[str, Json]]:
+    return [turn["costs"] for record in records for turn in turns(record, number) if "costs" in turn]
 
 
-def _draft_alone(records: Sequence[Record]) -> Record | None:
-    """The draft measured as a model of its own, where the engine tells nothing of its steps."""
-    baseline = target_alone(records)
-    others = (record for record in records if record.trial.options.get("k") == 0 and record is not baseline)
-    return next((record for record in others if baseline and record.trial.model != baseline.trial.model), None)
+def alone(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The target alone, the first trial of each sweep of a run; and the draft as a model of its own,
+    measured beside it where an engine tells nothing of the draft's steps."""
+    found = [record for record in records if record.trial.options.get("k") == 0]
+    targets = [record for record in found if record.trial.model == found[0].trial.model]
+    return targets, [record for record in found if record.trial.model != found[0].trial.model]

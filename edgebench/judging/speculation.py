@@ -17,13 +17,13 @@ def drafts_without_model(engine: str) -> tuple[str, ...]:
 
 
 def completed(records: Sequence[Record]) -> list[Record]:
-    """The records of a sweep with ``speedup`` (paired by round with the baseline's) and
+    """The records of one sweep with ``speedup`` (paired by round with the baseline's) and
     ``predicted_speedup`` added, and a doubt where the two don't go together."""
-    baseline = costs.target_alone(records)
-    if baseline is None:
+    targets, _ = costs.alone(records)
+    if not targets:
         return list(records)
-    known = {one.index: costs.measured(records, one.index) for one in baseline.rounds}
-    alone = {one.index: one for one in baseline.rounds}
+    alone = {one.index: one for one in targets[0].rounds}
+    known = {number: costs.measured(records, number) for number in alone}
     done = []
     for record in records:
         if not record.trial.options.get("k"):
@@ -109,13 +109,16 @@ def verdict(records: Sequence[Record]) -> Verdict:
         return Verdict(None, "no speed-up was measured")
     metric = best.metrics["speedup"]
     name = f"{best.trial.options['draft']} with k = {best.trial.options['k']}"
-    between = f" ({metric.low:.2f}–{metric.high:.2f})" if metric.low is not None and metric.high is not None else ""
+    faster = f"{metric.value:.2f}× the target alone{_between(metric)}"
     if metric.value <= 1:
-        return Verdict(None, f"no K helps: the best, {name}, is {metric.value:.2f}× the target alone{between}")
+        return Verdict(None, f"no K helps: the best, {name}, is {faster}")
     if metric.low is None or metric.low <= 1 or _rounds(best) < stats.FEW:
-        text = f"no K is shown to help: the best, {name}, is {metric.value:.2f}× the target alone{between}"
-        return Verdict(None, text + "; more rounds may tell")
-    return Verdict(best, f"{name} is best: {metric.value:.2f}× the target alone{between}")
+        return Verdict(None, f"no K is shown to help: the best, {name}, is {faster}; more rounds may tell")
+    return Verdict(best, f"{name} is best: {faster}")
+
+
+def _between(metric: Metric) -> str:
+    return f" ({metric.low:.2f}–{metric.high:.2f})" if metric.low is not None and metric.high is not None else ""
 
 
 def fastest(records: Sequence[Record]) -> Record | None:
@@ -145,8 +148,10 @@ def why(records: Sequence[Record]) -> list[str]:
             f"{proposed:.1f} tokens and {1e3 * checking:.0f} ms to check them, and yields {per_step.value:.2f}; "
             f"the target alone takes {1e3 * one * per_step.value:.0f} ms for these"
         )
-    if model and (most := known.most()):
-        found.append(f"with every draft token accepted these costs allow {most[1]:.2f}× at most, at k = {most[0]}")
+    if model and (most := costs.allowed(records)):
+        k, gain = most
+        allowed = f"{gain.value:.2f}× at most{_between(gain)}"
+        found.append(f"with every draft token accepted these costs allow a long text {allowed}, at k = {k}")
     return found
 
 
