@@ -70,10 +70,11 @@ def until(condition, timeout: float = 120) -> None:
 
 
 def left_behind(place: Place) -> list[str]:
-    """What is on a device after a run, apart from the models."""
+    """What is on a device after a run, apart from the models and their notes."""
     until(lambda: not engines(place), 30)
     until(lambda: not (place.here / "work space" / "lock").exists(), 30)
-    return [f.name for f in (place.here / "work space").rglob("*") if f.is_file() and f.suffix != ".gguf"]
+    files = (f for f in (place.here / "work space").rglob("*") if f.is_file())
+    return [f.name for f in files if f.suffix not in (".gguf", ".json")]
 
 
 def test_a_device_from_nothing_to_a_result(edgebench: Program, place: Place, real_model: Path):

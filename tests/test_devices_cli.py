@@ -146,13 +146,24 @@ def test_clean_removes_models_after_asking(edgebench: Program, place: Place):
     models.mkdir(parents=True)
     (models / "a b.gguf").write_bytes(b"x" * 1000)
     (models / "c.gguf.part").write_bytes(b"x")
+    about = {"file": "a b.gguf", "name": "mine", "size_b": 999, "used": "2026-11-26"}
+    (models / "a b.gguf.json").write_text(json.dumps(about))
+    (models / "d.gguf").write_bytes(b"x")
     name = profile(edgebench, place)
     status, _ = answered(edgebench, "n", "devices", "clean", name)
     assert status == 130
-    assert len(list(models.iterdir())) == 2
+    assert len(list(models.iterdir())) == 4
+    ran = edgebench("devices", "clean", name, "min", "--yes")
+    assert (ran.status, "There: mine, c.gguf.part, d.gguf" in ran.stderr) == (2, True)
+    ran = edgebench("devices", "clean", name, "mine", "d", "--yes")
+    assert ran.status == 0, ran.stderr
+    (titles, *rows) = (re.split(r"  +", line) for line in ran.stdout.splitlines())
+    assert titles == ["MODEL", "SIZE", "LAST USED", "FILE"]
+    assert rows == [["mine", "999 B", "2026-11-26", "a b.gguf"], ["unknown", "1.00 B", "unknown", "d.gguf"]]
+    assert [file.name for file in models.iterdir()] == ["c.gguf.part"]
     ran = edgebench("devices", "clean", name, "--yes")
     assert ran.status == 0, ran.stderr
-    assert "a b.gguf" in ran.stdout
+    assert "unfinished" in ran.stdout
     assert list(models.iterdir()) == []
     assert "nothing to remove" in edgebench("devices", "clean", name, "--yes").stderr
 

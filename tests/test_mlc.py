@@ -573,6 +573,9 @@ def test_over_ssh_the_folder_is_sent_and_the_engine_driven(laptop: Laptop, linux
         "params_shard_0.bin",
         "params_shard_1.bin",
     ]
+    done = edgebench(laptop, "devices", "clean", str(profile), record["trial"]["model"], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(linux.here.glob("models/*")) == []
 
 
 def test_devices_check_says_what_to_install(laptop: Laptop) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import psutil
@@ -70,7 +71,26 @@ def test_a_model_is_there_whole_and_is_not_sent_twice(session: Session, place: P
     pushed = sent(monkeypatch, session)
     assert provision.place_model(session, model) == path
     assert pushed == []
-    assert [file.name for file in Path(path).parent.iterdir()] == [f"{model.sha256}.gguf"]
+    about = [f"{model.sha256}.gguf", f"{model.sha256}.gguf.json"]
+    assert sorted(file.name for file in Path(path).parent.iterdir()) == about
+
+
+def test_a_device_tells_its_models_by_their_names(session: Session, place: Place, model: ModelFile):
+    assert provision.placed(session) == []
+    began = f"{date.today()}"
+    provision.place_model(session, replace(model, name='Bär\'s "7b" $(id)'))
+    provision.place_model(session, replace(model, name="bär's %7b% `id`\n\\"))  # it bears the last run's name
+    folder = place.here / "work space" / "models"
+    (folder / "0f.gguf.part").write_bytes(b"x" * 10)
+    for number, line in enumerate(("what?", "[]", '{"file": "0f.gguf.part", "size_b": null}')):
+        (folder / f"foreign {number}.json").write_text(f"{line}\n")
+    known = {one.file: one for one in provision.placed(session)}
+    one = known.pop(f"{model.sha256}.gguf")
+    assert (one.name, one.size_b) == ("bär's %7b% `id`\n\\", model.size)
+    assert one.used in (began, f"{date.today()}")
+    assert known.pop("0f.gguf.part") == provision.Placed("0f.gguf.part", 10, None, None)
+    provision.remove(session, [one])
+    assert {file.name for file in folder.iterdir()} == {"0f.gguf.part", *known}
 
 
 def test_a_model_that_was_damaged_on_the_device_is_sent_again(session: Session, model: ModelFile):

@@ -272,7 +272,16 @@ def test_a_model_is_there_whole_and_is_not_sent_twice(session: Session, windows:
     monkeypatch.setattr(session.transport, "push", lambda local, *_: pushed.append(local))
     assert provision.place_model(session, model) == path
     assert pushed == []
-    assert [file.name for file in there.parent.iterdir()] == [there.name]
+    assert sorted(file.name for file in there.parent.iterdir()) == [there.name, f"{there.name}.json"]
+
+
+def test_models_by_their_names(session: Session, windows: Place, model: ModelFile):
+    assert provision.placed(session) == []
+    provision.place_model(session, replace(model, name='Bär\'s "7b" ^ & (1) > 2'))
+    (one,) = provision.placed(session)
+    assert (one.file, one.size_b, one.name) == (f"{model.sha256}.gguf", model.size, 'Bär\'s "7b" ^ & (1) > 2')
+    provision.remove(session, [one])
+    assert list((windows.here / "work space" / "models").iterdir()) == []
 
 
 def test_a_model_that_was_damaged_on_the_device_is_sent_again(session: Session, windows: Place, model: ModelFile):
@@ -387,7 +396,7 @@ def left_behind(place: Place) -> list[str]:
     there = place.here / "work space"
     until(lambda: not running(place.folder))
     until(lambda: not (there / "lock").exists())
-    return [f.name for f in there.rglob("*") if f.is_file() and f.suffix != ".gguf"]
+    return [f.name for f in there.rglob("*") if f.is_file() and f.suffix not in (".gguf", ".json")]
 
 
 def test_a_device_from_nothing_to_a_result(edgebench: Program, windows: Place, engine, real_model: Path):

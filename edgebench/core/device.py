@@ -163,6 +163,12 @@ class Files(Protocol):
     def list(self, folder: str) -> Fact:
         """→ ``files``: ``name`` and ``size_b`` of each; none where there is no such folder."""
 
+    def note(self, path: str, line: str) -> str:
+        """Make a file of one line of ASCII; its name ends in ``.json``."""
+
+    def notes(self, folder: str) -> Fact:
+        """→ ``lines`` of the notes in a folder; none where there is no such folder."""
+
     def move(self, source: str, target: str) -> str: ...
 
     def executable(self, path: str) -> str:

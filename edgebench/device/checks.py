@@ -117,7 +117,7 @@ def _files(session: Session) -> str:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "check"
         local.write_bytes(content)
-        path = provision.place_file(session, local, sha256, len(content), "check", "models")
+        path = provision.place_file(session, local, sha256, len(content), "check", provision.MODELS)
     provision.say(session, session.system.files.remove([path]))
     return "sent, verified, removed"
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from edgebench.core import Fact, Json, ModelFile, Progress
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, Unreadable
+
+MODELS = "models"
+"""Their folder in a workspace."""
 
 HASH_S = 3600.0
 """Longest wait for a device to read a model through."""
@@ -26,8 +33,54 @@ def place_model(session: Session, model: ModelFile, progress: Progress | None = 
     if session.here:
         return str(model.path)
     if model.format == "mlc":
-        return _place_folder(session, model, progress)
-    return place_file(session, model.path, model.sha256, model.size, f"{model.sha256}.gguf", "models", progress)
+        name, path = model.sha256[:16], _place_folder(session, model, progress)
+    else:
+        name = f"{model.sha256}.gguf"
+        path = place_file(session, model.path, model.sha256, model.size, name, MODELS, progress)
+    about = {"file": name, "name": model.name, "size_b": model.size, "used": f"{date.today()}"}
+    # A device that cannot keep it can do without.
+    session.run(session.system.files.note(_models(session, f"{name}.json"), json.dumps(about)))
+    return path
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What lies among the models of a device."""
+
+    file: str
+    size_b: int
+    name: str | None
+    """As it was called by the run that used it last; None where nobody noted it."""
+    used: str | None
+    """That run's day, by its own machine's calendar."""
+
+
+def placed(session: Session) -> list[Placed]:
+    """The models on a device, and what is left of unfinished transfers (``.part``)."""
+    files, folder = session.system.files, _models(session)
+    known: dict[str, dict[str, Json]] = {}
+    for line in ask(session, files.notes(folder))["lines"]:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            about = json.loads(line)
+            kept = {"size_b": int(about["size_b"]), "name": str(about["name"]), "used": str(about["used"])}
+            known[str(about["file"])] = kept
+    there = {file["name"]: file["size_b"] for file in ask(session, files.list(folder))["files"]}
+    return [
+        Placed(file, **{"size_b": size, "name": None, "used": None, **known.get(file, {})})
+        for file, size in there.items()
+        if file.removesuffix(".json") not in there.keys() - {file}
+    ]
+
+
+def remove(session: Session, models: Sequence[Placed]) -> None:
+    """Models and their notes. Raises ``DeviceRefused``."""
+    for one in models:
+        paths = [_models(session, name) for name in (one.file, f"{one.file}.json")]
+        say(session, session.system.files.remove(paths))
+
+
+def _models(session: Session, *name: str) -> str:
+    return session.system.files.join(session.workspace, MODELS, *name)
 
 
 def _place_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
@@ -35,7 +88,7 @@ def _place_folder(session: Session, model: ModelFile, progress: Progress | None)
     from edgebench.models import mlc
 
     join = session.system.files.join
-    folder, done = join(join("models", model.sha256[:16]), str(model.facts["id"])), 0
+    folder, done = join(join(MODELS, model.sha256[:16]), str(model.facts["id"])), 0
 
     def told(part: int, _: int) -> None:
         if progress:

@@ -78,6 +78,13 @@ class Files:
         each = f'for f in *; do s=$({self._state} "$f" 2>/dev/null) && printf "%s %s\\n" "${{s%% *}}" "$f"; done'
         return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {each}; true", parse_list)
 
+    def note(self, path: str, line: str) -> str:
+        return f"printf '%s\\n' {shlex.quote(line)} >{shlex.quote(path)}"
+
+    def notes(self, folder: str) -> Fact:
+        each = f"cat {shlex.quote(folder)}/*.json 2>/dev/null; true"
+        return Fact(each, lambda text: {"lines": text.splitlines()})
+
     def move(self, source: str, target: str) -> str:
         return shlex.join(["mv", "-f", source, target])
 

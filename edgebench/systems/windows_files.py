@@ -49,6 +49,7 @@ _EACH = """\
 chcp 65001 >nul
 if exist "!_path!\\" (cd /d "!_path!"&for /f "delims=" %f in ('dir /b') do ({told}))"""
 _LIST = _EACH.format(told="echo %~zf %f")
+_NOTES = _EACH.format(told='if /i "%~xf"==".json" (type "%f")')
 _LOOK = _EACH.format(told='set _file=%f&if /i "!_file!"=="!_name!" (echo %~zf %~af)')
 
 
@@ -75,6 +76,12 @@ class Files:
 
     def list(self, folder: str) -> Fact:
         return Fact(script(_LIST, _path=_native(folder)), parse_list)
+
+    def note(self, path: str, line: str) -> str:
+        return script('echo !_line!>"!_path!"', _path=_native(path), _line=line)
+
+    def notes(self, folder: str) -> Fact:
+        return Fact(script(_NOTES, _path=_native(folder)), lambda text: {"lines": text.splitlines()})
 
     def move(self, source: str, target: str) -> str:
         there = 'attrib -r "!_target!" >nul 2>nul\nmove /y "!_source!" "!_target!" >nul'
