@@ -97,4 +97,6 @@ def test_a_sweep_that_runs_out_of_memory_knows_its_frontier(small: Program, smal
     assert skipped
     assert all(any(ctx >= tried for tried in failed) for ctx in skipped)
     assert "ran out" in by_ctx[skipped[0]]["failure"]["message"]
+    assert "skipped: skipped" not in small("results", "list").stdout
     assert any("frontier" in note for note in by_ctx[failed[0]]["notes"])
+    assert not any(by_ctx[ctx]["doubts"] for ctx in failed + skipped)  # they have no figure to doubt

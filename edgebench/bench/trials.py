@@ -75,7 +75,8 @@ class Bench:
             yield from self._stop()
             for doubt in self._conditions.end():
                 for state in self._states:
-                    state.doubts.append(doubt)
+                    if state.rounds:  # without a figure there is nothing to doubt
+                        state.doubts.append(doubt)
         except DeviceLost as error:
             yield from self._lost(error)
         finally:
@@ -321,15 +322,16 @@ class Bench:
 
     def _skip_larger(self, failed: UnderWay, number: int) -> Iterator[Event]:
         """Memory ran out: what needs at least as much needn't be tried."""
-        failed.notes.append("memory ran out here: the frontier of this sweep")
+        if len(self._states) > 1:
+            failed.notes.append("memory ran out here: the frontier of this sweep")
         ours = failed.planned.trial
         for index, state in enumerate(self._states):
             trial = state.planned.trial
             same = (trial.model, trial.engine, trial.backend) == (ours.model, ours.engine, ours.backend)
             if same and not state.failure and not state.rounds and fits.must_fail_too(ours.options, trial.options):
-                why = f"skipped: it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
+                why = f"it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
                 state.status, state.failure = "skipped", Failure(why)
-                yield Doing(index, why, number, failed=True)
+                yield Doing(index, f"skipped: {why}", number, failed=True)
 
     def _stop(self) -> Iterator[Event]:
         if self._live is None:
