@@ -31,11 +31,12 @@ from edgebench.profiles import references
 from edgebench.store.results import Store
 from edgebench.views import beside, units
 from edgebench.views.answer import answers
+from edgebench.views.article import article
 from edgebench.views.charts import figures, theme
 from edgebench.views.charts.planes import HEIGHT, unbeaten
 from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
-from edgebench.views.digest import ROWS, latest
+from edgebench.views.digest import ROWS, Digest, latest
 from edgebench.views.html import DETAILS, page
 from edgebench.views.library import library
 from edgebench.views.pictures import pictures
@@ -254,7 +255,32 @@ def test_long_lists_of_doubts_are_counted_in_sentences_and_bars_and_whole_in_the
 def test_what_still_runs_is_counted_apart() -> None:
     running = record(device="a", status="running")
     text = Tags(page([running, record(), record(device="b", status="lost", failure=Failure("gone"))])).text
-    assert "3 records · 3 configurations · 1 still running · 1 without a result" in text
+    assert "3 records · 3 configurations · 1 still running · 1 lost" in text
+
+
+def test_what_broke_off_has_figures_and_its_time() -> None:
+    whole = record(device="whole")
+    cut = Failure("the run was ended before this trial was", "Run it again.")
+    broken = replace(record(device="cut"), status="interrupted", failure=cut, finished="")
+    text = Tags(page([whole, broken])).text
+    assert "2 records · 2 configurations · 1 interrupted · measured 2026-01-01" in text
+    assert "Why it was not finished" in text
+    assert "Why it has no result" in Tags(page([record(status="lost", failure=Failure("gone"))])).text
+    later = replace(broken, id="later", started="2026-01-02T00:00:00Z")
+    earlier = record(device="cut", status="failed", failure=Failure("it died"))
+    assert Digest([later, earlier]).newest == [later]
+
+
+def test_a_single_configuration_is_doubted_in_its_sentence_too() -> None:
+    alone = Digest([record(doubts=["steal"])])
+    assert "There is nothing to compare it with.\nDoubted: steal." in Tags(page(alone)).text
+    assert re.search(r"loads in 800 ms \(.*\)\. Doubted: steal\.\n", article(alone, [], None))
+
+
+def test_kinds_of_work_beyond_the_first_are_counted() -> None:
+    kinds = [record(options={"ctx": 1024 * n}) for n in (1, 2, 3)]
+    assert "1 more kind of work" in page(kinds[:2])
+    assert "2 more kinds of work" in page(kinds)
 
 
 def test_the_charts_script_is_put_together_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,7 +478,7 @@ def test_the_optimum_of_a_thread_sweep_is_marked_and_its_ties_named() -> None:
     figure = next(figure for figure in figures(sweep) if figure.id == "threads")
     best = {row["x"] for row in values_of(figure.panels[0].spec) if row.get("best")}
     assert best == {8.0}
-    assert any("no difference shown between 8 and 4 threads" in note for note in figure.notes)
+    assert any("threads 8, with no difference shown to 4." in note for note in figure.notes)
 
 
 def test_a_memory_split_that_does_not_add_up_is_not_stacked() -> None:

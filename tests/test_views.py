@@ -186,7 +186,7 @@ def test_markdown_has_memory_by_kind_where_it_was_split() -> None:
     lines = plugins.load("views", "markdown")().render(records).splitlines()
     at = lines.index("Memory at its peak, by kind:")
     assert lines[at + 2 : at + 6] == [
-        r"| threads | memory footprint | anonymous | files \(weights mapped\) | GPU | resident, not split |",
+        r"| threads | memory footprint | anonymous | files (weights mapped) | GPU | resident, not split |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| 1 | 300 MiB | 180 MiB | 100 MiB | 20.0 MiB | – |",
         "| 2 | 300 MiB | – | – | – | 300 MiB |",
@@ -204,7 +204,7 @@ def test_every_row_of_a_markdown_table_has_the_same_cells(name: str) -> None:
 
 def test_nothing_in_markdown_is_html() -> None:
     assert "<script" not in escaped("<script>alert(1)</script>").replace("\\<", "")
-    assert escaped("a|b `c` [d](e) **f**") == r"a\|b \`c\` \[d\]\(e\) \*\*f\*\*"
+    assert escaped("a|b `c` [d](e) **f**") == r"a\|b \`c\` \[d\](e) \*\*f\*\*"
 
 
 # --- JSON --------------------------------------------------------------------------------------
@@ -239,6 +239,25 @@ def test_a_failed_record_shows_its_last_log_lines() -> None:
     assert "why: the engine died (SIGILL)" in text
     assert "   | illegal instruction" in text
     assert "\x1b" not in text
+
+
+def test_of_a_trial_that_never_ran_the_estimate_alone_is_shown() -> None:
+    estimate = {"weights_b": 2.0**20, "kv_b": 2.0**20, "compute_b": 2.0**20, "total_b": 3 * 2.0**20}
+    facts = {"model": {"estimate": estimate}}
+    gone = Failure("the engine died by SIGKILL while it was loading", signal="SIGKILL")
+    shown = detail(record(status="failed", failure=gone, facts=facts))
+    assert "memory    estimated\nweights    1.00 MiB\n" in shown
+    assert "not told" not in shown
+    assert shown.count("SIGKILL") == 1
+    measured = detail(record(facts=facts))
+    assert re.search(r"together +3\.00 MiB +300 MiB +100\.00 +measured", measured)
+
+
+def test_a_note_names_the_results_it_is_about() -> None:
+    view = plugins.load("views", "table")()
+    ran = record(id="aaaa"), record(id="bbbb", notes=["memory ran out here"], options={"ctx": 4096})
+    assert "note: memory ran out here  (bbbb)\n" in view.render(ran)
+    assert "note: memory ran out here\n" in view.render(ran[1:])
 
 
 def test_one_record_says_how_its_readings_were_had() -> None:

@@ -15,6 +15,7 @@ from edgebench.profiles.references import Reference
 from edgebench.store.results import Store
 from edgebench.store.where import Where
 from edgebench.views.digest import Digest
+from edgebench.views.reading import when
 
 ROUNDS = 1000
 """So many of the newest configurations are read with the turns of their rounds."""
@@ -99,7 +100,7 @@ def command(
 def gather(store: Store, where: Where) -> Digest:
     """Of the newest configurations records with rounds, of the last ones with samples; the others without."""
     digest = Digest(store.records(where, rounds=False))
-    newest = sorted(digest.newest, key=lambda record: (record.status == "ok", record.finished))
+    newest = sorted(digest.newest, key=lambda record: (record.status == "ok", when(record)))
     digest.completed({record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)})
     digest.completed({record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)})
     return digest

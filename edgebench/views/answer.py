@@ -41,6 +41,19 @@ class Answer:
     left_out: int = 0
     """Configurations that used another backend than asked for: never compared."""
 
+    @property
+    def asides(self) -> tuple[str, ...]:
+        """What else a reader must know, sentence by sentence."""
+        alone = ", ".join(self.claims[0].doubts) if self.compared == 1 else ""
+        alike = ", ".join(self.alike)
+        said = {
+            f"Doubted: {alone}.": alone,
+            f"No difference shown in {alike}.": alike,
+            "Each device, engine and backend at its fastest settings.": self.reduced,
+            f"{self.left_out} left out: the engine fell back to another backend than asked for.": self.left_out,
+        }
+        return tuple(sentence for sentence, true in said.items() if true)
+
 
 @dataclass(frozen=True)
 class Respect:

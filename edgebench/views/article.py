@@ -41,19 +41,17 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
 
 def _answer(answer: Answer) -> str:
     title = escaped(answer.kind.title)
+    asides = [escaped(aside) for aside in answer.asides]
     if answer.compared == 1:
         values = ", ".join(f"{claim.does} {escaped(claim.value)}" for claim in answer.claims)
-        return f"{title}: only one configuration was measured: **{escaped(answer.claims[0].name)}** {values}."
-    said = [f"{title}:", ""]
+        alone = f"{title}: only one configuration was measured: **{escaped(answer.claims[0].name)}** {values}."
+        return " ".join([alone, *asides])
+    said = []
     for claim in answer.claims:
         ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
         doubted = f"; doubted: {', '.join(map(escaped, claim.doubts))}" if claim.doubts else ""
         said.append(f"- **{escaped(claim.name)}** {claim.does}: {escaped(claim.value)}{ties}{doubted}.")
-    if answer.alike:
-        said += ["", f"No difference shown in {', '.join(answer.alike)}."]
-    if answer.reduced:
-        said += ["", "Each device, engine and backend at its fastest settings."]
-    return "\n".join(said)
+    return "\n\n".join([f"{title}:", *(["\n".join(said)] if said else []), *asides])
 
 
 def _reference(reference: Reference, parts: Sequence[Part]) -> str:

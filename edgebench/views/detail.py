@@ -26,7 +26,7 @@ def detail(record: Record) -> str:
     parts = [
         _head(record),
         _figures(record),
-        columns([BESIDE, *needs(record)]) if needs(record) else [],
+        columns(rows) if (rows := needs(record)) else [],
         _turns(record),
         _doubts(record),
         [f"{what}: {text}" for what, text in sampled(record)],
@@ -43,7 +43,8 @@ def _head(record: Record) -> Iterator[str]:
     )
     yield ", ".join(f"{part} {text}" for part, text in describe(record).items())
     if record.failure:
-        yield f"why: {clean(record.failure.message)}" + (f" ({record.failure.signal})" if record.failure.signal else "")
+        signal = record.failure.signal or ""
+        yield f"why: {clean(record.failure.message)}" + ("" if signal in record.failure.message else f" ({signal})")
         if record.failure.hint:
             yield f"     {clean(record.failure.hint)}"
         yield from (f"   | {clean(line)}" for line in record.failure.log)
@@ -66,13 +67,14 @@ def _figures(record: Record) -> list[str]:
     return [*columns(rows), *said]
 
 
-BESIDE = ("memory", "estimated", "found", "found ÷ estimated", "by")
-
-
 def needs(record: Record) -> list[tuple[str, ...]]:
-    """What the model was estimated to need beside what it came to: rows under ``BESIDE``."""
-    rows: list[tuple[str, ...]] = []
-    for one in fits.beside(record):
+    """What the model was estimated to need beside what it came to, under a row of headings.
+
+    The estimate alone where nothing was found, as of a trial that never ran; empty without an estimate.
+    """
+    rows: list[tuple[str, ...]] = [("memory", "estimated", "found", "found ÷ estimated", "by")]
+    parts = fits.beside(record)
+    for one in parts:
         found = (
             ("—", "—", "not told")
             if one.found is None
@@ -83,7 +85,9 @@ def needs(record: Record) -> list[tuple[str, ...]]:
             )
         )
         rows.append((one.part, units.quantity(one.estimated, "bytes"), *found))
-    return rows
+    if not parts:
+        return []
+    return rows if any(one.found is not None for one in parts) else [row[:2] for row in rows]
 
 
 def _turns(record: Record) -> list[str]:

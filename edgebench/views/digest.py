@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from edgebench.core import Record
-from edgebench.views.reading import Configuration, configuration
+from edgebench.core import Record, Status
+from edgebench.views.reading import Configuration, configuration, when
 
 ROWS = 1000
 """Rows of the table a page holds; a browser sorts and filters so many without a pause."""
@@ -16,7 +17,8 @@ class Digest:
     """The newest record of each configuration, the newest of the others, and how many there were."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.total = self.bad = self.running = self.doubted = 0
+        self.total = self.doubted = 0
+        self.ended: Counter[Status] = Counter()
         self.devices: set[str] = set()
         self.models: set[str] = set()
         self._days: set[str] = set()
@@ -27,18 +29,16 @@ class Digest:
 
     def _take(self, record: Record) -> None:
         self.total += 1
-        self.bad += record.status not in ("ok", "running")
-        self.running += record.status == "running"
+        self.ended[record.status] += 1
         self.doubted += bool(record.doubts)
         self.devices.add(record.trial.device)
         self.models.add(record.trial.model)
-        if record.finished:
-            self._days.add(record.finished[:10])
+        self._days.add(when(record)[:10])
         mine = configuration(record)
         best = self._newest.get(mine)
         if best is None or _goodness(record) >= _goodness(best):
             self._newest[mine] = record
-        heapq.heappush(self._recent, (record.finished, self.total, record))
+        heapq.heappush(self._recent, (when(record), self.total, record))
         if len(self._recent) > ROWS:
             heapq.heappop(self._recent)
 
@@ -65,7 +65,7 @@ class Digest:
 
 
 def _goodness(record: Record) -> tuple[bool, str, str]:
-    return (record.status == "ok", record.finished, record.id)
+    return (record.status == "ok", when(record), record.id)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

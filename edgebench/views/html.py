@@ -19,7 +19,6 @@ from edgebench.profiles.references import Reference
 from edgebench.views import beside, charts
 from edgebench.views.answer import answers, nothing
 from edgebench.views.charts import Figure, Panel, theme
-from edgebench.views.detail import BESIDE
 from edgebench.views.digest import ROWS, Digest
 from edgebench.views.library import library
 from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
@@ -35,6 +34,9 @@ ANSWERS = 1
 """Kinds of work whose answer is on the first screen."""
 STILL_WIDTH = 640
 """Pixels of the still picture that stands in where scripts don't run."""
+
+
+_UNDER_WAY = {"running": "still running"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def page(
         answers=(said := answers(digest.newest)),
         nothing="" if said else nothing(digest.newest),
         most_answers=ANSWERS,
+        more_answers=_many(len(said) - ANSWERS, "more kind") + " of work",
         **_results(digest, logs),
         **_published(reference, digest.newest),
         **_drawn(figures, live),
@@ -108,7 +111,6 @@ def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
         "rows": {row.id for row in rows},
         "detailed": {row.id for row in rows if row.detailed},
         "details": told,
-        "memory": BESIDE,
         "cut": cut if len(rows) < digest.total else "",
         "left_out": left_out if len(told) < digest.total else "",
         "glossary": glossary(records),
@@ -158,16 +160,15 @@ def summary(digest: Digest) -> str:
     parts = [
         _many(digest.total, "record"),
         _many(len(digest.newest), "configuration"),
-        _many(digest.running, "still running", plural=False) if digest.running else "",
-        _many(digest.bad, "without a result", plural=False) if digest.bad else "",
-        _many(digest.doubted, "with doubts", plural=False) if digest.doubted else "",
+        *(f"{count} {_UNDER_WAY.get(status, status)}" for status, count in digest.ended.items() if status != "ok"),
+        f"{digest.doubted} with doubts" if digest.doubted else "",
         f"measured {first}" + (f" to {last}" if first != last else "") if first else "",
     ]
     return " · ".join(part for part in parts if part)
 
 
-def _many(count: int, what: str, *, plural: bool = True) -> str:
-    return f"{count} {what}{'s' if plural and count != 1 else ''}"
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def choices(rows: Sequence[TableRow]) -> list[Choice]:
@@ -182,7 +183,7 @@ def choices(rows: Sequence[TableRow]) -> list[Choice]:
 
 def words(row: TableRow) -> str:
     """What the search box looks in."""
-    parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.status, row.reason]
+    parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.ended, row.reason]
     return " ".join([*parts, *(id for id, _ in row.doubts)]).lower()
 
 

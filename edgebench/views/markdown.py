@@ -10,7 +10,7 @@ from edgebench.core import Record
 from edgebench.judging import doubts
 from edgebench.views import units
 from edgebench.views.lead import TITLES, figure
-from edgebench.views.reading import MEMORY, NOT_SPLIT, footprint, memory_parts, metric
+from edgebench.views.reading import MEMORY, NOT_SPLIT, ended, footprint, memory_parts, metric
 from edgebench.views.text import clean, describe, varying
 
 
@@ -53,7 +53,7 @@ def _cells(record: Record, differ: Sequence[str], shown: Sequence[str]) -> list[
     marks = ", ".join(dict.fromkeys(escaped(doubt.id) for doubt in record.doubts))
     if record.status != "ok":
         why = f": {escaped(record.failure.message)}" if record.failure else ""
-        marks = f"**{record.status}**{why}" + (f"; {marks}" if marks else "")
+        marks = f"**{ended(record)}**{why}" + (f"; {marks}" if marks else "")
     return [*named, *(_figure(record, name) for name in shown), marks]
 
 
@@ -91,4 +91,4 @@ def _row(cells: Sequence[str]) -> str:
 
 def escaped(text: str) -> str:
     """Text as text: nothing in it is Markdown, HTML, a table's bar or a mention."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~@&$])", r"\\\1", clean(text))
+    return re.sub(r"([\\`*_{}\[\]<>#+|~@&$])", r"\\\1", clean(text))

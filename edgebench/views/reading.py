@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from edgebench.core import Json, Metric, Option, Record
+from edgebench.core import Json, Metric, Option, Record, Status
 from edgebench.judging import comparison
 
 SETTINGS = frozenset(
@@ -38,6 +38,9 @@ MEMORY = {
     NOT_SPLIT: "",
 }
 """Kinds of memory in the order they are stacked, and the metric of each."""
+
+ENDED: Mapping[Status, str] = {"running": "still running", "lost": "device lost"}
+"""Where a status alone doesn't say enough."""
 
 NAMED = 3
 """Names that are spelled out in a sentence or beside a bar."""
@@ -104,6 +107,16 @@ def used_backend(record: Record) -> str | None:
     return str(found) if found else None
 
 
+def ended(record: Record) -> str:
+    """How it ended, in words; empty where all went well."""
+    return "" if record.status == "ok" else ENDED.get(record.status, record.status)
+
+
+def when(record: Record) -> str:
+    """When it ended; of what was cut short, when it began."""
+    return record.finished or record.started
+
+
 def fell_back(record: Record) -> bool:
     used = used_backend(record)
     return used is not None and used.lower() != record.trial.backend.lower()
@@ -116,9 +129,8 @@ def clean(record: Record) -> bool:
 
 def marks(record: Record) -> tuple[str, ...]:
     """What a reader must know beside its numbers: how it ended, a fallback, its doubts."""
-    ended = () if record.status == "ok" else (record.status,)
     fallen = ("fell back",) if fell_back(record) else ()
-    return (*ended, *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
+    return (*filter(None, (ended(record),)), *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
 
 
 def some(names: Iterable[str]) -> list[str]:

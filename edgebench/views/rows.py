@@ -13,12 +13,14 @@ from edgebench.views.reading import (
     Kind,
     by_kind,
     command,
+    ended,
     fell_back,
     metric,
     regime,
     settings,
     settings_text,
     used_backend,
+    when,
 )
 from edgebench.views.sampled import sampled
 
@@ -58,7 +60,10 @@ class TableRow:
     settings: str
     own: str
     """Those settings that its heading doesn't say of all."""
-    status: str
+    ended: str
+    """Empty where all went well."""
+    bad: bool
+    """It ended, and not well."""
     reason: str
     cells: tuple[Cell, ...]
     doubts: tuple[tuple[str, str], ...]
@@ -66,6 +71,11 @@ class TableRow:
     earlier: bool
     detailed: bool
     when: str
+
+    @property
+    def bare(self) -> bool:
+        """Nothing in its columns was measured."""
+        return all(cell.value is None for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     At most ``most`` rows, of which ``details`` lead to a section of their own.
     """
     current = {record.id for record in newest}
-    order = sorted(records, key=lambda r: r.finished, reverse=True)
+    order = sorted(records, key=when, reverse=True)
     order.sort(key=lambda r: r.id not in current)
     shown = order[:most]
     detailed = {record.id for record in order[:details]}
@@ -113,13 +123,14 @@ def _row(record: Record, common: Collection[tuple[str, Option]], *, earlier: boo
         scenario=trial.scenario,
         settings=settings_text(settings(record)),
         own=settings_text(pair for pair in settings(record) if pair not in common),
-        status=record.status,
+        ended=ended(record),
+        bad=record.status not in ("ok", "running"),
         reason=record.failure.message if record.failure else "",
         cells=tuple(_cell(record, name) for name, _, _ in COLUMNS),
         doubts=doubted(record),
         earlier=earlier,
         detailed=detailed,
-        when=record.finished[:16].replace("T", " "),
+        when=when(record)[:16].replace("T", " "),
     )
 
 
@@ -165,7 +176,7 @@ class Detail:
     """title, value, interval, note, rounds"""
     rounds: int
     memory: tuple[tuple[str, ...], ...]
-    """What was estimated beside what was found, under ``detail.BESIDE``."""
+    """What was estimated beside what was found, the headings first."""
     facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     hint: str
     log: tuple[str, ...]
@@ -202,7 +213,7 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         parts=tuple(part for part in (row.device, row.engine, row.backend, row.settings) if part),
         work=work,
         command=command(record),
-        run=(("record", record.id), ("finished", record.finished), *run.items()),
+        run=(("record", record.id), *([("finished", record.finished)] if record.finished else []), *run.items()),
         metrics=tuple(measured),
         rounds=max((len(rounds) for *_, rounds in measured), default=0),
         memory=tuple(needs(record)),

@@ -11,6 +11,7 @@ from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison, Finding, Pair
 from edgebench.store.records import plain
 from edgebench.views import units
+from edgebench.views.reading import ended
 from edgebench.views.text import clean, describe, paper, trimmed
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _pair(pair: Pair) -> Iterator[str | Grid]:
         yield ", ".join([f"{side}: {record.id}", *([f"run {name}"] if name else []), *own])
         if record.status != "ok":
             why = f": {clean(record.failure.message)}" if record.failure else ""
-            yield f"   {record.status}{why}"
+            yield f"   {ended(record)}{why}"
         if record.doubts:
             yield f"   doubts: {', '.join(dict.fromkeys(clean(doubt.id) for doubt in record.doubts))}"
     if pair.findings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from edgebench.core import Record
 from edgebench.judging import doubts
 from edgebench.views.lead import TITLES, figure
-from edgebench.views.reading import metric
+from edgebench.views.reading import ended, metric
 from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _FOLDED = 6
 """So narrow may a column of names become before figures are left out."""
 LAST_WORDS = 200
 """Characters of an engine's last line, where nobody knows better."""
-_WRONG = {"ok": "", "running": "still running", "interrupted": "interrupted", "lost": "device lost"}
 
 
 class Table:
@@ -108,8 +107,8 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]
         parts = describe(record)
         cells = [Text(parts.get(name, "")) for name in differ]
         figures = [Text("\n".join(figure(record, name)).rstrip()) for name in shown]
-        mark = "" if record.status == "ok" else f"\n{_WRONG.get(record.status, record.status)}"
-        first = Text(record.id + (" !" if record.doubts else "") + mark, style="" if record.status == "ok" else "red")
+        mark = record.id + (" !" if record.doubts else "")
+        first = Text(f"{mark}\n{ended(record)}".rstrip(), style="red" if ended(record) else "")
         grid.add_row(first, *cells, *figures)
     return grid
 
@@ -123,13 +122,17 @@ def _folded(title: str) -> str:
 def _failed(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     for record in records:
         if record.failure:
-            yield f"{name(record)} {_WRONG.get(record.status, record.status)}: {clean(record.failure.message)}", "red"
+            yield f"{name(record)} {ended(record)}: {clean(record.failure.message)}", "red"
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
             elif last := next((line for line in reversed(record.failure.log) if line.strip()), ""):
                 yield f"  its last words: {clean(last.strip())[:LAST_WORDS]}", ""
-    for note in dict.fromkeys(note for record in records for note in record.notes):
-        yield f"note: {clean(note)}", ""
+    noted: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.notes:
+            noted.setdefault(note, []).append(name(record))
+    for note, names in noted.items():
+        yield f"note: {clean(note)}{_where(names, records)}", ""
 
 
 def _doubted(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
@@ -141,9 +144,15 @@ def _doubted(records: Sequence[Record], name: Callable[[Record], str]) -> Iterat
     for id, cases in found.items():
         details = list(dict.fromkeys(detail for _, detail in cases if detail))
         said = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
-        ids = list(dict.fromkeys(record for record, _ in cases))
-        where = "every result" if len(ids) == len(records) > 1 else ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
         kind = doubts.KINDS.get(id)
-        yield f"! {clean(id)}{said}  ({where})", "yellow"
+        yield f"! {clean(id)}{said}{_where([record for record, _ in cases], records)}", "yellow"
         if kind:
             yield f"  {kind.meaning} {kind.remedy}", ""
+
+
+def _where(names: Sequence[str], records: Sequence[Record]) -> str:
+    """Which of several results something is said of."""
+    which = list(dict.fromkeys(names))
+    if len(which) == len(records):
+        return "" if len(records) == 1 else "  (every result)"
+    return f"  ({', '.join(which[:3])}{' …' if len(which) > 3 else ''})"

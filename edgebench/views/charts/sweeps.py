@@ -102,8 +102,7 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
         near = sorted(_number(r, option) for r in group if r is not best and not differs(best, r, key))
         if near:
             others = ", ".join(f"{value:g}" for value in near)
-            best_is = f"{_number(best, option):g}"
-            said.append(f"{names[best.id]}: no difference shown between {best_is} and {others} {option}.")
+            said.append(f"{names[best.id]}: {option} {_number(best, option):g}, with no difference shown to {others}.")
     return said
 
 
