@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +18,10 @@ from edgebench.errors import EdgebenchError
 from edgebench.judging import metrics
 from edgebench.plan import Plan
 from edgebench.views import units
-from edgebench.views.text import clean
+from edgebench.views.text import clean, varying
+
+BAR_FROM = 80
+"""Columns of a terminal from which on there is room for a bar."""
 
 
 class Display:
@@ -35,15 +38,16 @@ class Display:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
             from rich.table import Column
 
-            # What it does gives way first on a narrow terminal; how far it is and what is left stay.
+            console = Console(stderr=True)
+            # On a narrow terminal the bar gives way, then what it does; how far it is and what is left stay.
             busy = Column(no_wrap=True, overflow="ellipsis", ratio=1)
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False, table_column=busy),
-                BarColumn(bar_width=12),
+                *([BarColumn(bar_width=12)] if console.width >= BAR_FROM else []),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}", markup=False),
-                console=Console(stderr=True),
+                console=console,
                 refresh_per_second=4,
                 expand=True,
                 transient=True,
@@ -72,7 +76,7 @@ class Row:
     """One device's progress."""
 
     def __init__(self, plan: Plan, bar: Any) -> None:
-        self._trials: list[Trial] = [planned.trial for planned in plan.trials]
+        self._names = told_apart([planned.trial for planned in plan.trials])
         self._total = plan.rounds * len(plan.trials)
         self._rounds = plan.rounds
         self._device = plan.trials[0].device.name
@@ -94,8 +98,7 @@ class Row:
             self._say(
                 event.index,
                 f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
-                ", ".join(f"{word} {figure}" for word, figure in found.items()),
-                "" if self._bar else self._left(),  # the line that lives has it
+                [f"{word} {figure}" for word, figure in found.items()],
             )
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, event.record.status, event.record.failure.message)
@@ -115,43 +118,66 @@ class Row:
             self._failed.add(event.index)
             self._say(event.index, event.text)
         elif self._bar:
-            text = clean(f"{self._device}: {describe(self._trials, event.index)}, {event.text}")
+            text = clean(f"{self._device}: {self._names[event.index]}, {event.text}")
             self._bar.update(self._task, description=text + (f"; last {self._last}" if self._last else ""))
         elif event.round in (None, 0):
             self._say(event.index, event.text)
 
-    def _say(self, index: int, *parts: str) -> None:
-        text = ": ".join([f"{self._device}: {describe(self._trials, index)}", *(part for part in parts if part)])
-        text = clean(text)
+    def _say(self, index: int, happened: str, found: Sequence[str] = ()) -> None:
+        name, happened = clean(f"{self._device}: {self._names[index]}"), clean(happened)
         if self._bar:
             self._bar.update(self._task, completed=self._done.total(), left=self._left())
+            text = fitted(name, happened, found, self._bar.console.width) if found else f"{name}: {happened}"
             self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            click.echo(text, err=True)
+        else:  # no line lives there and says what is left
+            parts = (name, happened, ", ".join(found), self._left() if found else "")
+            click.echo(": ".join(part for part in parts if part), err=True)
 
     def _left(self) -> str:
-        going = set(range(len(self._trials))) - self._failed
+        going = set(range(len(self._names))) - self._failed
         remaining = sum(max(self._rounds - self._done[index], 0) for index in going)
         if not self._done or not remaining:
             return ""
         return f"about {duration(remaining * (time.monotonic() - self._began) / self._done.total())} left"
 
 
-def describe(trials: Sequence[Trial], index: int) -> str:
-    """A trial by what tells it apart from the others of its run."""
-    trial = trials[index]
-    single = len({(other.model, other.scenario, str(other.options)) for other in trials}) == 1
-    words = [trial.model] if single or len({other.model for other in trials}) > 1 else []
-    words += [trial.scenario] if single or len({other.scenario for other in trials}) > 1 else []
-    for name, value in trial.options.items():
-        if any(other.options.get(name) != value for other in trials):
-            words.append(f"{name} {value}")
-    return " ".join(words)
+def told_apart(trials: Sequence[Trial]) -> list[str]:
+    """Each trial of a run by what tells it apart from the others, in few words."""
+    options = [{name.replace("_", "-"): str(value) for name, value in trial.options.items()} for trial in trials]
+    parts = [{"": trial.model, " ": trial.scenario, **its} for trial, its in zip(trials, options, strict=True)]
+    names, _ = varying(parts)
+
+    def words(each: Mapping[str, str], names: Sequence[str]) -> str:
+        return " ".join(f"{name} {each[name]}".strip() for name in names if name in each)
+
+    # What some don't have is no name for the others; then the longest gives way first.
+    lengths = {name: [len(words(each, [name])) for each in parts] for name in names}
+    for name in sorted(names, key=lambda name: (min(lengths[name]) > 0, -max(lengths[name]))):
+        fewer = [other for other in names if other != name]
+        if len({words(each, fewer) for each in parts}) == len(parts):
+            names = fewer
+    return [words(each, names or ["", " "]) for each in parts]
+
+
+def fitted(name: str, happened: str, found: Sequence[str], width: int) -> str:
+    """A line that a terminal has room for: figures give way, the last one first, then the middle of the name."""
+    from rich.cells import cell_len
+
+    shown = list(found)
+    while shown[1:] and cell_len(": ".join((name, happened, ", ".join(shown)))) > width:
+        shown.pop()
+    rest = ": ".join(("", happened, ", ".join(shown)))
+    if cell_len(name + rest) <= width:
+        return name + rest
+    begin, end = name[: len(name) // 2], name[len(name) // 2 :]
+    while begin + end and cell_len(f"{begin}…{end}{rest}") > width:
+        begin, end = (begin[:-1], end) if len(begin) > len(end) else (begin, end[1:])
+    return f"{begin}…{end}{rest}"
 
 
 def figures(event: events.Measured) -> dict[str, str]:
-    """A round's headline figures by the word for each."""
-    shown = (("prefill_tps", "prefill"), ("decode_tps", "decode"), ("load_s", "load"), ("peak_footprint_b", "memory"))
+    """A round's headline figures by the word for each, the one that matters most first."""
+    shown = (("decode_tps", "decode"), ("prefill_tps", "prefill"), ("load_s", "load"), ("peak_footprint_b", "memory"))
     found = event.round.metrics
     return {word: units.quantity(found[name], metrics.find(name).unit) for name, word in shown if name in found}
 

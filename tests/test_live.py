@@ -1,0 +1,77 @@
+"""What is shown while a run goes on: lines that a terminal has room for."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from edgebench.bench.events import Doing, Measured
+from edgebench.cli.live import Display, fitted, told_apart
+from edgebench.core import Round, Trial
+from edgebench.plan import Plan, Planned
+
+DRAFTS = ("none", "a-long-name", "a-long-name", "prompt-lookup")
+FIGURES = {"decode_tps": 31.4159, "prefill_tps": 612.0, "load_s": 0.412, "peak_footprint_b": 429 * 2**20}
+
+
+def trial(model: str = "m", scenario: str = "throughput", **options: Any) -> Trial:
+    return Trial("local", model, "llama.cpp", "cpu", scenario, options)
+
+
+def test_a_trial_is_told_apart_in_as_few_words_as_do() -> None:
+    assert told_apart([trial()]) == ["m throughput"]
+    assert told_apart([trial(threads=1, affinity="0"), trial(threads=2, affinity="0,2")]) == ["threads 1", "threads 2"]
+    one = [trial(k=0, draft="none"), *(trial(k=k, draft="a-long-name", p_min=0.5) for k in (4, 16))]
+    assert told_apart(one) == ["k 0", "k 4", "k 16"]
+    two = [*one, trial(k=4, draft="prompt-lookup")]
+    assert told_apart(two) == [
+        "k 0 draft none",
+        "k 4 draft a-long-name",
+        "k 16 draft a-long-name",
+        "k 4 draft prompt-lookup",
+    ]
+    assert told_apart([trial("a", k=0), trial("a", k=4), trial("b", k=0)]) == ["a k 0", "a k 4", "b k 0"]
+    assert told_apart([trial(gen_tokens=8), trial("other", "chat")]) == ["m", "other"]
+
+
+@given(st.text(min_size=1, max_size=200), st.integers(60, 200))
+def test_a_round_fits_into_a_line_and_its_rate_stays(name: str, width: int) -> None:
+    found = ["decode 31.4 tokens/s", "prefill 612 tokens/s", "load 412 ms", "memory 429 MiB"]
+    line = fitted(name, "round 1/5", found, width)
+    assert cell_len(line) <= width
+    assert ": round 1/5: decode 31.4 tokens/s" in line
+    assert name in line or (line.startswith(name[:5]) and "…" in line)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", range(60, 201, 20))
+def test_what_is_printed_on_a_terminal_never_wraps(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    drafts = ["Meta-Llama-3.1-8B-Instruct-Q4_K_M", "prompt-lookup"]
+    trials = [trial(k=k, draft=draft) for draft in drafts for k in (4, 16)]
+    device: Any = SimpleNamespace(name="oneplus11-termux")
+    with Display([Plan(tuple(Planned(each, device, device) for each in trials), rounds=5)]) as display:
+        for index in range(len(trials)):
+            display.show(0, Doing(index, "waiting for a cool and quiet device"))
+            display.show(0, Measured(index, Round(0, "", FIGURES)))
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n")
+    rounds = [line for line in printed.splitlines() if "round 1/5" in line]
+    assert len(rounds) == len(trials)
+    assert all("decode 31.4 tokens/s" in line for line in rounds)
+    assert max(map(len, printed.splitlines())) <= columns
+    assert columns < 160 or all("memory 429 MiB" in line for line in rounds)
+    assert re.search("4/20 about .* left", printed)
