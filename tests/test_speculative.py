@@ -553,6 +553,28 @@ def test_the_table_has_room_in_80_columns_and_names_a_draft_only_where_there_are
     assert "m alone again, and the K predicted best" in again
 
 
+@pytest.mark.parametrize("width", range(50, 121, 10))
+def test_columns_give_way_on_a_narrow_terminal_and_what_a_sweep_is_for_stays(width: int) -> None:
+    sweep = completed([record(0, 31.4, 31, 32), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
+    memory = {"peak_footprint_b": Metric(429 * 2**20, "bytes")}
+    shown = draw([replace(one, metrics={**one.metrics, **memory}) for one in sweep], width=width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "4.16× (4.09–4.23)" in shown.split("no K")[0]
+    assert ("429 MiB" in shown) == (width >= 80)
+    assert ("no room here for: " in shown) == (width < 80)
+
+
+def test_each_run_has_a_table_of_its_own_and_other_results_none() -> None:
+    sweep = completed([record(0, 10), record(4, 15)])
+    other = replace(sweep[0], trial=replace(sweep[0].trial, options={"threads": 2}))
+    again = [replace(one, run={"id": "later"}, id="the-last") for one in sweep]
+    shown = draw([*sweep, other, *again])
+    assert shown.count("no K is shown to help") == 2
+    assert "alone again" not in shown
+    assert shown.endswith("Next: edgebench results show the-last\n")
+    assert draw([other]) == draw([]) == "No results of a sweep over draft tokens.\n"
+
+
 def test_the_likely_k_follow_from_one_long_draft() -> None:
     costs = {"verify_s": {str(n): [1.0 + 0.05 * n] for n in range(1, 18)}, "draft_s": [[0.1]]}
     accepted = [90, 80, 70, 10, 5, 1, 1, 1]

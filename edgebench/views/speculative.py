@@ -23,6 +23,8 @@ COLUMNS = (
     ("", "memory"),
 )
 """Headings on two lines: all of it has room in 80 columns."""
+SPARE = (7, 2, 6, 5, 4)
+"""Columns that give way, in this order, where there is less room."""
 
 
 class Speculative:
@@ -35,22 +37,35 @@ class Speculative:
 
 
 def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
-    """The sweep in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    """Each run's sweep in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    runs: dict[str, list[Record]] = {}
+    for record in records:
+        if "k" in record.trial.options:
+            runs.setdefault(str(record.run.get("id", "")), []).append(record)
+    if not runs:
+        return "No results of a sweep over draft tokens.\n"
+    return "\n".join(_sweep(each, width, colour) for each in runs.values())
+
+
+def _sweep(records: Sequence[Record], width: int | None, colour: bool) -> str:
     from rich.text import Text
 
-    if not records:
-        return "No results.\n"
     out = StringIO()
     console = paper(out, width=width, colour=colour)
     for line in _heading(records):
         console.print(Text(line, style="bold"))
-    for line, style in _table(records):
+    shown = _fitting(records, console.width)
+    for line, style in _table(records, shown):
         console.print(Text(line, style=style), soft_wrap=True)
     console.print()
+    if hidden := [" ".join(heading).strip() for i, heading in enumerate(COLUMNS) if i not in shown]:
+        console.print(Text(f"no room here for: {', '.join(hidden)}", style="dim"))
     for line in _sentences(records):
         console.print(Text(line))
     for line, style in remarks(records, _called):
         console.print(Text(line, style=style))
+    best = speculation.fastest(records) or records[0]
+    console.print(Text(f"Next: edgebench results show {best.id}", style="dim"))
     return trimmed(out)
 
 
@@ -69,22 +84,34 @@ def _drafts(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(str(record.trial.options["draft"]) for record in records if record.trial.options["k"]))
 
 
-def _table(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _fitting(records: Sequence[Record], room: int) -> list[int]:
+    """The columns there is room for."""
+    shown = list(range(len(COLUMNS)))
+    for spare in SPARE:
+        if len(next(_lines(records, shown))) <= room:
+            break
+        shown.remove(spare)
+    return shown
+
+
+def _lines(records: Sequence[Record], shown: Sequence[int]) -> Iterator[str]:
+    """Two of headings, then one a record, all of one width."""
+    cells = [*zip(*COLUMNS, strict=True), *map(_row, records)]
+    widths = {i: max(len(row[i]) for row in cells) for i in shown}
+    return ("  ".join(row[i].rjust(widths[i]) for i in shown) for row in cells)
+
+
+def _table(records: Sequence[Record], shown: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Headings, rule and rows, each with its style; several drafts one after the other, each by its name."""
-    rows = [_row(record) for record in records]
-    widths = [max(len(row[i]) for row in (*zip(*COLUMNS, strict=True), *rows)) for i in range(len(COLUMNS))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-
-    for heading in zip(*COLUMNS, strict=True):
-        yield line(heading), ""
-    yield "─" * len(line(rows[0])), ""
+    first, second, *rows = _lines(records, shown)
+    yield first, ""
+    yield second, ""
+    yield "─" * len(first), ""
     titles = [_title(record, records) for record in records]
     for record, row, title, last in zip(records, rows, titles, ["", *titles], strict=False):
         if title and title != last:
             yield clean(title), ""
-        yield line(row), "" if record.status == "ok" else "red"
+        yield row, "" if record.status == "ok" else "red"
 
 
 def _title(record: Record, records: Sequence[Record]) -> str:
