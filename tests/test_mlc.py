@@ -208,11 +208,21 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
             (Launch("m", draft="d", backend="cuda"), "nothing without a fixed length"),
             (Launch("m", draft="d,e", k=1, backend="metal"), "comma"),
             *((Launch("m", draft="d", k=1, backend=b), f"drafts on {b}") for b in ("cpu", "opencl", "rocm")),
-            (Launch("m", backend="sycl"), "no backend sycl"),
-            (Launch("m", gpu_layers=3), "some of the layers"),
         ):
             with pytest.raises(EngineFailed, match=words):
                 engine.flags(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"), [(("--backend", "sycl"), "no backend sycl"), (("--gpu-layers", "3"), "some of the layers")]
+)
+def test_what_serve_cannot_do_is_said_before_anything_is_sent(
+    laptop: Laptop, wrong: tuple[str, ...], words: str
+) -> None:
+    done = run(laptop, laptop.profile(), "--backend", "cuda", *wrong)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "putting" not in done.stderr
 
 
 def test_an_engine_that_lives_on_without_its_model_is_noticed(laptop: Laptop) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from lab.mlcchat import Mlcchat
 
+from edgebench import models, profiles
 from edgebench.cli import main
-from edgebench.core import Launch
 from edgebench.engines import mlc_app, mlc_ends, mlc_screen
-from edgebench.errors import Unreadable
+from edgebench.errors import Unreadable, UsageError
+from edgebench.plan import sweep
 
 SHORT = ("--scenario", "chat", "--conversations", "1", "--reply-tokens", "16", "--ctx", "144", "--settle", "0")
 
@@ -166,10 +167,21 @@ def test_an_app_that_is_not_installed(mlcchat: Mlcchat, run: Callable[..., Ran])
     assert "deploy/android" in result.stderr
 
 
-def test_what_the_app_cannot_do_is_said(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
-    result = run(backend="cpu")
-    assert result.exit_code == 1
-    assert "computes with OpenCL, not with cpu" in result.stderr
+@pytest.mark.parametrize(
+    ("argv", "backend", "words"),
+    [
+        ((), "cpu", "computes with OpenCL, not with cpu"),
+        (("--scenario", "throughput", "--prompt-tokens", "8", "--gen-tokens", "8"), "opencl", "exact lengths are not"),
+    ],
+)
+def test_what_the_app_cannot_do_is_said_before_anything_is_sent(
+    mlcchat: Mlcchat, run: Callable[..., Ran], argv: tuple[str, ...], backend: str, words: str
+) -> None:
+    result = run(*argv, backend=backend)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not mlcchat.files.exists()
+    assert not (mlcchat.phone.home / "edge").exists()
 
 
 def test_text_is_data() -> None:
@@ -274,14 +286,6 @@ def test_an_end_comes_with_advice(line: str, hint: str) -> None:
 
 
 def test_no_speculation_in_the_app(mlcchat: Mlcchat) -> None:
-    from edgebench import profiles
-    from edgebench.device.session import Session
-    from edgebench.engines.mlc import MlcLlm
-    from edgebench.engines.mlc_install import Settings
-    from edgebench.errors import EngineFailed
-
-    with Session(profiles.load_device(mlcchat.profile)) as session:
-        engine = MlcLlm(session, Settings())
-        assert isinstance(engine, mlc_app.MlcApp)
-        with pytest.raises(EngineFailed, match="no speculative mode"):
-            engine.command(Launch("x", backend="opencl", draft="y", k=2), 1, "KEY")
+    phone, model = profiles.load_device(mlcchat.profile), models.resolve(str(mlcchat.model), form="mlc")
+    with pytest.raises(UsageError, match="no speculative mode"):
+        sweep.sweep(phone, model, [], [2], engine="mlc-llm", backend="opencl", asked={})

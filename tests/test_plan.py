@@ -21,7 +21,7 @@ def model(name: str = "m", context: int = 8192) -> ModelFile:
 
 
 def planned(**asked):
-    return trials(DEVICE, [model()], engine="e", backend="cpu", scenarios=["throughput"], asked=asked)
+    return trials(DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["throughput"], asked=asked)
 
 
 def test_the_devices_defaults_hold_unless_asked_otherwise() -> None:
@@ -44,7 +44,7 @@ def test_contexts_beyond_the_models_are_one_trial() -> None:
 
 def test_layers_on_the_gpu_only_where_there_is_one() -> None:
     assert "gpu_layers" not in planned(gpu_layers=["all"])[0].trial.options
-    (one,) = trials(DEVICE, [model()], engine="e", backend="vulkan", scenarios=["throughput"], asked={})
+    (one,) = trials(DEVICE, [model()], engine="llama.cpp", backend="vulkan", scenarios=["throughput"], asked={})
     assert one.trial.options["gpu_layers"] == "all"
 
 
@@ -56,7 +56,12 @@ def test_layers_asked_for_without_a_gpu_are_said_to_mean_nothing() -> None:
 
 def test_an_option_goes_to_the_scenario_that_has_it() -> None:
     found = trials(
-        DEVICE, [model()], engine="e", backend="cpu", scenarios=["throughput", "chat"], asked={"gen_tokens": [8, 16]}
+        DEVICE,
+        [model()],
+        engine="llama.cpp",
+        backend="cpu",
+        scenarios=["throughput", "chat"],
+        asked={"gen_tokens": [8, 16]},
     )
     assert [(one.trial.scenario, one.trial.options.get("gen_tokens")) for one in found] == [
         ("throughput", 8),
@@ -73,7 +78,9 @@ def test_an_option_that_no_scenario_has_is_refused() -> None:
 
 def test_more_conversations_than_there_are_are_refused() -> None:
     with pytest.raises(UsageError, match="--conversations: 9 were asked for") as caught:
-        trials(DEVICE, [model()], engine="e", backend="cpu", scenarios=["chat"], asked={"conversations": [1, 9]})
+        trials(
+            DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["chat"], asked={"conversations": [1, 9]}
+        )
     assert caught.value.hint == "Give 1..4."
 
 

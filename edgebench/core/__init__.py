@@ -22,6 +22,7 @@ from edgebench.core.device import (
 )
 from edgebench.core.engine import (
     Calculator,
+    Choosy,
     Client,
     Detached,
     Engine,
@@ -53,6 +54,7 @@ __all__ = [
     "SCHEMA",
     "SILENCED",
     "Calculator",
+    "Choosy",
     "Client",
     "Command",
     "Detached",

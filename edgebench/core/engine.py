@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from edgebench.core.device import Command, Line
+from edgebench.core.device import Command, Device, Line
 from edgebench.core.values import Json, Option
 
 
@@ -206,6 +206,15 @@ class Narrator(Protocol):
 
     def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
         """Of an engine that died: the sentence that says why, and what to do. None: there is none."""
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """An engine that knows of a trial, before anything is sent to a device, that it can't be carried out there."""
+
+    @staticmethod
+    def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
+        """Raises ``UsageError``."""
 
 
 @runtime_checkable

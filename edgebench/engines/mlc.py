@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from edgebench.core import Opened
+from edgebench.core import Device, Opened, Option
+from edgebench.engines import mlc_app, mlc_python
 from edgebench.engines.mlc_app import MlcApp
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_python import MlcPython
@@ -19,6 +21,14 @@ class MlcLlm:
     drafts_without_model = ()
     ends_drafts = False
     asks = ()
+
+    @staticmethod
+    def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
+        """See ``core.Choosy``."""
+        if device.system == "android":
+            mlc_app.check(scenario, backend)
+        else:
+            mlc_python.check(backend, options)
 
     def __new__(cls, device: Opened, config: Settings) -> Any:
         return (MlcApp if device.device.system == "android" else MlcPython)(device, config)

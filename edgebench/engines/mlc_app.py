@@ -31,7 +31,7 @@ from edgebench.engines.mlc_screen import (
     tokens,
     typable,
 )
-from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineRefused
+from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineRefused, UsageError
 
 FILES = f"/storage/emulated/0/Android/data/{PACKAGE}/files"
 COPY_S = 3600.0
@@ -46,6 +46,16 @@ PAUSE_S = 1.0
 PIECE = 400
 """Characters typed at once."""
 SWIPES = 8
+
+
+def check(scenario: str, backend: str) -> None:
+    """Raises ``UsageError`` for what the app can't do."""
+    if backend != "opencl":
+        raise UsageError(f"MLCChat computes with OpenCL, not with {backend}", "Give --backend opencl.")
+    if scenario == "throughput":
+        raise UsageError("MLCChat takes text only: exact lengths are not possible", "Give --scenario chat.")
+    if scenario == "speculative":
+        raise UsageError("MLCChat has no speculative mode", "Use mlc_llm serve, or llama.cpp.")
 
 
 class MlcApp:
@@ -79,10 +89,6 @@ class MlcApp:
         }
 
     def command(self, launch: Launch, port: int, key_variable: str) -> Command:
-        if launch.backend != "opencl":
-            raise EngineFailed(f"MLCChat computes with OpenCL, not with {launch.backend}", "Give --backend opencl.")
-        if launch.draft is not None:
-            raise EngineFailed("MLCChat has no speculative mode", "Use mlc_llm serve, or llama.cpp.")
         named = ("batch", "ubatch", "threads", "ctx")
         self._ignored = [name for name in named if getattr(launch, name) is not None]
         self._model = PurePosixPath(launch.model).name
@@ -194,7 +200,7 @@ class MlcApp:
     def complete(self, client: Client, request: Request) -> Reply:
         """Type the last message, wait for the answer, read its rates."""
         if request.tokens is not None and request.measures:
-            raise EngineFailed("MLCChat takes text only: exact lengths are not possible", "Use --scenario chat.")
+            raise EngineFailed("MLCChat takes text only, and this scenario asks with tokens", "Give --scenario chat.")
         messages = request.messages or ({"role": "user", "content": "Hi"},)
         if len(messages) == 1:
             self._forget()

@@ -6,16 +6,27 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Reply, Request
+from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Option, Reply, Request
 from edgebench.engines import mlc_install, mlc_server
 from edgebench.engines.mlc_install import Settings
-from edgebench.errors import EngineFailed, EngineMissing, TimedOut
+from edgebench.errors import EngineFailed, EngineMissing, TimedOut, UsageError
 from edgebench.models.mlc import CACHES, CONFIG
 
 BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
 VERIFIES = ("cuda", "vulkan", "metal")
 """Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
 CPU's, which has refused more than one token a request since April 2024: a draft would end the engine."""
+
+
+def check(backend: str, options: Mapping[str, Option]) -> None:
+    """Raises ``UsageError`` for what serve can't be told, whatever its version."""
+    if backend not in BACKENDS:
+        raise UsageError(f"MLC-LLM has no backend {backend}", f"It has {', '.join(BACKENDS)}: give --backend.")
+    if options.get("gpu_layers") not in (None, "all"):
+        raise UsageError(
+            "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
+            "Leave --gpu-layers out.",
+        )
 
 
 class MlcPython:
@@ -74,15 +85,6 @@ class MlcPython:
     def flags(self, launch: Launch) -> list[str]:
         """A launch as serve's own arguments. Raises ``EngineFailed`` for what it can't be told, and
         for what would end the process later."""
-        if launch.backend not in BACKENDS:
-            raise EngineFailed(
-                f"MLC-LLM has no backend {launch.backend}", f"It has {', '.join(BACKENDS)}: give --backend."
-            )
-        if launch.gpu_layers not in (None, "all"):
-            raise EngineFailed(
-                "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
-                "Leave --gpu-layers out.",
-            )
         lib = self._config.model_lib
         argv = [launch.model, "--device", launch.backend, "--mode", "interactive", "--enable-debug"]
         argv += ["--prefix-cache-mode", "disable"]

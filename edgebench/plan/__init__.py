@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgebench import plugins
-from edgebench.core import Device, Launch, ModelFile, Option, Questions, Round, Scenario, Trial
+from edgebench.core import Choosy, Device, Launch, ModelFile, Option, Questions, Round, Scenario, Trial
 from edgebench.errors import UsageError
 
 CTX = 4096
@@ -97,7 +97,8 @@ def trials(
 
     ``asked`` maps an option to its values; the device's defaults and then the scenario's own fill
     what wasn't asked. A context beyond the model's is cut to the model's, with a note. Raises
-    ``UsageError`` for an option that nothing here knows or a context too small for the scenario.
+    ``UsageError`` for an option that nothing here knows, a context too small for the scenario, or what
+    the engine can't do on such a device.
     """
     planned: dict[str, Planned] = {}
     defaults: dict[str, Sequence[Option]] = {
@@ -166,5 +167,8 @@ def _plan_one(
             options.pop(layers, None)
     else:
         options.setdefault("gpu_layers", "all")
+    kind = plugins.load("engines", engine)
+    if isinstance(kind, Choosy):
+        kind.check(device, name, backend, options)
     trial = Trial(device.name, model.name, engine, backend, name, options)
     return Planned(trial, device, model, notes=tuple(notes), clipped=clipped)
