@@ -30,6 +30,8 @@ SHOTS = {
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("Say from which store: python docs/pictures.py reports/results.sqlite")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = Path(folder) / "index.html"
         with Store(Path(sys.argv[1]), read_only=True) as store:
@@ -39,6 +41,8 @@ def main() -> None:
             opened = browser.new_context(**screen).new_page()
             opened.goto(path.as_uri())
             opened.wait_for_selector("html[data-figures=drawn]", state="attached")
+            if part and not opened.query_selector(f"#{part}"):
+                sys.exit(f"{name}.png shows #{part}, and a report of this store has none")
             if part:
                 opened.evaluate("id => document.getElementById(id).scrollIntoView()", part)
             opened.screenshot(path=HERE / "img" / f"{name}.png")

@@ -85,7 +85,7 @@ def carry_out(
     code = exit_code(records, errors)
     doubted = sum(bool(record.doubts) for record in records)
     if strict and doubted:
-        click.echo(f"--strict: {doubted} of {len(records)} results are in doubt", err=True)
+        click.echo(f"--strict: {doubted} of {len(records)} results in doubt", err=True)
         return code or 1
     return code
 

@@ -22,6 +22,7 @@ from edgebench.views.charts import Figure, Panel, theme
 from edgebench.views.digest import ROWS, Digest
 from edgebench.views.library import library
 from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
+from edgebench.views.units import many
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -80,7 +81,7 @@ def page(
         answers=(said := answers(digest.newest)),
         nothing="" if said else nothing(digest.newest),
         most_answers=ANSWERS,
-        more_answers=_many(len(said) - ANSWERS, "more kind") + " of work",
+        more_answers=many(len(said) - ANSWERS, "more kind") + " of work",
         **_results(digest, logs),
         **_published(reference, digest.newest),
         **_drawn(figures, live),
@@ -158,17 +159,13 @@ def summary(digest: Digest) -> str:
         return "edgebench report"
     first, last = digest.days or ("", "")
     parts = [
-        _many(digest.total, "record"),
-        _many(len(digest.newest), "configuration"),
+        many(digest.total, "record"),
+        many(len(digest.newest), "configuration"),
         *(f"{count} {_UNDER_WAY.get(status, status)}" for status, count in digest.ended.items() if status != "ok"),
         f"{digest.doubted} with doubts" if digest.doubted else "",
         f"measured {first}" + (f" to {last}" if first != last else "") if first else "",
     ]
     return " · ".join(part for part in parts if part)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def choices(rows: Sequence[TableRow]) -> list[Choice]:

@@ -61,7 +61,7 @@ def _energy(record: Record) -> Iterator[tuple[str, str]]:
 def _gate(record: Record) -> Iterator[tuple[str, str]]:
     waited = [float(note["waited_s"]) for note in _notes(record, "gate") if note["waited_s"]]
     if waited:
-        yield "waited for a cool and quiet device", f"{sum(waited):.1f} s in {len(waited)} rounds"
+        yield "waited for a cool and quiet device", f"{sum(waited):.1f} s in {units.many(len(waited), 'round')}"
 
 
 def _sampling(record: Record) -> Iterator[tuple[str, str]]:

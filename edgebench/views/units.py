@@ -41,6 +41,11 @@ def quantity(value: float, unit: str) -> str:
     return f"{number(value / factor)} {name}".strip()
 
 
+def many(count: int, what: str) -> str:
+    """``1 record``, ``2 records``."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
 def interval(metric: Metric) -> str:
     """``41.2–43.0`` in the unit that suits the value; empty where there is no interval."""
     if metric.low is None or metric.high is None:

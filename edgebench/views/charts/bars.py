@@ -35,7 +35,9 @@ STEP = 46
 def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
     """What a figure says of the kinds of work it leaves out."""
     left = len(groups) - shown
-    return (f"{left} more kinds of work are not drawn: filter the report, or see the table.",) if left > 0 else ()
+    if left <= 0:
+        return ()
+    return (f"Not drawn: {units.many(left, 'more kind')} of work. Filter the report, or see the table.",)
 
 
 def fastest(records: Sequence[Record]) -> list[Record]:
