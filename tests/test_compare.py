@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from edgebench.core import Failure, Record, Round
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging import stats
-from edgebench.judging.comparison import compare, difference
+from edgebench.judging.comparison import Comparison, compare, difference
 from edgebench.views import sidebyside
 
 
@@ -201,6 +201,33 @@ def test_between_devices_only_the_device_may_differ(call: Call) -> None:
         call("compare", "laptop", "phone")
 
 
+def test_devices_without_a_setting_in_common_are_compared_at_their_fastest(call: Call) -> None:
+    laptop = [noisy(rate, device="laptop", options={"ctx": 2048, "threads": n}) for n, rate in ((8, 40.0), (16, 30.0))]
+    phone = noisy(10.0, device="phone", backend="opencl", options={"ctx": 2048, "threads": 4})
+    fill(DEFAULT, *laptop, phone)
+    text = call("compare", "laptop", "phone").stdout
+    assert "device laptop, backend cpu, threads 8\n" in text
+    assert "device phone, backend opencl, threads 4\n" in text
+    assert "only in" not in text
+    alike = noisy(15.0, device="phone", options={"ctx": 2048, "threads": 16})
+    fill(DEFAULT, alike)
+    text = call("compare", "laptop", "phone").stdout
+    assert "threads 16\nA: " in text  # what was done the same way on both comes first
+
+
+def test_two_results_are_compared_however_the_same_work_was_done(call: Call) -> None:
+    one, two, other = fill(
+        DEFAULT,
+        *(noisy(10.0 * n, seed=n, options={"ctx": 2048, "threads": n}) for n in (1, 2)),
+        noisy(options={"ctx": 4096}),
+    )
+    text = call("compare", one.id, two.id).stdout
+    assert f"A: {one.id}, threads 1\n" in text
+    assert "better" in text
+    with pytest.raises(UsageError, match="The nearest two differ in option ctx: 2048 against 4096"):
+        call("compare", one.id, other.id)
+
+
 def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -> None:
     a = noisy(40, engine="llama.cpp")
     facts = {"model": {"sha256": "f" * 64, "quantization": "q4f16_1"}, "engine": {"backend": "opencl", "build": "9"}}
@@ -234,6 +261,17 @@ def test_what_has_no_counterpart_is_listed(call: Call) -> None:
     assert "only in A:" in text
     assert "only in B:" in text
     assert "threads 8" in text.splitlines()[-1]
+    fill(DEFAULT, *(noisy(options={"threads": n}) for n in range(1, 10)), name="after")
+    assert call("compare", "before", "after").stdout.splitlines()[-1] == "only in B: 2 more; --json names all"
+
+
+def test_no_change_is_less_than_none() -> None:
+    a = noisy(40.0)
+    (pair,) = compare([a], [replace(a, id="b")], "run").pairs
+    (decode,) = [one for one in pair.findings if one.name == "decode_tps"]
+    assert decode.change
+    least = replace(pair, findings=(replace(decode, change=replace(decode.change, ratio=0.99999, low=0.99998)),))
+    assert "-0.0" not in sidebyside.text(Comparison((least,), (), ()))
 
 
 # --- what A and B may be -----------------------------------------------------------------------

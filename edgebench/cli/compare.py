@@ -152,7 +152,7 @@ def _sides(path: Path, where: Where, names: tuple[str, str]) -> _Sides:
             for file, name in zip(files, names, strict=True)
         ]
         one, other = _agreed(found, names)
-        axis = one.axis if one.axis not in _SETS else "run"
+        axis = one.axis if one.axis == other.axis else "run"
         return _Sides(axis, names, (_records(store, where, one), _records(store, where, other)))
 
 

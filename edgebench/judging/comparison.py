@@ -12,12 +12,36 @@ from edgebench.judging import metrics, stats
 Axis = Literal["run", "store", "record", "device", "engine", "backend", "build"]
 """What is compared. A device or an engine is then what may differ, and nothing else."""
 
+SETTINGS = frozenset(
+    {
+        "threads",
+        "batch",
+        "ubatch",
+        "gpu_layers",
+        "draft",
+        "draft_gpu_layers",
+        "k",
+        "p_min",
+        "costs",
+        "repack",
+        "affinity",
+        "rpc",
+    }
+)
+"""Options that are compared. Every other option is part of the work and must be equal."""
+_HOW = frozenset({"backend", *(f"option {name}" for name in SETTINGS)})
+"""How a device or an engine does its work: each has settings that suit it."""
+
 _FREE: Mapping[Axis, frozenset[str]] = {
     "device": frozenset({"device"}),
     # An engine has its own form of the model and its own backends: what differs is said beside.
     "engine": frozenset({"engine", "model sha256", "quantization", "backend"}),
     "backend": frozenset({"backend", "option gpu_layers"}),
+    # Two results that somebody picked: the same work, however it was done.
+    "record": frozenset({"device", "engine", *_HOW}),
 }
+_EACH_ITS_OWN: frozenset[Axis] = frozenset({"device", "engine"})
+"""Where nothing was done the same way on both sides, each side's fastest way stands for it."""
 _CONTEXT = (
     ("engine build", "engine", "build"),
     ("model sha256", "model", "sha256"),
@@ -91,9 +115,13 @@ def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequenc
     """Match the records of two sides and compare the given metrics.
 
     Of several records of the same work the newest two that share a run are taken, else the newest
-    of each side; those that ended well come before the others.
+    of each side; those that ended well come before the others. Devices and engines that share no
+    settings at all are compared at the fastest that each was measured with.
     """
-    sides = (_grouped(a, axis), _grouped(b, axis))
+    free = _free(axis)
+    sides = (_grouped(_newest_last(a), free), _grouped(_newest_last(b), free))
+    if axis in _EACH_ITS_OWN and not sides[0].keys() & sides[1].keys():
+        sides = (_grouped(_fastest_last(a), free | _HOW), _grouped(_fastest_last(b), free | _HOW))
     pairs = [_pair(*_chosen(sides[0][key], sides[1][key]), names) for key in sides[0] if key in sides[1]]
     only_a, only_b = (
         tuple(group[-1] for key, group in one.items() if key not in other) for one, other in (sides, sides[::-1])
@@ -103,7 +131,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequenc
 
 def difference(a: Sequence[Record], b: Sequence[Record], axis: Axis) -> dict[str, tuple[str, str]]:
     """What keeps the two most similar records of two sides from being compared."""
-    free = _FREE.get(axis, frozenset())
+    free = _free(axis) | (_HOW if axis in _EACH_ITS_OWN else frozenset())
     options = [differing(likeness(x), likeness(y), free) for x in a for y in b]
     return min(options, key=len, default={})
 
@@ -116,10 +144,31 @@ def differing(
     return {name: (_shown(a.get(name)), _shown(b.get(name))) for name in names}
 
 
-def _grouped(records: Sequence[Record], axis: Axis) -> dict[tuple[tuple[str, Option | None], ...], list[Record]]:
+def _free(axis: Axis) -> frozenset[str]:
+    return _FREE.get(axis, frozenset())
+
+
+def _fastest_last(records: Sequence[Record]) -> list[Record]:
+    """By decode rate; those that didn't end well, or have none, first."""
+
+    def rate(record: Record) -> tuple[bool, float]:
+        found = record.metrics.get("decode_tps")
+        return (record.status == "ok", found.value if found else 0.0)
+
+    return sorted(records, key=rate)
+
+
+def _newest_last(records: Sequence[Record]) -> list[Record]:
+    """Those that didn't end well first."""
+    return sorted(records, key=lambda one: (one.status == "ok", one.id))
+
+
+def _grouped(
+    records: Sequence[Record], free: frozenset[str]
+) -> dict[tuple[tuple[str, Option | None], ...], list[Record]]:
+    """Records of the same work, apart from what is free, in their order."""
     groups: dict[tuple[tuple[str, Option | None], ...], list[Record]] = {}
-    free = _FREE.get(axis, frozenset())
-    for record in sorted(records, key=lambda one: (one.status == "ok", one.id)):
+    for record in records:
         key = tuple(sorted((name, value) for name, value in likeness(record).items() if name not in free))
         groups.setdefault(key, []).append(record)
     return groups

@@ -10,24 +10,7 @@ from math import isfinite
 
 from edgebench.core import Json, Metric, Option, Record, Status
 from edgebench.judging import comparison
-
-SETTINGS = frozenset(
-    {
-        "threads",
-        "batch",
-        "ubatch",
-        "gpu_layers",
-        "draft",
-        "draft_gpu_layers",
-        "k",
-        "p_min",
-        "costs",
-        "repack",
-        "affinity",
-        "rpc",
-    }
-)
-"""Options that are compared. Every other option is part of the work and must be equal."""
+from edgebench.judging.comparison import SETTINGS
 
 NOT_SPLIT = "resident, not split"
 MEMORY = {

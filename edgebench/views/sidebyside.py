@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
+ALONE = 5
+"""Results without a counterpart that are named, of each side."""
+
+
 def text(comparison: Comparison, *, width: int | None = None) -> str:
     """Each pair with its figures, changes, intervals and verdicts; then what had no counterpart.
 
@@ -32,8 +36,10 @@ def text(comparison: Comparison, *, width: int | None = None) -> str:
             console.print(Text(part) if isinstance(part, str) else part)
         console.print()
     for side, records in (("A", comparison.only_a), ("B", comparison.only_b)):
-        for record in records:
+        for record in records[:ALONE]:
             console.print(Text(f"only in {side}: {clean(record.id)} {_named(describe(record))}"))
+        if records[ALONE:]:
+            console.print(Text(f"only in {side}: {len(records) - ALONE} more; --json names all"))
     return trimmed(out).rstrip("\n") + "\n"
 
 
@@ -103,7 +109,7 @@ def verdict(finding: Finding) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.1f} %"
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: nothing is less than nothing
 
 
 def as_json(comparison: Comparison) -> dict[str, Json]:
