@@ -5,7 +5,11 @@ Anything else that reaches the top is a defect and may show its traceback.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What the system says where there is no space left."""
 
 
 class EdgebenchError(Exception):

@@ -260,6 +260,18 @@ def test_a_pipe_gets_utf8_without_colour_whatever_the_locale(call: Call) -> None
         assert b"\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize("words", ["results export", "results list", "models list", "--help"])
+def test_output_for_which_there_is_no_space_is_an_error_without_a_traceback(call: Call, words: str) -> None:
+    kept(record())
+    command = f"{shlex.quote(sys.executable)} -m edgebench {words} > /dev/full"
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "edgebench: the output cannot be written: No space left on device",
+        "  Free some space and try again; what was measured is in the store.",
+    ]
+
+
 def test_a_reader_that_leaves_early_is_no_error(call: Call) -> None:
     kept(*(record(options={"threads": n}, samples=samples(30)) for n in range(200)))
     command = f"{shlex.quote(sys.executable)} -m edgebench results export | head -c 100"

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 import click
 
 from edgebench import __version__
-from edgebench.errors import EdgebenchError
+from edgebench.errors import FULL, EdgebenchError, UsageError
 
 COMMANDS = {
     "run": "measure models on devices",
@@ -100,8 +100,12 @@ def main() -> None:
     except EdgebenchError as error:
         say_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output is gone (`| head`): nothing to say, and no second error at exit.
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # What stdout still holds goes nowhere: no second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        text = f"{error.filename or 'the output'} cannot be written: {error.strerror}"
+        say_error(UsageError(text, "Free some space and try again; what was measured is in the store."))
+        sys.exit(UsageError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)

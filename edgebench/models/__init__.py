@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from edgebench import profiles
 from edgebench.core import ModelFile, Progress
-from edgebench.errors import ModelError
+from edgebench.errors import FULL, ModelError
 from edgebench.models import mlc
 from edgebench.models.cache import Cache, hash_file
 from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
 from edgebench.models.header import header
 from edgebench.models.header import tokens as header_tokens
-
-FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 __all__ = ["at", "cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
