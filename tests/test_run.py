@@ -188,6 +188,19 @@ def test_interrupt_ends_cleanly(edgebench: Program) -> None:
     assert record["status"] == "interrupted"
 
 
+def test_an_interrupt_before_the_first_round_names_no_results(edgebench: Program) -> None:
+    process = edgebench.start("run", "--prompt-tokens", "4000", "--gen-tokens", "4000", "--ctx", "8192")
+    assert process.stderr
+    for line in process.stderr:
+        if "starting the engine" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert rest.splitlines()[-1] == "interrupted, exit code 130; nothing had been measured yet"
+    wait_for(lambda: not engines_of(edgebench.folder))
+
+
 def test_killed_without_warning_loses_the_round_in_flight_at_most(edgebench: Program) -> None:
     process = edgebench.start("run", "--rounds", "50", "--prompt-tokens", "16", "--gen-tokens", "16", "--ctx", "256")
     assert process.stderr

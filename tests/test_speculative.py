@@ -41,7 +41,7 @@ from edgebench.views.speculative import draw
 def speculative(folder: Path, *argv: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "edgebench", "speculative", "--ctx", "512", "--gen-tokens", "24", *map(str, argv)]
     # Threads that wait by spinning starve one another on a busy machine.
-    env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive", "EDGEBENCH_SETTLE": "0"}
     return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=env, check=False)
 
 
@@ -254,6 +254,8 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     assert "--draft-gpu-layers: 'al' is not a range" in refused(tmp_path, *pair, "--draft-gpu-layers", "al")
     assert "takes one number of layers, not 1,2" in refused(tmp_path, *pair, "--gpu-layers", "1,2")
     assert "Did you mean cuda?" in refused(tmp_path, *pair, "--backend", "cude")
+    lookup = ["--draft", "prompt-lookup", "--engine", "mlc-llm"]
+    assert "mlc-llm has no draft called 'prompt-lookup'" in refused(tmp_path, "--target", target, *lookup)
     state = tiny(tmp_path / "state.gguf", seed=1, extra={"llama.ssm.state_size": 16})
     assert "recurrent" in refused(tmp_path, "--target", state, "--draft", target)
     assert "recurrent" in refused(tmp_path, "--target", target, "--draft", state)

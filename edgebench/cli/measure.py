@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -22,9 +21,10 @@ from edgebench.cli.live import Display
 from edgebench.core import Record
 from edgebench.device import lock
 from edgebench.device.session import Session
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, StoreError
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError
 from edgebench.plan import Plan
 from edgebench.store.results import Store
+from edgebench.store.where import Where
 
 Queue = queue.SimpleQueue[tuple[int, events.Event | None]]
 
@@ -39,55 +39,53 @@ Finish = Callable[[Sequence[Record]], Sequence[Record]]
 
 def carry_out(
     plans: Sequence[Plan],
-    path: Path,
+    outcome: options.Outcome,
     *,
-    name: str,
-    json_output: str | None,
     view: str = "table",
     finish: Finish | None = None,
     then: Callable[[Sequence[Record]], Sequence[Plan]] | None = None,
-    strict: bool = False,
 ) -> int:
     """Run the plans, one device each and all at once, keep everything, show the result; the exit code.
 
-    ``then`` may ask for more in the same run when it sees the records. ``strict``: a doubt is a failure.
+    ``then`` may ask for more in the same run when it sees the records.
     """
     for note in dict.fromkeys(note for plan in plans for planned in plan.trials for note in planned.notes):
         click.echo(f"note: {note}", err=True)
     command = shlex.join(["edgebench", *sys.argv[1:]])
-    with Store(path) as store:
-        meta = {"name": name, "command": command, "seed": plans[0].seed, "version": __version__}
+    with Store(outcome.path) as store:
+        meta = {"name": outcome.name, "command": command, "seed": plans[0].seed, "version": __version__}
         run = store.begin_run(meta)
-        happened: Queue = queue.SimpleQueue()
-        turns = lock.Turns()
-        workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(plans)]
         try:
-            records = follow(workers, happened, store, run, finish)
+            book = Book(store, run, finish)
+            errors = follow(plans, book)
+            records = book.records()
             if then and (more := then(records)):
-                workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(more)]
-                records += follow(workers, happened, store, run, finish)
+                book = Book(store, run, finish)
+                errors += follow(more, book)
+                records += book.records()
         except KeyboardInterrupt:
-            end(workers)
-            click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
-            click.echo(f"  See it: edgebench results list --run {run}", err=True)
-            return INTERRUPTED
-        except StoreError:
-            end(workers)  # nothing more can be kept: no engine needs to go on
-            raise
-    errors = [worker.error for worker in workers if worker.error]
+            return _interrupted(store, run)
+    if not records and len(plans) == 1:
+        raise errors[0][1]
     if records:
-        options.emit(records, json_output, view)
-    elif len(workers) == 1:
-        raise errors[0]
-    for worker in workers:
-        if worker.error:
-            say_error(worker.error, "" if len(workers) == 1 else worker.name)
-    code = exit_code(records, errors)
+        options.emit(records, outcome.json_output, view)
+    for device, error in errors:
+        say_error(error, "" if len(plans) == 1 else device)
+    code = exit_code(records, [error for _, error in errors])
     doubted = sum(bool(record.doubts) for record in records)
-    if strict and doubted:
+    if outcome.strict and doubted:
         click.echo(f"--strict: {doubted} of {len(records)} results in doubt", err=True)
         return code or 1
     return code
+
+
+def _interrupted(store: Store, run: str) -> int:
+    if any(record.rounds for record in store.records(Where(runs=(run,)))):
+        click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
+        click.echo(f"  See it: edgebench results list --run {run}", err=True)
+    else:
+        click.echo(f"interrupted, exit code {INTERRUPTED}; nothing had been measured yet", err=True)
+    return INTERRUPTED
 
 
 class Worker(threading.Thread):
@@ -151,46 +149,73 @@ class Worker(threading.Thread):
             self._bench.abort()
 
 
-def follow(
-    workers: Sequence[Worker], happened: Queue, store: Store, run: str, finish: Finish | None = None
-) -> list[Record]:
-    """Start the workers and take their events, each first into the store, then onto the screen."""
-    ids: dict[tuple[int, int], str] = {}
-    records: dict[tuple[int, int], Record] = {}
+class Book:
+    """What happens on the devices goes into the store as it happens; their records."""
+
+    def __init__(self, store: Store, run: str, finish: Finish | None) -> None:
+        self._store, self._run, self._finish = store, run, finish
+        self._ids: dict[tuple[int, int], str] = {}
+        self._records: dict[tuple[int, int], Record] = {}
+
+    def keep(self, number: int, event: events.Event) -> None:
+        """An event of the device with this number."""
+        store, ids = self._store, self._ids
+        if isinstance(event, events.Began):
+            ids[number, event.index] = store.begin_trial(self._run, event.trial, event.facts)
+        elif isinstance(event, events.Measured):
+            store.add_round(ids[number, event.index], event.round)
+        elif isinstance(event, events.Logged):
+            for index in event.indexes:
+                store.add_log(ids[number, index], event.text)
+        elif isinstance(event, events.Ended):
+            key = number, event.index
+            self._records[key] = replace(event.record, id=ids[key], run=store.run(self._run))
+            if not self._finish:
+                store.finish(self._records[key])
+
+    def close(self, number: int) -> None:
+        """Nothing more comes from a device."""
+        if self._finish:
+            mine = [key for key in sorted(self._records) if key[0] == number]
+            for key, record in zip(mine, self._finish([self._records[key] for key in mine]), strict=True):
+                self._records[key] = record
+                self._store.finish(record)
+
+    def records(self) -> list[Record]:
+        return [self._records[key] for key in sorted(self._records)]
+
+
+def follow(plans: Sequence[Plan], book: Book) -> list[tuple[str, EdgebenchError]]:
+    """Carry out the plans and take what happens, first into the store, then onto the screen.
+
+    The answer: which devices' plans were ended by an error, and by which.
+    """
+    happened: Queue = queue.SimpleQueue()
+    turns = lock.Turns()
+    workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(plans)]
     running = len(workers)
-    with Display([worker.plan for worker in workers]) as display:
-        for worker in workers:
-            worker.start()
-        while running:
-            number, event = happened.get()
-            if event is None:
-                running -= 1
-                workers[number].raise_defect()
-                display.over(number, workers[number].error if running else None)
-                if finish:
-                    mine = [key for key in sorted(records) if key[0] == number]
-                    records.update(zip(mine, finish([records[key] for key in mine]), strict=True))
-                    for key in mine:
-                        store.finish(records[key])
-                continue
-            if isinstance(event, events.Began):
-                ids[number, event.index] = store.begin_trial(run, event.trial, event.facts)
-            elif isinstance(event, events.Measured):
-                store.add_round(ids[number, event.index], event.round)
-            elif isinstance(event, events.Logged):
-                for index in event.indexes:
-                    store.add_log(ids[number, index], event.text)
-            elif isinstance(event, events.Ended):
-                key = number, event.index
-                records[key] = replace(event.record, id=ids[key], run=store.run(run))
-                if not finish:
-                    store.finish(records[key])
-            display.show(number, event)
-    return [records[key] for key in sorted(records)]
+    try:
+        with Display(plans) as display:
+            for worker in workers:
+                worker.start()
+            while running:
+                number, event = happened.get()
+                if event is None:
+                    running -= 1
+                    workers[number].raise_defect()
+                    display.over(number, workers[number].error if running else None)
+                    book.close(number)
+                else:
+                    book.keep(number, event)
+                    display.show(number, event)
+    except BaseException:
+        end(workers)  # interrupted, or nothing more can be kept: no engine needs to go on
+        raise
+    return [(worker.name, worker.error) for worker in workers if worker.error]
 
 
 def end(workers: Sequence[Worker]) -> None:
-    """Interrupted: end the engines, all at once."""
+    """End the engines, all at once."""
     threads = [threading.Thread(target=worker.abort, daemon=True) for worker in workers]
     for thread in threads:
         thread.start()

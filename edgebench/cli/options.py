@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +13,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from edgebench import plugins
-from edgebench.cli.selection import render, terminal, write
+from edgebench.cli.selection import render, store_option, terminal, write
 from edgebench.core import Record
 from edgebench.errors import UsageError
 from edgebench.views import speculative, table
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-json_output: Decorator = click.option(
-    "--json",
-    "json_output",
-    metavar="FILE",
-    help="Write the records as JSON; - is stdout, where nothing else is written then.",
-)
 
 
 class Sections(click.Command):
@@ -96,6 +90,76 @@ backend: Decorator = click.option(
 
 DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}
 """The views that fit themselves to a terminal."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to become of a run."""
+
+    path: Path
+    """The store."""
+    name: str
+    json_output: str | None
+    strict: bool
+    """Whether a doubt is a failure."""
+
+
+def outcome(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--name``, ``--store``, ``--json`` and ``--strict`` as the command's argument ``outcome``."""
+
+    @click.option("--name", default="", show_default=False, help="What to call this run, such as nightly.")
+    @store_option
+    @click.option(
+        "--json",
+        "json_output",
+        metavar="FILE",
+        help="Write the records as JSON; - is stdout, where nothing else is written then.",
+    )
+    @click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
+    @wraps(command)
+    def with_outcome(*, name: str, path: Path, json_output: str | None, strict: bool, **options: Any) -> Any:
+        return command(outcome=Outcome(path, name, json_output, strict), **options)
+
+    return with_outcome
+
+
+def how(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a plan is carried out, whatever it measures: as the command's argument ``how``, fields of ``Plan``."""
+
+    @click.option("--rounds", "-r", type=Number(1, 1000), metavar="N", default=5, help="Passes over everything.")
+    @click.option(
+        "--load-timeout",
+        type=Seconds(min=0, min_open=True),
+        default=300,
+        metavar="SECONDS",
+        help="How long an engine may take until it answers.",
+    )
+    @click.option(
+        "--settle",
+        type=Seconds(min=0),
+        default=120,
+        metavar="SECONDS",
+        envvar="EDGEBENCH_SETTLE",
+        help="Longest wait before each trial until the device is cool and quiet; 0: look at it neither before nor "
+        "after.",
+    )
+    @click.option(
+        "--wait",
+        type=Seconds(min=0),
+        is_flag=False,
+        flag_value=float("inf"),
+        default=0.0,
+        metavar="[SECONDS]",
+        show_default=False,
+        help="Wait for a device that somebody else has, for so long or until it is free.  [default: say who has it]",
+    )
+    @click.option("--seed", type=int, metavar="N", default=0, help="Of the order of trials and of the prompts.")
+    @wraps(command)
+    def with_how(*, rounds: int, load_timeout: float, settle: float, wait: float, seed: int, **options: Any) -> Any:
+        fields = {"rounds": rounds, "load_timeout": load_timeout, "settle": settle, "wait": wait, "seed": seed}
+        return command(how=fields, **options)
+
+    return with_how
 
 
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -104,31 +103,14 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     type=options.PartName("scenarios"),
     help="Scenario; again for more.  [default: throughput]",
 )
-@click.option("--rounds", "-r", type=options.Number(1, 1000), metavar="N", default=5, help="Passes over everything.")
 @_sweeps
+@options.how
 @click.option("--load", type=click.Choice(["warm", "cold"]), default="warm", help="Page cache before each start.")
-@click.option(
-    "--load-timeout",
-    type=options.Seconds(min=0, min_open=True),
-    default=300,
-    metavar="SECONDS",
-    help="How long an engine may take until it answers.",
-)
 @click.option(
     "--rpc",
     metavar="NAME|HOST:PORT,…",
     help="Devices that hold a part of the model, each with a ggml-rpc-server for as long as the engine runs; or the "
     "addresses of such servers that run already. --gpu-layers says how many layers go there (default: all).",
-)
-@click.option(
-    "--wait",
-    type=options.Seconds(min=0),
-    is_flag=False,
-    flag_value=float("inf"),
-    default=0.0,
-    metavar="[SECONDS]",
-    show_default=False,
-    help="Wait for a device that somebody else has, for so long or until it is free.  [default: say who has it]",
 )
 @click.option(
     "--target-ci",
@@ -138,39 +120,20 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--max-rounds", type=options.Number(1, 1000), metavar="N", default=50, help="Where --target-ci gives up.")
 @click.option("--write-profile", is_flag=True, help="Keep what --threads auto found in the device's profile.")
-@click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
-@click.option(
-    "--settle",
-    type=options.Seconds(min=0),
-    default=120,
-    metavar="SECONDS",
-    envvar="EDGEBENCH_SETTLE",
-    help="Longest wait before each trial until the device is cool and quiet; 0: look at it neither before nor after.",
-)
-@click.option("--seed", type=int, metavar="N", default=0, help="Of the order of trials and of the prompts.")
-@click.option("--name", default="", show_default=False, help="What to call this run, such as nightly.")
-@selection.store_option
-@options.json_output
+@options.outcome
 def command(
     devices: Sequence[str],
     models: Sequence[str],
     engine: str | None,
     backend: str | None,
     scenarios: Sequence[str],
-    rounds: int,
+    rpc: str | None,
+    write_profile: bool,
     load: Any,
-    load_timeout: float,
     target_ci: float | None,
     max_rounds: int,
-    strict: bool,
-    rpc: str | None,
-    wait: float,
-    write_profile: bool,
-    settle: float,
-    seed: int,
-    name: str,
-    path: Path,
-    json_output: str | None,
+    how: Mapping[str, Any],
+    outcome: options.Outcome,
     **sweeps: str | None,
 ) -> int:
     """Measure models on devices.
@@ -198,7 +161,7 @@ def command(
         raise UsageError(
             f"--rpc is a way of {RPC_ENGINE}, and the engine is {engines[0]}", f"Give --engine {RPC_ENGINE}."
         )
-    selection.can_keep(path, json_output)
+    selection.can_keep(outcome.path, outcome.json_output)
     files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
     sweep = threads.Sweep(opened) if auto else None
     plans = [
@@ -211,26 +174,15 @@ def command(
                 scenarios=list(dict.fromkeys(scenarios)) or [DEFAULT_SCENARIO],
                 asked=asked,
             ),
-            rounds=rounds,
-            seed=seed,
             load=load,
-            load_timeout=load_timeout,
-            settle=settle,
             target_ci=target_ci,
             max_rounds=max_rounds,
-            wait=wait,
             rpc=helpers,
+            **how,
         )
         for device, used in zip(opened, engines, strict=True)
     ]
-    return measure.carry_out(
-        plans,
-        path,
-        name=name,
-        json_output=json_output,
-        strict=strict,
-        then=sweep.conclude(write_profile) if sweep else None,
-    )
+    return measure.carry_out(plans, outcome, then=sweep.conclude(write_profile) if sweep else None)
 
 
 def _share(text: str) -> float:

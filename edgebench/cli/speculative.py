@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +26,15 @@ CONFIRMED = 3
 """Values of K that ``auto`` confirms by measuring."""
 
 
-@click.command(context_settings={"show_default": True})
+SECTIONS = {
+    "What is measured": ("--device", "--target", "--draft", "--k", "--p-min", "--gen-tokens", "--engine", "--backend"),
+    "Settings of the engine": None,
+    "How it is measured": ("--rounds", "--load-timeout", "--settle", "--wait", "--seed"),
+    "What becomes of it": ("--name", "--store", "--json", "--strict", "--help"),
+}
+
+
+@click.command(cls=options.Sections, sections=SECTIONS, context_settings={"show_default": True})
 @click.option("--device", "-d", default=DEFAULT_DEVICE, type=ProfileName("devices"), help="Profile.")
 @click.option("--target", default=DEFAULT_TARGET, type=ProfileName("models"), help="Profile or GGUF file.")
 @click.option(
@@ -45,9 +52,6 @@ CONFIRMED = 3
     help=f"Engine.  [default: {PREFERRED} where the device's Python has it, else {OTHERWISE}]",
 )
 @options.backend
-@click.option(
-    "--rounds", "-r", metavar="N", type=options.Number(1, 1000), default=5, help="Passes over every K and the baseline."
-)
 @click.option("--gpu-layers", metavar="N|all", help="Layers of the target on the GPU.")
 @click.option("--draft-gpu-layers", metavar="N|all", help="Layers of the draft on the GPU.")
 @click.option("--threads", metavar="N", type=options.Number(1), help="Threads of the engine.")
@@ -57,12 +61,14 @@ CONFIRMED = 3
     "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens generated for each figure."
 )
 @click.option(
-    "--p-min", type=click.FloatRange(0, 1), default=0.0, help="A draft ends where its likeliest token is below this."
+    "--p-min",
+    metavar="P",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="A draft ends where its likeliest token is below this.",
 )
-@click.option("--seed", type=int, default=0, help="Of the order of trials.")
-@click.option("--name", default="", show_default=False, help="What to call this run.")
-@selection.store_option
-@options.json_output
+@options.how
+@options.outcome
 def command(
     device: str,
     target: str,
@@ -70,12 +76,9 @@ def command(
     ks: str,
     engine: str | None,
     backend: str | None,
-    rounds: int,
     p_min: float,
-    seed: int,
-    name: str,
-    path: Path,
-    json_output: str | None,
+    how: Mapping[str, Any],
+    outcome: options.Outcome,
     **settings: Any,
 ) -> int:
     """Sweep the number of draft tokens K, with the target alone in every round.
@@ -90,22 +93,15 @@ def command(
     asked = _asked(settings)
     opened = device_of(device)
     kind, facts = _look(opened, engine, auto, p_min)
-    selection.can_keep(path, json_output)
-    (target_file,) = models_of([target], plugins.load("engines", kind).format)
+    selection.can_keep(outcome.path, outcome.json_output)
     files = tuple(_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT]))
+    (target_file,) = models_of([target], plugins.load("engines", kind).format)
     used = backend or str(opened.defaults.get("backend", "cpu"))
-    sweep = Sweep(opened, target_file, files, kind, used, asked, p_min, seed)
-    first = sweep.plan(wanted[-1:], 1) if auto else sweep.plan(wanted, rounds)
+    sweep = Sweep(opened, target_file, files, kind, used, asked, p_min, how)
+    first = sweep.plan(wanted[-1:], rounds=1) if auto else sweep.plan(wanted)
     _check_memory(first.trials, facts)
-    return measure.carry_out(
-        [first],
-        path,
-        name=name,
-        json_output=json_output,
-        view="speculative",
-        finish=speculation.completed,
-        then=sweep.confirm(wanted, rounds) if auto else None,
-    )
+    then = sweep.confirm(wanted) if auto else None
+    return measure.carry_out([first], outcome, view="speculative", finish=speculation.completed, then=then)
 
 
 @dataclass(frozen=True)
@@ -119,9 +115,9 @@ class Sweep:
     backend: str
     asked: dict[str, Option]
     p_min: float
-    seed: int
+    how: Mapping[str, Any]
 
-    def plan(self, ks: Sequence[int], rounds: int) -> Plan:
+    def plan(self, ks: Sequence[int], **changed: Any) -> Plan:
         """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
         from edgebench.bench.weighing import weighed
         from edgebench.plan import Plan
@@ -138,9 +134,9 @@ class Sweep:
             p_min=self.p_min,
         )
         once = plugins.load("engines", self.engine).k_per_request
-        return Plan(trials, rounds=rounds, seed=self.seed, start_once=once, afterwards=weighed)
+        return Plan(trials, start_once=once, afterwards=weighed, **{**self.how, **changed})
 
-    def confirm(self, wanted: Sequence[int], rounds: int) -> Callable[[Sequence[Record]], Sequence[Plan]]:
+    def confirm(self, wanted: Sequence[int]) -> Callable[[Sequence[Record]], Sequence[Plan]]:
         """The plan that a long draft's records make likely."""
         from edgebench.judging import speculation
 
@@ -148,7 +144,7 @@ class Sweep:
             likely = speculation.likely(records, wanted, CONFIRMED)
             if likely:
                 click.echo(f"predicted best: k = {', '.join(map(str, likely))}; measuring these", err=True)
-            return [self.plan(likely, rounds)] if likely else []
+            return [self.plan(likely)] if likely else []
 
         return plans
 
@@ -175,8 +171,12 @@ def _ks(text: str) -> list[int]:
 def _draft(name: str, engine: str) -> ModelFile | str:
     from edgebench.judging.speculation import drafts_without_model
 
-    if any(name in drafts_without_model(each) for each in plugins.names("engines")):
-        return name  # of another engine: ``sweep`` says what this one has
+    there = drafts_without_model(engine)
+    if name in there:
+        return name
+    if any(name in drafts_without_model(other) for other in plugins.names("engines")):
+        hint = f"Without a draft model it has: {', '.join(there)}." if there else "It drafts with a model only."
+        raise UsageError(f"{engine} has no draft called {name!r}", hint)
     (file,) = models_of([name], plugins.load("engines", engine).format)
     return file
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from edgebench import plan, plugins
 from edgebench.core import Device, ModelFile, Option, Trial
 from edgebench.errors import UsageError
-from edgebench.judging.speculation import drafts_without_model
 from edgebench.models import pairs
 from edgebench.plan import Planned
 
@@ -30,10 +29,10 @@ def sweep(
 ) -> tuple[Planned, ...]:
     """The target alone, and every draft at every K. Raises ``UsageError`` for a pair that can't work.
 
-    A draft is a model's file or a name of ``drafts_without_model``.
+    A draft is a model's file or one of the engine's ways to draft without a model.
     """
     kind = plugins.load("engines", engine)
-    files = _models(drafts, engine)
+    files = _models(drafts)
     pairs.check_rolls_back(target)
     notes = tuple(note for file in files for note in pairs.check(target, file))
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
@@ -62,15 +61,11 @@ def sweep(
     return tuple(planned)
 
 
-def _models(drafts: Sequence[ModelFile | str], engine: str) -> list[ModelFile]:
+def _models(drafts: Sequence[ModelFile | str]) -> list[ModelFile]:
     """The draft models among the drafts: none or one."""
     files = [draft for draft in drafts if isinstance(draft, ModelFile)]
     if len(files) > 1:
         raise UsageError("one draft model at a time", "Drafts without a model may stand beside it.")
-    for name in drafts:
-        if not isinstance(name, ModelFile) and name not in drafts_without_model(engine):
-            there = ", ".join(drafts_without_model(engine))
-            raise UsageError(f"{engine} has no draft called {name!r}", f"Without a draft model it has: {there}.")
     return files
 
 
