@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -56,11 +57,11 @@ class Sshd:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
+            # What is left of one that was just stopped takes connections still, and says nothing.
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                if sock.recv(4) == b"SSH-":
+                    return
+            time.sleep(0.02)
         raise RuntimeError(f"sshd did not start:\n{self.log.read_text()}")
 
     @property
