@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
 from lab.place import Place, free_port
 from lab.sshd import Sshd
 
 from edgebench.errors import DeviceLost, DeviceRefused, ProfileError, TimedOut
+from edgebench.transports import ssh_login
 from edgebench.transports.ssh_login import UnknownHostKey
 
 
@@ -81,6 +84,45 @@ def test_a_port_where_something_else_listens(linux: Place, proxy):
     hangs_up.refuse()
     with pytest.raises(DeviceLost, match="no SSH connection"):
         linux.open(port=hangs_up.port)
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b"])
+def test_a_name_that_no_host_can_have(linux: Place, host: str):
+    with pytest.raises(DeviceLost, match="no address is known"):
+        linux.open(host=host)
+
+
+@pytest.mark.parametrize("content", [b"Host *\n Port many\n", b"\xff\xfe", b'Host "x\n', b"CanonicalizeHostname yes\n"])
+def test_a_configuration_that_is_not_understood_is_named(linux: Place, tmp_path: Path, monkeypatch, content: bytes):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_bytes(content)
+    with pytest.raises(ProfileError, match=r"\.ssh/config is not understood"):
+        linux.open(host="somehost", port=None)
+
+
+@pytest.mark.parametrize("line", [b"h ssh-ed25519 A\n", b"h ssh-rsa AAAAB3NzaC1yc2E\n", b"\xff\xfe\n"])
+def test_known_hosts_that_cannot_be_read_are_named(linux: Place, tmp_path: Path, line: bytes):
+    known = tmp_path / "known"
+    known.write_bytes(line)
+    with pytest.raises(ProfileError, match=re.escape(str(known))):
+        linux.open(known_hosts=str(known))
+
+
+def test_trust_into_what_is_no_file(linux: Place, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnknownHostKey) as refused:
+        linux.open(known_hosts=str(tmp_path / "file" / "known_hosts"))
+    with pytest.raises(ProfileError, match=r"Not a directory|File exists"):
+        refused.value.trust()
+
+
+def test_a_key_of_a_kind_that_logs_nobody_in(linux: Place, tmp_path: Path):
+    key = tmp_path / "key"
+    pem, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(x25519.X25519PrivateKey.generate().private_bytes(pem, plain, serialization.NoEncryption()))
+    with pytest.raises(ProfileError, match="not a private key that can be read"):
+        linux.open(key=str(key))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
@@ -181,6 +223,27 @@ def test_no_sftp_is_named(tmp_path: Path):
         server.stop()
 
 
+def test_a_login_shell_that_talks_where_files_are_sent_is_named(tmp_path: Path):
+    """As ``echo`` in a ``~/.bashrc`` does before an sftp-server of its own."""
+    talks = tmp_path / "talks"
+    talks.write_text("#!/bin/sh\necho Welcome\nexec /usr/lib/openssh/sftp-server\n")
+    talks.chmod(0o755)
+    server = Sshd(tmp_path / "sshd")
+    server.stop()
+    config = server.folder / "sshd_config"
+    config.write_text(config.read_text().replace("internal-sftp", str(talks)))
+    server.start()
+    try:
+        transport = Place("talks", "linux", server.transport, "", tmp_path, server.port).open()
+        for act in (lambda: transport.push(talks, str(tmp_path / "x")), lambda: transport.pull(str(talks), tmp_path)):
+            with pytest.raises(DeviceRefused, match="no SFTP") as refused:
+                act()
+            assert "bashrc" in refused.value.hint
+        transport.close()
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def thin(linux: Place, sshd_server: Sshd, proxy):
     """The Linux machine behind a wire that can be cut, and the wire."""
@@ -262,6 +325,74 @@ def test_the_first_to_find_the_wire_broken_says_lost(thin, sleeper, tmp_path: Pa
         assert caller.recv(1) == b""
     process.kill()
     assert transport._wire().is_active()
+
+
+FLOOD = "head -c 1000000 /dev/zero | tr '\\0' x"
+"""More than comes without a word from here that there is room for it."""
+
+
+def test_a_stream_that_breaks_off_while_it_is_read_is_lost(thin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The word that there is room for more finds the wire broken; what has come is not the whole answer."""
+    transport, _ = thin
+    transport._closing.set()
+    go = tmp_path / "go"
+    process = transport.spawn(f"echo started; until [ -e {go} ]; do sleep 0.05; done; {FLOOD}")
+    while process.read(1) is None:
+        pass
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(transport.run(f"touch {go}.ready; until [ -e {go} ]; do sleep 0.05; done; {FLOOD}"))
+        except BaseException as error:  # noqa: BLE001
+            answers.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not Path(f"{go}.ready").exists():
+        time.sleep(0.01)
+    packets = transport._wire().packetizer
+    monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
+    go.touch()
+    asking.join(60)
+    assert [type(answer) for answer in answers] == [DeviceLost]
+    with pytest.raises(DeviceLost):
+        while process.status is None:
+            process.read(1)
+
+
+def test_a_device_behind_a_jump_host_is_let_go_of_when_that_ones_wire_broke(
+    linux: Place, sshd_server: Sshd, monkeypatch: pytest.MonkeyPatch
+):
+    transport = linux.open(jump=f"{linux.transport['user']}@127.0.0.1:{sshd_server.port}")
+    transport._closing.set()
+    packets = ssh_login.transport(transport._clients[0]).packetizer
+    monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
+    transport.close()
+    assert transport._clients == []
+
+
+class Garbler(Mute):
+    """A socket on which other bytes arrive than were sent."""
+
+    def recv(self, size: int) -> bytes:
+        data: bytes = self._real.recv(size)
+        return data[:-1] + bytes([data[-1] ^ 1]) if len(data) > 8 else data
+
+    def send(self, data: bytes) -> int:
+        sent: int = self._real.send(data)
+        return sent
+
+
+@pytest.mark.parametrize("act", ["run", "spawn"])
+def test_garbage_on_the_wire_is_a_loss(linux: Place, act: str):
+    transport = linux.open()
+    transport._closing.set()
+    packets = transport._wire().packetizer
+    packets._Packetizer__socket = Garbler(packets._Packetizer__socket)
+    with pytest.raises(DeviceLost):
+        getattr(transport, act)("echo")
+    transport.close()
 
 
 def test_a_command_whose_wire_breaks_unnoticed_says_lost(thin, sleeper, monkeypatch: pytest.MonkeyPatch):

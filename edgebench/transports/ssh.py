@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.core import Line, Output, Progress
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut
 from edgebench.transports.listener import join, listen
-from edgebench.transports.ssh_login import CONNECT_S, Settings, hang_up, login, transport
+from edgebench.transports.ssh_login import CONNECT_S, Settings, broken, hang_up, login, transport
 from edgebench.transports.streams import LineQueue, temporary
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class Ssh:
             silent = threading.Timer(self.silence_s, self._silent, [wire])
             silent.daemon = True
             silent.start()
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(*broken()):
                 wire.global_request("keepalive@openssh.com")
             silent.cancel()
 
     def _silent(self, wire: paramiko.Transport) -> None:
         self._lost = f": no answer for {self.silence_s:g} s"
-        wire.close()
+        with contextlib.suppress(*broken()):
+            wire.close()
 
     def _wire(self) -> paramiko.Transport:
         if not self._clients:
@@ -91,11 +92,9 @@ class Ssh:
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
         """What breaks in here breaks because the wire did."""
-        import paramiko
-
         try:
             yield
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except broken() as error:
             raise DeviceLost(self._why()) from error
 
     def _channel(self) -> paramiko.Channel:
@@ -143,7 +142,8 @@ class Ssh:
                     if self._groups:
                         out.begun.wait(END_S)  # its first line says what to end
                     raise _Late(f"a command took longer than {timeout:g} s: {command[:200]}", out.text)
-            status = channel.recv_exit_status()
+            # What has arrived of a stream that broke off is not all that was said.
+            status = -1 if out.broke.is_set() or err.broke.is_set() else channel.recv_exit_status()
         if status < 0:
             raise DeviceLost(self._why())
         return Output(out.text, err.text, status)
@@ -188,6 +188,11 @@ class Ssh:
             try:
                 channel.invoke_subsystem("sftp")
                 sftp = paramiko.SFTPClient(channel)
+            except paramiko.SFTPError as error:
+                raise DeviceRefused(
+                    f"{self._config.host} offers no SFTP: {error}",
+                    "Does its login shell print something (~/.bashrc)? It must not where nobody looks.",
+                ) from error
             except (paramiko.SSHException, EOFError) as error:
                 # A wire that broke a moment ago still counts as active: an answer proves that it is.
                 self._wire().global_request("keepalive@openssh.com")
@@ -202,11 +207,10 @@ class Ssh:
 
     def forward(self, port: int) -> AbstractContextManager[int]:
         def connect() -> Any:
-            import paramiko
-
             try:
-                return self._wire().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0))
-            except (paramiko.SSHException, EOFError, DeviceLost) as error:
+                with self._alive():
+                    return self._wire().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0))
+            except DeviceLost as error:
                 raise ConnectionError(str(error)) from error
 
         return listen(connect, half_close=True)
@@ -231,7 +235,7 @@ class Ssh:
             yield there
         finally:
             del self._reversed[there]
-            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            with contextlib.suppress(*broken()):
                 wire.cancel_port_forward("127.0.0.1", there)
 
     def _reached(self, channel: paramiko.Channel, _: tuple[str, int], there: tuple[str, int]) -> None:
@@ -239,9 +243,9 @@ class Ssh:
         try:
             here = socket.create_connection(("127.0.0.1", self._reversed[there[1]]))
         except (OSError, KeyError):
-            channel.close()
+            with contextlib.suppress(*broken()):
+                channel.close()
             return
-        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=join, args=(here, lambda: channel, True, set()), daemon=True).start()
 
 
@@ -259,7 +263,9 @@ class SshProcess:
     def __init__(self, channel: paramiko.Channel, why: Callable[[], str]) -> None:
         self._channel, self._why = channel, why
         self._killed = False
-        self._lines = LineQueue({"out": _receiver(channel.recv), "err": _receiver(channel.recv_stderr)})
+        self._broke = threading.Event()
+        receivers = (_receiver(receive, self._broke) for receive in (channel.recv, channel.recv_stderr))
+        self._lines = LineQueue(dict(zip(("out", "err"), receivers, strict=True)))
 
     def read(self, timeout: float) -> Line | None:
         line = self._lines.get(timeout)
@@ -270,14 +276,14 @@ class SshProcess:
     def write(self, text: str) -> None:
         try:
             self._channel.sendall(text.encode())
-        except (OSError, EOFError) as error:
+        except broken() as error:
             raise DeviceLost(self._why()) from error
 
     @property
     def status(self) -> int | None:
         if not self._lines.ended:
             return None
-        status = self._channel.recv_exit_status()
+        status = -1 if self._broke.is_set() else self._channel.recv_exit_status()
         if status < 0:
             return 128 + 9 if self._killed else None
         return status
@@ -285,7 +291,7 @@ class SshProcess:
     def kill(self) -> None:
         self._killed = True
         # On a wire that broke just now even this raises.
-        with contextlib.suppress(EOFError):
+        with contextlib.suppress(*broken()):
             self._channel.close()
 
 
@@ -294,7 +300,8 @@ class _Collected(threading.Thread):
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         super().__init__(daemon=True)
-        self._receive = _receiver(receive)
+        self.broke = threading.Event()
+        self._receive = _receiver(receive, self.broke)
         self._blocks: list[bytes] = []
         self.begun = threading.Event()
         """A whole line has come, or the end."""
@@ -312,11 +319,14 @@ class _Collected(threading.Thread):
         return b"".join(self._blocks).decode("utf-8", "replace")
 
 
-def _receiver(receive: Callable[[int], bytes]) -> Callable[[], bytes]:
+def _receiver(receive: Callable[[int], bytes], broke: threading.Event) -> Callable[[], bytes]:
+    """To receive is to send, too: that there is room for more. A stream that ends by that is marked."""
+
     def block() -> bytes:
         try:
             return receive(BLOCK)
-        except OSError:
+        except broken():
+            broke.set()
             return b""
 
     return block
@@ -324,7 +334,7 @@ def _receiver(receive: Callable[[int], bytes]) -> Callable[[], bytes]:
 
 def _give(channel: paramiko.Channel, stdin: bytes) -> None:
     # A command may end without reading it all.
-    with contextlib.suppress(OSError, EOFError):
+    with contextlib.suppress(*broken()):
         channel.sendall(stdin)
         channel.shutdown_write()
 

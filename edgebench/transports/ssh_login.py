@@ -56,12 +56,26 @@ class UnknownHostKey(DeviceRefused):
         return str(self.key.fingerprint)
 
     def trust(self) -> None:
-        """Write the key into the file of known hosts."""
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        old = self.file.read_text("utf-8") if self.file.exists() else ""
-        end = "" if not old or old.endswith("\n") else "\n"
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(f"{end}{self.name} {self.key.get_name()} {self.key.get_base64()}\n")
+        """Write the key into the file of known hosts. Raises ``ProfileError``."""
+        line = f"{self.name} {self.key.get_name()} {self.key.get_base64()}\n".encode()
+        try:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            old = self.file.read_bytes() if self.file.exists() else b""
+            with self.file.open("ab") as file:
+                file.write(line if not old or old.endswith(b"\n") else b"\n" + line)
+        except OSError as error:
+            raise ProfileError(
+                f"{self.file}: {error.strerror}", "Say known_hosts: in the profile: a file that can be written."
+            ) from error
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What comes of a wire that breaks: paramiko's words and a socket's; a cipher's, and SFTP's, where
+    other bytes arrive than were sent."""
+    import paramiko
+    from cryptography.exceptions import InvalidTag
+
+    return paramiko.SSHException, paramiko.SFTPError, InvalidTag, OSError, EOFError
 
 
 def login(config: Settings) -> list[paramiko.SSHClient]:
@@ -82,7 +96,8 @@ def login(config: Settings) -> list[paramiko.SSHClient]:
 
 def hang_up(clients: list[paramiko.SSHClient]) -> None:
     for client in reversed(clients):
-        client.close()
+        with contextlib.suppress(*broken()):
+            client.close()
     clients.clear()
 
 
@@ -98,13 +113,12 @@ def _connect(
 ) -> paramiko.SSHClient:
     import paramiko
 
-    entry = _ssh_config().lookup(host)
+    entry = _configured(host)
     name, port = entry["hostname"], port or int(entry.get("port", 22))
     known = Path(config.known_hosts or entry.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
     client = paramiko.SSHClient()
     for file in (known, Path("/etc/ssh/ssh_known_hosts")):
-        if file.exists():
-            client.load_system_host_keys(str(file))
+        _load_known(client, file)
     client.set_missing_host_key_policy(_refuse(known))
     keys = _keys(config.key, list(entry.get("identityfile", [])))
     try:
@@ -126,6 +140,32 @@ def _connect(
         client.close()
         raise
     return client
+
+
+class _Through:
+    """A channel of a jump host, as a socket: it can be closed when the wire below it is broken, too."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def close(self) -> None:
+        with contextlib.suppress(*broken()):
+            self._channel.close()
+
+
+def _load_known(client: paramiko.SSHClient, file: Path) -> None:
+    from paramiko.hostkeys import InvalidHostKey
+
+    try:
+        if file.exists():
+            client.load_system_host_keys(str(file))
+    except InvalidHostKey as error:
+        raise ProfileError(f"{file}: this is no host key: {error.args[0]}", "Remove the line.") from error
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"{file}: {error}", "known_hosts: in the profile names another file.") from error
 
 
 def _wire() -> Callable[..., paramiko.Transport]:
@@ -152,6 +192,8 @@ def _wire() -> Callable[..., paramiko.Transport]:
         def __init__(self, sock: Any, **options: Any) -> None:
             if isinstance(sock, socket.socket):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
+                sock = _Through(sock)
             super().__init__(sock, **options)
             security = self.get_security_options()
             security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)
@@ -182,7 +224,7 @@ def _named(name: str, port: int, known: Path) -> Iterator[None]:
     where = name if port == 22 else f"{name}:{port}"
     try:
         yield
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         raise DeviceLost(f"no address is known for {where}", "Check host: in the profile.") from error
     except paramiko.ssh_exception.NoValidConnectionsError as error:
         raise DeviceLost(f"nothing answers on {where}", "Is the device on, and sshd running on that port?") from error
@@ -198,30 +240,31 @@ def _named(name: str, port: int, known: Path) -> Iterator[None]:
         raise DeviceRefused(
             f"{where} accepts none of the keys", "Put your public key there (ssh-copy-id), or set user: and key:."
         ) from error
-    except (paramiko.SSHException, EOFError) as error:
-        if "authentication methods" in str(error):
-            raise DeviceRefused(f"there is no key to log in to {where} with", "Set key:, or ssh-add one.") from error
-        raise DeviceLost(f"no SSH connection to {where}: {error}", "Is it an SSH server that listens there?") from error
     except OSError as error:
         raise DeviceLost(f"no connection to {where}: {error}", "Is the device on and in the same network?") from error
+    except broken() as error:
+        if "authentication methods" in str(error):
+            raise DeviceRefused(f"there is no key to log in to {where} with", "Set key:, or ssh-add one.") from error
+        said = str(error) or type(error).__name__
+        raise DeviceLost(f"no SSH connection to {where}: {said}", "Is it an SSH server that listens there?") from error
 
 
-def _ssh_config() -> paramiko.SSHConfig:
+def _configured(host: str) -> paramiko.SSHConfigDict:
+    """What ``~/.ssh/config`` says of a host. Raises ``ProfileError``."""
     import paramiko
+    from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
     file = Path("~/.ssh/config").expanduser()
-    if not file.exists():
-        return paramiko.SSHConfig()
     try:
-        return paramiko.SSHConfig.from_path(str(file))
-    except paramiko.ssh_exception.ConfigParseError as error:
-        raise ProfileError(
-            f"{file}: {error}", "Correct the file, or write host, port and user in the profile."
-        ) from error
+        found = (paramiko.SSHConfig.from_path(str(file)) if file.exists() else paramiko.SSHConfig()).lookup(host)
+        int(found.get("port", 22))
+    except (ConfigParseError, CouldNotCanonicalize, OSError, ValueError, LookupError, ImportError) as error:
+        raise ProfileError(f"{file} is not understood: {error}", "Correct the file.") from error
+    return found
 
 
 def _jumps(config: Settings) -> list[Hop]:
-    text: str = config.jump or _ssh_config().lookup(config.host).get("proxyjump", "none")
+    text: str = config.jump or _configured(config.host).get("proxyjump", "none")
     found: list[Hop] = []
     for part in [] if text.lower() == "none" else text.split(","):
         one = hop(part.strip())
@@ -240,6 +283,8 @@ def hop(text: str) -> Hop | None:
 def _keys(key: str | None, configured: list[str]) -> list[str]:
     """Private key files to try. A file that the profile names must be there and be a key."""
     import paramiko
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from paramiko.pkey import UnknownKeyType
 
     if key is None:
         return [file for file in map(str, (Path(f).expanduser() for f in configured)) if Path(file).exists()]
@@ -250,7 +295,7 @@ def _keys(key: str | None, configured: list[str]) -> list[str]:
         pass  # Locked, by its own or by cryptography's word for it: the agent may hold it.
     except OSError as error:
         raise ProfileError(f"key file {file}: {error.strerror or error}", "Correct key: in the profile.") from error
-    except (paramiko.SSHException, ValueError, IndexError) as error:
+    except (paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm, ValueError, IndexError) as error:
         raise ProfileError(
             f"key file {file}: not a private key that can be read", "Correct key: in the profile."
         ) from error
