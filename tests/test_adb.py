@@ -15,6 +15,7 @@ from lab.android import AdbServer, Phone
 from lab.place import Place, free_port
 
 from edgebench.errors import DeviceLost, DeviceRefused, ProfileError, UsageError
+from edgebench.transports import adb_shell
 
 
 @pytest.fixture
@@ -271,3 +272,64 @@ def test_a_push_goes_on_where_it_was_cut(thin, tmp_path: Path):
     transport.push(source, f"{there.folder}/model.part")
     assert (there.here / "model.part").read_bytes() == source.read_bytes()
     assert wire.sent - before < 20_000_000 - arrived + 500_000
+
+
+def test_a_push_whose_link_is_let_go_of_says_lost(android: Place, tmp_path: Path):
+    """The keep-alive hangs up for all, in a thread of its own, between two writes."""
+    transport = android.open()
+    source = tmp_path / "model"
+    source.write_bytes(bytes(5_000_000))
+    with pytest.raises(DeviceLost):
+        transport.push(source, f"{android.folder}/model.part", lambda done, size: transport._hang_up())
+    transport.close()
+
+
+def answer(*packets: bytes) -> socket.socket:
+    """The end of a stream on which all of a phone's answer has come."""
+    here, there = socket.socketpair()
+    with there:
+        there.sendall(b"".join(packets))
+    return here
+
+
+def packet(kind: int, data: bytes) -> bytes:
+    return adb_shell.PACKET.pack(kind, len(data)) + data
+
+
+def test_an_answer_that_does_not_begin_with_a_number_is_none():
+    said = packet(adb_shell.STDOUT, b"WARNING: linker\n"), packet(adb_shell.EXIT, b"\0")
+    shell = adb_shell.Shell(answer(*said), modern=True, says_group=True)
+    assert shell.collect() is None
+    assert (shell.group, shell.begun.is_set()) == (None, True)
+
+
+def test_an_end_without_a_status_is_a_loss():
+    class Phone:
+        def let_go(self, sock: socket.socket) -> None:
+            sock.close()
+
+        def why(self) -> str:
+            return "gone"
+
+    shell = adb_shell.Shell(answer(packet(adb_shell.STDOUT, b"x\n"), packet(adb_shell.EXIT, b"")), modern=True)
+    process = adb_shell.AdbProcess(Phone(), shell)
+    with pytest.raises(DeviceLost, match="gone"):
+        while True:
+            process.read(1)
+
+
+def test_a_pull_that_breaks_off_is_a_loss_and_leaves_nothing(thin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    transport, wire, there = thin
+    (there.here / "model").write_bytes(random.Random(2).randbytes(3_000_000))
+    blocks = transport._device.sync.iter_content
+
+    class Cut:
+        def iter_content(self, path: str):
+            for block in blocks(path):
+                wire.close()
+                yield block
+
+    monkeypatch.setattr(type(transport._device), "sync", Cut())
+    with pytest.raises(DeviceLost):
+        transport.pull(f"{there.folder}/model", tmp_path / "back")
+    assert not list(tmp_path.glob("back*"))

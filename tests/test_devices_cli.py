@@ -19,6 +19,7 @@ from lab.native import bin_folder
 from lab.place import Place, free_port
 
 from edgebench.device import archives
+from edgebench.errors import EngineMissing
 
 PLACES = ["linux", "termux", "android", "old_android"]
 
@@ -329,6 +330,19 @@ def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: P
     ran = edgebench("devices", "setup", name, "--backend", "cuda")
     assert ran.status == 3
     assert "Choose --backend of: cpu, vulkan" in ran.stderr
+
+
+@pytest.mark.parametrize("mirror", ["http://[x", "http://127.0.0.1:1"])
+def test_a_mirror_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pinned = archives.choose("llama.cpp", "linux", "x86_64", "cpu")
+    with pytest.raises(EngineMissing, match=re.escape(mirror)) as refused:
+        archives.fetch(pinned, mirror)
+    assert "--mirror FOLDER" in refused.value.hint
+    (tmp_path / "edgebench").rename(tmp_path / "was")
+    (tmp_path / "edgebench").write_text("in the way")
+    with pytest.raises(EngineMissing, match=r"Not a directory|File exists"):
+        archives.fetch(pinned, mirror)
 
 
 def test_setup_of_a_broken_archive(edgebench: Program, linux: Place, lab_catalogue: Path, tmp_path: Path):

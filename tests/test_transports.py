@@ -14,6 +14,7 @@ import pytest
 from lab.place import Place, free_port
 
 from edgebench.errors import DeviceLost, DeviceRefused, TimedOut
+from edgebench.transports import listener
 
 PLACES = ["local", "linux", "termux", "android", "old_android"]
 LONG = 60.0
@@ -241,3 +242,20 @@ def test_a_closed_transport_says_lost(name, request):
     transport.close()
     with pytest.raises(DeviceLost):
         transport.run("echo")
+
+
+def test_a_caller_that_is_gone_before_its_turn_stops_no_other():
+    """What accept() and a first look at a connection say of it; not of the port."""
+    gone = socket.socket()
+    gone.close()
+    outcomes: list[object] = [OSError("closed"), (gone, ""), ConnectionAbortedError("gone")]
+
+    class Server:
+        def accept(self):
+            outcome = outcomes.pop()
+            if isinstance(outcome, OSError):
+                raise outcome
+            return outcome
+
+    listener._accept(Server(), lambda: pytest.fail("nobody is there"), True, set())
+    assert outcomes == []

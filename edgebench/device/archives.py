@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tarfile
 import tempfile
@@ -106,9 +107,9 @@ def _sha256(file: Any) -> str:
 def _download(url: str, path: Path, progress: Progress | None) -> None:
     import httpx
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer, part.open("wb") as file:
             answer.raise_for_status()
             size = int(answer.headers.get("content-length", 0))
@@ -117,12 +118,13 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
                 if progress:
                     progress(file.tell(), size)
         part.replace(path)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise EngineMissing(
             f"{url}: {error}", "Download it elsewhere, then give `edgebench devices setup` its folder: --mirror FOLDER."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def unpack(path: Path, program: str, folder: Path) -> Path:

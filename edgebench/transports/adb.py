@@ -91,11 +91,11 @@ class Adb:
             for command in (f"host:transport:{device.serial}", service):
                 connection.send_command(command)
                 connection.check_okay()
+            sock: socket.socket = connection.conn
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(None)
         except (AdbError, OSError, EOFError, ValueError) as error:
             raise DeviceLost(f"{self.why()}: {error}") from error
-        sock: socket.socket = connection.conn
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(None)
         self._sockets.add(sock)
         return sock
 
@@ -132,8 +132,10 @@ class Adb:
 
         def give_up() -> None:
             late.set()
-            self._end(shell)
-            self.let_go(shell.sock)
+            try:
+                self._end(shell)
+            finally:
+                self.let_go(shell.sock)
 
         timer = threading.Timer(timeout, give_up)
         timer.daemon = True
@@ -169,7 +171,7 @@ class Adb:
         size, path = local.stat().st_size, shlex.quote(remote)
         # ADB's own push starts again from nothing, so this goes through a shell.
         said = self.run(f": >>{path} && stat -Lc %s {path}")
-        if said.status != 0:
+        if said.status != 0 or not said.stdout.strip().isdigit():
             raise _refusal(remote, said)
         done = int(said.stdout)
         if done > size:
@@ -189,7 +191,7 @@ class Adb:
                         progress(done, size)
             shell.end_input()
             said_at_last = shell.collect()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of a socket that was let go of
             raise DeviceLost(self.why()) from error
         finally:
             self.let_go(shell.sock)
@@ -201,15 +203,18 @@ class Adb:
     def pull(self, remote: str, local: Path) -> None:
         from adbutils.errors import AdbError
 
-        if self._device is None:
+        device = self._device
+        if device is None:
             raise DeviceLost("the link to the phone is closed")
         with temporary(local) as part, part.open("wb") as file:
             try:
-                for block in self._device.sync.iter_content(remote):
+                for block in device.sync.iter_content(remote):
                     file.write(block)
             except AdbError as error:
-                raise DeviceRefused(f"{remote}: the device says {error}") from error
-            except (OSError, EOFError) as error:
+                if error.args[1:] != (remote,):  # adbutils' own words for a stream that breaks off
+                    raise DeviceLost(f"{self.why()}: {error}") from error
+                raise DeviceRefused(f"{remote}: the device says {error.args[0]}") from error
+            except (OSError, EOFError, ValueError, struct.error) as error:
                 raise DeviceLost(self.why()) from error
 
     def forward(self, port: int) -> AbstractContextManager[int]:

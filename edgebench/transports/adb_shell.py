@@ -80,6 +80,8 @@ class Shell:
                     if b"\n" not in head:
                         continue
                     first, rest = head.split(b"\n", 1)
+                    if not first.isdigit():
+                        return  # somebody else answers
                     self.group = int(first)
                     self.begun.set()
                     yield "out", rest
@@ -116,7 +118,7 @@ def _packets(file: BinaryIO) -> Iterator[Piece]:
         data = file.read(size)
         if len(data) < size:
             return
-        if kind == EXIT:
+        if kind == EXIT and data:
             yield "exit", data[0]
         elif kind in (STDOUT, STDERR):
             yield ("out" if kind == STDOUT else "err"), data
@@ -154,14 +156,16 @@ class AdbProcess:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        for name, data in self._shell.pieces():
-            if isinstance(data, int):
-                self._status = data
-            elif data:
-                (self._out if name == "out" else self._err).put(data)
-        self._phone.let_go(self._shell.sock)
-        for stream in (self._out, self._err):
-            stream.put(b"")
+        try:
+            for name, data in self._shell.pieces():
+                if isinstance(data, int):
+                    self._status = data
+                elif data:
+                    (self._out if name == "out" else self._err).put(data)
+        finally:
+            self._phone.let_go(self._shell.sock)
+            for stream in (self._out, self._err):
+                stream.put(b"")
 
     def read(self, timeout: float) -> Line | None:
         line = self._lines.get(timeout)

@@ -46,9 +46,10 @@ def _accept(
     while True:
         try:
             here, _ = server.accept()
+        except ConnectionAbortedError:
+            continue  # a caller that went before its turn came
         except OSError:
             return
-        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=join, args=(here, connect, half_close, connections), daemon=True).start()
 
 
@@ -57,6 +58,7 @@ def join(
 ) -> None:
     """Pass on what comes from either side until both have ended; meanwhile they are in ``connections``."""
     try:
+        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         there = connect()
     except OSError:
         here.close()

@@ -82,7 +82,7 @@ class LocalProcess:
         try:
             self._process.stdin.write(text.encode())
             self._process.stdin.flush()
-        except (BrokenPipeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise DeviceLost("the program on this machine has closed its standard input") from error
 
     @property

@@ -28,17 +28,19 @@ class LineQueue:
 
     def _pump(self, stream: Literal["out", "err"], source: Callable[[], bytes]) -> None:
         rest = b""
-        while block := source():
-            at = time.monotonic()
-            *whole, rest = (rest + block).split(b"\n")
-            for line in whole:
-                self._put(stream, line.removesuffix(b"\r"), at)
-            while len(rest) > LONGEST_LINE:
-                self._put(stream, rest[:LONGEST_LINE], at)
-                rest = rest[LONGEST_LINE:]
-        if rest:
-            self._put(stream, rest, time.monotonic())
-        self._lines.put(None)
+        try:
+            while block := source():
+                at = time.monotonic()
+                *whole, rest = (rest + block).split(b"\n")
+                for line in whole:
+                    self._put(stream, line.removesuffix(b"\r"), at)
+                while len(rest) > LONGEST_LINE:
+                    self._put(stream, rest[:LONGEST_LINE], at)
+                    rest = rest[LONGEST_LINE:]
+            if rest:
+                self._put(stream, rest, time.monotonic())
+        finally:
+            self._lines.put(None)  # whatever ended it: nobody may wait for ever
 
     def _put(self, stream: Literal["out", "err"], line: bytes, at: float) -> None:
         self._lines.put(Line(stream, line.decode("utf-8", "replace"), at))
