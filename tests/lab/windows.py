@@ -144,12 +144,15 @@ class Windows:
     def running(self) -> Iterator[None]:
         """Its server stays while this does: each command alone would start it anew, in three seconds."""
         pipe = subprocess.PIPE
-        command = [WINE, "cmd", "/c", "set /p x="]
+        command = [WINE, "cmd", "/c", "echo up& set /p x="]
         resident = subprocess.Popen(command, env=self.environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        assert resident.stdin is not None
+        assert resident.stdout is not None
         try:
+            # Its first start takes half a minute where the machine is busy: longer than a login may.
+            assert resident.stdout.readline().strip() == b"up"
             yield
         finally:
-            assert resident.stdin is not None
             resident.stdin.close()
             resident.wait(60)
 
