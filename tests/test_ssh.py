@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import x25519
 from lab.place import Place, free_port
 from lab.sshd import Sshd
 
+import edgebench.transports.ssh
 from edgebench.errors import DeviceLost, DeviceRefused, ProfileError, TimedOut
 from edgebench.transports import ssh_login
 from edgebench.transports.ssh_login import UnknownHostKey
@@ -240,6 +241,19 @@ def test_a_login_shell_that_talks_where_files_are_sent_is_named(tmp_path: Path):
                 act()
             assert "bashrc" in refused.value.hint
         transport.close()
+    finally:
+        server.stop()
+
+
+def test_a_login_shell_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edgebench.transports.ssh, "SHELL_S", 0.5)
+    server = Sshd(tmp_path / "sshd", "ForceCommand sleep 20\n")
+    try:
+        transport = Place("asleep", "linux", server.transport, "", tmp_path, server.port).make()
+        with pytest.raises(DeviceLost, match="its shell has not answered"):
+            transport.open()
+        with pytest.raises(DeviceLost, match="is closed"):
+            transport.run("echo")
     finally:
         server.stop()
 

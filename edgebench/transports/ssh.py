@@ -32,6 +32,9 @@ END_S = 5.0
 FULL_S = (0.05, 0.2, 0.5)
 """Pauses before a refused session is asked for again: sshd may take a closed one for open for a moment."""
 
+SHELL_S = 20.0
+"""Longest wait for the first word of the device's shell."""
+
 WRITE = 255 * 1024
 """Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
 
@@ -60,7 +63,14 @@ class Ssh:
         self._clients = login(self._config)
         threading.Thread(target=self._keep_alive, args=[self._wire()], daemon=True).start()
         # A POSIX shell says its pid, which is its process group's; Windows' says the same two characters.
-        self._groups = self._run("echo $$", CONNECT_S, b"").stdout.strip().isdigit()
+        try:
+            self._groups = self._run("echo $$", SHELL_S, b"").stdout.strip().isdigit()
+        except _Late as error:
+            self.close()
+            raise DeviceLost(
+                f"{self._config.host} let us in, but its shell has not answered for {SHELL_S:g} s",
+                "Log in by ssh and look at what it waits for: a busy machine, or its login shell's start-up files.",
+            ) from error
 
     def close(self) -> None:
         self._closing.set()
