@@ -105,6 +105,17 @@ def test_no_name_is_too_long(tmp_path: Path, look: Look, screen: str) -> None:
     assert rate["x"] + rate["width"] <= room  # and it is not pushed out of sight
 
 
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_many_rounds_make_a_table_scroll_and_not_the_page(tmp_path: Path, look: Look, screen: str) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(page([record(rounds=50, doubts=["steal"])]), "utf-8")
+    seen = look(path.as_uri(), **SCREENS[screen])
+    seen.drawn()
+    seen.page.evaluate("document.querySelector('details.record').open = true")
+    width, room = seen.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= room
+
+
 def test_the_table_sorts_by_key_and_says_so(full: str, look: Look) -> None:
     seen = look(full)
     heading = seen.page.locator("#results").get_by_role("columnheader", name="Memory")

@@ -253,6 +253,13 @@ def test_of_a_trial_that_never_ran_the_estimate_alone_is_shown() -> None:
     assert re.search(r"together +3\.00 MiB +300 MiB +100\.00 +measured", measured)
 
 
+def test_facts_are_written_for_people() -> None:
+    facts = {"device": {"ram_b": 2**34, "at_start": {"load": 0.15463917525773196}, "sets": ["AVX", "FMA"], "gpu": None}}
+    shown = detail(record(facts=facts))
+    assert "device.ram_b: 16.0 GiB\ndevice.at_start.load: 0.1546\ndevice.sets: AVX, FMA\n" in shown
+    assert "gpu" not in shown
+
+
 def test_a_note_names_the_results_it_is_about() -> None:
     view = plugins.load("views", "table")()
     ran = record(id="aaaa"), record(id="bbbb", notes=["memory ran out here"], options={"ctx": 4096})

@@ -30,7 +30,7 @@ def detail(record: Record) -> str:
         _turns(record),
         _doubts(record),
         [f"{what}: {text}" for what, text in sampled(record)],
-        _facts(record.facts),
+        [f"{clean('.'.join(path))}: {clean(text)}" for path, text in flat(record.facts)],
         _next(record),
     ]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
@@ -117,13 +117,17 @@ def _doubts(record: Record) -> Iterator[str]:
             yield f"  {kind.meaning} {kind.remedy}"
 
 
-def _facts(facts: Mapping[str, Json], prefix: str = "") -> Iterator[str]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _facts(value, f"{prefix}{clean(str(name))}.")
-        elif value is not None:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{prefix}{clean(str(name))}: {clean(shown)}"
+def flat(facts: Json, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Nested facts as (names, text), each in one line."""
+    if isinstance(facts, Mapping):
+        for name, inner in facts.items():
+            yield from flat(inner, *path, str(name))
+    elif isinstance(facts, list | tuple):
+        yield path, ", ".join(map(str, facts))
+    elif path and path[-1].endswith("_b") and isinstance(facts, int | float) and not isinstance(facts, bool):
+        yield path, units.quantity(facts, "bytes")
+    elif facts is not None:
+        yield path, units.number(facts, 4) if isinstance(facts, float) else str(facts)
 
 
 def _next(record: Record) -> Iterator[str]:

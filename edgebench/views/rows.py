@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgebench.core import Json, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.views import units
-from edgebench.views.detail import needs
+from edgebench.views.detail import flat, needs
 from edgebench.views.reading import (
     Kind,
     by_kind,
@@ -219,7 +219,7 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         memory=tuple(needs(record)),
         facts=(
             ("readings", tuple(sampled(record))),
-            *((name, tuple(_flat(record.facts[name]))) for name in sorted(record.facts)),
+            *((name, _pairs(record.facts[name])) for name in sorted(record.facts)),
         ),
         hint=failure.hint if failure else "",
         log=tuple(line[:LOG_WIDTH] for line in log[-LOG_LINES:]),
@@ -233,14 +233,5 @@ def _place(item: tuple[str, object]) -> tuple[int, str]:
     return (order.index(item[0]) if item[0] in order else len(order), item[0])
 
 
-def _flat(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as (name, text); lists in one line."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat(inner, f"{path} {name}".strip())
-    elif isinstance(value, list | tuple):
-        yield path, ", ".join(str(item) for item in value)
-    elif value is not None:
-        if path.endswith("_b") and isinstance(value, int | float) and not isinstance(value, bool):
-            value = units.quantity(value, "B")
-        yield path, str(value)
+def _pairs(facts: Json) -> tuple[tuple[str, str], ...]:
+    return tuple((" ".join(path), text) for path, text in flat(facts))
