@@ -118,7 +118,12 @@ def test_trust_shows_the_fingerprint_and_asks(edgebench: Program, linux: Place, 
     refused = edgebench("devices", "check", name)
     assert f"edgebench devices trust {name}" in refused.stdout
     status, said = answered(edgebench, "n", "devices", "trust", name)
-    assert status == 130
+    assert status == 1
+    assert said.endswith("edgebench: the key is not trusted\n")
+    nobody = edgebench("devices", "trust", name)
+    assert nobody.status == 2
+    assert "\nedgebench: nobody is there to answer: the key is not trusted\n" in nobody.stderr
+    assert f"into {known} yourself" in nobody.stderr
     assert "SHA256:" in said
     assert not known.exists()
     status, said = answered(edgebench, "y", "devices", "trust", name)
@@ -133,7 +138,7 @@ def test_init_asks_about_a_host_key_that_nobody_knows(edgebench: Program, linux:
     how = ["devices", "init", "mine", "--host", f"{wire['user']}@{wire['host']}:{wire['port']}"]
     how += ["--key", wire["key"], "--known-hosts", str(known)]
     status, said = answered(edgebench, "n", *how)
-    assert status == 130
+    assert status == 1
     assert "SHA256:" in said
     assert not known.exists()
     assert not (edgebench.folder / "devices").exists()
@@ -151,8 +156,10 @@ def test_clean_removes_models_after_asking(edgebench: Program, place: Place):
     (models / "a b.gguf.json").write_text(json.dumps(about))
     (models / "d.gguf").write_bytes(b"x")
     name = profile(edgebench, place)
-    status, _ = answered(edgebench, "n", "devices", "clean", name)
-    assert status == 130
+    status, said = answered(edgebench, "n", "devices", "clean", name)
+    assert (status, said.endswith("edgebench: nothing was removed\n")) == (1, True)
+    nobody = edgebench("devices", "clean", name)
+    assert (nobody.status, "--yes" in nobody.stderr) == (2, True)
     assert len(list(models.iterdir())) == 4
     ran = edgebench("devices", "clean", name, "min", "--yes")
     assert (ran.status, "There: mine, c.gguf.part, d.gguf" in ran.stderr) == (2, True)
@@ -181,6 +188,7 @@ def test_init_asks_the_device(edgebench: Program, place: Place):
     assert ran.status == 0, ran.stderr
     written = yaml.safe_load((edgebench.folder / "devices" / "mine.yaml").read_text())
     assert written["system"] == place.system
+    assert "yaml-language-server" not in (edgebench.folder / "devices" / "mine.yaml").read_text()
     assert written["transport"]["kind"] == wire["kind"]
     assert edgebench("devices", "show", "mine").status == 0
     again = edgebench("devices", "init", "mine", *how)

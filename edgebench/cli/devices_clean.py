@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgebench import profiles
-from edgebench.cli.output import ProfileName, print_table
+from edgebench.cli.output import ProfileName, confirm, print_table
 from edgebench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
         rows = [(_name(one), units.quantity(one.size_b, "bytes"), one.used or "unknown", one.file) for one in chosen]
         print_table(("MODEL", "SIZE", "LAST USED", "FILE"), rows)
         if not yes:
-            click.confirm(f"Remove from {device}?", abort=True, err=True)
+            confirm(f"Remove from {device}?", "nothing was removed", "Give --yes to remove without asking.")
         with lock.held(session):
             provision.remove(session, chosen)
     click.echo(f"removed {len(chosen)}", err=True)

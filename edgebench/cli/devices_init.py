@@ -14,6 +14,8 @@ from edgebench.core import Device, Json
 from edgebench.errors import DeviceRefused, ProfileError, UsageError
 
 POSIX = "uname -s; echo ${TERMUX_VERSION:+termux}"
+SCHEMA = Path("docs/schemas/device.json")
+"""Where a checkout has it; a link to nowhere is what editors complain about."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -76,7 +78,7 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     words = [str(facts[key]) for key in ("model", "cpu", "os") if key in facts]
     profile: dict[str, Any] = {"name": name, "description": ", ".join(words), "system": system, "transport": transport}
     profile["engines"] = {"llama.cpp": {"path": server} if server else {}}
-    head = "# yaml-language-server: $schema=../docs/schemas/device.json\n"
+    head = f"# yaml-language-server: $schema=../{SCHEMA}\n" if SCHEMA.is_file() else ""
     note = (
         ""
         if server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edgebench import profiles
-from edgebench.cli.output import ProfileName
+from edgebench.cli.output import ProfileName, confirm
 from edgebench.core import Device
 
 
@@ -24,7 +24,7 @@ def trust(device: str) -> None:
 def learn(device: Device) -> None:
     """Log in once, and ask about each host key on the way that nobody has said to be the right one.
 
-    Raises as ``Session``; ``Abort`` where the answer is no or nobody is there to give one.
+    Raises as ``Session`` and as ``confirm``.
     """
     from edgebench.device.session import Session
     from edgebench.transports.ssh_login import UnknownHostKey
@@ -35,6 +35,7 @@ def learn(device: Device) -> None:
                 return
         except UnknownHostKey as unknown:
             click.echo(f"{unknown.name} shows {unknown.key.get_name()} {unknown.fingerprint}", err=True)
-            click.confirm("Is that its key?", abort=True, err=True)
+            hint = f"Answer in a terminal, or write the key into {unknown.file} yourself: ssh-keyscan prints it."
+            confirm("Is that its key?", "the key is not trusted", hint)
             unknown.trust()
             click.echo(f"written to {unknown.file}", err=True)

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from edgebench.core import SCHEMA, Json, Progress
+from edgebench.errors import EdgebenchError, UsageError
 from edgebench.profiles import Kind
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output and nothing else.")
@@ -33,6 +34,20 @@ class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 
         found = [CompletionItem(name) for name in profiles.names(self.kind) if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
+
+
+def confirm(question: str, undone: str, hint: str) -> None:
+    """Ask on stderr. Raises ``EdgebenchError`` with what is left undone where the answer is no, ``UsageError``
+    with the hint where nobody is there to give one."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C
+        click.echo(err=True)
+        raise UsageError(f"nobody is there to answer: {undone}", hint) from None
+    if not agreed:
+        raise EdgebenchError(undone)
 
 
 def print_json(document: Mapping[str, Json]) -> None:

@@ -55,6 +55,7 @@ class Program:
             self.argv(*args),
             cwd=self.folder,
             env=self.environment(),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
