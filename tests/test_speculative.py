@@ -421,6 +421,16 @@ def test_a_search_and_what_it_led_to_tell_their_costs_together() -> None:
     assert costs_of.measured(search) == Costs({1: 9.0, 3: 18.0}, 0.9, 0.9)
 
 
+def test_what_is_allowed_is_of_the_rounds_whose_predictions_stand_above_it() -> None:
+    def costs(step: float) -> dict[str, Any]:
+        return {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[step, step]]}
+
+    search = completed([record(0, 10, costs=costs(0.9)), record(16, 10)])
+    led_to = completed([record(0, 10, 10, costs=costs(0.1)), record(2, 20, 20)])
+    assert speculation.why([*search, *led_to])[-1] == speculation.why(led_to)[-1]
+    assert "allow a long text 1.36× at most" in speculation.why(led_to)[-1]
+
+
 def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
     """As llama.cpp's does since it has the type draft-simple."""
     told = {"verify_s": {"1": [1.0], "3": [2.0]}, "method": "so", "draft_rereads": True}

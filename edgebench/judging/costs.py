@@ -90,24 +90,23 @@ def measured(records: Sequence[Record], number: int | None = None) -> Costs | No
     return Costs(verify, median(later or first), median(first), median(two), reread, told[0].get("method", ""))
 
 
-def allowed(records: Sequence[Record]) -> tuple[int, Metric] | None:
+def allowed(sweep: Sequence[Record]) -> tuple[int, Metric] | None:
     """The K with which a draft model that is always right would be fastest, and how much faster.
 
-    Predicted as each K is, for every round by its own costs (by those of all rounds together it could
-    be less than what was predicted), but for a text so long that its first step no longer counts: only
-    that one never finds a draft accepted whole before it.
+    Predicted as each K of the sweep is, for every round by its own costs (by those of all rounds
+    together it could be less than what was predicted), but for a text so long that its first step no
+    longer counts: only that one never finds a draft accepted whole before it.
     """
-    targets, drafts = alone(records)
+    targets, _ = alone(sweep)
     gains: dict[int, list[float]] = {}
-    for target, draft in itertools.zip_longest(targets, drafts):
-        for one in target.rounds:
-            known = measured([target, draft] if draft else [target], one.index)
-            if known is None:
-                continue
-            for k in range(1, max(known.verify_s)):
-                gain = known.predicted(k + 1, k, draft=True, extra=1.0)
-                if gain is not None:
-                    gains.setdefault(k, []).append(gain)
+    for one in targets[0].rounds if targets else ():
+        known = measured(sweep, one.index)
+        if known is None:
+            continue
+        for k in range(1, max(known.verify_s)):
+            gain = known.predicted(k + 1, k, draft=True, extra=1.0)
+            if gain is not None:
+                gains.setdefault(k, []).append(gain)
     best = max(gains, key=lambda k: stats.median(gains[k]), default=None)
     return None if best is None else (best, stats.summarise(gains[best], "×"))
 
@@ -144,3 +143,11 @@ def alone(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     found = [record for record in records if record.trial.options.get("k") == 0]
     targets = [record for record in found if record.trial.model == found[0].trial.model]
     return targets, [record for record in found if record.trial.model != found[0].trial.model]
+
+
+def sweep_of(records: Sequence[Record], one: Record) -> Sequence[Record]:
+    """Of a search and what it led to, the part that a record is of."""
+    targets, _ = alone(records)
+    begins = [place for place, record in enumerate(records) if record in targets]
+    parts = (records[begin:end] for begin, end in itertools.pairwise([*begins, len(records)]))
+    return next((part for part in parts if one in part), records)

@@ -148,7 +148,7 @@ def why(records: Sequence[Record]) -> list[str]:
             f"{proposed:.1f} tokens and {1e3 * checking:.0f} ms to check them, and yields {per_step.value:.2f}; "
             f"the target alone takes {1e3 * one * per_step.value:.0f} ms for these"
         )
-    if model and (most := costs.allowed(records)):
+    if model and (most := costs.allowed(costs.sweep_of(records, best))):
         k, gain = most
         allowed = f"{gain.value:.2f}× at most{_between(gain)}"
         found.append(f"with every draft token accepted these costs allow a long text {allowed}, at k = {k}")
