@@ -100,37 +100,28 @@ def trials(
     ``UsageError`` for an option that nothing here knows, a context too small for the scenario, or what
     the engine can't do on such a device.
     """
-    planned: dict[str, Planned] = {}
-    defaults: dict[str, Sequence[Option]] = {
-        name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS
-    }
+    kinds: dict[str, Scenario] = {name: plugins.load("scenarios", name)() for name in scenarios}
+    unknown = set(asked) - LAUNCH_OPTIONS.union(*(scenario.options for scenario in kinds.values()))
+    if unknown:
+        raise _without(scenarios[0], min(unknown))
     layers = [name for name in ("gpu_layers", "draft_gpu_layers") if any(asked.get(name, ()))]
-    ignored = (
-        f"{' and '.join(layers)} mean nothing to the CPU: name another backend" if layers and backend == "cpu" else ""
-    )
-    for model, name in itertools.product(models, scenarios):
-        scenario: Scenario = plugins.load("scenarios", name)()
+    ignored = f"{' and '.join(layers)} mean nothing to the CPU: name another backend"
+    notes = (ignored,) if layers and backend == "cpu" else ()
+    defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
+    planned: dict[str, Planned] = {}
+    for model, (name, scenario) in itertools.product(models, kinds.items()):
         able: Sequence[str] = getattr(scenario, "engines", ())
         if able and engine not in able:
             raise UsageError(f"scenario {name} cannot run on {engine}", f"Give --engine {able[0]}.")
-        own: dict[str, Sequence[Option]] = {
-            key: value if isinstance(value, tuple) else [value] for key, value in scenario.options.items()
-        }
-        stray = set(asked) - LAUNCH_OPTIONS - set(own)
-        others = {key for other in scenarios for key in plugins.load("scenarios", other).options}
-        if stray - others:
-            raise _without(name, min(stray - others))
         grid: dict[str, Sequence[Option]] = {
             "ctx": [CTX],
             **defaults,
-            **own,
-            **{k: v for k, v in asked.items() if k not in stray},
+            **{key: value if isinstance(value, tuple) else [value] for key, value in scenario.options.items()},
         }
+        grid |= {name: values for name, values in asked.items() if name in LAUNCH_OPTIONS or name in scenario.options}
         for values in itertools.product(*grid.values()):
             one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
-            if ignored:
-                one = replace(one, notes=(*one.notes, ignored))
-            planned.setdefault(repr(one.trial), one)
+            planned.setdefault(repr(one.trial), replace(one, notes=(*one.notes, *notes)))
     return tuple(planned.values())
 
 
