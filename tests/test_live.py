@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from edgebench.bench.events import Doing, Measured
+from edgebench.bench.events import Doing, Ended, Measured
 from edgebench.cli.live import Display, fitted, told_apart
-from edgebench.core import Round, Trial
+from edgebench.core import Failure, Record, Round, Trial
 from edgebench.plan import Plan, Planned
 
 DRAFTS = ("none", "a-long-name", "a-long-name", "prompt-lookup")
@@ -43,11 +44,16 @@ def test_a_trial_is_told_apart_in_as_few_words_as_do() -> None:
 
 @given(st.text(min_size=1, max_size=200), st.integers(60, 200))
 def test_a_round_fits_into_a_line_and_its_rate_stays(name: str, width: int) -> None:
-    found = ["decode 31.4 tokens/s", "prefill 612 tokens/s", "load 412 ms", "memory 429 MiB"]
+    found = [("decode", "31.4 tokens/s"), ("prefill", "612 tokens/s"), ("memory", "429 MiB"), ("load", "412 ms")]
     line = fitted(name, "round 1/5", found, width)
     assert cell_len(line) <= width
-    assert ": round 1/5: decode 31.4 tokens/s" in line
+    assert re.search("round 1/5: decode 31.4( tokens/s$|, prefill 612 tokens/s(, memory|$))", line)
     assert name in line or (line.startswith(name[:5]) and "…" in line)
+
+
+def test_a_single_trial_has_room_for_all_its_figures_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = next(line for line in shown(monkeypatch, 80, "local", [trial("smollm2-135m-q4_1")]) if "round" in line)
+    assert line == "local: round 1/5: decode 31.4, prefill 612 tokens/s, memory 429 MiB, load 412 ms"
 
 
 class Terminal(io.StringIO):
@@ -55,23 +61,46 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("columns", range(60, 201, 20))
-def test_what_is_printed_on_a_terminal_never_wraps(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    shown = Terminal()
-    monkeypatch.setattr("sys.stderr", shown)
+def shown(monkeypatch: pytest.MonkeyPatch, columns: int, name: str, trials: Sequence[Trial]) -> list[str]:
+    """What a terminal gets while every trial has its first round."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
-    drafts = ["Meta-Llama-3.1-8B-Instruct-Q4_K_M", "prompt-lookup"]
-    trials = [trial(k=k, draft=draft) for draft in drafts for k in (4, 16)]
-    device: Any = SimpleNamespace(name="oneplus11-termux")
+    device: Any = SimpleNamespace(name=name)
     with Display([Plan(tuple(Planned(each, device, device) for each in trials), rounds=5)]) as display:
         for index in range(len(trials)):
             display.show(0, Doing(index, "waiting for a cool and quiet device"))
             display.show(0, Measured(index, Round(0, "", FIGURES)))
-    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n")
-    rounds = [line for line in printed.splitlines() if "round 1/5" in line]
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+
+
+@pytest.mark.parametrize("columns", range(60, 201, 20))
+def test_what_is_printed_on_a_terminal_never_wraps(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    drafts = ["Meta-Llama-3.1-8B-Instruct-Q4_K_M", "prompt-lookup"]
+    trials = [trial(k=k, draft=draft) for draft in drafts for k in (4, 16)]
+    printed = shown(monkeypatch, columns, "oneplus11-termux", trials)
+    rounds = [line for line in printed if "round 1/5" in line]
     assert len(rounds) == len(trials)
-    assert all("decode 31.4 tokens/s" in line for line in rounds)
-    assert max(map(len, printed.splitlines())) <= columns
-    assert columns < 160 or all("memory 429 MiB" in line for line in rounds)
-    assert re.search("4/20 about .* left", printed)
+    assert all(": decode 31.4" in line for line in rounds)
+    assert max(map(len, printed)) <= columns
+    assert columns < 140 or all("memory 429 MiB" in line for line in rounds)
+    assert any(re.search("4/20 about .* left", line) for line in printed)
+
+
+def test_a_trial_that_failed_is_told_whole_wherever_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device: Any = SimpleNamespace(name="local")
+    words = "the engine ended with SIGILL " * 8
+    plan = Plan((Planned(trial(), device, device),))
+    ended = Ended(0, Record("", {}, "failed", trial(), {}, {}, failure=Failure(words.strip())))
+    with Display([plan]) as display:
+        display.show(0, ended)
+    assert capsys.readouterr().err == f"local: m throughput: failed: {words.strip()}\n"
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    with Display([plan]) as display:
+        display.show(0, ended)
+    assert words.strip() in " ".join(terminal.getvalue().split())

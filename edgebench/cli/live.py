@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections import Counter
@@ -98,10 +99,10 @@ class Row:
             self._say(
                 event.index,
                 f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
-                [f"{word} {figure}" for word, figure in found.items()],
+                list(found.items()),
             )
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
-            self._say(event.index, event.record.status, event.record.failure.message)
+            self._say(event.index, f"{event.record.status}: {event.record.failure.message}")
 
     def gone(self, error: EdgebenchError) -> None:
         """It ended by an error."""
@@ -123,14 +124,19 @@ class Row:
         elif event.round in (None, 0):
             self._say(event.index, event.text)
 
-    def _say(self, index: int, happened: str, found: Sequence[str] = ()) -> None:
+    def _say(self, index: int, happened: str, found: Sequence[tuple[str, str]] = ()) -> None:
         name, happened = clean(f"{self._device}: {self._names[index]}"), clean(happened)
         if self._bar:
             self._bar.update(self._task, completed=self._done.total(), left=self._left())
-            text = fitted(name, happened, found, self._bar.console.width) if found else f"{name}: {happened}"
+            if found:
+                # Of a single trial the line that lives says which it is.
+                name = name if self._names[1:] else clean(self._device)
+                text = fitted(name, happened, found, self._bar.console.width)
+            else:
+                text = f"{name}: {happened}"
             self._bar.console.print(text, markup=False, highlight=False)
         else:  # no line lives there and says what is left
-            parts = (name, happened, ", ".join(found), self._left() if found else "")
+            parts = (name, happened, listed(found), self._left() if found else "")
             click.echo(": ".join(part for part in parts if part), err=True)
 
     def _left(self) -> str:
@@ -159,14 +165,14 @@ def told_apart(trials: Sequence[Trial]) -> list[str]:
     return [words(each, names or ["", " "]) for each in parts]
 
 
-def fitted(name: str, happened: str, found: Sequence[str], width: int) -> str:
+def fitted(name: str, happened: str, found: Sequence[tuple[str, str]], width: int) -> str:
     """A line that a terminal has room for: figures give way, the last one first, then the middle of the name."""
     from rich.cells import cell_len
 
     shown = list(found)
-    while shown[1:] and cell_len(": ".join((name, happened, ", ".join(shown)))) > width:
+    while shown[1:] and cell_len(": ".join((name, happened, listed(shown)))) > width:
         shown.pop()
-    rest = ": ".join(("", happened, ", ".join(shown)))
+    rest = ": ".join(("", happened, listed(shown)))
     if cell_len(name + rest) <= width:
         return name + rest
     begin, end = name[: len(name) // 2], name[len(name) // 2 :]
@@ -175,9 +181,18 @@ def fitted(name: str, happened: str, found: Sequence[str], width: int) -> str:
     return f"{begin}…{end}{rest}"
 
 
+def listed(found: Sequence[tuple[str, str]]) -> str:
+    """Figures with their words; one in the unit of the next leaves it to that one."""
+    shown = []
+    for (word, figure), (_, following) in itertools.zip_longest(found, found[1:], fillvalue=("", "")):
+        number, _, unit = figure.rpartition(" ")
+        shown.append(f"{word} {number if unit == following.rpartition(' ')[2] else figure}")
+    return ", ".join(shown)
+
+
 def figures(event: events.Measured) -> dict[str, str]:
     """A round's headline figures by the word for each, the one that matters most first."""
-    shown = (("decode_tps", "decode"), ("prefill_tps", "prefill"), ("load_s", "load"), ("peak_footprint_b", "memory"))
+    shown = (("decode_tps", "decode"), ("prefill_tps", "prefill"), ("peak_footprint_b", "memory"), ("load_s", "load"))
     found = event.round.metrics
     return {word: units.quantity(found[name], metrics.find(name).unit) for name, word in shown if name in found}
 
