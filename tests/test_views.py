@@ -108,6 +108,13 @@ def test_it_fits_the_terminal_and_says_what_it_left_out(width: int) -> None:
     assert ("no room here" in text) == (width < 120)
 
 
+def test_an_options_heading_stands_on_two_lines() -> None:
+    made = [record(options={"ctx": 64, "prompt_tokens": n}) for n in (1, 2)]
+    lines = draw(made, width=80).splitlines()
+    assert "prompt " in lines[1]
+    assert "tokens " in lines[2]
+
+
 def test_colour_only_where_asked_for() -> None:
     assert "\x1b[" not in draw([record(doubts=["steal"])])
     assert "\x1b[" in draw([record(doubts=["steal"])], colour=True)

@@ -131,9 +131,13 @@ def nothing(records: Sequence[Record]) -> str:
         return ""
     if any(record.status == "running" for record in records):
         return "No trial has ended with a result yet."
-    if any(record.status == "ok" for record in records):
+    good = [record for record in records if record.status == "ok"]
+    if good and all(map(fell_back, good)):
+        return "Nothing is compared: every engine fell back to another backend than asked for."
+    if good:
         return "No rate, memory footprint, load time or energy was measured. Each record below has what there is."
-    said = "It has no result." if len(records) == 1 else f"None of {len(records)} configurations has a result."
+    several = f"None of {len(records)} configurations has a result."
+    said = several if len(records) > 1 else "The only configuration has no result."
     reasons = [record.failure for record in records if record.failure]
     if not reasons:
         return said

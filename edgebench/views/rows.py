@@ -9,6 +9,7 @@ from edgebench.core import Json, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.views import units
 from edgebench.views.detail import flat, needs
+from edgebench.views.lead import figure
 from edgebench.views.reading import (
     Kind,
     by_kind,
@@ -138,15 +139,10 @@ def _cell(record: Record, name: str) -> Cell:
     found = metric(record, name)
     if found is None:
         return Cell("—", "", None, name)
-    if name in ("decode_tps", "s_per_token"):
-        # The heading holds the unit: a column of numbers is easier to read down.
-        factor = 1e-3 if name == "s_per_token" else 1.0
-        ends = [units.number(end / factor) for end in (found.low, found.high) if end is not None]
-        return Cell(units.number(found.value / factor), "–".join(ends) if len(ends) == 2 else "", found.value, name)
-    between = units.interval(found)
+    text, between = figure(record, name)
     if name == "load_s" and regime(record) in ("first", "cold"):
         between = f"{between} {regime(record)}".strip()
-    return Cell(units.quantity(found.value, found.unit), between, found.value, name)
+    return Cell(text, between, found.value, name)
 
 
 def doubted(record: Record) -> tuple[tuple[str, str], ...]:

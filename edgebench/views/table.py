@@ -76,7 +76,7 @@ def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str])
         # The four lead figures stay while folding the names makes room for them.
         names = differ if shown[4:] else []
         needed = console.measure(_grid(records, names, shown), options=roomy).maximum
-        if needed + (0 if names else (_FOLDED + 2) * len(differ)) <= console.width:
+        if needed + (0 if names else sum(_narrowest(records, name) + 2 for name in differ)) <= console.width:
             break
         hidden.insert(0, shown.pop())
     return shown, hidden
@@ -100,7 +100,7 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     grid.add_column("result", no_wrap=True)
     for name in differ:
-        grid.add_column(Text(name), overflow="fold", min_width=min(_FOLDED, len(name)))
+        grid.add_column(Text(_option(name)), overflow="fold", min_width=_narrowest(records, name))
     for name in shown:
         grid.add_column(_folded(TITLES[name]), justify="right", no_wrap=True)
     for record in records:
@@ -111,6 +111,18 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]
         first = Text(f"{mark}\n{ended(record)}".rstrip(), style="red" if ended(record) else "")
         grid.add_row(first, *cells, *figures)
     return grid
+
+
+def _option(name: str) -> str:
+    return _folded(name.replace("-", " "))
+
+
+def _narrowest(records: Sequence[Record], name: str) -> int:
+    """Columns below which a column of names isn't folded any further."""
+    from rich.cells import cell_len
+
+    cells = (describe(record).get(name, "") for record in records)
+    return min(_FOLDED, max(map(cell_len, (*_option(name).split("\n"), *cells))))
 
 
 def _folded(title: str) -> str:
