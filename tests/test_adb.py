@@ -284,6 +284,19 @@ def test_a_push_whose_link_is_let_go_of_says_lost(android: Place, tmp_path: Path
     transport.close()
 
 
+def test_a_server_that_goes_away_is_a_loss_and_no_other_is_started(server: AdbServer, phone, monkeypatch):
+    """adbutils would start one on adb's own port, which stays."""
+    transport = place(server, phone("a").serial).open()
+    own = free_port()
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(own))
+    server.stop()
+    with pytest.raises(DeviceLost):
+        transport.run("echo")
+    transport.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", own))
+
+
 def answer(*packets: bytes) -> socket.socket:
     """The end of a stream on which all of a phone's answer has come."""
     here, there = socket.socketpair()

@@ -80,21 +80,21 @@ class Adb:
 
     def _open(self, service: str) -> socket.socket:
         """A stream to a service of the device. Raises ``DeviceLost``."""
-        from adbutils.errors import AdbError
-
         client, device = self._client, self._device
         if client is None or device is None:
             raise DeviceLost("the link to the phone is closed")
+        # Not by adbutils: where its server is gone that starts another one, on adb's own port, and leaves it.
         try:
-            # Not adbutils' open_transport: that asks the server its version each time, which takes 10 ms.
-            connection = client.make_connection(timeout=adb_open.CONNECT_S)
-            for command in (f"host:transport:{device.serial}", service):
-                connection.send_command(command)
-                connection.check_okay()
-            sock: socket.socket = connection.conn
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(None)
-        except (AdbError, OSError, EOFError, ValueError) as error:
+            sock = socket.create_connection((client.host, client.port), adb_open.CONNECT_S)
+            try:
+                for command in (f"host:transport:{device.serial}", service):
+                    _ask(sock, command.encode())
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(None)
+            except BaseException:
+                sock.close()
+                raise
+        except (OSError, ValueError) as error:
             raise DeviceLost(f"{self.why()}: {error}") from error
         self._sockets.add(sock)
         return sock
@@ -240,6 +240,16 @@ def _refusal(remote: str, said: Output) -> DeviceRefused:
         else "Choose another workspace: in the profile."
     )
     return DeviceRefused(f"{remote}: {'; '.join(words) or f'exit status {said.status}'}", hint)
+
+
+def _ask(sock: socket.socket, command: bytes) -> None:
+    """A word to the adb server (adb's docs/dev/services.md). Raises ``OSError``, ``ValueError``."""
+    sock.sendall(b"%04x%s" % (len(command), command))
+    answer = _exactly(sock, 4)
+    if answer == b"FAIL":
+        raise ConnectionError(_exactly(sock, int(_exactly(sock, 4), 16)).decode("utf-8", "replace"))
+    if answer != b"OKAY":
+        raise ConnectionError("the adb server hung up" if not answer else f"the adb server says {answer!r}")
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:
