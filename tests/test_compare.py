@@ -209,6 +209,8 @@ def test_devices_without_a_setting_in_common_are_compared_at_their_fastest(call:
     assert "device laptop, backend cpu, threads 8\n" in text
     assert "device phone, backend opencl, threads 4\n" in text
     assert "only in" not in text
+    (one,) = json.loads(call("compare", "laptop", "phone", "--json").stdout)["comparisons"]
+    assert one["differs"] == {"device": ["laptop", "phone"], "backend": ["cpu", "opencl"], "option threads": ["8", "4"]}
     alike = noisy(15.0, device="phone", options={"ctx": 2048, "threads": 16})
     fill(DEFAULT, alike)
     text = call("compare", "laptop", "phone").stdout

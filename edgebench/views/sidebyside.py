@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgebench.core import SCHEMA, Json
 from edgebench.judging import metrics
-from edgebench.judging.comparison import Comparison, Finding, Pair
+from edgebench.judging.comparison import Comparison, Finding, Pair, differing, likeness
 from edgebench.store.records import plain
 from edgebench.views import units
 from edgebench.views.reading import ended
@@ -123,7 +123,7 @@ def as_json(comparison: Comparison) -> dict[str, Json]:
                 "b": pair.b.id,
                 "status": [pair.a.status, pair.b.status],
                 "paired": pair.paired,
-                "differs": plain(pair.differs),
+                "differs": plain({**differing(likeness(pair.a), likeness(pair.b)), **pair.differs}),
                 "metrics": {finding.name: _finding(finding) for finding in pair.findings},
             }
             for pair in comparison.pairs
