@@ -307,6 +307,13 @@ def test_each_disturbance_is_named(figures: dict[str, list[float | None]], id: s
     assert _judged(figures) == [id]
 
 
+def test_a_spread_is_told_of_what_readers_know() -> None:
+    spread: list[float | None] = [100.0, 100.0, 100.0, 100.0, 150.0, None]
+    made = {"decode_tps": stats.summarise(spread, "tokens/s")}
+    found = [doubt.detail for doubt in judge.judge(replace(record(), metrics=made))]
+    assert found == ["decode rate by 22% over 5 rounds", "decode rate: 5 of 6 rounds"]
+
+
 def test_steady_rounds_are_not_doubted() -> None:
     quiet: list[float | None] = [0.0] * 5
     once: list[float | None] = [0.0, 0.0, 0.03, 0.0, 0.0]

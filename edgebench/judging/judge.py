@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from edgebench.core import Doubt, Record
-from edgebench.judging import stats
+from edgebench.judging import metrics, stats
 from edgebench.judging.doubts import named
 
 HEADLINES = ("decode_tps", "prefill_tps", "ttft_s", "load_s", "peak_footprint_b")
@@ -45,12 +45,14 @@ def _rounds(record: Record) -> Iterator[Doubt]:
         values = [value for value in metric.rounds if value is not None]
         spread = stats.spread(values)
         if spread is not None and spread > SPREAD:
-            yield named("spread", f"{name} by {spread:.0%} over {len(values)} rounds")
+            yield named("spread", f"{metrics.find(name).title} by {spread:.0%} over {len(values)} rounds")
         if not name.startswith("load"):
             # Load times come only from fresh starts; fewer of them than rounds is how it should be.
             few = max(few, len(values))
             if values and len(values) < len(metric.rounds):
-                yield named("missing-rounds", f"{name}: {len(values)} of {len(metric.rounds)} rounds")
+                yield named(
+                    "missing-rounds", f"{metrics.find(name).title}: {len(values)} of {len(metric.rounds)} rounds"
+                )
     if 0 < few < stats.FEW:
         yield named("few-rounds", f"{few} of at least {stats.FEW}")
 
