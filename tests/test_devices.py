@@ -137,6 +137,8 @@ def test_several_devices_at_once_and_one_of_them_missing(
     assert lines.index(told) < first_result < lines.index(f"edgebench: {told}")
     assert "Is the device on" in ran.stderr
     assert "waiting" not in ran.stderr
+    spans = [(record["started"], record["finished"]) for record in ran.records]
+    assert max(start for start, _ in spans) < min(finish for _, finish in spans), "at the same time"
 
 
 def test_two_profiles_of_one_machine_take_turns(edgebench: Program, linux: Place, real_model: Path):

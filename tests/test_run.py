@@ -422,17 +422,6 @@ def test_the_key_is_in_no_command_line_and_no_log(edgebench: Program) -> None:
             assert key.encode() not in file.read_bytes()
 
 
-def test_devices_run_at_the_same_time(edgebench: Program) -> None:
-    for name in ("one", "two", "three"):
-        edgebench.write(f"devices/{name}.yaml", f"name: {name}\nsystem: linux\ntransport: {{kind: local}}\n")
-    chosen = [word for name in ("one", "two", "three") for word in ("--device", name)]
-    ran = edgebench("run", *QUICK, *chosen, "--json", "-")
-    assert ran.status == 0
-    assert [record["trial"]["device"] for record in ran.records] == ["one", "two", "three"]
-    spans = [(record["started"], record["finished"]) for record in ran.records]
-    assert max(start for start, _ in spans) < min(finish for _, finish in spans)
-
-
 def test_the_first_start_on_a_gpu_is_told_apart(edgebench: Program, gpu: str) -> None:
     """lavapipe stands for a GPU: all layers offload, and its driver compiles shaders at the first start."""
     edgebench.env["HOME"] = str(edgebench.folder / "home")
