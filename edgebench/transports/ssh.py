@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench.core import Line, Output, Progress
+from edgebench.core import Output, Progress
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut
+from edgebench.transports import ssh_files
 from edgebench.transports.listener import join, listen
 from edgebench.transports.ssh_login import CONNECT_S, Settings, broken, hang_up, login, transport
-from edgebench.transports.streams import LineQueue, temporary
+from edgebench.transports.ssh_shell import Collected, SshProcess, give
 
 if TYPE_CHECKING:
     import paramiko
-
-BLOCK = 1 << 16
-"""Bytes taken at once from a stream."""
 
 END_S = 5.0
 """Longest wait until a command that took too long is ended."""
@@ -34,9 +31,6 @@ FULL_S = (0.05, 0.2, 0.5)
 
 SHELL_S = 20.0
 """Longest wait for the first word of the device's shell."""
-
-WRITE = 255 * 1024
-"""Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
 
 
 class Ssh:
@@ -144,8 +138,8 @@ class Ssh:
         deadline = time.monotonic() + timeout
         with self._alive(), contextlib.closing(self._channel()) as channel:
             channel.exec_command(command)
-            out, err = _Collected(channel.recv), _Collected(channel.recv_stderr)
-            threading.Thread(target=_give, args=(channel, stdin), daemon=True).start()
+            out, err = Collected(channel.recv), Collected(channel.recv_stderr)
+            threading.Thread(target=give, args=(channel, stdin), daemon=True).start()
             for stream in (out, err):
                 stream.join(max(0.0, deadline - time.monotonic()))
                 if stream.is_alive():
@@ -166,28 +160,12 @@ class Ssh:
 
     def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
         """Raises ``DeviceRefused`` where it can't be written."""
-        size = local.stat().st_size
-        with local.open("rb") as source, self._sftp() as sftp, _refusals(remote):
-            path = _sftp_path(remote)
-            done = _size(sftp, path)
-            if done > size:
-                sftp.truncate(path, done := 0)
-            with sftp.open(path, "r+b" if done else "wb", bufsize=0) as sink:
-                source.seek(done)
-                sink.seek(done)
-                sink.MAX_REQUEST_SIZE = WRITE
-                while done < size:
-                    block = source.read(WRITE)
-                    # The last write waits for the answers to all: a full disk shows there.
-                    sink.set_pipelined(done + len(block) < size)
-                    sink.write(block)
-                    done += len(block)
-                    if progress:
-                        progress(done, size)
+        with local.open("rb") as source, self._sftp() as sftp:
+            ssh_files.push(sftp, source, remote, progress)
 
     def pull(self, remote: str, local: Path) -> None:
-        with self._sftp() as sftp, _refusals(remote), temporary(local) as part:
-            sftp.get(_sftp_path(remote), str(part))
+        with self._sftp() as sftp:
+            ssh_files.pull(sftp, remote, local)
 
     @contextlib.contextmanager
     def _sftp(self) -> Iterator[paramiko.SFTPClient]:
@@ -265,113 +243,3 @@ class _Late(TimedOut):
     def __init__(self, message: str, said: str) -> None:
         super().__init__(message)
         self.said = said
-
-
-class SshProcess:
-    """A command running over SSH."""
-
-    def __init__(self, channel: paramiko.Channel, why: Callable[[], str]) -> None:
-        self._channel, self._why = channel, why
-        self._killed = False
-        self._broke = threading.Event()
-        receivers = (_receiver(receive, self._broke) for receive in (channel.recv, channel.recv_stderr))
-        self._lines = LineQueue(dict(zip(("out", "err"), receivers, strict=True)))
-
-    def read(self, timeout: float) -> Line | None:
-        line = self._lines.get(timeout)
-        if line is None and self._lines.ended and self.status is None:
-            raise DeviceLost(self._why())
-        return line
-
-    def write(self, text: str) -> None:
-        try:
-            self._channel.sendall(text.encode())
-        except broken() as error:
-            raise DeviceLost(self._why()) from error
-
-    @property
-    def status(self) -> int | None:
-        if not self._lines.ended:
-            return None
-        status = -1 if self._broke.is_set() else self._channel.recv_exit_status()
-        if status < 0:
-            return 128 + 9 if self._killed else None
-        return status
-
-    def kill(self) -> None:
-        self._killed = True
-        # On a wire that broke just now even this raises.
-        with contextlib.suppress(*broken()):
-            self._channel.close()
-
-
-class _Collected(threading.Thread):
-    """All of a stream, taken in by a thread of its own."""
-
-    def __init__(self, receive: Callable[[int], bytes]) -> None:
-        super().__init__(daemon=True)
-        self.broke = threading.Event()
-        self._receive = _receiver(receive, self.broke)
-        self._blocks: list[bytes] = []
-        self.begun = threading.Event()
-        """A whole line has come, or the end."""
-        self.start()
-
-    def run(self) -> None:
-        while block := self._receive():
-            self._blocks.append(block)
-            if b"\n" in block:
-                self.begun.set()
-        self.begun.set()
-
-    @property
-    def text(self) -> str:
-        return b"".join(self._blocks).decode("utf-8", "replace")
-
-
-def _receiver(receive: Callable[[int], bytes], broke: threading.Event) -> Callable[[], bytes]:
-    """To receive is to send, too: that there is room for more. A stream that ends by that is marked."""
-
-    def block() -> bytes:
-        try:
-            return receive(BLOCK)
-        except broken():
-            broke.set()
-            return b""
-
-    return block
-
-
-def _give(channel: paramiko.Channel, stdin: bytes) -> None:
-    # A command may end without reading it all.
-    with contextlib.suppress(*broken()):
-        channel.sendall(stdin)
-        channel.shutdown_write()
-
-
-def _sftp_path(path: str) -> str:
-    """Windows' ``C:\\folder`` is ``/C:/folder`` in SFTP."""
-    return "/" + path.replace("\\", "/") if re.match(r"[A-Za-z]:[\\/]", path) else path
-
-
-def _size(sftp: paramiko.SFTPClient, path: str) -> int:
-    try:
-        return sftp.stat(path).st_size or 0
-    except FileNotFoundError:
-        return 0
-
-
-@contextlib.contextmanager
-def _refusals(remote: str) -> Iterator[None]:
-    """The answers of an SFTP server that are not the wire's fault."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DeviceRefused(f"{remote}: no such file or folder on the device") from error
-    except PermissionError as error:
-        raise DeviceRefused(f"{remote}: permission denied", "Choose another workspace: in the profile.") from error
-    except OSError as error:
-        if isinstance(error, ConnectionError | TimeoutError) or "closed" in str(error).lower():
-            raise
-        # SFTP's code 4, "Failure", is all that a full disk gives.
-        raise DeviceRefused(f"{remote}: the device says {error}", "Is its disk full?") from error

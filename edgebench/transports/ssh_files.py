@@ -1,0 +1,75 @@
+"""Files over SFTP: sent where they stopped, fetched whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from edgebench.core import Progress
+from edgebench.errors import DeviceRefused
+from edgebench.transports.streams import temporary
+
+if TYPE_CHECKING:
+    import paramiko
+
+WRITE = 255 * 1024
+"""Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
+
+
+def push(sftp: paramiko.SFTPClient, source: BinaryIO, remote: str, progress: Progress | None) -> None:
+    """Raises ``DeviceRefused`` where it can't be written."""
+    size = os.fstat(source.fileno()).st_size
+    with _refusals(remote):
+        path = _path(remote)
+        done = _size(sftp, path)
+        if done > size:
+            sftp.truncate(path, done := 0)
+        with sftp.open(path, "r+b" if done else "wb", bufsize=0) as sink:
+            source.seek(done)
+            sink.seek(done)
+            sink.MAX_REQUEST_SIZE = WRITE
+            while done < size:
+                block = source.read(WRITE)
+                # The last write waits for the answers to all: a full disk shows there.
+                sink.set_pipelined(done + len(block) < size)
+                sink.write(block)
+                done += len(block)
+                if progress:
+                    progress(done, size)
+
+
+def pull(sftp: paramiko.SFTPClient, remote: str, local: Path) -> None:
+    with _refusals(remote), temporary(local) as part:
+        sftp.get(_path(remote), str(part))
+
+
+def _path(path: str) -> str:
+    """Windows' ``C:\\folder`` is ``/C:/folder`` in SFTP."""
+    return "/" + path.replace("\\", "/") if re.match(r"[A-Za-z]:[\\/]", path) else path
+
+
+def _size(sftp: paramiko.SFTPClient, path: str) -> int:
+    try:
+        return sftp.stat(path).st_size or 0
+    except FileNotFoundError:
+        return 0
+
+
+@contextlib.contextmanager
+def _refusals(remote: str) -> Iterator[None]:
+    """The answers of an SFTP server that are not the wire's fault."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DeviceRefused(f"{remote}: no such file or folder on the device") from error
+    except PermissionError as error:
+        raise DeviceRefused(f"{remote}: permission denied", "Choose another workspace: in the profile.") from error
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError) or "closed" in str(error).lower():
+            raise
+        # SFTP's code 4, "Failure", is all that a full disk gives.
+        raise DeviceRefused(f"{remote}: the device says {error}", "Is its disk full?") from error
