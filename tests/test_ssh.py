@@ -19,7 +19,7 @@ from lab.sshd import Sshd
 import edgebench.transports.ssh
 from edgebench.errors import DeviceLost, DeviceRefused, ProfileError, TimedOut
 from edgebench.transports import ssh_login
-from edgebench.transports.ssh_login import UnknownHostKey
+from edgebench.transports.ssh_known import UnknownHostKey
 
 
 def log_since(server: Sshd, start: int) -> str:

@@ -27,7 +27,7 @@ def learn(device: Device) -> None:
     Raises as ``Session`` and as ``confirm``.
     """
     from edgebench.device.session import Session
-    from edgebench.transports.ssh_login import UnknownHostKey
+    from edgebench.transports.ssh_known import UnknownHostKey
 
     while True:
         try:

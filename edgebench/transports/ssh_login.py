@@ -1,4 +1,4 @@
-"""Getting into an SSH server: configuration, host keys, keys, and what goes wrong in words that help."""
+"""Getting into an SSH server: configuration, keys, and what goes wrong in words that help."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import DeviceLost, DeviceRefused, ProfileError
+from edgebench.transports import ssh_known
 
 if TYPE_CHECKING:
     import paramiko
@@ -39,34 +40,6 @@ class Settings:
     """File of known host keys; ``~/.ssh/known_hosts`` where absent."""
     jump: str | None = None
     """Hosts to go through: ``[user@]host[:port]``, several separated by commas."""
-
-
-class UnknownHostKey(DeviceRefused):
-    """The host shows a key that nobody has said to be the right one yet."""
-
-    def __init__(self, name: str, key: paramiko.PKey, file: Path) -> None:
-        self.name, self.key, self.file = name, key, file
-        super().__init__(
-            f"the host key of {name} is not known: {key.get_name()} {self.fingerprint}",
-            "Compare it with the device's own, then: edgebench devices trust NAME",
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        return str(self.key.fingerprint)
-
-    def trust(self) -> None:
-        """Write the key into the file of known hosts. Raises ``ProfileError``."""
-        line = f"{self.name} {self.key.get_name()} {self.key.get_base64()}\n".encode()
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            old = self.file.read_bytes() if self.file.exists() else b""
-            with self.file.open("ab") as file:
-                file.write(line if not old or old.endswith(b"\n") else b"\n" + line)
-        except OSError as error:
-            raise ProfileError(
-                f"{self.file}: {error.strerror}", "Say known_hosts: in the profile: a file that can be written."
-            ) from error
 
 
 def broken() -> tuple[type[Exception], ...]:
@@ -118,8 +91,8 @@ def _connect(
     known = Path(config.known_hosts or entry.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
     client = paramiko.SSHClient()
     for file in (known, Path("/etc/ssh/ssh_known_hosts")):
-        _load_known(client, file)
-    client.set_missing_host_key_policy(_refuse(known))
+        ssh_known.load(client, file)
+    client.set_missing_host_key_policy(ssh_known.refuse(known))
     keys = _keys(config.key, list(entry.get("identityfile", [])))
     try:
         with _named(name, port, known):
@@ -156,18 +129,6 @@ class _Through:
             self._channel.close()
 
 
-def _load_known(client: paramiko.SSHClient, file: Path) -> None:
-    from paramiko.hostkeys import InvalidHostKey
-
-    try:
-        if file.exists():
-            client.load_system_host_keys(str(file))
-    except InvalidHostKey as error:
-        raise ProfileError(f"{file}: this is no host key: {error.args[0]}", "Remove the line.") from error
-    except (OSError, ValueError) as error:
-        raise ProfileError(f"{file}: {error}", "known_hosts: in the profile names another file.") from error
-
-
 def _wire() -> Callable[..., paramiko.Transport]:
     """paramiko's Transport with the fast cipher first, no waiting for full packets, and exit signals."""
     import paramiko
@@ -201,21 +162,6 @@ def _wire() -> Callable[..., paramiko.Transport]:
     return Wire
 
 
-def _refuse(known: Path) -> paramiko.MissingHostKeyPolicy:
-    import paramiko
-
-    class Refuse(paramiko.MissingHostKeyPolicy):
-        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-            raise UnknownHostKey(hostname, key, known)
-
-    return Refuse()
-
-
-def _entry(name: str, port: int) -> str:
-    """A host's name in a file of known hosts."""
-    return name if port == 22 else f"[{name}]:{port}"
-
-
 @contextlib.contextmanager
 def _named(name: str, port: int, known: Path) -> Iterator[None]:
     """Everything that can go wrong while connecting, in words that help."""
@@ -233,7 +179,7 @@ def _named(name: str, port: int, known: Path) -> Iterator[None]:
             f"the host key of {where} has changed: it is {error.key.get_name()} {error.key.fingerprint}, "
             f"known is {error.expected_key.get_name()} {error.expected_key.fingerprint}",
             "Somebody may be in between. If you know why it changed, remove the old key "
-            f"(ssh-keygen -f {shlex.quote(str(known))} -R {shlex.quote(_entry(error.hostname, port))}), then: "
+            f"(ssh-keygen -f {shlex.quote(str(known))} -R {shlex.quote(ssh_known.entry(error.hostname, port))}), then: "
             "edgebench devices trust NAME",
         ) from error
     except paramiko.AuthenticationException as error:
