@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -112,7 +111,7 @@ def android(adb_server: AdbServer, modern_phone: Phone) -> Iterator[Place]:
     """A phone over ADB."""
     place = _place("lab-android", adb_server, modern_phone)
     yield place
-    shutil.rmtree(place.here)
+    place.remove()
 
 
 @pytest.fixture
@@ -120,4 +119,4 @@ def old_android(adb_server: AdbServer, old_phone: Phone) -> Iterator[Place]:
     """A phone over ADB that knows no shell v2."""
     place = _place("lab-old-android", adb_server, old_phone)
     yield place
-    shutil.rmtree(place.here)
+    place.remove()

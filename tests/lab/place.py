@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +40,12 @@ class Place:
         config = {**self.transport, **changes}
         kind = plugins.load("transports", config.pop("kind"))
         return kind(kind.Config(**config))
+
+    def remove(self) -> None:
+        """Its folder, in which the last to hang up (a push, the holder of a lock) may still be writing."""
+        deadline = time.monotonic() + 30
+        while self.here.exists():
+            shutil.rmtree(self.here, ignore_errors=time.monotonic() < deadline)
 
 
 def machine(folder: Path) -> list[str | Path]:

@@ -185,7 +185,6 @@ def windows(windows_server: Sshd, windows_machine: Windows) -> Iterator[Place]:
     name = f"place {os.getpid()} {time.monotonic_ns()}"
     folder = windows_machine.drive / "lab" / name
     folder.mkdir()
-    yield Place("lab-windows", "windows", windows_server.transport, f"C:\\lab\\{name}", folder, windows_server.port)
-    deadline = time.monotonic() + 30
-    while folder.exists():  # the holder of a lock may be writing its last words
-        shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+    place = Place("lab-windows", "windows", windows_server.transport, f"C:\\lab\\{name}", folder, windows_server.port)
+    yield place
+    place.remove()
