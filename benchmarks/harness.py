@@ -23,9 +23,9 @@ from typing import Any
 
 from edgebench import models, profiles
 from edgebench.bench import measure
-from edgebench.bench.launcher import Live
+from edgebench.bench.launcher import EngineProcess
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Launch, Request, Setting
+from edgebench.core import Launch, Request, ScenarioContext
 from edgebench.device.session import Session
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.judging import stats
@@ -51,7 +51,7 @@ def bare(port: int, key: str, tokens: tuple[int, ...], generate: int) -> dict[st
     return timings
 
 
-def ours(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], *, prefill: bool) -> dict[str, float]:
+def ours(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], *, prefill: bool) -> dict[str, float]:
     """What a trial of `throughput` asks and how it counts."""
     requests = [
         Request(tokens=tokens[:1], max_tokens=SHORT if prefill else GENERATE, ignore_eos=True, measures=("decode",))
@@ -61,7 +61,7 @@ def ours(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], *, prefill: bool
     return measure.rates([measure.turn(r, engine.complete(live.client, r)) for r in requests])
 
 
-def theirs(live: Live, tokens: tuple[int, ...]) -> dict[str, float]:
+def theirs(live: EngineProcess, tokens: tuple[int, ...]) -> dict[str, float]:
     port, key = live.client.address
     prefill = bare(port, key, tokens, 1)
     decode = bare(port, key, tokens[:1], SHORT)
@@ -78,7 +78,7 @@ def ratio(text: str, above: list[float], below: list[float]) -> None:
     print(f"{text}: {median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}, {len(ratios)} pairs", flush=True)
 
 
-def cost(session: Session, engine: LlamaCpp, live: Live, tokens: tuple[int, ...], rounds: int) -> None:
+def cost(session: Session, engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], rounds: int) -> None:
     """Sampling on and off by turns. As in a run, the sampler is there well before the decode it watches.
 
     Each round is on, off, off, on (or the other way round), so that a drift of the machine cancels out.
@@ -97,7 +97,7 @@ def cost(session: Session, engine: LlamaCpp, live: Live, tokens: tuple[int, ...]
     ratio("harness cost: decode, sampling on ÷ off (at least 0.99)", on, off)
 
 
-def fidelity(engine: LlamaCpp, live: Live, tokens: tuple[int, ...], rounds: int) -> None:
+def fidelity(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], rounds: int) -> None:
     found: dict[str, tuple[list[float], list[float]]] = {"decode_tps": ([], []), "prefill_tps": ([], [])}
     for number in range(rounds):
         both = {}
@@ -114,11 +114,11 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     threads = int(sys.argv[2]) if len(sys.argv) > 2 else None
     model = models.resolve("smollm2-135m-q4_1")
-    tokens = random_tokens(Setting(model, 4096, {**Throughput.options}, 0, len), PROMPT)
+    tokens = random_tokens(ScenarioContext(model, 4096, {**Throughput.options}, 0, len), PROMPT)
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, Settings())
         engine.prepare()
-        with Live(session, engine, Launch(str(model.path), ctx=4096, threads=threads)) as live:
+        with EngineProcess(session, engine, Launch(str(model.path), ctx=4096, threads=threads)) as live:
             fidelity(engine, live, tokens[:SHORT], 8 * rounds)
             live.sampler.__exit__(None, None, None)
             cost(session, engine, live, tokens, rounds)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from lab.native import bin_folder
 
 from edgebench import models, profiles
-from edgebench.bench.launcher import Live
+from edgebench.bench.launcher import EngineProcess
 from edgebench.core import Engine, Launch, Request
 from edgebench.device.session import Session
 from edgebench.engines.llama_cpp_python import LlamaCppPython
@@ -69,8 +69,8 @@ def against_llama_server(ks: list[int], rounds: int, tokens: int, threads: int) 
         for k in ks:
             with ExitStack() as stack:
                 live = {
-                    "own": stack.enter_context(Live(session, own, launch)),
-                    "theirs": stack.enter_context(Live(session, theirs, Launch(**{**vars(launch), "k": k}))),
+                    "own": stack.enter_context(EngineProcess(session, own, launch)),
+                    "theirs": stack.enter_context(EngineProcess(session, theirs, Launch(**{**vars(launch), "k": k}))),
                 }
                 rates: dict[str, list[float]] = {"own": [], "theirs": []}
                 for number in range(rounds + 1):

@@ -19,7 +19,7 @@ from edgebench.core import Failure, Record, Round
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging import stats
 from edgebench.judging.comparison import Comparison, compare, difference
-from edgebench.views import sidebyside
+from edgebench.views import comparison_view
 
 
 def noisy(rate: float = 40.0, *, seed: int = 0, noise: float = 0.005, rounds: int = 5, **more: Any) -> Record:
@@ -273,7 +273,7 @@ def test_no_change_is_less_than_none() -> None:
     (decode,) = [one for one in pair.findings if one.name == "decode_tps"]
     assert decode.change
     least = replace(pair, findings=(replace(decode, change=replace(decode.change, ratio=0.99999, low=0.99998)),))
-    assert "-0.0" not in sidebyside.text(Comparison((least,), (), ()))
+    assert "-0.0" not in comparison_view.text(Comparison((least,), (), ()))
 
 
 # --- what A and B may be -----------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_it_fits_the_terminal(width: int) -> None:
     ]
     sides = [replace(one, metrics=stats.over_rounds(one.rounds), run={"id": one.id, "name": "before"}) for one in sides]
     other = record(device="b", model="another-model-with-a-rather-long-name", options={"ctx": 2048, "threads": 14})
-    text = sidebyside.text(compare([*sides[:1], other], sides[1:], "device"), width=width)
+    text = comparison_view.text(compare([*sides[:1], other], sides[1:], "device"), width=width)
     assert max(map(cell_len, text.splitlines())) <= width
     words = " ".join(text.split())
     for part in ("memory footprint", "tokens/s", "+0.0 %", "rog-m16-windows", "other-load", "threads 14"):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgebench.bench import energy, observe
 from edgebench.bench.energy import Energy, Idle
-from edgebench.bench.readings import Readings
 from edgebench.bench.sampler import Sampler
+from edgebench.bench.series import SampleSeries
 from edgebench.core import Device, Sample
 from edgebench.device.session import Session
 from edgebench.probes.battery import Battery
@@ -202,7 +202,7 @@ def test_phases_need_a_first_token():
 
 
 def test_how_busy_each_processor_and_each_cluster_was():
-    seen = Readings({})
+    seen = SampleSeries({})
     seen.samples = [
         Sample("cpu_core_util", share, at, {"core": core})
         for at in (12.0, 14.0)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.tiny import tiny
 
-from edgebench.core import ModelFile, Reply, Request, Setting
+from edgebench.core import ModelFile, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
 from edgebench.judging import ties
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
@@ -85,9 +85,9 @@ def test_other_engines_are_refused(tmp_path: Path, scenario: str) -> None:
 # --- the tie rule in the scenario ------------------------------------------------------------
 
 
-def setting(**options: Any) -> Setting:
+def setting(**options: Any) -> ScenarioContext:
     model = ModelFile("m", Path("m"), "0", 1, "gguf", "F16", "llama")
-    return Setting(model, 4096, {**options}, 0, len)
+    return ScenarioContext(model, 4096, {**options}, 0, len)
 
 
 def with_tokens(one: Sequence[int], other: Sequence[int], parting: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from edgebench.bench.events import Doing, Ended, Measured
-from edgebench.cli.live import Display, fitted, told_apart
+from edgebench.cli.progress import Display, fitted, told_apart
 from edgebench.core import Failure, Record, Round, Trial
 from edgebench.plan import Plan, Planned
 

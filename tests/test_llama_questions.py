@@ -13,10 +13,10 @@ from lab.spec_server import SpecServer
 from lab.tiny import tiny
 
 from edgebench import profiles
-from edgebench.bench.launcher import Live
+from edgebench.bench.launcher import EngineProcess
 from edgebench.core import Client, Launch, Request
 from edgebench.device.session import Session
-from edgebench.engines import llama_questions
+from edgebench.engines import llama_queries
 from edgebench.engines.llama_server import body
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.errors import EngineFailed
@@ -40,13 +40,13 @@ def client(model: Path) -> Iterator[Client]:
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, LlamaCpp.Config())
         engine.prepare()
-        with Live(session, engine, Launch(str(model), ctx=512, threads=1, repack=False)) as live:
+        with EngineProcess(session, engine, Launch(str(model), ctx=512, threads=1, repack=False)) as live:
             yield live.client
 
 
 def asked(client: Client, name: str, **fields: Any) -> Any:
     request = Request(messages=MESSAGES, measures=(), extra={"ask": name, **fields})
-    return llama_questions.answer(client, request, rereads=False).extra[name]
+    return llama_queries.answer(client, request, rereads=False).extra[name]
 
 
 def text_of(client: Client) -> str:

@@ -15,7 +15,7 @@ from tree_sitter import Language, Parser
 
 from edgebench import plugins
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Device, Reading
+from edgebench.core import Device, ProbeSource
 from edgebench.device.session import Session
 from edgebench.errors import UsageError
 from edgebench.systems import loops, powershell
@@ -24,7 +24,7 @@ from edgebench.systems.cmd import COMMAND_LINE
 QUOTES = 'it\'s "here" $(echo no) `echo no` äß'
 
 
-def readings(system: str) -> dict[str, Reading]:
+def readings(system: str) -> dict[str, ProbeSource]:
     """Of all installed probes."""
     return {
         f"{name}.{index}": reading
@@ -56,7 +56,7 @@ def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
     script = script_of(text)
     assert "{pid}" not in script
     assert all(script.count(left) == script.count(right) for left, right in ("()", "{}", "[]"))
-    quoted = script_of(powershell.loop({"a.0": Reading(command=QUOTES)}, 4711))
+    quoted = script_of(powershell.loop({"a.0": ProbeSource(command=QUOTES)}, 4711))
     assert "'it''s \"here\" $(echo no) `echo no` äß'" in quoted
 
 
@@ -70,7 +70,7 @@ def test_the_windows_loop_is_valid_powershell():
 
 def test_too_many_windows_probes_are_refused_in_words():
     with pytest.raises(UsageError, match="characters"):
-        powershell.loop({f"a.{i}": Reading(command="Get-Something " * 20) for i in range(20)}, 1)
+        powershell.loop({f"a.{i}": ProbeSource(command="Get-Something " * 20) for i in range(20)}, 1)
 
 
 def seen(name: str):
@@ -181,7 +181,7 @@ def ticks(shell: str, script: str, many: int) -> list[str]:
 
 
 ALONE = ["bash", "mksh"]
-OWN = Reading(files=("/proc/{pid}/status",), lines=("VmRSS:", "Rss"), interval=0.1)
+OWN = ProbeSource(files=("/proc/{pid}/status",), lines=("VmRSS:", "Rss"), interval=0.1)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def watched():
 
 @pytest.mark.parametrize("shell", ALONE)
 def test_a_shell_that_reads_by_itself_starts_nothing_while_it_does(shell, watched):
-    everything = Reading(files=("/proc/{pid}/statm", "/proc/gone"), interval=0.1)
+    everything = ProbeSource(files=("/proc/{pid}/statm", "/proc/gone"), interval=0.1)
     script = shlex.split(loops.posix({"a.0": OWN, "b.0": everything}, watched))[-1]
     said = ticks(shell, script, 8)
     ends = [line.rpartition(") ")[2].split() for line in said if line.startswith("% - ")]

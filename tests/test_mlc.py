@@ -21,7 +21,7 @@ from lab.tiny import tiny
 
 from edgebench import profiles
 from edgebench.bench.client import events
-from edgebench.bench.launcher import Live
+from edgebench.bench.launcher import EngineProcess
 from edgebench.core import Launch, Line, Request
 from edgebench.device.session import Session
 from edgebench.engines import mlc_install, mlc_python, mlc_server
@@ -141,7 +141,7 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         assert engine.prepare()["key"] is True
-        with Live(session, engine, Launch(str(laptop.model), ctx=256)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=256)) as live:
             _, key = live.client.address
             tree = [psutil.Process(live.running.pid), *psutil.Process(live.running.pid).children(recursive=True)]
             assert not [process for process in tree if any(key in word for word in process.cmdline())]
@@ -160,7 +160,7 @@ def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        with Live(session, engine, launch) as live:
+        with EngineProcess(session, engine, launch) as live:
             try:
                 asked = Request(tokens=(1, 2, 3), max_tokens=21, ignore_eos=True)
                 return [engine.complete(live.client, asked) for _ in range(2)]
@@ -278,7 +278,7 @@ def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        with Live(session, engine, Launch(str(laptop.model), ctx=32)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=32)) as live:
             assert engine.complete(live.client, Request(tokens=(1,) * 31, max_tokens=8)).finish == "length"
             with pytest.raises(EngineFailed, match="does not fit the engine's context"):
                 engine.complete(live.client, Request(tokens=(1,) * 32, max_tokens=8))
@@ -430,7 +430,7 @@ def test_the_stand_in_streams_in_the_form_that_a_real_build_does(laptop: Laptop)
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        with Live(session, engine, Launch(str(laptop.model), ctx=256)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=256)) as live:
             for real, request in (
                 (ECHO, Request(messages=({"role": "user", "content": "a"},), max_tokens=2)),
                 (ECHO_TEXT, Request(tokens=(1,), max_tokens=2)),

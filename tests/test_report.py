@@ -29,19 +29,19 @@ from edgebench.core import Failure, Option, Record
 from edgebench.errors import EdgebenchError, ProfileError
 from edgebench.profiles import references
 from edgebench.store.results import Store
-from edgebench.views import beside, units
-from edgebench.views.answer import answers
-from edgebench.views.article import article
+from edgebench.views import reference_comparison, units
 from edgebench.views.charts import figures, theme
 from edgebench.views.charts.planes import HEIGHT, unbeaten
 from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
-from edgebench.views.digest import ROWS, Digest, latest
+from edgebench.views.fields import by_kind, command, labels
 from edgebench.views.html import DETAILS, page
 from edgebench.views.library import library
+from edgebench.views.markdown_report import article
 from edgebench.views.pictures import pictures
-from edgebench.views.reading import by_kind, command, labels
+from edgebench.views.report_data import ROWS, Digest, latest
 from edgebench.views.rows import table
+from edgebench.views.summary import answers
 
 HOSTILE = (
     "<script>window.pwned=1</script>",
@@ -654,9 +654,9 @@ def test_every_row_of_the_reference_has_a_command_that_edgebench_understands() -
                 assert str(given[option]) == str(value), (row.what, option)
 
 
-def put_beside(*records: Record) -> list[beside.Beside]:
+def put_beside(*records: Record) -> list[reference_comparison.Beside]:
     """The rows of 2023 that some of these records stand for."""
-    parts = beside.beside(references.load("edge-2023"), records)
+    parts = reference_comparison.beside(references.load("edge-2023"), records)
     return [row for part in parts for row in part.rows if row.own]
 
 
@@ -689,7 +689,7 @@ def test_what_differs_is_said_and_another_model_has_no_ratio() -> None:
     assert "ctx 2048, not 4096" in said
     assert "batch not given, not 16" in said
     assert all(share == "" for _, _, share in found.own[0].cells)
-    assert beside.others(references.load("edge-2023"), [record(), other]) != []
+    assert reference_comparison.others(references.load("edge-2023"), [record(), other]) != []
 
 
 def test_of_many_own_records_the_nearest_in_method_stand_beside() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Device, Quantity, Reading, Sample
+from edgebench.core import Device, ProbeSource, Quantity, Sample
 from edgebench.device.session import Session
 from edgebench.probes.cpu import Cpu
 from edgebench.probes.memory import Memory
@@ -251,7 +251,7 @@ class Asks:
 
     def __init__(self, **reading) -> None:
         self.quantities = {"answer": Quantity("1", "An answer.", {"answer": "last"})}
-        self.readings = {"linux": (Reading(**reading),)}
+        self.readings = {"linux": (ProbeSource(**reading),)}
 
     def parse(self, at, text):
         return [Sample("answer", float(text.rpartition(":")[2]), at)]
@@ -322,7 +322,9 @@ def test_it_ends_when_nobody_listens(shell, helper):
     process = helper(HOLD)
     mark = f"/tmp/edgebench-no-such-{os.getpid()}"
     text = loops.posix(
-        {"a.0": Reading(files=("/proc/{pid}/status", mark)), "b.0": Reading(command="echo 1")}, process.pid, perl=True
+        {"a.0": ProbeSource(files=("/proc/{pid}/status", mark)), "b.0": ProbeSource(command="echo 1")},
+        process.pid,
+        perl=True,
     )
     loop = subprocess.Popen(["/bin/sh", "-c", text], stdout=subprocess.PIPE)
     assert loop.stdout.readline()
@@ -403,7 +405,7 @@ def test_a_short_stretch_takes_its_part_of_a_reading(session):
 def test_a_step_of_the_wall_clock_changes_nothing(shell, session, helper, monkeypatch):
     """The controller's is set back by decades while it samples; the device's own is asked for by no one."""
     process = helper(HOLD)
-    assert "date" not in re.findall(r"\w+", session.system.loop({"a.0": Reading(files=("/proc/{pid}/status",))}, 1))
+    assert "date" not in re.findall(r"\w+", session.system.loop({"a.0": ProbeSource(files=("/proc/{pid}/status",))}, 1))
     before = time.monotonic()
     with Sampler(session, process.pid, {"memory": Memory()}) as sampler:
         assert sampler.wait(seen("rss_b", 2), 60)

@@ -85,7 +85,7 @@ def test_greedy_verification_is_the_common_beginning_and_the_targets_next(
 def exactly(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """What one step of rejection sampling yields, summed up over all cases by ``verify`` itself.
 
-    The random numbers are put in by hand: each token of q, each decision, weighed by its chance.
+    The random numbers are put in by hand: each token of q, each decision, explain_divergence by its chance.
     """
 
     class Fixed:

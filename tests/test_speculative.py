@@ -20,10 +20,10 @@ from lab.tiny import tiny
 
 import edgebench
 from edgebench import models, profiles
-from edgebench.bench import weighing
+from edgebench.bench import divergence
 from edgebench.bench.events import Ended
 from edgebench.bench.trials import Bench
-from edgebench.core import Metric, Questions, Record, Reply, Request, Round, Trial
+from edgebench.core import FollowUp, Metric, Record, Reply, Request, Round, Trial
 from edgebench.device.session import Session
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.errors import EngineFailed, ModelError
@@ -184,7 +184,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
     trials = sweep(profiles.load_device("local"), target, [draft], [2], engine="llama.cpp", backend="cpu", asked=asked)
     seen: list[Any] = []
 
-    def questions(done: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
+    def questions(done: Sequence[tuple[Trial, Sequence[Round]]]) -> FollowUp:
         seen.append([(trial.options["k"], len(rounds)) for trial, rounds in done])
         with pytest.raises(EngineFailed, match="/apply-template"):
             yield (
@@ -194,7 +194,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
         extra = {"ask": "costs", "sizes": [1, 2], "repeats": 1, "tokens": "the quick brown fox jumps over"}
         reply = yield 0, Request(messages=MESSAGES, measures=(), extra=extra)
         seen.append(reply.extra["costs"])
-        return {1: ["weighed", doubts.named("output-differs", "by a fault")]}
+        return {1: ["explain_divergence", doubts.named("output-differs", "by a fault")]}
 
     with Session(profiles.load_device("local")) as session:
         bench = Bench(Plan(trials, rounds=1, settle=0, afterwards=questions), session, LlamaCpp(session, Settings()))
@@ -202,7 +202,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
     ended = {one.index: one.record for one in happened if isinstance(one, Ended)}
     assert seen[0] == [(0, 1), (2, 1), (0, 1)]
     assert set(seen[1]["verify_s"]) == {"1", "2"}
-    assert "weighed" in ended[1].notes
+    assert "explain_divergence" in ended[1].notes
     assert "output-differs" in [doubt.id for doubt in ended[1].doubts]
     assert ended[0].status == ended[1].status == ended[2].status == "ok"
 
@@ -462,7 +462,7 @@ def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None
 
 def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
     """Play the engine; what was asked, and what is said of each trial."""
-    asking = weighing.weighed([(one.trial, one.rounds) for one in records])
+    asking = divergence.explain_divergence([(one.trial, one.rounds) for one in records])
     asked: list[Request] = []
     try:
         index, request = next(asking)

@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Literal
 
 from edgebench.bench.client import HttpClient
-from edgebench.bench.rpc import Helpers
+from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Detached, Engine, EngineNotes, Launch, Narrator
+from edgebench.core import AppEngine, Engine, EngineInfo, Launch, LogDiagnostics
 from edgebench.device import cores
 from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.pagecache import Regime, first_start, prepare_cache
 from edgebench.device.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
-from edgebench.device.session import Running, Session
+from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import EngineFailed, EngineRefused
 
 KEY_VARIABLE = "LLAMA_API_KEY"
@@ -50,8 +50,8 @@ class Load:
     """What an earlier start spent on compiling the model, seconds; None where nothing was compiled."""
 
 
-class Live:
-    """A running engine: ``with Live(…) as live``. Raises ``EngineFailed`` where it doesn't get ready."""
+class EngineProcess:
+    """A running engine: ``with EngineProcess(…) as live``. Raises ``EngineFailed`` where it doesn't get ready."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Live:
         regime: Literal["warm", "cold"] = "warm",
         timeout: float = 300.0,
         kernels: str = "",
-        helpers: Helpers | None = None,
+        helpers: RpcWorkers | None = None,
     ) -> None:
         """``kernels`` names what is compiled at the first start on a device (build and backend);
         empty where nothing is. ``helpers``: the other devices that hold parts of the model."""
@@ -76,10 +76,10 @@ class Live:
         self._stack = contextlib.ExitStack()
         self.client: HttpClient
         self.sampler: Sampler
-        self.running: Running
+        self.running: SupervisedProcess
         self.load: Load
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> EngineProcess:
         for _ in self.opening():
             pass
         return self
@@ -97,7 +97,7 @@ class Live:
                 compiled = narrated[0]
                 stack.close()
                 yield f"compiled the model in {compiled:.0f} s, starting it again"
-            began = self._engine.load_began if isinstance(self._engine, Detached) else None
+            began = self._engine.load_began if isinstance(self._engine, AppEngine) else None
             started = began or self.running.started_at
             assert started is not None
             if self._kernels and first_start(self._session, self._kernels):
@@ -120,7 +120,7 @@ class Live:
         """The log's last lines."""
         return tuple(self.log[-LOG_TAIL:])
 
-    def notes(self) -> EngineNotes:
+    def notes(self) -> EngineInfo:
         notes = self._engine.notes(self.log)
         if self.helpers is None:
             return notes
@@ -130,7 +130,7 @@ class Live:
     def died(self) -> EngineFailed | None:
         """Why the engine is gone, if it is. Raises ``DeviceLost`` where the wire is what broke."""
         # What watches over an app needs a while to see that it is gone, and to ask why.
-        gone = isinstance(self._engine, Detached) and self._engine.attach() is None
+        gone = isinstance(self._engine, AppEngine) and self._engine.attach() is None
         if not self.running.wait(30 if gone else 2):
             return None
         if self.running.lost:
@@ -141,7 +141,7 @@ class Live:
     def _death(self, when: str) -> EngineFailed:
         """The end of the engine, in its own words where it had any."""
         found = death(self.running, when)
-        if not isinstance(self._engine, Narrator):
+        if not isinstance(self._engine, LogDiagnostics):
             return found
         verdict = self._engine.verdict(self.log)
         said = verdict or self._engine.last_words(self.log)
@@ -152,11 +152,11 @@ class Live:
         return EngineFailed(f"{found}: {said[0]}", said[1] or found.hint, status=found.status, log=found.log)
 
     def _narrated(self) -> tuple[float, bool] | None:
-        return self._engine.compiling(self.running.log) if isinstance(self._engine, Narrator) else None
+        return self._engine.compiling(self.running.log) if isinstance(self._engine, LogDiagnostics) else None
 
-    def _watch(self, running: Running) -> None:
+    def _watch(self, running: SupervisedProcess) -> None:
         """End an engine that goes on without its model's thread: nobody would ever be answered."""
-        assert isinstance(self._engine, Narrator)
+        assert isinstance(self._engine, LogDiagnostics)
         while not running.wait(WATCH_S):
             if self._engine.verdict(running.log_text()):
                 running.stop(patience=2)
@@ -174,7 +174,7 @@ class Live:
                 self.running = self._session.start(command, [key])
                 inner.callback(self.running.stop)
                 pid = self._attached(self.running.wait_started())
-                if isinstance(self._engine, Narrator):
+                if isinstance(self._engine, LogDiagnostics):
                     threading.Thread(target=self._watch, args=(self.running,), daemon=True).start()
                 self.sampler = inner.enter_context(Sampler(self._session, pid))
                 self.client = HttpClient(inner.enter_context(self._session.forward(port)), key)
@@ -190,7 +190,7 @@ class Live:
 
     def _attached(self, pid: int) -> int:
         """The process to sample: what was started, or what it made the system run."""
-        if not isinstance(self._engine, Detached):
+        if not isinstance(self._engine, AppEngine):
             return pid
         deadline = time.monotonic() + ATTACH_S
         while time.monotonic() < deadline and not self.running.ended:

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from edgebench.bench import energy
 from edgebench.bench.energy import Energy, Idle
-from edgebench.bench.readings import Readings
 from edgebench.bench.sampler import Sampler
+from edgebench.bench.series import SampleSeries
 from edgebench.core import Json
 from edgebench.device.bandwidth import model_bytes_per_token
 from edgebench.device.cores import listed
@@ -99,7 +99,7 @@ def throttling(sampler: Sampler, begin: float, end: float) -> list[dict[str, Jso
     return [{"at_s": at, "by": by} for by, at in sorted(since.items(), key=lambda item: item[1])]
 
 
-def use(sampler: Readings, turns: Sequence[Turn], clusters: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+def use(sampler: SampleSeries, turns: Sequence[Turn], clusters: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     """How busy each processor was while decoding, and each cluster of them; ``clusters`` is the device's fact."""
     decodes = spans(turns, "decode")
     if not decodes:

@@ -12,8 +12,8 @@ from typing import Any
 from edgebench import plugins
 from edgebench.bench import measure, observe
 from edgebench.bench.conditions import Conditions
-from edgebench.bench.launcher import Live
-from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, Setting, Status
+from edgebench.bench.launcher import EngineProcess
+from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, ScenarioContext, Status
 from edgebench.device import cores
 from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, Unreadable
@@ -28,7 +28,7 @@ WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), l
 
 
 @dataclass
-class UnderWay:
+class TrialState:
     """A trial under way."""
 
     planned: Planned
@@ -79,7 +79,7 @@ class UnderWay:
         return replace(record, doubts=judge.judge(record))
 
 
-class Rig:
+class RoundRunner:
     """What takes rounds: an engine on an open device whose idle state is known."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Rig:
         self._facts = known
         self._seed = seed
 
-    def round(self, state: UnderWay, live: Live, number: int, *, fresh: bool, shared: bool = False) -> Round:
+    def round(self, state: TrialState, live: EngineProcess, number: int, *, fresh: bool, shared: bool = False) -> Round:
         """Carry out one round. ``fresh``: the engine was started for it; ``shared``: one process serves
         many short trials, whose peak of memory is that process's highest so far.
 
@@ -134,11 +134,11 @@ class Rig:
         within = live.sampler.within(begin, end + 1)
         return Round(number, started, metrics, tuple(turns), within, fresh, notes)
 
-    def _drive(self, state: UnderWay, live: Live, turns: list[dict[str, Json]]) -> Mapping[str, float]:
+    def _drive(self, state: TrialState, live: EngineProcess, turns: list[dict[str, Json]]) -> Mapping[str, float]:
         """Run the scenario through: its requests are sent, it is sent the replies, which are added to
         ``turns``. The metrics of its own."""
         planned, client = state.planned, live.client
-        setting = Setting(
+        setting = ScenarioContext(
             model=planned.model,
             ctx=int(planned.trial.options["ctx"]),
             options=planned.trial.options,
@@ -157,7 +157,7 @@ class Rig:
         except StopIteration as end:
             return end.value or {}
 
-    def ask(self, live: Live, request: Request) -> Any:
+    def ask(self, live: EngineProcess, request: Request) -> Any:
         """One request and its reply. Raises ``EngineFailed``, with the reason of a death."""
         try:
             return self._engine.complete(live.client, request)
@@ -166,8 +166,8 @@ class Rig:
 
     def _observe(
         self,
-        state: UnderWay,
-        live: Live,
+        state: TrialState,
+        live: EngineProcess,
         metrics: dict[str, float],
         turns: Sequence[dict[str, Json]],
         begin: float,
@@ -203,7 +203,7 @@ class Rig:
             metrics["base_rss_b"] = float(base)
         return notes
 
-    def _ceiling(self, state: UnderWay) -> float | str:
+    def _ceiling(self, state: TrialState) -> float | str:
         """Bytes per second that what computes can read from its memory, or why nobody knows."""
         if state.launch.rpc:
             return "part of the model is on other devices"
@@ -218,7 +218,7 @@ class Rig:
             return "some layers are on the GPU and some are not"
         return found if isinstance(found, str) else found.bytes_per_s
 
-    def _learn(self, state: UnderWay, live: Live) -> None:
+    def _learn(self, state: TrialState, live: EngineProcess) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""
         notes = live.notes()
         if live.helpers:

@@ -20,7 +20,7 @@ from edgebench.core import Device, Json, Launch
 from edgebench.device import lock
 from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
-from edgebench.device.session import Running, Session
+from edgebench.device.session import Session, SupervisedProcess
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed
 
@@ -35,18 +35,18 @@ SILENCE_S = 0.3
 POLL_S = 0.05
 
 
-class Helpers(contextlib.AbstractContextManager["Helpers"]):
+class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
     """The devices that hold parts of a model, open and locked; and servers that run already."""
 
     def __init__(self, head: Session, asked: Sequence[Device | str], patience: lock.Patience = lock.AT_ONCE) -> None:
         """``asked``: a device, or ``HOST:PORT`` as the device that leads sees it."""
         self._head = head
         self._patience = patience
-        self._members = [Helper(one) if isinstance(one, Device) else one for one in asked]
+        self._members = [RpcWorker(one) if isinstance(one, Device) else one for one in asked]
         self._names: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Helpers:
+    def __enter__(self) -> RpcWorkers:
         if self._own:
             self._head.way_back()
         with contextlib.ExitStack() as stack:
@@ -63,8 +63,8 @@ class Helpers(contextlib.AbstractContextManager["Helpers"]):
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def _own(self) -> list[Helper]:
-        return [one for one in self._members if isinstance(one, Helper)]
+    def _own(self) -> list[RpcWorker]:
+        return [one for one in self._members if isinstance(one, RpcWorker)]
 
     def reopen(self) -> None:
         """After a wire broke, no matter whose. Raises as ``Session.reopen``."""
@@ -79,7 +79,7 @@ class Helpers(contextlib.AbstractContextManager["Helpers"]):
 
     def facts(self) -> list[dict[str, Json]]:
         """One for each, in order: ``device``, its facts, the server's ``program``, ``protocol`` and ``devices``."""
-        return [one.known() if isinstance(one, Helper) else {"address": one} for one in self._members]
+        return [one.known() if isinstance(one, RpcWorker) else {"address": one} for one in self._members]
 
     @contextlib.contextmanager
     def serving(self, launch: Launch) -> Iterator[Launch]:
@@ -91,7 +91,7 @@ class Helpers(contextlib.AbstractContextManager["Helpers"]):
         with contextlib.ExitStack() as stack:
             self._names = {}
             for one in self._members:
-                if isinstance(one, Helper):
+                if isinstance(one, RpcWorker):
                     port = stack.enter_context(self._head.reverse(stack.enter_context(one.serving())))
                     self._names[f"127.0.0.1:{port}"] = one.name
                 else:
@@ -123,13 +123,13 @@ class Helpers(contextlib.AbstractContextManager["Helpers"]):
         return text
 
 
-class Helper:
+class RpcWorker:
     """One device that holds a part of a model."""
 
     def __init__(self, device: Device) -> None:
         self.name = device.name
         self.session = Session(device)
-        self.running: Running | None = None
+        self.running: SupervisedProcess | None = None
         kind = plugins.load("engines", ENGINE)
         self._engine: LlamaCpp = kind(self.session, kind.Config(**device.engines.get(ENGINE, {})))
         self.facts: dict[str, Json] = {"device": device.name}
@@ -173,7 +173,7 @@ class Helper:
                 return
         raise PortTaken(f"every port tried on the loopback of {self.name} is taken")
 
-    def _waits(self, running: Running, port: int) -> bool:
+    def _waits(self, running: SupervisedProcess, port: int) -> bool:
         """Whether it takes connections; False: somebody else has the port."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Protocol
 
 from edgebench import plugins
-from edgebench.bench.readings import TICK_S, Clock, Readings, device_time
-from edgebench.core import Opened, Probe, Process, Reading, Transport
+from edgebench.bench.series import TICK_S, Clock, SampleSeries, device_time
+from edgebench.core import DeviceSession, Probe, ProbeSource, Process, Transport
 from edgebench.errors import DeviceLost, EdgebenchError, Unreadable
 
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
 
-class Wire(Opened, Protocol):
+class Wire(DeviceSession, Protocol):
     """What the sampler needs of a session."""
 
     transport: Transport
@@ -47,7 +47,7 @@ class _Source:
     """One reading of one probe, and what of it is still to be parsed."""
 
     probe: str
-    reading: Reading
+    reading: ProbeSource
     pattern: re.Pattern[str] | None
     lines: list[str] = field(default_factory=list)
     last: str = ""
@@ -55,7 +55,7 @@ class _Source:
     """When it was read last."""
 
 
-class Sampler(Readings):
+class Sampler(SampleSeries):
     """Reads probes on an open device from ``__enter__`` to ``__exit__``.
 
     ``pid`` is the engine's process on the device; 0 samples the machine alone. ``probes`` are

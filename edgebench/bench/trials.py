@@ -11,13 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.bench import placing
+from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
 from edgebench.bench.events import Began, Doing, Ended, Event, Logged, Measured
-from edgebench.bench.launcher import Live
-from edgebench.bench.rounds import Rig, UnderWay, now
-from edgebench.bench.rpc import Helpers
-from edgebench.core import Calculator, Command, Doubt, Engine, Failure, Json, Launch, ModelFile, Questions, Round, Trial
+from edgebench.bench.launcher import EngineProcess
+from edgebench.bench.rounds import RoundRunner, TrialState, now
+from edgebench.bench.rpc import RpcWorkers
+from edgebench.core import (
+    BandwidthKernel,
+    Command,
+    Doubt,
+    Engine,
+    Failure,
+    FollowUp,
+    Json,
+    Launch,
+    ModelFile,
+    Round,
+    Trial,
+)
 from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
@@ -39,17 +51,17 @@ placement in memory) as long as loading costs no more than this share of the rou
 class Bench:
     """One device's plan on its open session. ``events`` may be taken once."""
 
-    def __init__(self, plan: Plan, session: Session, engine: Engine, helpers: Helpers | None = None) -> None:
+    def __init__(self, plan: Plan, session: Session, engine: Engine, helpers: RpcWorkers | None = None) -> None:
         self._plan = plan
         self._helpers = helpers
         self._session = session
         self._engine = engine
-        self._states: list[UnderWay] = []
+        self._states: list[TrialState] = []
         self._notes: list[str] = []
-        self._live: Live | None = None
+        self._live: EngineProcess | None = None
         self._users: set[int] = set()
         self._facts: dict[str, dict[str, Json]] = {}
-        self._rig: Rig
+        self._rig: RoundRunner
         self._round_s = 0.0
         self._conditions = Conditions(session, plan.settle)
 
@@ -59,11 +71,11 @@ class Bench:
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
         first = self._plan.trials[0].trial
-        engine = yield from placing.engine(self._session, self._engine, first)
+        engine = yield from deploy.engine(self._session, self._engine, first)
         self._facts = {"device": self._session.facts(), "engine": engine}
         if self._helpers:
             self._helpers.prepare()
-        self._rig = Rig(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
+        self._rig = RoundRunner(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
         yield from self._prepare()
         try:
             for index in itertools.count():
@@ -111,7 +123,7 @@ class Bench:
         for index, planned in enumerate(trials):
             draft = places[planned.draft.path] if planned.draft else None
             launch = planned.launch(places[planned.model.path], draft)
-            state = UnderWay(planned, launch, notes=[*planned.notes, *self._notes], started=now())
+            state = TrialState(planned, launch, notes=[*planned.notes, *self._notes], started=now())
             if self._helpers:
                 state.rpc = self._helpers.facts()
             if planned.clipped:
@@ -127,7 +139,7 @@ class Bench:
         """A model's path on the device; a transfer goes on where it was if the device comes back."""
         done = [0, 0]
         insisting = self._insist(
-            lambda: placing.model(self._session, model, done), "while models were sent", lambda: done[1]
+            lambda: deploy.model(self._session, model, done), "while models were sent", lambda: done[1]
         )
         return str((yield from insisting))
 
@@ -135,7 +147,7 @@ class Bench:
         """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
         if all(planned.trial.backend == "cpu" for planned in self._plan.trials):
             return None
-        if isinstance(self._engine, Calculator):
+        if isinstance(self._engine, BandwidthKernel):
             return self._engine.routine()
         return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
 
@@ -232,14 +244,14 @@ class Bench:
         yield Measured(index, done)
 
     @staticmethod
-    def _need(state: UnderWay) -> float:
+    def _need(state: TrialState) -> float:
         """Bytes of memory that must be free for a start."""
         if state.launch.rpc:
             return 0.0  # how much of the model the others take shows only then
         need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
         return need.total_b if need is not None else float(state.planned.model.size)
 
-    def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions]) -> Iterator[Event]:
+    def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], FollowUp]) -> Iterator[Event]:
         """What the answers of all rounds leave open, asked outside of what is timed."""
         asking = questions([(state.planned.trial, state.rounds) for state in self._states])
         last = self._plan.rounds - 1
@@ -267,7 +279,7 @@ class Bench:
     def _start(self, index: int, number: int) -> Iterator[Event]:
         state = self._states[index]
         plan = self._plan
-        live = Live(
+        live = EngineProcess(
             self._session,
             self._engine,
             state.launch,
@@ -320,7 +332,7 @@ class Bench:
         if fits.exhausted(log, state.failure.signal):
             yield from self._skip_larger(state, number)
 
-    def _skip_larger(self, failed: UnderWay, number: int) -> Iterator[Event]:
+    def _skip_larger(self, failed: TrialState, number: int) -> Iterator[Event]:
         """Memory ran out: what needs at least as much needn't be tried."""
         if len(self._states) > 1:
             failed.notes.append("memory ran out here: the frontier of this sweep")

@@ -90,17 +90,17 @@ def command(
     difference that chance can explain is called "no difference shown". Exit codes: 1 for a change
     beyond --fail-above, 2 where there is nothing alike to compare.
     """
-    from edgebench.views import sidebyside
+    from edgebench.views import comparison_view
 
     sides = _sides(path, where, (a, b))
     comparison = compare(*sides.records, sides.axis, names or metrics.LEAD)
     if not comparison.pairs:
         raise _nothing_alike(sides)
     if as_json:
-        write(dumps(sidebyside.as_json(comparison), indent=2) + "\n", None)
+        write(dumps(comparison_view.as_json(comparison), indent=2) + "\n", None)
     else:
         width, _ = terminal()
-        write(sidebyside.text(comparison, width=width), None)
+        write(comparison_view.text(comparison, width=width), None)
     if limit is not None:
         ctx.exit(_judged(comparison, limit))
 

@@ -14,10 +14,10 @@ import click
 
 from edgebench import __version__, plugins
 from edgebench.bench import events
-from edgebench.bench.rpc import Helpers
+from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.trials import Bench
 from edgebench.cli import options, say_error
-from edgebench.cli.live import Display
+from edgebench.cli.progress import Display
 from edgebench.core import Record
 from edgebench.device import lock
 from edgebench.device.session import Session
@@ -91,7 +91,7 @@ def _interrupted(store: Store, run: str) -> int:
 class Worker(threading.Thread):
     """One device's plan in a thread of its own; what happens goes into the queue, None at the end."""
 
-    def __init__(self, number: int, plan: Plan, happened: Queue, turns: lock.Turns) -> None:
+    def __init__(self, number: int, plan: Plan, happened: Queue, turns: lock.MachineMutex) -> None:
         super().__init__(daemon=True, name=plan.trials[0].device.name)
         self._number = number
         self._happened = happened
@@ -113,7 +113,7 @@ class Worker(threading.Thread):
                 patience = lock.Patience(self.plan.wait, self._waiting)
                 stack.enter_context(lock.held(session, patience))
                 rpc = self.plan.rpc
-                helpers = stack.enter_context(Helpers(session, rpc, patience)) if rpc else None
+                helpers = stack.enter_context(RpcWorkers(session, rpc, patience)) if rpc else None
                 kind = plugins.load("engines", first.trial.engine)
                 engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
                 self._bench = Bench(self.plan, session, engine, helpers)
@@ -191,7 +191,7 @@ def follow(plans: Sequence[Plan], book: Book) -> list[tuple[str, EdgebenchError]
     The answer: which devices' plans were ended by an error, and by which.
     """
     happened: Queue = queue.SimpleQueue()
-    turns = lock.Turns()
+    turns = lock.MachineMutex()
     workers = [Worker(number, plan, happened, turns) for number, plan in enumerate(plans)]
     running = len(workers)
     try:

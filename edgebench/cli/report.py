@@ -14,8 +14,8 @@ from edgebench.core import Record
 from edgebench.profiles.references import Reference
 from edgebench.store.results import Store
 from edgebench.store.where import Where
-from edgebench.views.digest import Digest
-from edgebench.views.reading import when
+from edgebench.views.fields import when
+from edgebench.views.report_data import Digest
 
 ROUNDS = 1000
 """So many of the newest configurations are read with the turns of their rounds."""
@@ -123,7 +123,7 @@ def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png
 
 
 def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None:
-    from edgebench.views.article import article
+    from edgebench.views.markdown_report import article
     from edgebench.views.pictures import pictures
 
     drawn = []

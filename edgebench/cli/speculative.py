@@ -119,7 +119,7 @@ class Sweep:
 
     def plan(self, ks: Sequence[int], **changed: Any) -> Plan:
         """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
-        from edgebench.bench.weighing import weighed
+        from edgebench.bench.divergence import explain_divergence
         from edgebench.plan import Plan
         from edgebench.plan.sweep import sweep
 
@@ -134,7 +134,7 @@ class Sweep:
             p_min=self.p_min,
         )
         once = plugins.load("engines", self.engine).k_per_request
-        return Plan(trials, start_once=once, afterwards=weighed, **{**self.how, **changed})
+        return Plan(trials, start_once=once, afterwards=explain_divergence, **{**self.how, **changed})
 
     def confirm(self, wanted: Sequence[int]) -> Callable[[Sequence[Record]], Sequence[Plan]]:
         """The plan that a long draft's records make likely."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from edgebench.core.probe import Reading
+from edgebench.core.probe import ProbeSource
 from edgebench.core.values import Json, Option, Progress
 
 
@@ -97,7 +97,7 @@ class Transport(Protocol):
 
 
 @runtime_checkable
-class Reversible(Protocol):
+class ReverseForwarding(Protocol):
     """A wire whose device can also reach the controller."""
 
     def reverse(self, port: int) -> AbstractContextManager[int]:
@@ -223,14 +223,14 @@ class System(Protocol):
     def page_cache(self, path: str) -> PageCache | None:
         """None where the system lets nobody look into its page cache."""
 
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
         """The sampler's loop as text, for one process that prints what ``sampler`` reads.
 
         It goes on until process ``pid`` is gone (0: until it is killed) or its output breaks.
         """
 
 
-class Opened(Protocol):
+class DeviceSession(Protocol):
     """An open device as engines and probes see it: the part of ``session`` they may use."""
 
     device: Device

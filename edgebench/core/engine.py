@@ -123,7 +123,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class EngineNotes:
+class EngineInfo:
     """What an engine said of itself, from its own log and answers."""
 
     build: str | None = None
@@ -187,14 +187,14 @@ class Engine(Protocol):
     def count_tokens(self, client: Client, text: str) -> int:
         """Tokens of a text by the engine's own tokenizer, special ones not added."""
 
-    def notes(self, log: Iterable[str]) -> EngineNotes: ...
+    def notes(self, log: Iterable[str]) -> EngineInfo: ...
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         """After a death: another launch worth one try and why, or None."""
 
 
 @runtime_checkable
-class Narrator(Protocol):
+class LogDiagnostics(Protocol):
     """What an engine may be able to tell beyond ``Engine``, from its log alone."""
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
@@ -209,7 +209,7 @@ class Narrator(Protocol):
 
 
 @runtime_checkable
-class Choosy(Protocol):
+class PreflightCheck(Protocol):
     """An engine that knows of a trial, before anything is sent to a device, that it can't be carried out there."""
 
     @staticmethod
@@ -218,7 +218,7 @@ class Choosy(Protocol):
 
 
 @runtime_checkable
-class Detached(Protocol):
+class AppEngine(Protocol):
     """An engine whose program is not what was started: an app that an operating system runs."""
 
     def attach(self) -> int | None:
@@ -230,7 +230,7 @@ class Detached(Protocol):
 
 
 @runtime_checkable
-class Calculator(Protocol):
+class BandwidthKernel(Protocol):
     """An engine whose compute library a program of ours can call, to see what the GPU can do."""
 
     def routine(self) -> Command:

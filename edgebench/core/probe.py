@@ -33,7 +33,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeSource:
     """What a probe reads at once: files or a command, never both.
 
     ``{pid}`` in a file's path stands for each process of the engine's tree, in a command for the
@@ -61,7 +61,7 @@ class Probe(Protocol):
 
     quantities: Mapping[str, Quantity]
     """By the name of the samples it gives."""
-    readings: Mapping[str, Sequence[Reading]]
+    readings: Mapping[str, Sequence[ProbeSource]]
     """By system."""
 
     def parse(self, at: float, text: str) -> Iterable[Sample]: ...

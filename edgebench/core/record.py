@@ -101,7 +101,7 @@ class Record:
     schema: int = SCHEMA
 
 
-Questions = Generator[tuple[int, Request], Reply, Mapping[int, Sequence[str | Doubt]]]
+FollowUp = Generator[tuple[int, Request], Reply, Mapping[int, Sequence[str | Doubt]]]
 """Yields the number of the trial whose engine is to answer, and what; is sent the reply, or thrown
 the ``EdgebenchError`` that came instead. Returns notes and doubts by the number of the trial."""
 

@@ -11,7 +11,7 @@ from edgebench.core.values import Option
 
 
 @dataclass(frozen=True)
-class Setting:
+class ScenarioContext:
     """What a scenario may know of the trial it runs in."""
 
     model: ModelFile
@@ -34,7 +34,7 @@ class Scenario(Protocol):
     def needs(self, options: Mapping[str, Option]) -> int:
         """The least context, in tokens, that it can run in."""
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, Mapping[str, float] | None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float] | None]:
         """Yield a request, be sent its reply; one run through is one round.
 
         Returns further metrics of the round, where it has some of its own. A scenario that only

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from edgebench.core import Command, Json, Opened
+from edgebench.core import Command, DeviceSession, Json
 from edgebench.errors import TimedOut
 
 SECONDS, TIMES = 0.4, 3
@@ -76,7 +76,7 @@ class Bandwidth:
     """The GPU's name."""
 
 
-def measure(session: Opened, file: str = "", size: int = 0, python: str = "python3") -> Bandwidth | str:
+def measure(session: DeviceSession, file: str = "", size: int = 0, python: str = "python3") -> Bandwidth | str:
     """Measure the processors' on the device, in about a second; text: why it could not be had.
 
     With Python there (``python``, the device's own or the bundled engine's): every core scans a
@@ -97,7 +97,7 @@ def measure(session: Opened, file: str = "", size: int = 0, python: str = "pytho
     return why
 
 
-def measure_gpu(session: Opened, routine: Command) -> Bandwidth | str:
+def measure_gpu(session: DeviceSession, routine: Command) -> Bandwidth | str:
     """The first GPU's, by the engine's own kernels (``servers/gpu_bandwidth.py``); text: why not."""
     environment = [f"{name}={value}" for name, value in {**UNCACHED, **routine.env}.items()]
     argv = ["env", *environment, *routine.argv]

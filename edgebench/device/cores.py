@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebench.core import Opened, Option, Record
+from edgebench.core import DeviceSession, Option, Record
 from edgebench.errors import Unreadable
 from edgebench.systems.linux import SAME_CLUSTER
 
@@ -66,7 +66,7 @@ class Cores:
         return listed(cpu.index for cpu in self.order[:threads])
 
 
-def read(session: Opened) -> Cores | None:
+def read(session: DeviceSession) -> Cores | None:
     """Ask a device; None where it doesn't tell (macOS, Windows, Termux)."""
     if session.device.system not in ("linux", "android", "termux"):
         return None
@@ -130,7 +130,7 @@ def mask(text: str) -> str:
     return f"{sum(1 << number for number in numbers(text)):x}"
 
 
-def allowed(session: Opened, pid: int) -> set[str]:
+def allowed(session: DeviceSession, pid: int) -> set[str]:
     """On which processors the threads of a process may run, as the kernel says it; empty where unknown."""
     said = session.run(f"grep -hs ^Cpus_allowed_list: /proc/{pid}/task/*/status; true", timeout=20)
     return {line.partition(":")[2].strip() for line in said.stdout.splitlines() if ":" in line}

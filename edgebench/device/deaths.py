@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from edgebench.device.session import Running
+from edgebench.device.session import SupervisedProcess
 from edgebench.errors import EngineFailed
 
 LOG_TAIL = 25
 """Lines of an engine's log that a failure shows."""
 
 
-def death(running: Running, when: str) -> EngineFailed:
+def death(running: SupervisedProcess, when: str) -> EngineFailed:
     """The end of an engine in words: its signal or exit status, and its last lines."""
     status = running.status
     name = signal_name(status)

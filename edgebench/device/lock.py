@@ -67,7 +67,7 @@ def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
         holder.let_go()
 
 
-class Turns:
+class MachineMutex:
     """Profiles of one machine in one run (a phone over ADB and its Termux) take turns: side by side
     they would starve each other."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from edgebench.core import Opened
+from edgebench.core import DeviceSession
 from edgebench.errors import TimedOut, Unreadable
 
 HASH_S = 300.0
 """Longest wait for a device to read a program through."""
 
 
-def digest(device: Opened, program: str) -> dict[str, str]:
+def digest(device: DeviceSession, program: str) -> dict[str, str]:
     """``sha256`` of a program on a device; nothing where the device doesn't tell.
 
     It is hashed once: the answer is kept here under the device, the path, the size and the time of

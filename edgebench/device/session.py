@@ -19,7 +19,7 @@ from edgebench.core import (
     Output,
     Process,
     Progress,
-    Reversible,
+    ReverseForwarding,
     System,
     Transport,
 )
@@ -42,7 +42,7 @@ def transport_of(device: Device) -> Transport:
 
 
 class Session(contextlib.AbstractContextManager["Session"]):
-    """A device between ``with`` and its end: see ``core.Opened``."""
+    """A device between ``with`` and its end: see ``core.DeviceSession``."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -90,9 +90,9 @@ class Session(contextlib.AbstractContextManager["Session"]):
         """A port of the controller's loopback as one of the device's. Raises as ``way_back``."""
         return self.way_back().reverse(port)
 
-    def way_back(self) -> Reversible:
+    def way_back(self) -> ReverseForwarding:
         """The wire, if it also leads from the device to here. Raises ``DeviceRefused``."""
-        if isinstance(self.transport, Reversible):
+        if isinstance(self.transport, ReverseForwarding):
             return self.transport
         raise DeviceRefused(
             f"{self.device.name} cannot lead: over {self.device.transport['kind']} it has no way back to this machine",
@@ -126,14 +126,14 @@ class Session(contextlib.AbstractContextManager["Session"]):
             return fact.parse(self.run(fact.command, timeout=20).stdout).get("boot")
         return None
 
-    def start(self, command: Command, secret_values: Sequence[str] = ()) -> Running:
+    def start(self, command: Command, secret_values: Sequence[str] = ()) -> SupervisedProcess:
         """Start a program under the device's watcher; it dies without this controller."""
         tag = f"@edgebench-{secrets.token_hex(6)}"
         process = self.transport.spawn(self.system.supervise(command, tag))
-        return Running(process, tag, secret_values)
+        return SupervisedProcess(process, tag, secret_values)
 
 
-class Running:
+class SupervisedProcess:
     """A program on a device, kept alive by a heartbeat, its log read as it comes."""
 
     def __init__(self, process: Process, tag: str, secret_values: Sequence[str]) -> None:

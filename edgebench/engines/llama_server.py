@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from edgebench.core import Client, EngineNotes, Json, Launch, Opened, Reply, Request
+from edgebench.core import Client, DeviceSession, EngineInfo, Json, Launch, Reply, Request
 from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
 
 
@@ -22,7 +22,7 @@ class Dialect:
     def count_tokens(self, client: Client, text: str) -> int:
         return count_tokens(client, text)
 
-    def notes(self, log: Iterable[str]) -> EngineNotes:
+    def notes(self, log: Iterable[str]) -> EngineInfo:
         return notes(log)
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
@@ -35,7 +35,7 @@ LIBRARY_MISSING = re.compile(
 """The words of glibc's, Android's and macOS' loaders."""
 
 
-def printed(device: Opened, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
+def printed(device: DeviceSession, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
     """What a program prints on either stream. Raises ``EngineMissing`` where it fails or hangs."""
     program = " ".join(argv)
     try:
@@ -214,7 +214,7 @@ _DEVICES = {
 """The beginning of a buffer's name → the backend that computes with what is in it."""
 
 
-def notes(log: Iterable[str]) -> EngineNotes:
+def notes(log: Iterable[str]) -> EngineInfo:
     """What an engine of this family said while it loaded: buffers, layers offloaded, the backend used.
 
     Lines are searched, not anchored: since b9151 each begins with a time stamp. The backend is
@@ -231,7 +231,7 @@ def notes(log: Iterable[str]) -> EngineNotes:
             buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
         elif found := _BASE.search(line):
             extra["base_rss_b"] = int(found[1])
-    return EngineNotes(
+    return EngineInfo(
         backend=_backend(buffers), layers_offloaded=offloaded, layers=layers, buffers=buffers, extra=extra
     )
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Client, Command, Json, Launch, Opened, Reply, Request
+from edgebench.core import Client, Command, DeviceSession, Json, Launch, Reply, Request
 from edgebench.device import provenance
-from edgebench.engines import llama_questions, llama_server
+from edgebench.engines import llama_queries, llama_server
 from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
 
 NGRAM = 3
@@ -50,9 +50,9 @@ class LlamaCpp(llama_server.Dialect):
     k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
     ends_drafts = True
-    asks = llama_questions.ASKS
+    asks = llama_queries.ASKS
 
-    def __init__(self, device: Opened, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ class LlamaCpp(llama_server.Dialect):
 
     def complete(self, client: Client, request: Request) -> Reply:
         if "ask" in request.extra:
-            return llama_questions.answer(client, request, self._rereads)
+            return llama_queries.answer(client, request, self._rereads)
         return llama_server.complete(client, request)
 
     def _find(self) -> Settings:

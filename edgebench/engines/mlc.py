@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgebench.core import Device, Opened, Option
+from edgebench.core import Device, DeviceSession, Option
 from edgebench.engines import mlc_app, mlc_python
 from edgebench.engines.mlc_app import MlcApp
 from edgebench.engines.mlc_install import Settings
@@ -24,11 +24,11 @@ class MlcLlm:
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
-        """See ``core.Choosy``."""
+        """See ``core.PreflightCheck``."""
         if device.system == "android":
             mlc_app.check(scenario, backend)
         else:
             mlc_python.check(backend, options)
 
-    def __new__(cls, device: Opened, config: Settings) -> Any:
+    def __new__(cls, device: DeviceSession, config: Settings) -> Any:
         return (MlcApp if device.device.system == "android" else MlcPython)(device, config)

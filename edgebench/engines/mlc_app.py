@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Reply, Request
+from edgebench.core import Client, Command, DeviceSession, EngineInfo, Json, Launch, Line, Reply, Request
 from edgebench.engines import mlc_ends, mlc_install, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_phone import Phone
@@ -61,7 +61,7 @@ def check(scenario: str, backend: str) -> None:
 class MlcApp:
     """MLCChat, started afresh, its model loaded by its own list."""
 
-    def __init__(self, device: Opened, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
         self._phone = Phone(device)
         self._model = ""
@@ -276,7 +276,7 @@ class MlcApp:
 
     # --- what it said ------------------------------------------------------------------------
 
-    def notes(self, log: Iterable[str]) -> EngineNotes:
+    def notes(self, log: Iterable[str]) -> EngineInfo:
         lines = list(log)
         found = mlc_server.notes(lines)
         opencl = any("Initialize OpenCL platform" in line for line in lines)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgebench.core import Opened
+from edgebench.core import DeviceSession
 from edgebench.errors import TimedOut
 
 
@@ -42,7 +42,7 @@ GPUS = "nvidia-smi 2>/dev/null; echo rocm $(cat /opt/rocm/.info/version 2>/dev/n
 """What a Linux machine says of its driver: ``CUDA Version: 13.0``, ``rocm 6.2.4``."""
 
 
-def how(device: Opened) -> str:
+def how(device: DeviceSession) -> str:
     """One sentence or two for this device: the commands to type there."""
     system = device.device.system
     if system != "linux":

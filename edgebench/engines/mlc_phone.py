@@ -6,7 +6,7 @@ import base64
 import binascii
 import time
 
-from edgebench.core import Opened
+from edgebench.core import DeviceSession
 from edgebench.engines import mlc_screen
 from edgebench.engines.mlc_screen import Node, Screen
 from edgebench.errors import DeviceRefused, TimedOut
@@ -15,7 +15,7 @@ from edgebench.errors import DeviceRefused, TimedOut
 class Phone:
     """Of an open device; every look starts a program there and takes a second or more."""
 
-    def __init__(self, device: Opened) -> None:
+    def __init__(self, device: DeviceSession) -> None:
         self._device = device
 
     def look(self) -> Screen | None:

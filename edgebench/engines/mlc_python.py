@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from edgebench.core import Client, Command, EngineNotes, Json, Launch, Line, Opened, Option, Reply, Request
+from edgebench.core import Client, Command, DeviceSession, EngineInfo, Json, Launch, Line, Option, Reply, Request
 from edgebench.engines import mlc_install, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut, UsageError
@@ -32,7 +32,7 @@ def check(backend: str, options: Mapping[str, Option]) -> None:
 class MlcPython:
     """``mlc_llm serve`` of v0.17 or later: its flags are read from its own source on the device."""
 
-    def __init__(self, device: Opened, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
@@ -139,7 +139,7 @@ class MlcPython:
             self._counted[text] = mlc_server.count_tokens(client, text)
         return self._counted[text]
 
-    def notes(self, log: Iterable[str]) -> EngineNotes:
+    def notes(self, log: Iterable[str]) -> EngineInfo:
         return mlc_server.notes(log)
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgebench.core import Client, EngineNotes, Json, Line, Reply, Request
+from edgebench.core import Client, EngineInfo, Json, Line, Reply, Request
 from edgebench.errors import EngineFailed, EngineRefused, Unreadable
 
 MIB = 2**20
@@ -173,7 +173,7 @@ _BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
 _PARTS = ("total", "parameters", "KV cache", "temporary")
 
 
-def notes(log: Iterable[str]) -> EngineNotes:
+def notes(log: Iterable[str]) -> EngineInfo:
     """Device, the engine's own estimate of its memory and its final settings, from its log.
 
     The device is the one it found when it was told to use just that one; it refuses to start
@@ -199,7 +199,7 @@ def notes(log: Iterable[str]) -> EngineNotes:
         elif "Using cached model lib:" in line or "Using compiled model lib:" in line:
             extra["model_lib"] = line.split("model lib:", 1)[1].strip()
     backend = used or (found.pop() if len(found) == 1 else None)
-    return EngineNotes(backend=backend, buffers=buffers, extra=extra)
+    return EngineInfo(backend=backend, buffers=buffers, extra=extra)
 
 
 def plain(line: str) -> str:
@@ -208,7 +208,7 @@ def plain(line: str) -> str:
 
 
 def compiling(log: Sequence[Line]) -> tuple[float, bool] | None:
-    """See ``core.Narrator``: from ``Compiling using commands below`` to ``Using compiled model lib``,
+    """See ``core.LogDiagnostics``: from ``Compiling using commands below`` to ``Using compiled model lib``,
     added up over the models of a start."""
     seconds, since = 0.0, None
     seen = False
@@ -252,7 +252,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 
 
 def verdict(log: Sequence[str]) -> tuple[str, str] | None:
-    """See ``core.Narrator``. The model runs on a thread of its own: when that thread dies, the
+    """See ``core.LogDiagnostics``. The model runs on a thread of its own: when that thread dies, the
     server goes on without it, never opens its port or never answers again."""
     begin = next((i for i, line in enumerate(log) if any(word in line for word in _STOPPED)), None)
     if begin is None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from edgebench.core import Json, Opened, Option, Record
+from edgebench.core import DeviceSession, Json, Option, Record
 from edgebench.errors import TimedOut
 
 UBATCH = 512
@@ -84,7 +84,7 @@ def beside(record: Record) -> list[Beside]:
     return [*found, Beside("together", whole, peak.value if peak else None, "measured")]
 
 
-def mapped(session: Opened, pid: int, path: str) -> int | None:
+def mapped(session: DeviceSession, pid: int, path: str) -> int | None:
     """Resident bytes of a file that a process has mapped, by /proc/PID/smaps; None where nobody tells."""
     name = session.system.quote([path])
     try:

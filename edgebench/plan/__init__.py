@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgebench import plugins
-from edgebench.core import Choosy, Device, Launch, ModelFile, Option, Questions, Round, Scenario, Trial
+from edgebench.core import Device, FollowUp, Launch, ModelFile, Option, PreflightCheck, Round, Scenario, Trial
 from edgebench.errors import UsageError
 
 CTX = 4096
@@ -59,8 +59,8 @@ class Plan:
     start_once: bool = False
     """Many short trials on one engine: it is started once for all rounds, and the device is waited
     for before that and not before each trial. Else waiting would take longer than measuring."""
-    afterwards: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], Questions] | None = None
-    """Questions that only the answers of all rounds raise."""
+    afterwards: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], FollowUp] | None = None
+    """Queries that only the answers of all rounds raise."""
     wait: float = 0.0
     """Seconds to wait for a device that somebody else has."""
     rpc: tuple[Device | str, ...] = ()
@@ -159,7 +159,7 @@ def _plan_one(
     else:
         options.setdefault("gpu_layers", "all")
     kind = plugins.load("engines", engine)
-    if isinstance(kind, Choosy):
+    if isinstance(kind, PreflightCheck):
         kind.check(device, name, backend, options)
     trial = Trial(device.name, model.name, engine, backend, name, options)
     return Planned(trial, device, model, notes=tuple(notes), clipped=clipped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import GPU_USED, GPU_UTIL
 
 _STATISTICS = re.compile(r'"PerformanceStatistics" = \{([^}]*)\}')
@@ -20,8 +20,8 @@ class AppleGpu:
     """
 
     quantities: Mapping[str, Quantity] = {"gpu_util": GPU_UTIL, "gpu_used_b": GPU_USED}
-    readings: Mapping[str, Sequence[Reading]] = {
-        "macos": (Reading(command="ioreg -r -d 1 -w 0 -c IOAccelerator", interval=1),)
+    readings: Mapping[str, Sequence[ProbeSource]] = {
+        "macos": (ProbeSource(command="ioreg -r -d 1 -w 0 -c IOAccelerator", interval=1),)
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:

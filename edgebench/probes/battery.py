@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import POWER, TEMPERATURE
 
 _LINE = re.compile(r"^/sys/class/power_supply/([^/]+)/uevent:POWER_SUPPLY_(\w+)=(.*)$")
 _FIELDS = ("NAME", "TYPE", "SCOPE", "STATUS", "ONLINE", "CURRENT_NOW", "VOLTAGE_NOW", "POWER_NOW", "TEMP")
-_UEVENT = Reading(
+_UEVENT = ProbeSource(
     files=("/sys/class/power_supply/*/uevent",),
     lines=tuple(f"POWER_SUPPLY_{field}=" for field in _FIELDS),
     interval=1,
@@ -38,13 +38,13 @@ class Battery:
         "on_battery": Quantity("ratio", "1 while the device runs on its battery.", {"on_battery": "min"}, across="max"),
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (_UEVENT,),
         "android": (_UEVENT,),
         "termux": (_UEVENT,),
-        "macos": (Reading(command="ioreg -rw0 -c AppleSmartBattery", interval=2),),
+        "macos": (ProbeSource(command="ioreg -rw0 -c AppleSmartBattery", interval=2),),
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance -Namespace root/wmi -ClassName BatteryStatus | "
                 "Select-Object Discharging,DischargeRate,PowerOnline | ConvertTo-Json -Compress",
                 interval=2,

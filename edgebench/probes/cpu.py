@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import digits
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
 
 TICK_S = 0.01
@@ -15,7 +15,7 @@ CORES_S = 2.0
 """Seconds between two readings of single cores: a server has many."""
 _STAT = re.compile(r"^/proc/(\d+)/stat:\d+ \(.*\) \S (.+)$")
 _CPU = re.compile(r"^/proc/stat:cpu(\d*) +(\d+(?: \d+){6,})$")
-_LINUX = (Reading(files=("/proc/stat", "/proc/{pid}/stat"), lines=("cpu", *digits)),)
+_LINUX = (ProbeSource(files=("/proc/stat", "/proc/{pid}/stat"), lines=("cpu", *digits)),)
 
 
 class Cpu:
@@ -32,7 +32,7 @@ class Cpu:
             "ratio", "Share of the machine's processor time that a hypervisor gave to others.", {"steal": "mean"}
         ),
     }
-    readings: Mapping[str, Sequence[Reading]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
+    readings: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
         self._at: float | None = None

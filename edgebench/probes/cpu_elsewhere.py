@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
 from edgebench.probes.tree import members
@@ -23,18 +23,18 @@ class CpuElsewhere:
         "cpu_core_util": CPU_CORE,
         "cpu_engine": CPU_ENGINE,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (
-            Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,time=", interval=1),
-            Reading(command="top -l 0 -s 1 -n 0", interval=0),
+            ProbeSource(command="echo pid {pid}; ps -A -o pid=,ppid=,time=", interval=1),
+            ProbeSource(command="top -l 0 -s 1 -n 0", interval=0),
         ),
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-Process -Id {pid} | Select-Object @{n='Ticks';e={$_.TotalProcessorTime.Ticks}} | "
                 "ConvertTo-Json -Compress",
                 interval=0.5,
             ),
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_PerfFormattedData_PerfOS_Processor | "
                 "Select-Object Name,PercentProcessorTime | ConvertTo-Json -Compress",
                 interval=1,

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import (
     GPU_CLOCK,
     GPU_MEMORY,
@@ -53,10 +53,10 @@ class Drm:
         "power_w": POWER,
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
-            Reading(files=("/proc/{pid}/fdinfo/*",), lines=("drm-", f"{_EVICTED}:"), interval=1),
-            Reading(
+            ProbeSource(files=("/proc/{pid}/fdinfo/*",), lines=("drm-", f"{_EVICTED}:"), interval=1),
+            ProbeSource(
                 files=(
                     f"{_CARD}/gpu_busy_percent",
                     f"{_CARD}/mem_info_vram_used",

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import AVAILABLE, PEAK_RSS, RSS
 
 _FIELDS = {
@@ -21,9 +21,9 @@ _LINE = re.compile(r"^/proc/(\d+)/status:(\w+):\s+(\d+) kB$")
 _AVAILABLE = re.compile(r"^/proc/meminfo:MemAvailable:\s+(\d+) kB$")
 _TRAFFIC = re.compile(r"^/proc/vmstat:pswp(in|out) (\d+)$")
 _LINUX = (
-    Reading(files=("/proc/{pid}/status",), lines=("VmHWM:", "VmRSS:", "VmSwap:", "Rss")),
-    Reading(files=("/proc/meminfo", "/proc/vmstat"), lines=("MemAvailable:", "pswp"), interval=2),
-    Reading(command="getconf PAGESIZE", interval=0),
+    ProbeSource(files=("/proc/{pid}/status",), lines=("VmHWM:", "VmRSS:", "VmSwap:", "Rss")),
+    ProbeSource(files=("/proc/meminfo", "/proc/vmstat"), lines=("MemAvailable:", "pswp"), interval=2),
+    ProbeSource(command="getconf PAGESIZE", interval=0),
 )
 
 
@@ -49,7 +49,7 @@ class Memory:
         "swap_in_b": Quantity("bytes", "Read back from swap by the whole machine.", {"swap_in_b": "sum"}),
         "swap_out_b": Quantity("bytes", "Written to swap by the whole machine.", {"swap_out_b": "sum"}),
     }
-    readings: Mapping[str, Sequence[Reading]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
+    readings: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
         self._page: int | None = None

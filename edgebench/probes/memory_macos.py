@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import PEAK_RSS, RSS
 from edgebench.probes.tree import members
 
@@ -27,10 +27,10 @@ class MemoryMacos:
         ),
         "footprint_peak_b": Quantity("bytes", "Its highest value, kept by the kernel.", {"footprint_peak_b": "max"}),
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (
-            Reading(command="echo pid {pid}; ps -A -o pid=,ppid=,rss=", interval=1),
-            Reading(command="footprint -f bytes -p {pid} | grep phys_footprint", interval=5),
+            ProbeSource(command="echo pid {pid}; ps -A -o pid=,ppid=,rss=", interval=1),
+            ProbeSource(command="footprint -f bytes -p {pid} | grep phys_footprint", interval=5),
         )
     }
 

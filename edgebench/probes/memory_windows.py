@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import AVAILABLE, PEAK_RSS, RSS
 
@@ -27,14 +27,14 @@ class MemoryWindows:
         ),
         "available_b": AVAILABLE,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-Process -Id {pid} | Select-Object WorkingSet64,PeakWorkingSet64,PrivateMemorySize64 | "
                 "ConvertTo-Json -Compress",
                 interval=0.5,
             ),
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_OperatingSystem | Select-Object FreePhysicalMemory | "
                 "ConvertTo-Json -Compress",
                 interval=2,

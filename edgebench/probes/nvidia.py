@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.errors import Unreadable
 from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_USED, GPU_UTIL, POWER, TEMPERATURE, THROTTLED
 
@@ -46,14 +46,14 @@ class Nvidia:
         "temp_c": TEMPERATURE,
         "throttled": THROTTLED,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
-            Reading(command=_DEVICE, interval=0),
-            Reading(command=f"echo pid {{pid}}; {_APPS} --loop-ms=1000", interval=0),
+            ProbeSource(command=_DEVICE, interval=0),
+            ProbeSource(command=f"echo pid {{pid}}; {_APPS} --loop-ms=1000", interval=0),
         ),
         "windows": (
-            Reading(command=_ONCE, interval=2),
-            Reading(command=f"'pid {{pid}}'; {_APPS}", interval=2),
+            ProbeSource(command=_ONCE, interval=2),
+            ProbeSource(command=f"'pid {{pid}}'; {_APPS}", interval=2),
         ),
     }
 

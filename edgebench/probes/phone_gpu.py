@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_UTIL, TEMPERATURE
 
 _KGSL = "/sys/class/kgsl/kgsl-3d0"
 _FILES = (
-    Reading(files=("/sys/class/kgsl/kgsl/proc/{pid}/gpumem_unmapped",), interval=0.5),
-    Reading(
+    ProbeSource(files=("/sys/class/kgsl/kgsl/proc/{pid}/gpumem_unmapped",), interval=0.5),
+    ProbeSource(
         files=(
             f"{_KGSL}/gpubusy",
             f"{_KGSL}/gpuclk",
@@ -36,7 +36,7 @@ class PhoneGpu:
     """Adreno's memory outside of the process's resident memory, use, clock and temperature.
 
     Where the kernel's file is forbidden, ``dumpsys meminfo`` tells "GL mtrack"; the label ``how``
-    says which. Reading ``gpubusy`` resets it, so this is its only reader.
+    says which. ProbeSource ``gpubusy`` resets it, so this is its only reader.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -51,8 +51,8 @@ class PhoneGpu:
         "gpu_clock_hz": GPU_CLOCK,
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
-        "android": (*_FILES, Reading(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=10)),
+    readings: Mapping[str, Sequence[ProbeSource]] = {
+        "android": (*_FILES, ProbeSource(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=10)),
         "termux": _FILES,
     }
 

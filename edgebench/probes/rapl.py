@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import POWER
 
@@ -22,13 +22,13 @@ class Rapl:
     """
 
     quantities: Mapping[str, Quantity] = {"power_w": POWER}
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
-            Reading(files=(f"{_ZONE}/name", f"{_ZONE}/max_energy_range_uj"), interval=0),
-            Reading(files=(f"{_ZONE}/energy_uj",), interval=1),
+            ProbeSource(files=(f"{_ZONE}/name", f"{_ZONE}/max_energy_range_uj"), interval=0),
+            ProbeSource(files=(f"{_ZONE}/energy_uj",), interval=1),
         ),
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_PerfFormattedData_PowerMeterCounter_EnergyMeter | "
                 "Select-Object Name,Power | ConvertTo-Json -Compress",
                 interval=2,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import TEMPERATURE
 
 _ZONES = "/sys/class/thermal/thermal_zone*"
 _HWMON = "/sys/class/hwmon/hwmon*"
 _PHONE = (
-    Reading(files=(f"{_ZONES}/type",), interval=0),
-    Reading(files=(f"{_ZONES}/temp",), interval=2),
+    ProbeSource(files=(f"{_ZONES}/type",), interval=0),
+    ProbeSource(files=(f"{_ZONES}/temp",), interval=2),
 )
 _ZONE = re.compile(r"^/sys/class/thermal/(thermal_zone\d+)/(type|temp):(.*)$")
 _SENSOR = re.compile(r"^/sys/class/hwmon/(hwmon\d+)/(name|temp1_input):(.*)$")
@@ -29,15 +29,15 @@ class Thermal:
     """Thermal zones and processor sensors on Linux; Android's own service beside them."""
 
     quantities: Mapping[str, Quantity] = {"temp_c": TEMPERATURE}
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
-            Reading(files=(f"{_ZONES}/type", f"{_HWMON}/name"), interval=0),
-            Reading(files=(f"{_ZONES}/temp", f"{_HWMON}/temp1_input"), interval=2),
+            ProbeSource(files=(f"{_ZONES}/type", f"{_HWMON}/name"), interval=0),
+            ProbeSource(files=(f"{_ZONES}/temp", f"{_HWMON}/temp1_input"), interval=2),
         ),
-        "android": (*_PHONE, Reading(command="dumpsys thermalservice", interval=2)),
+        "android": (*_PHONE, ProbeSource(command="dumpsys thermalservice", interval=2)),
         "termux": _PHONE,
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_PerfFormattedData_Counters_ThermalZoneInformation | "
                 "Select-Object Name,HighPrecisionTemperature | ConvertTo-Json -Compress",
                 interval=2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import THROTTLED
 
@@ -19,9 +19,11 @@ _LIMIT = re.compile(r"^\s*CPU_Speed_Limit\s*=\s*(\d+)\s*$", re.MULTILINE)
 _STATUS = re.compile(r"^Thermal Status: (\d)\s*$", re.MULTILINE)
 _SLOWS = re.compile(r"cpu|processor|gpu|powerclamp|isolate|kgsl|devfreq", re.IGNORECASE)
 _FILES = (
-    Reading(files=(f"{_POLICY}/related_cpus", f"{_POLICY}/cpuinfo_max_freq", f"{_COOLING}/type"), interval=0),
-    Reading(files=(f"{_POLICY}/scaling_cur_freq", f"{_POLICY}/scaling_max_freq", f"{_COOLING}/cur_state"), interval=1),
-    Reading(files=(f"{_COUNTS}/core_throttle_count", f"{_COUNTS}/package_throttle_count"), interval=2),
+    ProbeSource(files=(f"{_POLICY}/related_cpus", f"{_POLICY}/cpuinfo_max_freq", f"{_COOLING}/type"), interval=0),
+    ProbeSource(
+        files=(f"{_POLICY}/scaling_cur_freq", f"{_POLICY}/scaling_max_freq", f"{_COOLING}/cur_state"), interval=1
+    ),
+    ProbeSource(files=(f"{_COUNTS}/core_throttle_count", f"{_COUNTS}/package_throttle_count"), interval=2),
 )
 
 
@@ -36,18 +38,18 @@ class Throttling:
         ),
         "throttled": THROTTLED,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "linux": _FILES,
         "termux": _FILES,
-        "android": (*_FILES, Reading(command="dumpsys thermalservice | grep 'Thermal Status'", interval=2)),
-        "macos": (Reading(command="pmset -g therm", interval=5),),
+        "android": (*_FILES, ProbeSource(command="dumpsys thermalservice | grep 'Thermal Status'", interval=2)),
+        "macos": (ProbeSource(command="pmset -g therm", interval=5),),
         "windows": (
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_PerfFormattedData_Counters_ThermalZoneInformation | "
                 "Select-Object Name,PercentPassiveLimit,ThrottleReasons | ConvertTo-Json -Compress",
                 interval=2,
             ),
-            Reading(
+            ProbeSource(
                 command="Get-CimInstance Win32_PerfFormattedData_Counters_ProcessorInformation "
                 "-Filter \"Name='_Total'\" | Select-Object ProcessorFrequency,PercentProcessorPerformance | "
                 "ConvertTo-Json -Compress",

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Quantity, Reading, Sample
+from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import GPU_MEMORY, GPU_SHARED, GPU_UTIL
 
@@ -25,10 +25,10 @@ class WindowsGpu:
         "gpu_shared_b": GPU_SHARED,
         "gpu_util": GPU_UTIL,
     }
-    readings: Mapping[str, Sequence[Reading]] = {
+    readings: Mapping[str, Sequence[ProbeSource]] = {
         "windows": (
-            Reading(command=_ASK.format(name="GPUProcessMemory", fields="DedicatedUsage,SharedUsage"), interval=1),
-            Reading(command=_ASK.format(name="GPUEngine", fields="UtilizationPercentage"), interval=1),
+            ProbeSource(command=_ASK.format(name="GPUProcessMemory", fields="DedicatedUsage,SharedUsage"), interval=1),
+            ProbeSource(command=_ASK.format(name="GPUEngine", fields="UtilizationPercentage"), interval=1),
         )
     }
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from edgebench.core import Option, Reply, Request, Setting
+from edgebench.core import Option, Reply, Request, ScenarioContext
 from edgebench.errors import UsageError
 
 TEMPLATE_TOKENS = 24
@@ -31,14 +31,14 @@ class Chat:
             raise UsageError(f"--conversations: {asked} were asked for, and there are {there}", f"Give 1..{there}.")
         return int(options["reply_tokens"]) + 128
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
         shipped = conversations()
         for number, conversation in enumerate(shipped["conversations"][: int(setting.options["conversations"])], 1):
             said = itertools.chain(conversation["turns"], itertools.cycle(shipped["follow_ups"]))
             yield from _hold(setting, f"{number} {conversation['name']}", said)
 
 
-def _hold(setting: Setting, name: str, said: Iterator[str]) -> Generator[Request, Reply, None]:
+def _hold(setting: ScenarioContext, name: str, said: Iterator[str]) -> Generator[Request, Reply, None]:
     """One conversation, until the next turn might not fit."""
     longest = int(setting.options["reply_tokens"])
     messages: list[Mapping[str, str]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import Json, Option, Reply, Request, Setting
+from edgebench.core import Json, Option, Reply, Request, ScenarioContext
 from edgebench.scenarios.chat import conversations
 
 STRATEGIES: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +49,7 @@ class Decoding:
         beams = int(options["beams"]) if options["strategy"] == "beam" else 1
         return 768 + beams * int(options["gen_tokens"])
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, Mapping[str, float]]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float]]:
         figures: list[Mapping[str, float]] = []
         for conversation in conversations()["conversations"]:
             messages = ({"role": "user", "content": conversation["turns"][0]},)

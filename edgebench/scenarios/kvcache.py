@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from edgebench.core import Option, Reply, Request, Setting
+from edgebench.core import Option, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
 from edgebench.judging import ties
 from edgebench.scenarios.speculative import PROMPT
@@ -25,7 +25,7 @@ class KvCache:
         """Tokens of context it takes."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, Mapping[str, float]]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float]]:
         messages = ({"role": "user", "content": PROMPT},)
 
         def request(label: str, cached: bool) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 
 from edgebench import plugins
-from edgebench.core import Json, Option, Reply, Request, Setting
+from edgebench.core import Json, Option, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
 
 PROMPT = (
@@ -39,7 +39,7 @@ class Speculative:
         """Tokens of context it takes."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
         options = setting.options
         k, draft = int(options.get("k", 0)), str(options.get("draft", ""))
         extra: dict[str, Option] = {"speculative.n_max": k}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Mapping
 
-from edgebench.core import Option, Reply, Request, Setting
+from edgebench.core import Option, Reply, Request, ScenarioContext
 
 
 class Throughput:
@@ -26,7 +26,7 @@ class Throughput:
         """Tokens of context it takes."""
         return int(options["depth"]) + 1 + max(int(options["prompt_tokens"]), int(options["gen_tokens"]))
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
         prompt, gen, depth = (int(setting.options[name]) for name in ("prompt_tokens", "gen_tokens", "depth"))
         ids = random_tokens(setting, depth + max(prompt, 1))
         filled = ids[:depth]
@@ -50,7 +50,7 @@ class Throughput:
             yield request(f"tg{gen}", filled or ids[:1], gen, "decode")
 
 
-def random_tokens(setting: Setting, count: int) -> tuple[int, ...]:
+def random_tokens(setting: ScenarioContext, count: int) -> tuple[int, ...]:
     """``count`` ids drawn evenly from the model's vocabulary, reproducible by the seed."""
     vocabulary = int(setting.model.facts["vocabulary"])
     draw = random.Random(setting.seed)  # noqa: S311 - a workload, not a secret

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from edgebench.core import Fact, Json, PageCache, Reading
+from edgebench.core import Fact, Json, PageCache, ProbeSource
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix
 
@@ -20,7 +20,7 @@ class Linux(posix.Posix):
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
         return loops.posix(readings, pid, perl=True)
 
     def page_cache(self, path: str) -> PageCache | None:

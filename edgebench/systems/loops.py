@@ -24,7 +24,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Reading
+from edgebench.core import ProbeSource
 
 LIMIT_S = 5
 """A command that takes longer is ended."""
@@ -99,7 +99,7 @@ fi; fi
 """
 
 
-def posix(readings: Mapping[str, Reading], pid: int, *, proc: bool = True, perl: bool = False) -> str:
+def posix(readings: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, perl: bool = False) -> str:
     """A command line for any POSIX login shell. ``proc``: whether the system has /proc; ``perl``: whether
     it is worth asking for a Perl there."""
     files = {key: reading for key, reading in readings.items() if reading.files}
@@ -131,7 +131,7 @@ c=; look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; c="$c $*"; }
 _COMPLAIN = "grep -cH x $c 2>&1 >/dev/null </dev/null | sed 's/^/! /'"
 
 
-def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
+def _ticks(readings: list[ProbeSource], alive: str, perl: bool) -> str:
     """The loop over files: at each tick those due that want some of their lines, then those that want every line."""
     beat = min((reading.interval for reading in readings if reading.interval), default=1.0)
     again = max(1, round(TREE_S / beat))
@@ -165,7 +165,7 @@ def _ticks(readings: list[Reading], alive: str, perl: bool) -> str:
     return "\n".join([*once, _COMPLAIN, "tell; stat -", loop]) + "\n"
 
 
-def _wanted(readings: Sequence[Reading]) -> str:
+def _wanted(readings: Sequence[ProbeSource]) -> str:
     """Read the files in ``f``: their wanted lines as grep takes them, and as a shell does."""
     starts = dict.fromkeys(start for one in readings for start in one.lines)
     pattern = "|".join(re.sub(r"([^\w=:-])", r"\\\1", start) + "*" for start in starts) or "*"
@@ -174,13 +174,13 @@ def _wanted(readings: Sequence[Reading]) -> str:
     return f"lines {shlex.quote(rf'{regex}|^[0-9]+ [(]grep[)]' if regex else '')} {shlex.quote(pattern)}"
 
 
-def _regex(readings: Sequence[Reading]) -> str:
+def _regex(readings: Sequence[ProbeSource]) -> str:
     """The lines that are wanted, as an extended regular expression; every line where empty."""
     starts = dict.fromkeys(re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", start) for one in readings for start in one.lines)
     return f"^({'|'.join(starts)})" if starts else ""
 
 
-def _command(key: str, reading: Reading, pid: int, alive: str, proc: bool) -> str:
+def _command(key: str, reading: ProbeSource, pid: int, alive: str, proc: bool) -> str:
     """A background loop around one command, with its time limit."""
     command = shlex.quote(reading.command.replace("{pid}", str(pid)))
     mark = f'sed $u "s/^/> {key} $n /"'

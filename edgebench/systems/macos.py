@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from edgebench.core import Fact, Json, Reading
+from edgebench.core import Fact, Json, ProbeSource
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix, posix_files
 
@@ -23,7 +23,7 @@ class MacOs(posix.Posix):
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
         return loops.posix(readings, pid, proc=False)
 
 

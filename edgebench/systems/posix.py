@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Command, Fact, PageCache, Reading
+from edgebench.core import Command, Fact, PageCache, ProbeSource
 from edgebench.systems import loops, posix_files
 
 BEATS_MISSED = 6
@@ -32,7 +32,7 @@ class Posix:
     def supervise(self, command: Command, tag: str) -> str:
         return supervise(command, tag)
 
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
         return loops.posix(readings, pid)
 
     def page_cache(self, path: str) -> PageCache | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from edgebench.core import Reading
+from edgebench.core import ProbeSource
 from edgebench.errors import UsageError
 from edgebench.systems.cmd import COMMAND_LINE
 
@@ -48,7 +48,7 @@ _SHORT = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "sel
 """PowerShell's own aliases."""
 
 
-def loop(readings: Mapping[str, Reading], pid: int) -> str:
+def loop(readings: Mapping[str, ProbeSource], pid: int) -> str:
     """The sampler's loop as a command line for cmd.exe; ``loops`` says what it prints.
 
     Every command runs in a runspace of its own: one that hangs holds up nobody, and is asked again

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import SILENCED, Command, Fact, PageCache, Reading
+from edgebench.core import SILENCED, Command, Fact, PageCache, ProbeSource
 from edgebench.errors import UsageError
 from edgebench.systems import cmd, powershell
 from edgebench.systems.posix import BEATS_MISSED
@@ -93,7 +93,7 @@ class Windows:
             main = f'if exist "!_folder!\\" (cd /d "!_folder!"&{main}) else (echo !_folder!: no such folder&exit 1)'
         return cmd.script("".join(f"set /p {name}=\n" for name in command.secrets) + main, **values)
 
-    def loop(self, readings: Mapping[str, Reading], pid: int) -> str:
+    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
         return powershell.loop(readings, pid)
 
     def page_cache(self, path: str) -> PageCache | None:

@@ -8,7 +8,7 @@ from edgebench.core import Json, Record
 from edgebench.judging import doubts, metrics, stats
 from edgebench.models import fits
 from edgebench.views import units
-from edgebench.views.sampled import sampled
+from edgebench.views.telemetry import sampled
 from edgebench.views.text import clean, describe
 
 _TURN_FIGURES = {

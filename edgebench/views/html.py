@@ -16,12 +16,12 @@ from edgebench import __version__
 from edgebench.core import Record
 from edgebench.judging import metrics
 from edgebench.profiles.references import Reference
-from edgebench.views import beside, charts
-from edgebench.views.answer import answers, nothing
+from edgebench.views import charts, reference_comparison
 from edgebench.views.charts import Figure, Panel, theme
-from edgebench.views.digest import ROWS, Digest
 from edgebench.views.library import library
+from edgebench.views.report_data import ROWS, Digest
 from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
+from edgebench.views.summary import answers, nothing
 from edgebench.views.units import many
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[st
     """What the template says of published figures."""
     return {
         "reference": reference,
-        "beside": beside.beside(reference, newest) if reference else [],
-        "others": len(beside.others(reference, newest)) if reference else 0,
+        "beside": reference_comparison.beside(reference, newest) if reference else [],
+        "others": len(reference_comparison.others(reference, newest)) if reference else 0,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgebench.core import Record
 from edgebench.views import units
-from edgebench.views.reading import metric
+from edgebench.views.fields import metric
 
 TITLES = {
     "peak_footprint_b": "memory footprint",

@@ -9,8 +9,8 @@ from typing import ClassVar
 from edgebench.core import Record
 from edgebench.judging import doubts
 from edgebench.views import units
+from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, footprint, memory_parts, metric
 from edgebench.views.lead import TITLES, figure
-from edgebench.views.reading import MEMORY, NOT_SPLIT, ended, footprint, memory_parts, metric
 from edgebench.views.text import clean, describe, varying
 
 

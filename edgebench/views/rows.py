@@ -9,8 +9,7 @@ from edgebench.core import Json, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.views import units
 from edgebench.views.detail import flat, needs
-from edgebench.views.lead import figure
-from edgebench.views.reading import (
+from edgebench.views.fields import (
     Kind,
     by_kind,
     command,
@@ -23,7 +22,8 @@ from edgebench.views.reading import (
     used_backend,
     when,
 )
-from edgebench.views.sampled import sampled
+from edgebench.views.lead import figure
+from edgebench.views.telemetry import sampled
 
 COLUMNS = (
     ("peak_footprint_b", "Memory", "memory footprint, peak"),

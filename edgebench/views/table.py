@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgebench.core import Record
 from edgebench.judging import doubts
+from edgebench.views.fields import ended, metric
 from edgebench.views.lead import TITLES, figure
-from edgebench.views.reading import ended, metric
 from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying
 
 if TYPE_CHECKING:

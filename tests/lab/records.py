@@ -88,7 +88,7 @@ def shaken(turns: Sequence[Mapping[str, Any]], by: float) -> tuple[dict[str, Any
 
 
 def conversation(turns: int = 8, depth: int = 250, pace: float = 1.0) -> list[dict[str, Any]]:
-    """Turns of one conversation that grows: rates fall with depth."""
+    """MachineMutex of one conversation that grows: rates fall with depth."""
     return [
         {
             "label": f"conversation 1, turn {n}",

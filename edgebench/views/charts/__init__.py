@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Record
-from edgebench.views.digest import latest
+from edgebench.views.report_data import latest
 
 if TYPE_CHECKING:
     import altair as alt

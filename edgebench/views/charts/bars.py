@@ -9,7 +9,7 @@ from edgebench.core import Metric, Record
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.theme import backends
-from edgebench.views.reading import (
+from edgebench.views.fields import (
     MEMORY,
     Kind,
     by_kind,

@@ -11,7 +11,7 @@ from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, side_by_side, spread
 from edgebench.views.charts.theme import backends
-from edgebench.views.reading import Kind, by_kind, clean, labels, marks, metric
+from edgebench.views.fields import Kind, by_kind, clean, labels, marks, metric
 
 POINTS = 60
 HEIGHT = 300

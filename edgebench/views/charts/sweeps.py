@@ -11,7 +11,7 @@ from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
-from edgebench.views.reading import by_kind, clean, differs, labels, marks, metric
+from edgebench.views.fields import by_kind, clean, differs, labels, marks, metric
 
 if TYPE_CHECKING:
     import altair as alt

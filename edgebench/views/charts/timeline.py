@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgebench.core import Json, Record, Round, Sample
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
-from edgebench.views.reading import labels
+from edgebench.views.fields import labels
 
 if TYPE_CHECKING:
     import altair as alt
 
 POINTS = 300
-"""Readings a line keeps; longer ones are drawn by the mean of each stretch, and say so."""
+"""Samples a line keeps; longer ones are drawn by the mean of each stretch, and say so."""
 SERIES = 6
 BINS = 120
 """Stretches of time in which tokens are counted."""

@@ -12,7 +12,7 @@ from edgebench.views.charts import Figure, Line, Panel, Row
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
-from edgebench.views.reading import Kind, by_kind, clean, labels, metric, turn_number
+from edgebench.views.fields import Kind, by_kind, clean, labels, metric, turn_number
 
 
 def _middle(values: Sequence[float], unit: str) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgebench.core import Option, Quantity, Reading, Record, Reply, Request, Sample, Setting
+from edgebench.core import Option, ProbeSource, Quantity, Record, Reply, Request, Sample, ScenarioContext
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.systems.linux import Linux
 from edgebench.transports.local import Local
@@ -60,8 +60,8 @@ class Threads:
     quantities: Mapping[str, Quantity] = {
         "thread_count": Quantity("threads", "Threads of the engine's process.", {"threads_max": "max"})
     }
-    readings: Mapping[str, Sequence[Reading]] = {
-        "penguin": (Reading(files=("/proc/{pid}/status",), lines=("Threads:",)),)
+    readings: Mapping[str, Sequence[ProbeSource]] = {
+        "penguin": (ProbeSource(files=("/proc/{pid}/status",), lines=("Threads:",)),)
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
@@ -78,7 +78,7 @@ class OneWord:
     def needs(self, options: Mapping[str, Option]) -> int:
         return 64
 
-    def turns(self, setting: Setting) -> Generator[Request, Reply, None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
         text = f"Say a word of {setting.options['letters']} letters."
         yield Request(messages=({"role": "user", "content": text},), max_tokens=8, label="word")
 

@@ -11,7 +11,7 @@ from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison, Finding, Pair, differing, likeness
 from edgebench.store.records import plain
 from edgebench.views import units
-from edgebench.views.reading import ended
+from edgebench.views.fields import ended
 from edgebench.views.text import clean, describe, paper, trimmed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from edgebench.core import Record
 from edgebench.judging import metrics
 from edgebench.profiles.references import Published, Reference, comparable, differences, matches
 from edgebench.views import units
-from edgebench.views.reading import labels, metric
+from edgebench.views.fields import labels, metric
 
 MOST = 3
 """Own records shown beside one row: those whose method is nearest; the others are counted."""

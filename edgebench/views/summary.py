@@ -10,7 +10,7 @@ from edgebench.judging import metrics
 from edgebench.judging.comparison import SETTINGS
 from edgebench.views import units
 from edgebench.views.charts.bars import fastest
-from edgebench.views.reading import Kind, by_kind, differs, fell_back, labels, metric, regime, some
+from edgebench.views.fields import Kind, by_kind, differs, fell_back, labels, metric, regime, some
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Greedy texts of a sweep that aren't the target's own: weighed after the last round, while an engine can be asked."""
+"""Where greedy texts of a sweep diverge from the target's own, explained after the last round, while an engine can be queried."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from edgebench import plugins
-from edgebench.core import Doubt, Json, Questions, Request, Round, Trial
+from edgebench.core import Doubt, FollowUp, Json, Request, Round, Trial
 from edgebench.errors import EdgebenchError, Unreadable
 from edgebench.judging import doubts, ties
 from edgebench.scenarios.speculative import MESSAGES
@@ -14,7 +14,7 @@ WEIGHING = "where the texts part"
 """The label of the question how near two tokens were."""
 
 
-def weighed(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Questions:
+def explain_divergence(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> FollowUp:
     """Ask, for every greedy text that isn't the target's own, how near the two tokens are at which
     they part: by the rounding of logits (``ties``), or by a fault, which is a doubt."""
     alone = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)

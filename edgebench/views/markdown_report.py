@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgebench.profiles.references import Reference
-from edgebench.views.answer import Answer, answers, nothing
-from edgebench.views.beside import Part, beside
 from edgebench.views.charts import Figure
-from edgebench.views.digest import Digest
+from edgebench.views.fields import by_kind
 from edgebench.views.markdown import escaped, explained, grid
-from edgebench.views.reading import by_kind
+from edgebench.views.reference_comparison import Part, beside
+from edgebench.views.report_data import Digest
 from edgebench.views.rows import ranked
+from edgebench.views.summary import Answer, answers, nothing
 from edgebench.views.text import clean
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from edgebench.core import Opened, Quantity, Sample
+from edgebench.core import DeviceSession, Quantity, Sample
 
 TICK_S = 0.01
 """Resolution of the device's clock, and of processor time, in /proc."""
@@ -29,7 +29,7 @@ class Clock:
     """Half the width of the interval the offset is known to lie in."""
 
     @staticmethod
-    def measure(session: Opened, tries: int = 5) -> Clock | None:
+    def measure(session: DeviceSession, tries: int = 5) -> Clock | None:
         """Ask for the device's time a few times; every answer narrows the offset down.
 
         The device read its clock between question and answer, and the clock shows the start of
@@ -57,7 +57,7 @@ def device_time(line: str) -> float | None:
     return int(fields[18]) * TICK_S if len(fields) > 18 and fields[18].isdigit() else None
 
 
-class Readings:
+class SampleSeries:
     """Samples in the order they came, and what they say of a stretch of time."""
 
     def __init__(self, quantities: Mapping[str, Quantity]) -> None:
@@ -126,7 +126,7 @@ class Readings:
         return rows
 
     def _overlapping(self, start: float, end: float) -> Iterator[tuple[Sample, float]]:
-        """Readings that may fall into a stretch, each with the time its source was read before.
+        """Samples that may fall into a stretch, each with the time its source was read before.
 
         A sampler can run for hours: those far away are left out before anything is computed.
         """
