@@ -37,7 +37,7 @@ class Stove:
     def set(self, **values: float) -> None:
         self._state.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
 
-    def loop(self, readings, pid):
+    def loop(self, sources, pid):
         state = shlex.quote(str(self._state))
         zone = "/sys/class/thermal/thermal_zone0"
         return f"""exec sh -c {

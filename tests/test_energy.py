@@ -26,7 +26,7 @@ class Says:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def loop(self, readings, pid):
+    def loop(self, sources, pid):
         return f"printf %s {shlex.quote(self.text)}; sleep 60"
 
 

@@ -24,19 +24,19 @@ from edgebench.systems.cmd import COMMAND_LINE
 QUOTES = 'it\'s "here" $(echo no) `echo no` äß'
 
 
-def readings(system: str) -> dict[str, ProbeSource]:
+def sources(system: str) -> dict[str, ProbeSource]:
     """Of all installed probes."""
     return {
         f"{name}.{index}": reading
         for name in plugins.names("probes")
-        for index, reading in enumerate(plugins.load("probes", name)().readings.get(system, ()))
+        for index, reading in enumerate(plugins.load("probes", name)().sources.get(system, ()))
     }
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
 @pytest.mark.parametrize("system", ["linux", "android", "termux", "macos"])
 def test_every_posix_loop_is_valid_shell(shell, system):
-    text = loops.posix(readings(system), 4711, proc=system != "macos", perl=system == "linux")
+    text = loops.posix(sources(system), 4711, proc=system != "macos", perl=system == "linux")
     script = shlex.split(text)[-1]
     checked = subprocess.run([shell, "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -51,7 +51,7 @@ def script_of(text: str) -> str:
 
 
 def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
-    text = powershell.loop(readings("windows"), 4711)
+    text = powershell.loop(sources("windows"), 4711)
     assert len(text) < COMMAND_LINE
     script = script_of(text)
     assert "{pid}" not in script
@@ -63,7 +63,7 @@ def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
 def test_the_windows_loop_is_valid_powershell():
     """By tree-sitter's grammar: there is no PowerShell here to run it."""
     parser = Parser(Language(tree_sitter_powershell.language()))
-    script = script_of(powershell.loop(readings("windows"), 4711))
+    script = script_of(powershell.loop(sources("windows"), 4711))
     assert not parser.parse(script.encode()).root_node.has_error
     assert parser.parse(script.replace("foreach(", "foreach", 1).encode()).root_node.has_error
 
@@ -80,7 +80,7 @@ def seen(name: str):
 class Mac:
     """macOS's loop, run here by a shell that has no /proc to look at, with the Mac's programs acted out."""
 
-    loop = staticmethod(lambda readings, pid: loops.posix(readings, pid, proc=False))
+    loop = staticmethod(lambda sources, pid: loops.posix(sources, pid, proc=False))
 
 
 def test_the_loop_without_proc_runs_commands_and_uses_arrival_times(tmp_path, monkeypatch):

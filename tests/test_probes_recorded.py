@@ -437,11 +437,11 @@ def test_a_probe_defines_all_it_gives_and_reads(name):
     probe = plugins.load("probes", name)()
     assert probe.quantities
     assert all(quantity.text and quantity.unit for quantity in probe.quantities.values())
-    for system, readings in probe.readings.items():
+    for system, sources in probe.sources.items():
         assert system in ("linux", "android", "termux", "macos", "windows")
-        for reading in readings:
-            assert bool(reading.files) != bool(reading.command)
-            assert reading.interval >= 0
+        for source in sources:
+            assert bool(source.files) != bool(source.command)
+            assert source.interval >= 0
 
 
 @pytest.mark.parametrize("name", PROBES)

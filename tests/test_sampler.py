@@ -251,7 +251,7 @@ class Asks:
 
     def __init__(self, **reading) -> None:
         self.quantities = {"answer": Quantity("1", "An answer.", {"answer": "last"})}
-        self.readings = {"linux": (ProbeSource(**reading),)}
+        self.sources = {"linux": (ProbeSource(**reading),)}
 
     def parse(self, at, text):
         return [Sample("answer", float(text.rpartition(":")[2]), at)]
@@ -350,7 +350,7 @@ class Says:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def loop(self, readings, pid):
+    def loop(self, sources, pid):
         return f"printf %s {shlex.quote(self.text)}; sleep 60"
 
 

@@ -128,7 +128,7 @@ class RoundRunner:
             metrics["load_s"] = live.load.seconds
             if live.load.compile_s is not None:
                 metrics["compile_s"] = live.load.compile_s
-            if live.load.clock == "poll" and not self._session.here:
+            if live.load.clock == "poll" and not self._session.is_local:
                 state.doubts.append(doubts.named("load-clock"))
             notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
         within = live.sampler.within(begin, end + 1)

@@ -80,8 +80,8 @@ class Sampler(SampleSeries):
     def __enter__(self) -> Sampler:
         if any(source.reading.files for source in self._sources.values()):
             self.clock = Clock.measure(self._session)
-        readings = {key: source.reading for key, source in self._sources.items()}
-        self._process = self._session.transport.spawn(self._session.system.loop(readings, self.pid))
+        sources = {key: source.reading for key, source in self._sources.items()}
+        self._process = self._session.transport.spawn(self._session.system.loop(sources, self.pid))
         self._thread = Thread(target=self._read, args=(self._process,), name="sampler", daemon=True)
         self._thread.start()
         return self
@@ -250,7 +250,7 @@ def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe
 def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
     sources = {}
     for name, probe in probes.items():
-        for index, reading in enumerate(probe.readings.get(system, ())):
+        for index, reading in enumerate(probe.sources.get(system, ())):
             pattern = _pattern(reading.files) if reading.files else None
             sources[f"{name}.{index}"] = _Source(name, reading, pattern)
     return sources

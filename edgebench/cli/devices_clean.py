@@ -29,7 +29,7 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
     from edgebench.views import units
 
     with Session(profiles.load_device(device)) as session:
-        found = [] if session.here else provision.placed(session)
+        found = [] if session.is_local else provision.placed(session)
         if not found:
             click.echo("nothing to remove", err=True)
             return

@@ -28,7 +28,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
     found = profiles.load_device(device)
     settings = found.engines.get(ENGINE, {})
     with Session(found) as session, lock.held(session):
-        if session.here or settings.get("path"):
+        if session.is_local or settings.get("path"):
             pass
         elif found.system == "termux":
             _package(session)

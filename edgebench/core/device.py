@@ -223,7 +223,7 @@ class System(Protocol):
     def page_cache(self, path: str) -> PageCache | None:
         """None where the system lets nobody look into its page cache."""
 
-    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
+    def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
         """The sampler's loop as text, for one process that prints what ``sampler`` reads.
 
         It goes on until process ``pid`` is gone (0: until it is killed) or its output breaks.
@@ -238,7 +238,7 @@ class DeviceSession(Protocol):
     workspace: str
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the device is the controller itself."""
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output: ...

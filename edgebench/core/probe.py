@@ -61,7 +61,7 @@ class Probe(Protocol):
 
     quantities: Mapping[str, Quantity]
     """By the name of the samples it gives."""
-    readings: Mapping[str, Sequence[ProbeSource]]
+    sources: Mapping[str, Sequence[ProbeSource]]
     """By system."""
 
     def parse(self, at: float, text: str) -> Iterable[Sample]: ...

@@ -103,14 +103,14 @@ def _facts(session: Session) -> str:
 
 
 def _workspace(session: Session) -> str:
-    if session.here:
+    if session.is_local:
         return "this machine: models stay where they are"
     there = provision.ask(session, session.system.files.folder(session.workspace))
     return f"{there['path']}" + (f", {there['free_b'] // 10**9} GB free" if "free_b" in there else "")
 
 
 def _files(session: Session) -> str:
-    if session.here:
+    if session.is_local:
         return "not needed"
     content = secrets.token_bytes(100_000)
     sha256 = hashlib.sha256(content).hexdigest()

@@ -48,7 +48,7 @@ def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
 
     This machine is not locked: what else it is used for nobody can tell anyway.
     """
-    if session.here:
+    if session.is_local:
         yield
         return
     files = session.system.files

@@ -30,7 +30,7 @@ def place_model(session: Session, model: ModelFile, progress: Progress | None = 
 
     Raises ``DeviceRefused`` (no space, no permission, damaged twice) and ``DeviceLost``.
     """
-    if session.here:
+    if session.is_local:
         return str(model.path)
     if model.format == "mlc":
         name, path = model.sha256[:16], _place_folder(session, model, progress)

@@ -66,7 +66,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         self.transport.close()
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the device is the controller itself: its files are ours, nothing need be pushed."""
         return isinstance(self.transport, Local)
 

@@ -49,7 +49,7 @@ class LlamaCppPython(llama_server.Dialect):
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
-        python = self._config.python or (sys.executable if self._device.here else "python3")
+        python = self._config.python or (sys.executable if self._device.is_local else "python3")
         self._program = [python, self._place()]
         told = llama_server.printed(
             self._device,
@@ -105,7 +105,7 @@ class LlamaCppPython(llama_server.Dialect):
             part = here.with_suffix(f".{os.getpid()}")
             part.write_bytes(data)
             part.replace(here)
-        if self._device.here:
+        if self._device.is_local:
             return str(here)
         return provision.place_file(self._device, here, sha256, len(data), name, "servers")
 

@@ -57,7 +57,7 @@ class LlamaCpp(llama_server.Dialect):
         self._config = config
         self._flags: frozenset[str] = frozenset()
         self._rereads = False
-        self.bundled = config.path is None and device.here
+        self.bundled = config.path is None and device.is_local
 
     def prepare(self) -> Mapping[str, Json]:
         """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``sha256``."""
@@ -88,7 +88,7 @@ class LlamaCpp(llama_server.Dialect):
 
             wheel = find_spec("xllamacpp")
             near = str(wheel.origin) if wheel else ""
-        python = sys.executable if self._device.here else "python3"
+        python = sys.executable if self._device.is_local else "python3"
         return Command([python, "-", near], env=self._config.env)
 
     def ready_line(self, text: str) -> bool:

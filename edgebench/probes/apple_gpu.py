@@ -20,7 +20,7 @@ class AppleGpu:
     """
 
     quantities: Mapping[str, Quantity] = {"gpu_util": GPU_UTIL, "gpu_used_b": GPU_USED}
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (ProbeSource(command="ioreg -r -d 1 -w 0 -c IOAccelerator", interval=1),)
     }
 

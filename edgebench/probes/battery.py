@@ -38,7 +38,7 @@ class Battery:
         "on_battery": Quantity("ratio", "1 while the device runs on its battery.", {"on_battery": "min"}, across="max"),
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (_UEVENT,),
         "android": (_UEVENT,),
         "termux": (_UEVENT,),

@@ -32,7 +32,7 @@ class Cpu:
             "ratio", "Share of the machine's processor time that a hypervisor gave to others.", {"steal": "mean"}
         ),
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
+    sources: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
         self._at: float | None = None

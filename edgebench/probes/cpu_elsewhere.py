@@ -23,7 +23,7 @@ class CpuElsewhere:
         "cpu_core_util": CPU_CORE,
         "cpu_engine": CPU_ENGINE,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (
             ProbeSource(command="echo pid {pid}; ps -A -o pid=,ppid=,time=", interval=1),
             ProbeSource(command="top -l 0 -s 1 -n 0", interval=0),

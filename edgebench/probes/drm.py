@@ -53,7 +53,7 @@ class Drm:
         "power_w": POWER,
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
             ProbeSource(files=("/proc/{pid}/fdinfo/*",), lines=("drm-", f"{_EVICTED}:"), interval=1),
             ProbeSource(

@@ -49,7 +49,7 @@ class Memory:
         "swap_in_b": Quantity("bytes", "Read back from swap by the whole machine.", {"swap_in_b": "sum"}),
         "swap_out_b": Quantity("bytes", "Written to swap by the whole machine.", {"swap_out_b": "sum"}),
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
+    sources: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
         self._page: int | None = None

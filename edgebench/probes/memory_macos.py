@@ -27,7 +27,7 @@ class MemoryMacos:
         ),
         "footprint_peak_b": Quantity("bytes", "Its highest value, kept by the kernel.", {"footprint_peak_b": "max"}),
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (
             ProbeSource(command="echo pid {pid}; ps -A -o pid=,ppid=,rss=", interval=1),
             ProbeSource(command="footprint -f bytes -p {pid} | grep phys_footprint", interval=5),

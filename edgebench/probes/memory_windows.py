@@ -27,7 +27,7 @@ class MemoryWindows:
         ),
         "available_b": AVAILABLE,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "windows": (
             ProbeSource(
                 command="Get-Process -Id {pid} | Select-Object WorkingSet64,PeakWorkingSet64,PrivateMemorySize64 | "

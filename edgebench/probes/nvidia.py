@@ -46,7 +46,7 @@ class Nvidia:
         "temp_c": TEMPERATURE,
         "throttled": THROTTLED,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
             ProbeSource(command=_DEVICE, interval=0),
             ProbeSource(command=f"echo pid {{pid}}; {_APPS} --loop-ms=1000", interval=0),

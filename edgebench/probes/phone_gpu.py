@@ -51,7 +51,7 @@ class PhoneGpu:
         "gpu_clock_hz": GPU_CLOCK,
         "temp_c": TEMPERATURE,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "android": (*_FILES, ProbeSource(command="dumpsys meminfo {pid} | grep -E 'mtrack|TOTAL'", interval=10)),
         "termux": _FILES,
     }

@@ -22,7 +22,7 @@ class Rapl:
     """
 
     quantities: Mapping[str, Quantity] = {"power_w": POWER}
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
             ProbeSource(files=(f"{_ZONE}/name", f"{_ZONE}/max_energy_range_uj"), interval=0),
             ProbeSource(files=(f"{_ZONE}/energy_uj",), interval=1),

@@ -29,7 +29,7 @@ class Thermal:
     """Thermal zones and processor sensors on Linux; Android's own service beside them."""
 
     quantities: Mapping[str, Quantity] = {"temp_c": TEMPERATURE}
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": (
             ProbeSource(files=(f"{_ZONES}/type", f"{_HWMON}/name"), interval=0),
             ProbeSource(files=(f"{_ZONES}/temp", f"{_HWMON}/temp1_input"), interval=2),

@@ -38,7 +38,7 @@ class Throttling:
         ),
         "throttled": THROTTLED,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "linux": _FILES,
         "termux": _FILES,
         "android": (*_FILES, ProbeSource(command="dumpsys thermalservice | grep 'Thermal Status'", interval=2)),

@@ -25,7 +25,7 @@ class WindowsGpu:
         "gpu_shared_b": GPU_SHARED,
         "gpu_util": GPU_UTIL,
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "windows": (
             ProbeSource(command=_ASK.format(name="GPUProcessMemory", fields="DedicatedUsage,SharedUsage"), interval=1),
             ProbeSource(command=_ASK.format(name="GPUEngine", fields="UtilizationPercentage"), interval=1),

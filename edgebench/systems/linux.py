@@ -20,8 +20,8 @@ class Linux(posix.Posix):
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(readings, pid, perl=True)
+    def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
+        return loops.posix(sources, pid, perl=True)
 
     def page_cache(self, path: str) -> PageCache | None:
         """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2). A model may

@@ -99,11 +99,11 @@ fi; fi
 """
 
 
-def posix(readings: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, perl: bool = False) -> str:
+def posix(sources: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, perl: bool = False) -> str:
     """A command line for any POSIX login shell. ``proc``: whether the system has /proc; ``perl``: whether
     it is worth asking for a Perl there."""
-    files = {key: reading for key, reading in readings.items() if reading.files}
-    commands = {key: reading for key, reading in readings.items() if reading.command}
+    files = {key: source for key, source in sources.items() if source.files}
+    commands = {key: source for key, source in sources.items() if source.command}
     alive = "true" if not pid else "[ -d /proc/$p ]" if proc else "kill -0 $p 2>/dev/null"
     script = f"LC_ALL=C; export LC_ALL; p={pid}; t={pid or ''}\n"
     if proc:
@@ -113,7 +113,7 @@ def posix(readings: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, p
     else:
         script += 'stat() { echo "% $1" || exit; }\npause() { sleep $1; }\n'
     script += "u=; sed -u -e p </dev/null >/dev/null 2>&1 && u=-u\n"
-    script += "".join(_command(key, reading, pid, alive, proc) for key, reading in commands.items())
+    script += "".join(_command(key, source, pid, alive, proc) for key, source in commands.items())
     script += _ticks(list(files.values()), alive, perl) if proc else f"while {alive}; do stat -; sleep 1; done\n"
     if commands:
         script += "kill $j 2>/dev/null\n"
@@ -131,13 +131,13 @@ c=; look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; c="$c $*"; }
 _COMPLAIN = "grep -cH x $c 2>&1 >/dev/null </dev/null | sed 's/^/! /'"
 
 
-def _ticks(readings: list[ProbeSource], alive: str, perl: bool) -> str:
+def _ticks(sources: list[ProbeSource], alive: str, perl: bool) -> str:
     """The loop over files: at each tick those due that want some of their lines, then those that want every line."""
-    beat = min((reading.interval for reading in readings if reading.interval), default=1.0)
+    beat = min((source.interval for source in sources if source.interval), default=1.0)
     again = max(1, round(TREE_S / beat))
     once, body, groups = [_LOOK + "tree; now"], [f"[ $((i % {again})) = 0 ] && tree", "now"], []
     for picky in (True, False):
-        chosen = [reading for reading in readings if bool(reading.lines) is picky]
+        chosen = [source for source in sources if bool(source.lines) is picky]
         wanted = _wanted(chosen)
         due = ["f="]
         for number, interval in enumerate(sorted({one.interval for one in chosen})):
@@ -165,30 +165,30 @@ def _ticks(readings: list[ProbeSource], alive: str, perl: bool) -> str:
     return "\n".join([*once, _COMPLAIN, "tell; stat -", loop]) + "\n"
 
 
-def _wanted(readings: Sequence[ProbeSource]) -> str:
+def _wanted(sources: Sequence[ProbeSource]) -> str:
     """Read the files in ``f``: their wanted lines as grep takes them, and as a shell does."""
-    starts = dict.fromkeys(start for one in readings for start in one.lines)
+    starts = dict.fromkeys(start for one in sources for start in one.lines)
     pattern = "|".join(re.sub(r"([^\w=:-])", r"\\\1", start) + "*" for start in starts) or "*"
-    regex = _regex(readings)
+    regex = _regex(sources)
     # grep is to show its own line too: it has the clock.
     return f"lines {shlex.quote(rf'{regex}|^[0-9]+ [(]grep[)]' if regex else '')} {shlex.quote(pattern)}"
 
 
-def _regex(readings: Sequence[ProbeSource]) -> str:
+def _regex(sources: Sequence[ProbeSource]) -> str:
     """The lines that are wanted, as an extended regular expression; every line where empty."""
-    starts = dict.fromkeys(re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", start) for one in readings for start in one.lines)
+    starts = dict.fromkeys(re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", start) for one in sources for start in one.lines)
     return f"^({'|'.join(starts)})" if starts else ""
 
 
-def _command(key: str, reading: ProbeSource, pid: int, alive: str, proc: bool) -> str:
+def _command(key: str, source: ProbeSource, pid: int, alive: str, proc: bool) -> str:
     """A background loop around one command, with its time limit."""
-    command = shlex.quote(reading.command.replace("{pid}", str(pid)))
+    command = shlex.quote(source.command.replace("{pid}", str(pid)))
     mark = f'sed $u "s/^/> {key} $n /"'
     now = "n=-; { read -r n x </proc/uptime; } 2>/dev/null" if proc else "n=-"
-    if not reading.interval:
+    if not source.interval:
         return f'n=-; sh -c {command} 2>&1 </dev/null | {mark} & j="$j $!"\n'
     limit = f"timeout {LIMIT_S}" if proc else f"perl -e 'alarm shift; exec @ARGV' {LIMIT_S}"
     return (
         f"while kill -0 $$ 2>/dev/null && {alive}; do {now}; {limit} sh -c {command} 2>&1 </dev/null | {mark}; "
-        f'stat {key}; pause {reading.interval:g}; done & j="$j $!"\n'
+        f'stat {key}; pause {source.interval:g}; done & j="$j $!"\n'
     )

@@ -23,8 +23,8 @@ class MacOs(posix.Posix):
     def facts(self) -> Mapping[str, Fact]:
         return FACTS
 
-    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(readings, pid, proc=False)
+    def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
+        return loops.posix(sources, pid, proc=False)
 
 
 def parse_sysctl(text: str) -> Mapping[str, Json]:

@@ -32,8 +32,8 @@ class Posix:
     def supervise(self, command: Command, tag: str) -> str:
         return supervise(command, tag)
 
-    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(readings, pid)
+    def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
+        return loops.posix(sources, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
         return None

@@ -48,16 +48,16 @@ _SHORT = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "sel
 """PowerShell's own aliases."""
 
 
-def loop(readings: Mapping[str, ProbeSource], pid: int) -> str:
+def loop(sources: Mapping[str, ProbeSource], pid: int) -> str:
     """The sampler's loop as a command line for cmd.exe; ``loops`` says what it prints.
 
     Every command runs in a runspace of its own: one that hangs holds up nobody, and is asked again
     only when it has answered. Raises ``UsageError`` where cmd's command line is too short for it.
     """
     rows = (
-        f"{literal(key)}=@({literal(reading.command.replace('{pid}', str(pid)))},{reading.interval:g})"
-        for key, reading in readings.items()
-        if reading.command
+        f"{literal(key)}=@({literal(source.command.replace('{pid}', str(pid)))},{source.interval:g})"
+        for key, source in sources.items()
+        if source.command
     )
     alive = f"Get-Process -Id {pid}" if pid else "$true"
     script = _LOOP.replace("ALIVE", alive).replace("COMMANDS", ";".join(rows))

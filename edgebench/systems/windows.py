@@ -1,4 +1,4 @@
-"""Windows 10 and 11 behind OpenSSH: cmd.exe runs everything, PowerShell is asked for facts and readings."""
+"""Windows 10 and 11 behind OpenSSH: cmd.exe runs everything, PowerShell is asked for facts and probe readings."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class Windows:
             main = f'if exist "!_folder!\\" (cd /d "!_folder!"&{main}) else (echo !_folder!: no such folder&exit 1)'
         return cmd.script("".join(f"set /p {name}=\n" for name in command.secrets) + main, **values)
 
-    def loop(self, readings: Mapping[str, ProbeSource], pid: int) -> str:
-        return powershell.loop(readings, pid)
+    def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
+        return powershell.loop(sources, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
         """Nothing that comes with Windows looks into the cache of one file."""

@@ -60,7 +60,7 @@ class Threads:
     quantities: Mapping[str, Quantity] = {
         "thread_count": Quantity("threads", "Threads of the engine's process.", {"threads_max": "max"})
     }
-    readings: Mapping[str, Sequence[ProbeSource]] = {
+    sources: Mapping[str, Sequence[ProbeSource]] = {
         "penguin": (ProbeSource(files=("/proc/{pid}/status",), lines=("Threads:",)),)
     }
 
