@@ -1,4 +1,4 @@
-"""Explains where greedy texts of a sweep diverge from the target's own, while an engine can still answer."""
+"""Where greedy texts diverge from the target's own, explained after the last round while an engine can be queried."""
 
 from __future__ import annotations
 
