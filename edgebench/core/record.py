@@ -20,7 +20,7 @@ Status = Literal["ok", "failed", "interrupted", "lost", "skipped", "running"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of a record: its rounds, their median and its 95 % bootstrap interval."""
+    """One metric of a record: its rounds, their median and its 95 % interval."""
 
     value: float
     unit: str

@@ -282,7 +282,7 @@ def glossary() -> str:
         "",
         "Made by `python docs/generate.py` from `edgebench/judging/metrics.py` and the probes.",
         "Units are those of records: base units; a `ratio` of 1 is 100 %. ms per token is 1 ÷ `decode_tps`.",
-        "In a record, a metric's value is the median of its rounds, `low` and `high` are its 95 % bootstrap",
+        "In a record, a metric's value is the median of its rounds, `low` and `high` are its 95 %",
         "interval (see [statistics](statistics.md)).",
         "",
         "| name | unit | better | what it is |",
