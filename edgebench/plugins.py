@@ -1,50 +1,153 @@
-"""Finding the parts: transports, systems, engines, probes, scenarios and views by entry point.
+"""Plugins: transports, systems, engines, probes, scenarios and views, registered by entry point.
 
-A part is one file and one entry-point line, in this package or in somebody else's:
+A plugin is one file and one entry-point line, in this package or in another:
 
     [options.entry_points]
     edgebench.probes =
         fan = my_package.fan:Fan
+
+Every fault of another package's plugin that shows while it is imported or created is a
+``UsageError`` that names the package; a fault of edgebench's own stays a traceback.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Literal, NoReturn, cast, overload
 
-from edgebench.errors import UsageError
+from edgebench.core import Engine, Probe, Scenario, System, Transport, View
+from edgebench.errors import EdgebenchError, UsageError
 
-Kind = Literal["transports", "systems", "engines", "probes", "scenarios", "views"]
+PluginGroup = Literal["transports", "systems", "engines", "probes", "scenarios", "views"]
+
+_ROLES: Mapping[PluginGroup, type] = {
+    "transports": Transport,
+    "systems": System,
+    "engines": Engine,
+    "probes": Probe,
+    "scenarios": Scenario,
+    "views": View,
+}
+
+
+def names(group: PluginGroup) -> list[str]:
+    """The names of all plugins in a group, sorted; nothing is imported."""
+    return sorted(_entry_points(group))
+
+
+@overload
+def load(group: Literal["transports"], name: str) -> type[Transport]: ...
+@overload
+def load(group: Literal["systems"], name: str) -> type[System]: ...
+@overload
+def load(group: Literal["engines"], name: str) -> type[Engine]: ...
+@overload
+def load(group: Literal["probes"], name: str) -> type[Probe]: ...
+@overload
+def load(group: Literal["scenarios"], name: str) -> type[Scenario]: ...
+@overload
+def load(group: Literal["views"], name: str) -> type[View]: ...
+def load(group: PluginGroup, name: str) -> type:
+    """A plugin's class.
+
+    Raises ``UsageError`` for an unknown name (with the closest match), for a name that two packages
+    provide, and for another package's plugin that cannot be imported or lacks a part of its role.
+    """
+    from difflib import get_close_matches
+
+    known = _entry_points(group)
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Available {group}: {', '.join(sorted(known))}."
+        raise UsageError(f"no {group[:-1]} named {name!r}", hint)
+    point, *others = known[name]
+    if others:
+        packages = [_package(other) for other in known[name]]
+        raise UsageError(
+            f"the {group[:-1]} {name} is provided by {len(packages)} packages: {', '.join(sorted(packages))}",
+            f"Keep one of them: pip uninstall {next(p for p in packages if p != 'edgebench')}",
+        )
+    with attributed(group, name, "cannot be loaded"):
+        plugin = cast(type, point.load())
+        _require(plugin, _class_variables(_ROLES[group]))
+    return plugin
+
+
+@overload
+def create(group: Literal["transports"], name: str, *, config: Mapping[str, object]) -> Transport: ...
+@overload
+def create(group: Literal["systems"], name: str) -> System: ...
+@overload
+def create(group: Literal["engines"], name: str, device: object, /, *, config: Mapping[str, object]) -> Engine: ...
+@overload
+def create(group: Literal["probes"], name: str) -> Probe: ...
+@overload
+def create(group: Literal["scenarios"], name: str) -> Scenario: ...
+@overload
+def create(group: Literal["views"], name: str) -> View: ...
+def create(group: PluginGroup, name: str, *arguments: object, config: Mapping[str, object] | None = None) -> object:
+    """An instance of a plugin; ``config`` has the fields of its ``Config``.
+
+    Raises ``UsageError`` as ``load`` does, and where another package's plugin cannot be created.
+    """
+    plugin = cast(Callable[..., object], load(group, name))
+    with attributed(group, name, "cannot be created"):
+        if config is not None:
+            arguments = (*arguments, plugin.Config(**config))  # type: ignore[attr-defined]
+        part = plugin(*arguments)
+        _require(part, _methods(_ROLES[group]))
+    return part
+
+
+@contextlib.contextmanager
+def attributed(group: PluginGroup, name: str, problem: str) -> Iterator[None]:
+    """Turns any exception of another package's plugin into a ``UsageError`` that names the package.
+
+    Passes on what edgebench raises on purpose (``EdgebenchError``), and every exception of its own
+    plugins: those are defects of the program.
+    """
+    try:
+        yield
+    except EdgebenchError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - named with its package
+        _blame(group, name, problem, error)
+
+
+def _blame(group: PluginGroup, name: str, problem: str, error: BaseException) -> NoReturn:
+    package = _package(_entry_points(group)[name][0])
+    if package == "edgebench":
+        raise error
+    raise UsageError(
+        f"the {group[:-1]} {name} of the package {package} {problem}: {type(error).__name__}: {error}",
+        f"Fix it, or remove it: pip uninstall {package}",
+    ) from error
 
 
 @cache
-def _found(kind: Kind) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"edgebench.{kind}")}
+def _entry_points(group: PluginGroup) -> dict[str, list[EntryPoint]]:
+    points: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"edgebench.{group}"):
+        points.setdefault(point.name, []).append(point)
+    return points
 
 
-def names(kind: Kind) -> list[str]:
-    """The names of all parts of a kind, sorted; nothing is imported."""
-    return sorted(_found(kind))
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "edgebench"
 
 
-def load(kind: Kind, name: str) -> Any:
-    """The part itself (a class). Raises ``UsageError`` for an unknown name, with the near one, and for
-    somebody else's part that cannot be imported."""
-    from difflib import get_close_matches
+def _class_variables(role: type) -> list[str]:
+    return [name for name, hint in role.__annotations__.items() if str(hint).startswith("ClassVar")]
 
-    found = _found(kind)
-    if name not in found:
-        near = get_close_matches(name, found, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(found))}."
-        raise UsageError(f"no {kind[:-1]} is called {name!r}", hint)
-    try:
-        return found[name].load()
-    except Exception as error:
-        package = found[name].dist
-        if package is None or package.name == "edgebench":
-            raise
-        raise UsageError(
-            f"the {kind[:-1]} {name} of the package {package.name} cannot be loaded: {type(error).__name__}: {error}",
-            f"Correct it, or do without: pip uninstall {package.name}",
-        ) from error
+
+def _methods(role: type) -> list[str]:
+    return [name for name, value in vars(role).items() if callable(value) and not name.startswith("_")]
+
+
+def _require(part: object, members: Collection[str]) -> None:
+    missing = [name for name in members if not hasattr(part, name)]
+    if missing:
+        raise AttributeError(f"it has no {', '.join(missing)}")

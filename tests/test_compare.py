@@ -165,7 +165,7 @@ def test_a_limit_is_a_percentage(call: Call, limit: str, near: str) -> None:
 
 
 def test_an_unknown_metric_is_named_with_the_near_one(call: Call) -> None:
-    with pytest.raises(UsageError, match="no metric is called 'decode_tsp'") as caught:
+    with pytest.raises(UsageError, match="no metric named 'decode_tsp'") as caught:
         call("compare", "a", "b", "--metric", "decode_tsp")
     assert caught.value.hint == "Did you mean decode_tps?"
 

@@ -396,7 +396,7 @@ def test_an_f16_model_that_is_broken_off_leaves_nothing(place: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("smollm2-135m-q4_0", "no model is called 'smollm2-135m-q4_0'; did you mean smollm2-135m-q4_1?"),
+        ("smollm2-135m-q4_0", "no model named 'smollm2-135m-q4_0'; did you mean smollm2-135m-q4_1?"),
         ("smollm2-135m-f16", "smollm2-135m-f16 is made from another model itself"),
     ],
 )

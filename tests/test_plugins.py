@@ -81,9 +81,51 @@ def test_a_broken_part_is_named_with_its_package(edgebench: Program) -> None:
     assert ran.stderr.splitlines() == [
         "edgebench: the scenario poem of the package broken cannot be loaded: "
         "ModuleNotFoundError: No module named 'nowhere'",
-        "  Correct it, or do without: pip uninstall broken",
+        "  Fix it, or remove it: pip uninstall broken",
     ]
     edgebench.write("devices/theirs.yaml", "name: theirs\nsystem: linux\ntransport: {kind: can}\n")
     shown = edgebench("devices", "show", "theirs")
     assert "theirs.yaml:3: transport.kind: the transport can of the package broken cannot be loaded" in shown.stderr
     assert edgebench("results", "list").status == 0
+
+
+def install(edgebench: Program, package: str, entry_points: str, code: str) -> None:
+    """A package with one module of its own name, on the program's path."""
+    edgebench.write(f"{package}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    edgebench.write(f"{package}-1.0.dist-info/entry_points.txt", entry_points)
+    edgebench.write(f"{package}.py", code)
+    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(edgebench.folder), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise RuntimeError('no licence')", "cannot be loaded: RuntimeError: no licence"),
+        ("raise SystemExit(0)", "cannot be loaded: SystemExit: 0"),
+        ("class Ode: pass", "cannot be loaded: AttributeError: it has no suffix"),
+        (
+            "class Ode:\n suffix = 'ode'\n def __init__(self): raise KeyError('muse')\n def render(self, records): ...",
+            "cannot be created: KeyError: 'muse'",
+        ),
+        ("class Ode:\n suffix = 'ode'", "cannot be created: AttributeError: it has no render"),
+    ],
+)
+def test_a_plugin_that_raises_is_named_with_its_package(edgebench: Program, code: str, message: str) -> None:
+    install(edgebench, "verse", "[edgebench.views]\node = verse:Ode\n", code)
+    ran = edgebench("results", "export", "--format", "ode")
+    assert ran.status == 2
+    assert ran.stderr.splitlines()[1:] == [
+        f"edgebench: the view ode of the package verse {message}",
+        "  Fix it, or remove it: pip uninstall verse",
+    ]
+
+
+def test_a_name_that_two_packages_provide_is_refused_with_both(edgebench: Program) -> None:
+    install(edgebench, "verse", "[edgebench.views]\njson = verse:Ode\n", "")
+    ran = edgebench("results", "export", "--format", "json")
+    assert ran.status == 2
+    assert ran.stderr.splitlines()[1:] == [
+        "edgebench: the view json is provided by 2 packages: edgebench, verse",
+        "  Keep one of them: pip uninstall verse",
+    ]
+    assert edgebench("results", "export", "--format", "csv").status == 0

@@ -111,10 +111,10 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
     [
         (f"system: linux\ntransport: {SSH}\n", "1: name: is missing"),
         (f"name: bax\nsystem: linux\ntransport: {SSH}\n", "1: name: must be the file's own name, box, not 'bax'"),
-        (f"name: box\nsystem: linx\ntransport: {SSH}\n", "2: system: no system is called 'linx'; did you mean linux?"),
+        (f"name: box\nsystem: linx\ntransport: {SSH}\n", "2: system: no system named 'linx'; did you mean linux?"),
         (
             f"name: box\nsystem: auto\ntransport: {SSH}\n",
-            "2: system: auto is for the transport local only; there are: ",
+            "2: system: auto is for the transport local only; available: ",
         ),
         (
             "name: box\nsystem: windows\ntransport: {kind: local}\n",
@@ -123,11 +123,11 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         (f"name: box\nsystme: linux\ntransport: {SSH}\n", "2: systme: is not known here; did you mean system?"),
         (f"name: box\nsystem: linux\nsource: /etc\ntransport: {SSH}\n", "3: source: is not known here"),
         ("name: box\nsystem: linux\ntransport: ssh\n", "3: transport: must be a mapping, not 'ssh'"),
-        ("name: box\nsystem: linux\ntransport: {}\n", "3: transport.kind: is missing; there are: "),
-        ("name: box\nsystem: linux\ntransport: {kind: 5}\n", "3: transport.kind: must be text, not 5; there are: "),
+        ("name: box\nsystem: linux\ntransport: {}\n", "3: transport.kind: is missing; available: "),
+        ("name: box\nsystem: linux\ntransport: {kind: 5}\n", "3: transport.kind: must be text, not 5; available: "),
         (
             "name: box\nsystem: linux\ntransport: {kind: shh, host: a}\n",
-            "3: transport.kind: no transport is called 'shh'; did you mean ssh?",
+            "3: transport.kind: no transport named 'shh'; did you mean ssh?",
         ),
         ("name: box\nsystem: linux\ntransport:\n  kind: ssh\n", "3: transport.host: is missing"),
         (
@@ -148,7 +148,7 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llamacpp: {{}}\n",
-            "5: engines.llamacpp: no engine is called 'llamacpp'; did you mean llama.cpp?",
+            "5: engines.llamacpp: no engine named 'llamacpp'; did you mean llama.cpp?",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp:\n    pth: a\n",
@@ -188,7 +188,7 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\ndefaults: {{engine: llama}}\n",
-            "4: defaults.engine: no engine is called 'llama'; did you mean llama.cpp?",
+            "4: defaults.engine: no engine named 'llama'; did you mean llama.cpp?",
         ),
     ],
 )
@@ -257,7 +257,7 @@ def test_an_unknown_name_tells_the_near_one() -> None:
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
-        "edgebench: no device is called 'locale'",
+        "edgebench: no device named 'locale'",
         "  Did you mean local? `edgebench devices list` shows all.",
     ]
 

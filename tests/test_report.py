@@ -731,7 +731,7 @@ def test_own_references_are_found_and_their_mistakes_named(tmp_path: Path, monke
     (folder / "bad.yaml").write_text("name: bad\ntitle: Bad\nrows:\n  - {what: X, engin: e}\n")
     with pytest.raises(ProfileError, match=r"bad\.yaml:4: .*engin"):
         references.load("bad")
-    with pytest.raises(ProfileError, match="no reference is called") as caught:
+    with pytest.raises(ProfileError, match="no reference named") as caught:
         references.load("edge2023")
     assert caught.value.hint == "Did you mean edge-2023?"
 

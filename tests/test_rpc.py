@@ -280,7 +280,7 @@ def test_a_phone_on_adb_cannot_lead(edgebench: Program, android: Place, linux: P
         (("-d", "lead", "--rpc", "lead"), "twice"),
         (("-d", "lead", "--rpc", "part,part"), "twice"),
         (("-d", "lead", "-d", "part", "--rpc", "h:1"), "one device leads"),
-        (("-d", "lead", "--rpc", "nobody"), "no device is called 'nobody'"),
+        (("-d", "lead", "--rpc", "nobody"), "no device named 'nobody'"),
         (("-d", "lead", "--rpc", "h:99999"), "has no port from 1 to 65535"),
         (("-d", "lead", "--rpc", "part", "--engine", "llama-cpp-python"), "is a way of llama.cpp"),
     ],

@@ -146,7 +146,7 @@ class RoundRunner:
             count_tokens=lambda text: self._engine.count_tokens(client, text),
             engine=planned.trial.engine,
         )
-        scenario = plugins.load("scenarios", planned.trial.scenario)()
+        scenario = plugins.create("scenarios", planned.trial.scenario)
         asking: Generator[Request, Any, Mapping[str, float] | None] = scenario.turns(setting)
         try:
             request = next(asking)

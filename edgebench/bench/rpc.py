@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from edgebench import plugins
 from edgebench.core import Device, Json, Launch
 from edgebench.device import lock
 from edgebench.device.deaths import LOG_TAIL, death
@@ -130,8 +129,8 @@ class RpcWorker:
         self.name = device.name
         self.session = Session(device)
         self.running: SupervisedProcess | None = None
-        kind = plugins.load("engines", ENGINE)
-        self._engine: LlamaCpp = kind(self.session, kind.Config(**device.engines.get(ENGINE, {})))
+        config = LlamaCpp.Config(**device.engines.get(ENGINE, {}))
+        self._engine = LlamaCpp(self.session, config)
         self.facts: dict[str, Json] = {"device": device.name}
 
     @contextlib.contextmanager

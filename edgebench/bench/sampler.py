@@ -244,7 +244,7 @@ class Sampler(SampleSeries):
 def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe]:
     if isinstance(probes, Mapping):
         return dict(probes)
-    return {name: plugins.load("probes", name)() for name in (plugins.names("probes") if probes is None else probes)}
+    return {name: plugins.create("probes", name) for name in (plugins.names("probes") if probes is None else probes)}
 
 
 def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:

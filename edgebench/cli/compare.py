@@ -58,7 +58,7 @@ def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) 
         if name not in metrics.known():
             near = get_close_matches(name, metrics.known(), n=1)
             hint = f"Did you mean {near[0]}?" if near else "They are listed in docs/glossary.md."
-            raise UsageError(f"no metric is called {name!r}", hint)
+            raise UsageError(f"no metric named {name!r}", hint)
     return names
 
 

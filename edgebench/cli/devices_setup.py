@@ -34,8 +34,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
             _package(session)
         else:
             _archive(session, backend or str(found.defaults.get("backend", "cpu")), mirror)
-        kind = plugins.load("engines", ENGINE)
-        facts = kind(session, kind.Config(**settings)).prepare()
+        facts = plugins.create("engines", ENGINE, session, config=settings).prepare()
     told = ", ".join(str(facts[key]) for key in ("build", "path") if facts.get(key))
     click.echo(f"{device} runs {ENGINE}: {told}", err=True)
 

@@ -114,8 +114,8 @@ class Worker(threading.Thread):
                 stack.enter_context(lock.held(session, patience))
                 rpc = self.plan.rpc
                 helpers = stack.enter_context(RpcWorkers(session, rpc, patience)) if rpc else None
-                kind = plugins.load("engines", first.trial.engine)
-                engine = kind(session, kind.Config(**first.device.engines.get(first.trial.engine, {})))
+                config = first.device.engines.get(first.trial.engine, {})
+                engine = plugins.create("engines", first.trial.engine, session, config=config)
                 self._bench = Bench(self.plan, session, engine, helpers)
                 with closing(self._bench.events()) as happening:
                     for event in happening:

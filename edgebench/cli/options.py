@@ -60,7 +60,7 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
     name = "name"
 
-    def __init__(self, kind: plugins.Kind | None = None, words: Sequence[str] = ()) -> None:
+    def __init__(self, kind: plugins.PluginGroup | None = None, words: Sequence[str] = ()) -> None:
         self.kind, self.words = kind, words
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

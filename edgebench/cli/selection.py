@@ -139,7 +139,7 @@ class Chosen:
 
 def render(view: str, records: Iterable[Record]) -> Iterator[str]:
     """The pieces of a view's text, made as they are asked for where the view can do that."""
-    made = plugins.load("views", view)()
+    made = plugins.create("views", view)
     if isinstance(made, Streamed):
         yield from made.pieces(records)
     else:

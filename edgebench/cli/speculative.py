@@ -212,9 +212,8 @@ def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple
         _check_able(kind, auto, p_min)
     with Session(device) as session:
         if not kind:
-            preferred = plugins.load("engines", PREFERRED)
             try:
-                preferred(session, preferred.Config(**device.engines.get(PREFERRED, {}))).prepare()
+                plugins.create("engines", PREFERRED, session, config=device.engines.get(PREFERRED, {})).prepare()
                 kind = PREFERRED
             except EngineMissing as error:
                 kind = OTHERWISE

@@ -128,6 +128,5 @@ def _lock(session: Session) -> str:
 
 
 def _engine(session: Session, name: str) -> str:
-    kind = plugins.load("engines", name)
-    facts = kind(session, kind.Config(**session.device.engines.get(name, {}))).prepare()
+    facts = plugins.create("engines", name, session, config=session.device.engines.get(name, {})).prepare()
     return ", ".join(str(facts[key]) for key in ("name", "build", "version", "path") if facts.get(key))

@@ -34,11 +34,9 @@ LOG_LINES = 20_000
 
 
 def transport_of(device: Device) -> Transport:
-    """The device's wire, not yet open. Raises ``UsageError`` for an unknown kind."""
-    kind = plugins.load("transports", device.transport["kind"])
-    options = {name: value for name, value in device.transport.items() if name != "kind"}
-    wire: Transport = kind(kind.Config(**options))
-    return wire
+    """The device's transport, not yet open. Raises ``UsageError`` where there is none of that name."""
+    config = {name: value for name, value in device.transport.items() if name != "kind"}
+    return plugins.create("transports", device.transport["kind"], config=config)
 
 
 class Session(contextlib.AbstractContextManager["Session"]):
@@ -47,7 +45,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.transport = transport_of(device)
-        self.system: System = plugins.load("systems", device.system)()
+        self.system: System = plugins.create("systems", device.system)
         self.workspace = device.workspace or self.system.default_workspace
         self.again: list[Callable[[], None]] = []
 

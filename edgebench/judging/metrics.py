@@ -12,7 +12,6 @@ from functools import cache
 from typing import Literal
 
 from edgebench import plugins
-from edgebench.core import Quantity
 
 Better = Literal["lower", "higher", ""]
 
@@ -261,8 +260,7 @@ def known() -> Mapping[str, Definition]:
     """Every metric by its name: ours in their order, then those that only a probe knows."""
     found = dict(METRICS)
     for probe in plugins.names("probes"):
-        quantities: Mapping[str, Quantity] = plugins.load("probes", probe).quantities
-        for quantity in quantities.values():
+        for quantity in plugins.load("probes", probe).quantities.values():
             for name, over in quantity.over.items():
                 title, better = PROBED.get(name, (name.rsplit("_", 1)[0].replace("_", " "), ""))
                 meaning = f"{quantity.text} Of a round: the {_OVER.get(over, over)}"

@@ -145,7 +145,7 @@ def _check_base(document: Document, name: str) -> None:
     """The model that another one is made from must be there, and not be made itself."""
     place, known = ("gguf", "requantize", "model"), profiles.names("models")
     if name not in known:
-        document.unknown(place, name, f"no model is called {shown(name)}", known)
+        document.unknown(place, name, f"no model named {shown(name)}", known)
     elif Document(known[name]).get("gguf", "requantize") is not None:
         document.mistake(place, f"{name} is made from another model itself", "name that one")
 

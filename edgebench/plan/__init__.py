@@ -100,7 +100,7 @@ def trials(
     ``UsageError`` for an option that nothing here knows, a context too small for the scenario, or what
     the engine can't do on such a device.
     """
-    kinds: dict[str, Scenario] = {name: plugins.load("scenarios", name)() for name in scenarios}
+    kinds = {name: plugins.create("scenarios", name) for name in scenarios}
     unknown = set(asked) - LAUNCH_OPTIONS.union(*(scenario.options for scenario in kinds.values()))
     if unknown:
         raise _without(scenarios[0], min(unknown))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgebench import plugins
 from edgebench.core import Device
@@ -97,7 +97,7 @@ def locate(kind: Kind, name_or_path: str) -> Path:
     if name_or_path not in found:
         near = nearest(name_or_path, found)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise ProfileError(f"no {kind[:-1]} is called {name_or_path!r}", f"{hint}`edgebench {kind} list` shows all.")
+        raise ProfileError(f"no {kind[:-1]} named {name_or_path!r}", f"{hint}`edgebench {kind} list` shows all.")
     return found[name_or_path]
 
 
@@ -138,12 +138,12 @@ def _check_transport(document: Document) -> None:
         return  # said already
     kind = document.get("transport", "kind")
     if not isinstance(kind, str):
-        right = f"there are: {', '.join(plugins.names('transports'))}"
+        right = f"available: {', '.join(plugins.names('transports'))}"
         document.mistake(
             ("transport", "kind"), "is missing" if kind is None else f"must be text, not {shown(kind)}", right
         )
         return
-    form = _form(document, "transports", kind, ("transport", "kind"))
+    form = _config(document, "transports", kind, ("transport", "kind"))
     if form is not None:
         document.read(form, "transport", others=("kind",))
 
@@ -151,7 +151,7 @@ def _check_transport(document: Document) -> None:
 def _check_engines(document: Document) -> None:
     engines = document.get("engines")
     for name, settings in engines.items() if isinstance(engines, Mapping) else ():
-        form = _form(document, "engines", name, ("engines", name))
+        form = _config(document, "engines", name, ("engines", name))
         if form is not None and (settings is None or isinstance(settings, Mapping)):
             document.read(form, "engines", name)
 
@@ -160,9 +160,9 @@ def _check_system(document: Document) -> None:
     system = document.get("system")
     known = [*plugins.names("systems"), "auto"]
     if system == "auto" and document.get("transport", "kind") != "local":
-        document.mistake(("system",), "auto is for the transport local only", f"there are: {', '.join(known[:-1])}")
+        document.mistake(("system",), "auto is for the transport local only", f"available: {', '.join(known[:-1])}")
     elif isinstance(system, str) and system not in known:
-        document.unknown(("system",), system, f"no system is called {shown(system)}", known)
+        document.unknown(("system",), system, f"no system named {shown(system)}", known)
     elif system == "windows" and document.get("transport", "kind") == "local" and sys.platform != "win32":
         document.mistake(("system",), f"the transport local is this machine, and it runs no {system}", "say auto")
 
@@ -174,19 +174,21 @@ def _check_defaults(document: Document) -> None:
     engine = defaults.engine if defaults else None
     known = plugins.names("engines")
     if engine is not None and engine not in known:
-        document.unknown(("defaults", "engine"), engine, f"no engine is called {shown(engine)}", known)
+        document.unknown(("defaults", "engine"), engine, f"no engine named {shown(engine)}", known)
 
 
-def _form(document: Document, kind: Literal["transports", "engines"], name: str, place: tuple[str, ...]) -> Any:
+def _config(
+    document: Document, group: Literal["transports", "engines"], name: str, place: tuple[str, ...]
+) -> type | None:
     """A plugin's ``Config``; None, and a mistake noted, where it cannot be had."""
-    known = plugins.names(kind)
+    known = plugins.names(group)
     if name not in known:
-        document.unknown(place, name, f"no {kind[:-1]} is called {shown(name)}", known)
+        document.unknown(place, name, f"no {group[:-1]} named {shown(name)}", known)
         return None
     try:
-        return plugins.load(kind, name).Config
+        return plugins.load(group, name).Config
     except UsageError as error:
         document.mistake(place, str(error))
     except (ImportError, AttributeError) as error:
-        document.mistake(place, f"the {kind[:-1]} {name} cannot be loaded: {error}")
+        document.mistake(place, f"the {group[:-1]} {name} cannot be loaded: {error}")
     return None

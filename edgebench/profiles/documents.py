@@ -121,7 +121,7 @@ class Document:
     def unknown(self, place: Place, name: str, wrong: str, known: Collection[str]) -> str:
         """Note a name that isn't one of those known, and return the near one, if there is any."""
         near = nearest(name, known)
-        choices = f"there are: {', '.join(sorted(known))}" if known else ""
+        choices = f"available: {', '.join(sorted(known))}" if known else ""
         self.mistake(place, wrong, f"did you mean {near[0]}?" if near else choices)
         return near[0] if near else ""
 

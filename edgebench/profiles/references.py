@@ -62,8 +62,8 @@ def load(name: str) -> Reference:
     path = Path(name) if name.endswith(profiles.SUFFIXES) else known.get(name)
     if path is None or not path.is_file():
         near = get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
-        raise ProfileError(f"no reference is called {name!r}", hint)
+        hint = f"Did you mean {near[0]}?" if near else f"Available: {', '.join(known)}."
+        raise ProfileError(f"no reference named {name!r}", hint)
     document = Document(path)
     reference = document.read(Reference)
     profiles.named(document)
