@@ -1,4 +1,4 @@
-"""Plugins: transports, systems, engines, probes, scenarios and views, registered by entry point.
+"""Plugins: transports, systems, engines, probes, scenarios, views and metrics, registered by entry point.
 
 A plugin is one file and one entry-point line, in this package or in another:
 
@@ -13,15 +13,15 @@ Every fault of another package's plugin that shows while it is imported or creat
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, NoReturn, cast, overload
 
-from edgebench.core import Engine, Probe, Scenario, System, Transport, View
+from edgebench.core import Engine, MetricDefinition, Probe, Scenario, System, Transport, View
 from edgebench.errors import EdgebenchError, UsageError
 
-PluginGroup = Literal["transports", "systems", "engines", "probes", "scenarios", "views"]
+PluginGroup = Literal["transports", "systems", "engines", "probes", "scenarios", "views", "metrics"]
 
 _ROLES: Mapping[PluginGroup, type] = {
     "transports": Transport,
@@ -30,12 +30,18 @@ _ROLES: Mapping[PluginGroup, type] = {
     "probes": Probe,
     "scenarios": Scenario,
     "views": View,
+    "metrics": object,
 }
 
 
 def names(group: PluginGroup) -> list[str]:
     """The names of all plugins in a group, sorted; nothing is imported."""
     return sorted(_entry_points(group))
+
+
+def package(group: PluginGroup, name: str) -> str:
+    """The name of the package that provides a plugin."""
+    return _package(_entry_points(group)[name][0])
 
 
 @overload
@@ -50,8 +56,10 @@ def load(group: Literal["probes"], name: str) -> type[Probe]: ...
 def load(group: Literal["scenarios"], name: str) -> type[Scenario]: ...
 @overload
 def load(group: Literal["views"], name: str) -> type[View]: ...
-def load(group: PluginGroup, name: str) -> type:
-    """A plugin's class.
+@overload
+def load(group: Literal["metrics"], name: str) -> MetricDefinition | Sequence[MetricDefinition]: ...
+def load(group: PluginGroup, name: str) -> type | MetricDefinition | Sequence[MetricDefinition]:
+    """A plugin's class; of ``metrics`` the definitions themselves.
 
     Raises ``UsageError`` for an unknown name (with the closest match), for a name that two packages
     provide, and for another package's plugin that cannot be imported or lacks a part of its role.

@@ -532,7 +532,7 @@ def test_no_number_breaks_a_figure_or_an_answer(metrics: dict[str, float]) -> No
 # --- units ------------------------------------------------------------------------------------
 
 
-@given(st.floats(1e-9, 1e14), st.sampled_from(["B", "s", "1", "Hz", "tokens/s", "W", "J", "°C"]))
+@given(st.floats(1e-9, 1e14), st.sampled_from(["B", "s", "ratio", "Hz", "tokens/s", "W", "J", "°C"]))
 def test_a_quantity_is_its_value_to_three_digits(value: float, unit: str) -> None:
     factor, _ = units.scale(value, unit)
     shown = float(units.quantity(value, unit).split(" ")[0].replace("\u202f", ""))
@@ -542,7 +542,9 @@ def test_a_quantity_is_its_value_to_three_digits(value: float, unit: str) -> Non
 def test_units_that_people_read() -> None:
     assert units.quantity(1.5 * 1024**3, "B") == "1.50 GiB"
     assert units.quantity(0.31, "s") == "310 ms"
-    assert units.quantity(0.753, "1") == "75.3 %"
+    assert units.quantity(0.753, "ratio") == "75.3 %"
+    assert units.quantity(1.31, "×") == "1.31×"
+    assert units.quantity(0.753, "1") == "0.753"
 
 
 # --- the page as text -------------------------------------------------------------------------
@@ -704,8 +706,8 @@ def test_cache_strategies_and_drafts_stand_beside_their_like_only() -> None:
     timed = {"with_cache_s": 2.0, "without_cache_s": 5.0, "cache_speedup": 2.5}
     cache = own(device="any", engine="llama-cpp-python", backend="cpu", scenario="kvcache", metrics=timed)
     rows = put_beside(cache)
-    assert [row.published[2] for row in rows] == ["1.94 ×", "1.12 ×"]
-    assert [text for text, _, _ in rows[0].own[0].cells] == ["2.00 s", "5.00 s", "2.50 ×"]
+    assert [row.published[2] for row in rows] == ["1.94×", "1.12×"]
+    assert [text for text, _, _ in rows[0].own[0].cells] == ["2.00 s", "5.00 s", "2.50×"]
     assert rows[0].own[0].differs[0] == "device any, theirs was not named"
     assert all(not share for _, _, share in rows[0].own[0].cells)
     beams = own(device="any", scenario="decoding", options={"strategy": "beam", "beams": 3})

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Device, ProbeSource, Quantity, Sample
+from edgebench.core import Device, ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.device.session import Session
 from edgebench.probes.cpu import Cpu
 from edgebench.probes.memory import Memory
@@ -250,7 +250,7 @@ class Asks:
     """A probe of one reading, for faults."""
 
     def __init__(self, **reading) -> None:
-        self.quantities = {"answer": Quantity("1", "An answer.", {"answer": "last"})}
+        self.quantities = {"answer": Quantity("1", "An answer.", {"answer": SampleMetric("last", "answer")})}
         self.sources = {"linux": (ProbeSource(**reading),)}
 
     def parse(self, at, text):

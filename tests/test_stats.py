@@ -327,14 +327,17 @@ def test_the_list_of_doubts_is_closed() -> None:
 # --- metrics and the documents made from the code ----------------------------------------------
 
 
-def test_every_lead_metric_is_defined() -> None:
-    for name in metrics.LEAD:
-        assert metrics.find(name).unit
-        assert metrics.find(name).better
+def test_headline_metrics_are_one_list_with_a_direction() -> None:
+    names = [entry.name for entry in metrics.headline()]
+    assert names[:6] == ["peak_footprint_b", "load_s", "decode_tps", "s_per_token", "ttft_s", "prefill_tps"]
+    assert all(entry.better != "none" for entry in metrics.headline())
 
 
-def test_no_metric_has_two_definitions() -> None:
-    assert not set(metrics.PROBED) & set(metrics.METRICS)
+def test_a_multiple_has_the_unit_of_one() -> None:
+    """Whatever is called a speed-up is a multiple: it is never shown in per cent."""
+    multiples = {name for name in metrics.known() if "speedup" in name}
+    assert multiples == {"speedup", "predicted_speedup", "cache_speedup"}
+    assert {metrics.find(name).unit for name in multiples} == {"×"}
 
 
 def test_a_metric_of_a_probe_has_the_probes_unit() -> None:

@@ -92,8 +92,8 @@ class SampleSeries:
         return {
             key: value
             for name, what in self.quantities.items()
-            for key, over in what.over.items()
-            if (value := _across(over, what.across, rows.get(name, []))) is not None
+            for key, metric in what.metrics.items()
+            if (value := _across(metric.statistic, what.across, rows.get(name, []))) is not None
         }
 
     def by_label(self, name: str, label: str, start: float, end: float) -> dict[str, float]:

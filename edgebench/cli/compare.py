@@ -93,7 +93,7 @@ def command(
     from edgebench.views import comparison_view
 
     sides = _sides(path, where, (a, b))
-    comparison = compare(*sides.records, sides.axis, names or metrics.LEAD)
+    comparison = compare(*sides.records, sides.axis, names)
     if not comparison.pairs:
         raise _nothing_alike(sides)
     if as_json:

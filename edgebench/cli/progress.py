@@ -192,9 +192,9 @@ def listed(found: Sequence[tuple[str, str]]) -> str:
 
 def figures(event: events.Measured) -> dict[str, str]:
     """A round's headline figures by the word for each, the one that matters most first."""
-    shown = (("decode_tps", "decode"), ("prefill_tps", "prefill"), ("peak_footprint_b", "memory"), ("load_s", "load"))
     found = event.round.metrics
-    return {word: units.quantity(found[name], metrics.find(name).unit) for name, word in shown if name in found}
+    rates_first = sorted(metrics.headline(), key=lambda entry: entry.better != "higher")
+    return {entry.short: units.quantity(found[entry.name], entry.unit) for entry in rates_first if entry.name in found}
 
 
 def duration(seconds: float) -> str:

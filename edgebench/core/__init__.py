@@ -33,7 +33,8 @@ from edgebench.core.engine import (
     Reply,
     Request,
 )
-from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample
+from edgebench.core.metric import Better, MetricDefinition
+from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
 from edgebench.core.record import (
     SCHEMA,
     Doubt,
@@ -55,6 +56,7 @@ __all__ = [
     "SILENCED",
     "AppEngine",
     "BandwidthKernel",
+    "Better",
     "Client",
     "Command",
     "Device",
@@ -71,6 +73,7 @@ __all__ = [
     "Line",
     "LogDiagnostics",
     "Metric",
+    "MetricDefinition",
     "ModelFile",
     "Option",
     "Output",
@@ -87,8 +90,10 @@ __all__ = [
     "ReverseForwarding",
     "Round",
     "Sample",
+    "SampleMetric",
     "Scenario",
     "ScenarioContext",
+    "Statistic",
     "Status",
     "Streamed",
     "System",

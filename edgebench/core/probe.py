@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from edgebench.core.metric import Better
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -19,6 +21,20 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+Statistic = Literal["mean", "median", "p95", "max", "min", "sum", "last"]
+
+
+@dataclass(frozen=True)
+class SampleMetric:
+    """A metric of a stretch of time, made from the samples of a quantity in it."""
+
+    statistic: Statistic
+    title: str
+    better: Better = "none"
+    headline: bool = False
+    """Whether tables, comparisons and reports show it without being asked to."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """What a probe measures: one definition, one unit (the glossary is made from these)."""
@@ -26,8 +42,8 @@ class Quantity:
     unit: str
     text: str
     """The definition, one or two sentences."""
-    over: Mapping[str, Literal["mean", "median", "p95", "max", "min", "sum", "last"]]
-    """The metrics of a stretch of time, and how each is made from the readings in it."""
+    metrics: Mapping[str, SampleMetric]
+    """By name; none for a quantity that only makes part of other metrics."""
     across: Literal["mean", "sum", "max"] = "mean"
     """How readings with different labels (cores, sensors, GPUs) make one metric."""
 

@@ -111,13 +111,14 @@ def likeness(record: Record) -> dict[str, Option | None]:
     }
 
 
-def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequence[str] = metrics.LEAD) -> Comparison:
-    """Match the records of two sides and compare the given metrics.
+def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequence[str] = ()) -> Comparison:
+    """Match the records of two sides and compare the given metrics, or the headline metrics.
 
     Of several records of the same work the newest two that share a run are taken, else the newest
     of each side; those that ended well come before the others. Devices and engines that share no
     settings at all are compared at the fastest that each was measured with.
     """
+    names = names or [entry.name for entry in metrics.headline()]
     free = _free(axis)
     sides = (_grouped(_newest_last(a), free), _grouped(_newest_last(b), free))
     if axis in _EACH_ITS_OWN and not sides[0].keys() & sides[1].keys():

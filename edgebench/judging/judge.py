@@ -12,9 +12,6 @@ from edgebench.core import Doubt, Record
 from edgebench.judging import metrics, stats
 from edgebench.judging.doubts import named
 
-HEADLINES = ("decode_tps", "prefill_tps", "ttft_s", "load_s", "peak_footprint_b")
-"""The metrics whose spread and missing rounds are doubts."""
-
 SPREAD = 0.10
 DISTURBED = {"steal": 0.01, "other_load": 0.05}
 """Shares of the CPU time that others may have in the median round."""
@@ -38,21 +35,20 @@ def judge(record: Record) -> tuple[Doubt, ...]:
 
 def _rounds(record: Record) -> Iterator[Doubt]:
     few = 0
-    for name in HEADLINES:
+    for entry in metrics.headline():
+        name = entry.name
         metric = record.metrics.get(name)
         if metric is None:
             continue
         values = [value for value in metric.rounds if value is not None]
         spread = stats.spread(values)
         if spread is not None and spread > SPREAD:
-            yield named("spread", f"{metrics.find(name).title} by {spread:.0%} over {len(values)} rounds")
+            yield named("spread", f"{entry.title} by {spread:.0%} over {len(values)} rounds")
         if not name.startswith("load"):
             # Load times come only from fresh starts; fewer of them than rounds is how it should be.
             few = max(few, len(values))
             if values and len(values) < len(metric.rounds):
-                yield named(
-                    "missing-rounds", f"{metrics.find(name).title}: {len(values)} of {len(metric.rounds)} rounds"
-                )
+                yield named("missing-rounds", f"{entry.title}: {len(values)} of {len(metric.rounds)} rounds")
     if 0 < few < stats.FEW:
         yield named("few-rounds", f"{few} of at least {stats.FEW}")
 

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import POWER, TEMPERATURE
 
@@ -35,7 +35,12 @@ class Battery:
 
     quantities: Mapping[str, Quantity] = {
         "power_w": POWER,
-        "on_battery": Quantity("ratio", "1 while the device runs on its battery.", {"on_battery": "min"}, across="max"),
+        "on_battery": Quantity(
+            "ratio",
+            "1 while the device runs on its battery.",
+            {"on_battery": SampleMetric("min", "on battery")},
+            across="max",
+        ),
         "temp_c": TEMPERATURE,
     }
     sources: Mapping[str, Sequence[ProbeSource]] = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import digits
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
 
 TICK_S = 0.01
@@ -26,10 +26,14 @@ class Cpu:
         "cpu_core_util": CPU_CORE,
         "cpu_engine": CPU_ENGINE,
         "other_load": Quantity(
-            "ratio", "Share of the machine's processor time that other processes used.", {"other_load": "mean"}
+            "ratio",
+            "Fraction of the machine's CPU time used by other processes.",
+            {"other_load": SampleMetric("mean", "load of other processes", "lower")},
         ),
         "steal": Quantity(
-            "ratio", "Share of the machine's processor time that a hypervisor gave to others.", {"steal": "mean"}
+            "ratio",
+            "Fraction of the machine's CPU time that the hypervisor gave to other guests.",
+            {"steal": SampleMetric("mean", "CPU steal", "lower")},
         ),
     }
     sources: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)

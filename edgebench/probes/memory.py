@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.quantities import AVAILABLE, PEAK_RSS, RSS
 
 _FIELDS = {
@@ -34,20 +34,42 @@ class Memory:
         "peak_rss_b": PEAK_RSS,
         "rss_b": RSS,
         "rss_anon_b": Quantity(
-            "bytes", "Its anonymous part (RssAnon).", {"peak_anon_b": "max", "steady_anon_b": "median"}
+            "bytes",
+            "Anonymous part of resident memory (RssAnon).",
+            {
+                "peak_anon_b": SampleMetric("max", "peak anonymous memory", "lower"),
+                "steady_anon_b": SampleMetric("median", "anonymous memory, steady state", "lower"),
+            },
         ),
         "rss_file_b": Quantity(
             "bytes",
-            "Its part that is pages of mapped files, such as weights (RssFile).",
-            {"peak_file_b": "max", "steady_file_b": "median"},
+            "File-backed part of resident memory, such as mapped weights (RssFile).",
+            {
+                "peak_file_b": SampleMetric("max", "peak file memory", "lower"),
+                "steady_file_b": SampleMetric("median", "file memory, steady state", "lower"),
+            },
         ),
-        "rss_shmem_b": Quantity("bytes", "Its shared-memory part (RssShmem).", {"steady_shmem_b": "median"}),
+        "rss_shmem_b": Quantity(
+            "bytes",
+            "Shared-memory part of resident memory (RssShmem).",
+            {"steady_shmem_b": SampleMetric("median", "shared memory, steady state", "lower")},
+        ),
         "swap_b": Quantity(
-            "bytes", "Memory of the process tree in swap (VmSwap), not part of resident memory.", {"peak_swap_b": "max"}
+            "bytes",
+            "Swapped-out memory of the process tree (VmSwap); not part of resident memory.",
+            {"peak_swap_b": SampleMetric("max", "peak swap", "lower")},
         ),
         "available_b": AVAILABLE,
-        "swap_in_b": Quantity("bytes", "Read back from swap by the whole machine.", {"swap_in_b": "sum"}),
-        "swap_out_b": Quantity("bytes", "Written to swap by the whole machine.", {"swap_out_b": "sum"}),
+        "swap_in_b": Quantity(
+            "bytes",
+            "Data read from swap by the whole machine.",
+            {"swap_in_b": SampleMetric("sum", "swap-in", "lower")},
+        ),
+        "swap_out_b": Quantity(
+            "bytes",
+            "Data written to swap by the whole machine.",
+            {"swap_out_b": SampleMetric("sum", "swap-out", "lower")},
+        ),
     }
     sources: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 

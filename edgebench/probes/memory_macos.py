@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.quantities import PEAK_RSS, RSS
 from edgebench.probes.tree import members
 
@@ -22,10 +22,14 @@ class MemoryMacos:
         "rss_b": RSS,
         "footprint_b": Quantity(
             "bytes",
-            "macOS's physical footprint of the process: dirty, compressed and GPU memory, no clean mapped weights.",
-            {"footprint_b": "median"},
+            "macOS physical footprint of the process: dirty, compressed and GPU memory, without clean mapped weights.",
+            {"footprint_b": SampleMetric("median", "physical footprint", "lower")},
         ),
-        "footprint_peak_b": Quantity("bytes", "Its highest value, kept by the kernel.", {"footprint_peak_b": "max"}),
+        "footprint_peak_b": Quantity(
+            "bytes",
+            "Peak physical footprint, tracked by the kernel.",
+            {"footprint_peak_b": SampleMetric("max", "peak physical footprint", "lower")},
+        ),
     }
     sources: Mapping[str, Sequence[ProbeSource]] = {
         "macos": (

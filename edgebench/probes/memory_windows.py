@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import AVAILABLE, PEAK_RSS, RSS
 
@@ -23,7 +23,9 @@ class MemoryWindows:
         "peak_rss_b": PEAK_RSS,
         "rss_b": RSS,
         "private_b": Quantity(
-            "bytes", "Memory promised to the process alone, resident or not.", {"private_b": "median"}
+            "bytes",
+            "Memory committed to the process alone, resident or not.",
+            {"private_b": SampleMetric("median", "private memory", "lower")},
         ),
         "available_b": AVAILABLE,
     }

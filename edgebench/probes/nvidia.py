@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.errors import Unreadable
 from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_USED, GPU_UTIL, POWER, TEMPERATURE, THROTTLED
 
@@ -41,7 +41,11 @@ class Nvidia:
         "gpu_used_b": GPU_USED,
         "gpu_util": GPU_UTIL,
         "gpu_clock_hz": GPU_CLOCK,
-        "gpu_power_capped": Quantity("ratio", "1 while a GPU is at its power limit.", {"gpu_power_capped": "mean"}),
+        "gpu_power_capped": Quantity(
+            "ratio",
+            "1 while a GPU is at its power limit.",
+            {"gpu_power_capped": SampleMetric("mean", "GPU at power limit")},
+        ),
         "power_w": POWER,
         "temp_c": TEMPERATURE,
         "throttled": THROTTLED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.quantities import GPU_CLOCK, GPU_MEMORY, GPU_UTIL, TEMPERATURE
 
 _KGSL = "/sys/class/kgsl/kgsl-3d0"
@@ -45,7 +45,7 @@ class PhoneGpu:
             "bytes",
             "Android's own account of the process (`dumpsys meminfo`): a page that others hold too counts in part, and "
             "what it tracks of the GPU's memory counts.",
-            {"peak_pss_b": "max"},
+            {"peak_pss_b": SampleMetric("max", "peak PSS", "lower")},
         ),
         "gpu_util": GPU_UTIL,
         "gpu_clock_hz": GPU_CLOCK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import ProbeSource, Quantity, Sample
+from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import THROTTLED
 
@@ -34,7 +34,10 @@ class Throttling:
 
     quantities: Mapping[str, Quantity] = {
         "cpu_clock_hz": Quantity(
-            "Hz", "Clock of a cluster of cores; the label `cluster` lists its cores.", {"cpu_clock_hz": "mean"}, "max"
+            "Hz",
+            "Clock of a cluster of cores; the label `cluster` lists its cores.",
+            {"cpu_clock_hz": SampleMetric("mean", "CPU clock")},
+            "max",
         ),
         "throttled": THROTTLED,
     }

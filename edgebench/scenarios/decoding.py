@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import Json, Option, Reply, Request, ScenarioContext
+from edgebench.core import Json, MetricDefinition, Option, Reply, Request, ScenarioContext
+from edgebench.judging.metrics import rates
 from edgebench.scenarios.chat import conversations
 
 STRATEGIES: Mapping[str, tuple[str, ...]] = {
@@ -19,12 +20,7 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 
 
 class Decoding:
-    """One strategy on the first turn of every shipped conversation.
-
-    Of its own: ``log_likelihood`` of the text under the model, a token, in nats; ``repetition``, the
-    share of its 4-grams that stood there before; ``distinct_1`` and ``distinct_2``, different 1- and
-    2-grams ÷ all (Li et al. 2016, arXiv 1510.03055). Means over the prompts.
-    """
+    """One strategy on the first turn of every shipped conversation; its metrics are means over the prompts."""
 
     engines = ("llama-cpp-python",)
     options: Mapping[str, Option | tuple[str, ...]] = {
@@ -43,6 +39,36 @@ class Decoding:
         "top_p_pct": "share of the probability that top-p draws from, per cent",
         "gen_tokens": "tokens that are generated",
     }
+    metrics: Sequence[MetricDefinition] = (
+        rates.DECODE,
+        MetricDefinition(
+            "log_likelihood",
+            "nat/token",
+            "log-likelihood",
+            "mean log-likelihood of a generated token under the model's unmodified distribution (before "
+            "temperature, top-k, …)",
+        ),
+        MetricDefinition(
+            "repetition",
+            "ratio",
+            "repetition",
+            "fraction of a text's token 4-grams that occurred earlier in it",
+        ),
+        MetricDefinition(
+            "distinct_1",
+            "ratio",
+            "distinct unigrams",
+            "distinct tokens ÷ all tokens of a text",
+            source="Li et al. 2016, arXiv 1510.03055",
+        ),
+        MetricDefinition(
+            "distinct_2",
+            "ratio",
+            "distinct bigrams",
+            "distinct token bigrams ÷ all token bigrams of a text",
+            source="Li et al. 2016, arXiv 1510.03055",
+        ),
+    )
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes: the longest prompt, and every beam's own text."""

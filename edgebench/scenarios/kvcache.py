@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import Option, Reply, Request, ScenarioContext
+from edgebench.core import MetricDefinition, Option, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
 from edgebench.judging import ties
 from edgebench.scenarios.speculative import PROMPT
@@ -13,13 +13,38 @@ from edgebench.scenarios.speculative import PROMPT
 class KvCache:
     """The same tokens twice; without the cache the whole text is evaluated anew for each of them.
 
-    Of its own: ``with_cache_s`` and ``without_cache_s``, prompt read to last token, and
-    ``cache_speedup``, their ratio. ``token_times`` of the turns hold the time of every token.
+    ``token_times`` of the turns hold the time of every token.
     """
 
     engines = ("llama-cpp-python",)
     options: Mapping[str, Option] = {"gen_tokens": 64}
     helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
+    metrics: Sequence[MetricDefinition] = (
+        MetricDefinition(
+            "with_cache_s",
+            "s",
+            "time with KV cache",
+            "time from prompt evaluation to the last token of one greedy generation, on the engine's clock",
+            "lower",
+            short_title="with cache",
+        ),
+        MetricDefinition(
+            "without_cache_s",
+            "s",
+            "time without KV cache",
+            "time for the same generation when the whole text is re-evaluated for every token",
+            "lower",
+            short_title="without cache",
+        ),
+        MetricDefinition(
+            "cache_speedup",
+            "×",
+            "speed-up by the KV cache",
+            "without_cache_s ÷ with_cache_s",
+            "higher",
+            short_title="speed-up",
+        ),
+    )
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""

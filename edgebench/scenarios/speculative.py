@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 
 from edgebench import plugins
-from edgebench.core import Json, Option, Reply, Request, ScenarioContext
+from edgebench.core import Json, MetricDefinition, Option, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
+from edgebench.judging.metrics import speculation
 
 PROMPT = (
     "Write a Python class for an AVL tree with a method that inserts a key and keeps the tree balanced. "
@@ -34,6 +35,7 @@ class Speculative:
 
     options: Mapping[str, Option] = {"gen_tokens": 192}
     helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
+    metrics: Sequence[MetricDefinition] = speculation.METRICS
 
     def needs(self, options: Mapping[str, Option]) -> int:
         """Tokens of context it takes."""

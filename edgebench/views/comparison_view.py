@@ -105,7 +105,7 @@ def verdict(finding: Finding) -> str:
         few = f" (too few rounds: {change.rounds})" if change.few else ""
         return f"no difference shown{few}"
     better = metrics.find(finding.name).better
-    return change.verdict if not better else "better" if change.verdict == better else "worse"
+    return change.verdict if better == "none" else "better" if change.verdict == better else "worse"
 
 
 def _percent(ratio: float) -> str:

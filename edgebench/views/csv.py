@@ -9,7 +9,7 @@ from itertools import chain
 from typing import ClassVar
 
 from edgebench.core import Option, Record
-from edgebench.judging.metrics import known
+from edgebench.judging import metrics
 from edgebench.views.text import clean
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -45,9 +45,8 @@ def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | 
     units: dict[str, str] = {}
     for record in records:
         options |= record.trial.options.keys()
-        units |= {name: one.unit for name, one in record.metrics.items()}
-    order = list(known())
-    names = sorted(units, key=lambda name: (order.index(name) if name in order else len(order), name))
+        units |= {name: metrics.unit(name, one.unit) for name, one in record.metrics.items()}
+    names = sorted(units, key=metrics.place)
     header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
     header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
     header += [f"option_{name}" for name in sorted(options)] + ["doubts", "failure", "round"]

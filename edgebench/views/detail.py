@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgebench.core import Json, Record
-from edgebench.judging import doubts, metrics, stats
+from edgebench.judging import doubts, stats
 from edgebench.models import fits
 from edgebench.views import units
+from edgebench.views.fields import metrics_of
 from edgebench.views.telemetry import sampled
 from edgebench.views.text import clean, describe
 
@@ -52,8 +53,7 @@ def _head(record: Record) -> Iterator[str]:
 
 
 def _figures(record: Record) -> list[str]:
-    order = list(metrics.known())
-    named = sorted(record.metrics.items(), key=lambda one: (order.index(one[0]) if one[0] in order else 999, one[0]))
+    named = list(metrics_of(record))
     rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if named else []
     notes: dict[str, list[str]] = {}
     for name, one in named:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
 from edgebench.core import Json, Metric, Option, Record, Status
-from edgebench.judging import comparison
+from edgebench.judging import comparison, metrics
 from edgebench.judging.comparison import SETTINGS
 
 NOT_SPLIT = "resident, not split"
@@ -144,8 +144,15 @@ def metric(record: Record, name: str) -> Metric | None:
     found = record.metrics.get(name)
     if found is None or not isfinite(found.value):
         return None
+    found = replace(found, unit=metrics.unit(name, found.unit))
     sure = all(end is not None and isfinite(end) for end in (found.low, found.high))
     return found if sure else replace(found, low=None, high=None)
+
+
+def metrics_of(record: Record) -> Iterator[tuple[str, Metric]]:
+    """Every metric of a record as it was measured, in the order of their entries, each in its entry's unit."""
+    for name, found in sorted(record.metrics.items(), key=lambda item: metrics.place(item[0])):
+        yield name, replace(found, unit=metrics.unit(name, found.unit))
 
 
 def footprint(record: Record) -> Metric | None:

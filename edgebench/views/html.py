@@ -18,9 +18,11 @@ from edgebench.judging import metrics
 from edgebench.profiles.references import Reference
 from edgebench.views import charts, reference_comparison
 from edgebench.views.charts import Figure, Panel, theme
+from edgebench.views.fields import metric
+from edgebench.views.headline import capitalized, measured
 from edgebench.views.library import library
 from edgebench.views.report_data import ROWS, Digest
-from edgebench.views.rows import COLUMNS, Logs, TableRow, details, table
+from edgebench.views.rows import Logs, TableRow, details, table
 from edgebench.views.summary import answers, nothing
 from edgebench.views.units import many
 
@@ -96,6 +98,7 @@ def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
     records = digest.records
     groups = table(records, digest.newest, most=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
+    columns = measured(records)
     told = list(details(records, groups, logs))
     cut = (
         f"Here are {len(rows)} of {digest.total} records: the newest of each configuration first. "
@@ -104,8 +107,9 @@ def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
     left_out = f"{len(told)} of {digest.total} are here; `edgebench results show ID` has any other."
     return {
         "groups": groups,
-        "columns": COLUMNS,
-        "labels": {name: title for name, title, _ in COLUMNS},
+        "columns": columns,
+        "capitalized": capitalized,
+        "labels": {entry.name: capitalized(entry.column) for entry in columns},
         "choices": choices(rows),
         "earlier": sum(row.earlier for row in rows),
         "words": words,
@@ -186,9 +190,12 @@ def words(row: TableRow) -> str:
 
 def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
     """The definitions of the metrics that the table and the figures show."""
-    shown = ("peak_footprint_b", "load_s", "decode_tps", "prefill_tps", "ttft_s", "j_per_token", "mbu", "acceptance")
-    found = [metrics.find(name) for name in shown if any(name in record.metrics for record in records)]
-    return [(definition.title, definition.meaning) for definition in found]
+    drawn = {"j_per_token", "mbu", "acceptance", "speedup", "predicted_speedup"}
+    return [
+        (entry.title, f"{entry.definition.rstrip('.')}." + (f" Source: {entry.source}." if entry.source else ""))
+        for entry in metrics.known().values()
+        if (entry.headline or entry.name in drawn) and any(metric(record, entry.name) for record in records)
+    ]
 
 
 def policy(styles: str, scripts: Sequence[str], *, live: bool) -> str:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from edgebench.core import Record
+from edgebench.core import MetricDefinition, Record
 from edgebench.judging import doubts
 from edgebench.views import units
-from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, footprint, memory_parts, metric
-from edgebench.views.lead import TITLES, figure
+from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, footprint, memory_parts
+from edgebench.views.headline import figure, measured
 from edgebench.views.text import clean, describe, varying
 
 
@@ -29,13 +29,13 @@ class Markdown:
 def grid(records: Sequence[Record]) -> list[str]:
     """What the records have in common, a table of what differs and of their figures, one of memory by kind."""
     differ, common = varying([describe(record) for record in records])
-    shown = {name: title for name, title in TITLES.items() if any(metric(record, name) for record in records)}
+    shown = measured(records)
     return [
         " · ".join(f"{name} {escaped(text)}" for name, text in common.items()),
         "",
-        _row([escaped(name) for name in (*differ, *shown.values(), "doubts")]),
+        _row([escaped(name) for name in (*differ, *(entry.column for entry in shown), "doubts")]),
         _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
-        *(_row(_cells(record, differ, list(shown))) for record in records),
+        *(_row(_cells(record, differ, shown)) for record in records),
         *_memory(records, differ),
     ]
 
@@ -47,14 +47,14 @@ def explained(records: Sequence[Record]) -> list[str]:
     return [f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known]
 
 
-def _cells(record: Record, differ: Sequence[str], shown: Sequence[str]) -> list[str]:
+def _cells(record: Record, differ: Sequence[str], shown: Sequence[MetricDefinition]) -> list[str]:
     parts = describe(record)
     named = [escaped(parts.get(name, "")) for name in differ]
     marks = ", ".join(dict.fromkeys(escaped(doubt.id) for doubt in record.doubts))
     if record.status != "ok":
         why = f": {escaped(record.failure.message)}" if record.failure else ""
         marks = f"**{ended(record)}**{why}" + (f"; {marks}" if marks else "")
-    return [*named, *(_figure(record, name) for name in shown), marks]
+    return [*named, *(_figure(record, entry) for entry in shown), marks]
 
 
 def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
@@ -80,8 +80,8 @@ def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
     return lines
 
 
-def _figure(record: Record, name: str) -> str:
-    text, interval = figure(record, name)
+def _figure(record: Record, entry: MetricDefinition) -> str:
+    text, interval = figure(record, entry)
     return f"{text} [{interval}]" if interval else text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgebench.profiles.references import Reference
 from edgebench.views.charts import Figure
 from edgebench.views.fields import by_kind
+from edgebench.views.headline import capitalized
 from edgebench.views.markdown import escaped, explained, grid
 from edgebench.views.reference_comparison import Part, beside
 from edgebench.views.report_data import Digest
@@ -68,7 +69,13 @@ def _reference(reference: Reference, parts: Sequence[Part]) -> str:
 
 
 def _part(part: Part) -> Iterator[str]:
-    yield _row(["published, and measured here", *(title for _, title in part.columns), "what differs in method"])
+    yield _row(
+        [
+            "published, and measured here",
+            *(capitalized(entry.column) for entry in part.columns),
+            "what differs in method",
+        ]
+    )
     yield _row(["---", *("---:" for _ in part.columns), "---"])
     for row in part.rows:
         yield _row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured here"])

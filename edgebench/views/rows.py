@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgebench.core import Json, Option, Record
+from edgebench.core import Json, MetricDefinition, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.views import units
 from edgebench.views.detail import flat, needs
@@ -16,22 +16,15 @@ from edgebench.views.fields import (
     ended,
     fell_back,
     metric,
+    metrics_of,
     regime,
     settings,
     settings_text,
     used_backend,
     when,
 )
-from edgebench.views.lead import figure
+from edgebench.views.headline import figure, measured
 from edgebench.views.telemetry import sampled
-
-COLUMNS = (
-    ("peak_footprint_b", "Memory", "memory footprint, peak"),
-    ("load_s", "Load", "load time"),
-    ("decode_tps", "Tokens/s", "decode rate"),
-    ("s_per_token", "ms/token", "time per generated token"),
-)
-"""Metric, heading and what it is: the four figures that reports of this kind quote first."""
 
 LOG_LINES = 40
 LOG_WIDTH = 400
@@ -99,10 +92,11 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     order.sort(key=lambda r: r.id not in current)
     shown = order[:most]
     detailed = {record.id for record in order[:details]}
+    columns = measured(shown)
     groups = []
     for kind, group in by_kind(shown):
         common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
-        rows = [_row(r, common, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
+        rows = [_row(r, common, columns, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
         groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))
     return groups
 
@@ -112,7 +106,14 @@ def ranked(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else -1.0))
 
 
-def _row(record: Record, common: Collection[tuple[str, Option]], *, earlier: bool, detailed: bool) -> TableRow:
+def _row(
+    record: Record,
+    common: Collection[tuple[str, Option]],
+    columns: Sequence[MetricDefinition],
+    *,
+    earlier: bool,
+    detailed: bool,
+) -> TableRow:
     trial = record.trial
     return TableRow(
         id=record.id,
@@ -127,7 +128,7 @@ def _row(record: Record, common: Collection[tuple[str, Option]], *, earlier: boo
         ended=ended(record),
         bad=record.status not in ("ok", "running"),
         reason=record.failure.message if record.failure else "",
-        cells=tuple(_cell(record, name) for name, _, _ in COLUMNS),
+        cells=tuple(_cell(record, entry) for entry in columns),
         doubts=doubted(record),
         earlier=earlier,
         detailed=detailed,
@@ -135,14 +136,14 @@ def _row(record: Record, common: Collection[tuple[str, Option]], *, earlier: boo
     )
 
 
-def _cell(record: Record, name: str) -> Cell:
-    found = metric(record, name)
+def _cell(record: Record, entry: MetricDefinition) -> Cell:
+    found = metric(record, entry.name)
     if found is None:
-        return Cell("—", "", None, name)
-    text, between = figure(record, name)
-    if name == "load_s" and regime(record) in ("first", "cold"):
+        return Cell("—", "", None, entry.name)
+    text, between = figure(record, entry)
+    if entry.name == "load_s" and regime(record) in ("first", "cold"):
         between = f"{between} {regime(record)}".strip()
-    return Cell(text, between, found.value, name)
+    return Cell(text, between, found.value, entry.name)
 
 
 def doubted(record: Record) -> tuple[tuple[str, str], ...]:
@@ -197,12 +198,12 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
     failure = record.failure
     if failure and not log:
         log = failure.log
-    measured = []
-    for name, found in sorted(record.metrics.items(), key=_place):
+    rows = []
+    for name, found in metrics_of(record):
         factor, unit = units.scale(found.value, found.unit)
         rounds = tuple("—" if value is None else units.number(value / factor, 4) for value in found.rounds)
-        value = f"{units.number(found.value / factor, 4)} {unit}".strip()
-        measured.append((metrics.find(name).title, value, units.interval(found), found.note, rounds))
+        value = units.with_unit(units.number(found.value / factor, 4), unit)
+        rows.append((metrics.find(name).title, value, units.interval(found), found.note, rounds))
     run = {name: str(value) for name, value in record.run.items() if value not in (None, "")}
     return Detail(
         row=row,
@@ -210,8 +211,8 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         work=work,
         command=command(record),
         run=(("record", record.id), *([("finished", record.finished)] if record.finished else []), *run.items()),
-        metrics=tuple(measured),
-        rounds=max((len(rounds) for *_, rounds in measured), default=0),
+        metrics=tuple(rows),
+        rounds=max((len(rounds) for *_, rounds in rows), default=0),
         memory=tuple(needs(record)),
         facts=(
             ("readings", tuple(sampled(record))),
@@ -222,11 +223,6 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         log_cut=len(log) > LOG_LINES,
         notes=record.notes,
     )
-
-
-def _place(item: tuple[str, object]) -> tuple[int, str]:
-    order = list(metrics.METRICS)
-    return (order.index(item[0]) if item[0] in order else len(order), item[0])
 
 
 def _pairs(facts: Json) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""The records as a table for a terminal or a text file: lead figures, doubts, what to type next."""
+"""The records as a table for a terminal or a text file: headline metrics, doubts, what to type next."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, ClassVar
 
-from edgebench.core import Record
-from edgebench.judging import doubts
-from edgebench.views.fields import ended, metric
-from edgebench.views.lead import TITLES, figure
+from edgebench.core import MetricDefinition, Record
+from edgebench.judging import doubts, metrics
+from edgebench.views.fields import ended
+from edgebench.views.headline import figure, measured
 from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     scenarios: dict[str, list[Record]] = {}
     for record in records:
         scenarios.setdefault(record.trial.scenario, []).append(record)
-    hidden = dict.fromkeys(name for group in scenarios.values() for name in _print_group(console, group))
+    hidden = dict.fromkeys(entry for group in scenarios.values() for entry in _print_group(console, group))
     if hidden:
-        left_out = ", ".join(TITLES[name] for name in TITLES if name in hidden)
+        left_out = ", ".join(entry.column for entry in metrics.headline() if entry in hidden)
         console.print(Text(f"no room here for: {left_out}", style="dim"))
     for line, style in remarks(records, lambda record: record.id):
         console.print(Text(line, style=style))
@@ -55,7 +55,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     return trimmed(out)
 
 
-def _print_group(console: Console, records: Sequence[Record]) -> list[str]:
+def _print_group(console: Console, records: Sequence[Record]) -> list[MetricDefinition]:
     """One scenario's records: what they have in common, then the grid. The answer: figures left out."""
     from rich.text import Text
 
@@ -67,13 +67,15 @@ def _print_group(console: Console, records: Sequence[Record]) -> list[str]:
     return hidden
 
 
-def _fitting(console: Console, records: Sequence[Record], differ: Sequence[str]) -> tuple[list[str], list[str]]:
+def _fitting(
+    console: Console, records: Sequence[Record], differ: Sequence[str]
+) -> tuple[list[MetricDefinition], list[MetricDefinition]]:
     """The figures there is room for, and those left out."""
-    shown = [name for name in TITLES if any(metric(record, name) for record in records)]
-    hidden: list[str] = []
+    shown = measured(records)
+    hidden: list[MetricDefinition] = []
     roomy = console.options.update(max_width=WIDE)
     while shown[1:]:
-        # The four lead figures stay while folding the names makes room for them.
+        # The first four stay while folding the names makes room for them.
         names = differ if shown[4:] else []
         needed = console.measure(_grid(records, names, shown), options=roomy).maximum
         if needed + (0 if names else sum(_narrowest(records, name) + 2 for name in differ)) <= console.width:
@@ -92,7 +94,7 @@ def _named(name: str, text: str) -> str:
     return text if name in ("model", "engine", "backend", "scenario") else f"{name} {text}"
 
 
-def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]) -> Grid:
+def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[MetricDefinition]) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -101,12 +103,12 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[str]
     grid.add_column("result", no_wrap=True)
     for name in differ:
         grid.add_column(Text(_option(name)), overflow="fold", min_width=_narrowest(records, name))
-    for name in shown:
-        grid.add_column(_folded(TITLES[name]), justify="right", no_wrap=True)
+    for entry in shown:
+        grid.add_column(_folded(entry.column), justify="right", no_wrap=True)
     for record in records:
         parts = describe(record)
         cells = [Text(parts.get(name, "")) for name in differ]
-        figures = [Text("\n".join(figure(record, name)).rstrip()) for name in shown]
+        figures = [Text("\n".join(figure(record, entry)).rstrip()) for entry in shown]
         mark = record.id + (" !" if record.doubts else "")
         first = Text(f"{mark}\n{ended(record)}".rstrip(), style="red" if ended(record) else "")
         grid.add_row(first, *cells, *figures)

@@ -7,7 +7,8 @@ from math import floor, isfinite, log10
 from edgebench.core import Metric
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
-_RATIO = ("1", "ratio", "0…1", "")
+RATIO, MULTIPLE = "ratio", "×"
+"""A share of a whole, shown in per cent; a multiple, shown with its sign right behind it."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -30,15 +31,20 @@ def scale(value: float, unit: str) -> tuple[float, str]:
         return 1e-3, "ms"
     if unit in ("Hz", "hertz"):
         return (1e9, "GHz") if abs(value) >= 1e9 else (1e6, "MHz")
-    if unit in _RATIO:
+    if unit == RATIO:
         return 0.01, "%"
-    return 1.0, {"J": "J", "j": "J", "w": "W", "c": "°C"}.get(unit, unit)
+    return 1.0, {"J": "J", "j": "J", "w": "W", "c": "°C", "1": ""}.get(unit, unit)
 
 
 def quantity(value: float, unit: str) -> str:
-    """``1.72 GiB``, ``310 ms``, ``42.1 tokens/s``, ``75 %``."""
+    """``1.72 GiB``, ``310 ms``, ``42.1 tokens/s``, ``75 %``, ``1.31×``."""
     factor, name = scale(value, unit)
-    return f"{number(value / factor)} {name}".strip()
+    return with_unit(number(value / factor), name)
+
+
+def with_unit(text: str, unit: str) -> str:
+    """``42.1 tokens/s``, ``1.31×``."""
+    return f"{text}{unit}" if unit == MULTIPLE else f"{text} {unit}".strip()
 
 
 def many(count: int, what: str) -> str:

@@ -141,7 +141,7 @@ def _roofline(kind: Kind, group: list[Record]) -> Panel:
         rate, use = metric(record, "decode_tps"), metric(record, "mbu")
         assert rate is not None and use is not None
         ceiling = rate.value / use.value
-        text = f"{units.quantity(use.value, '1')} of {units.number(ceiling)} tokens/s"
+        text = f"{units.quantity(use.value, use.unit)} of {units.number(ceiling)} tokens/s"
         row: Row = {"record": record.id, "name": named(record, names), "text": text, "ceiling": ceiling}
         row |= {"value": rate.value, "backend": record.trial.backend, "far": max(ceiling, rate.value)}
         rows.append(row | ends(rate))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgebench.core import Option, ProbeSource, Quantity, Record, Reply, Request, Sample, ScenarioContext
+from edgebench.core import Option, ProbeSource, Quantity, Record, Reply, Request, Sample, SampleMetric, ScenarioContext
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.systems.linux import Linux
 from edgebench.transports.local import Local
@@ -58,7 +58,9 @@ class Threads:
     """How many threads the engine has."""
 
     quantities: Mapping[str, Quantity] = {
-        "thread_count": Quantity("threads", "Threads of the engine's process.", {"threads_max": "max"})
+        "thread_count": Quantity(
+            "threads", "Threads of the engine's process.", {"threads_max": SampleMetric("max", "most threads")}
+        )
     }
     sources: Mapping[str, Sequence[ProbeSource]] = {
         "penguin": (ProbeSource(files=("/proc/{pid}/status",), lines=("Threads:",)),)
