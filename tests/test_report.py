@@ -27,6 +27,7 @@ from lab.records import everything, record, samples
 from edgebench.cli import cli
 from edgebench.core import Failure, Option, Record
 from edgebench.errors import EdgebenchError, ProfileError
+from edgebench.judging.workload import by_workload
 from edgebench.profiles import references
 from edgebench.store.results import Store
 from edgebench.views import reference_comparison, units
@@ -34,7 +35,7 @@ from edgebench.views.charts import figures, theme
 from edgebench.views.charts.planes import HEIGHT, unbeaten
 from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
-from edgebench.views.fields import by_kind, command, labels
+from edgebench.views.fields import command, labels
 from edgebench.views.html import DETAILS, page
 from edgebench.views.library import library
 from edgebench.views.markdown_report import article
@@ -139,7 +140,7 @@ def test_the_best_of_several_settings_is_named_with_them_and_what_ties_without()
     sweep = [record(device="a", options=at[n], metrics={"decode_tps": 10.0 * n}) for n in (2, 8)]
     (answer,) = answers([*sweep, record(device="b", options=at[4], metrics={"decode_tps": 80.0})])
     (claim,) = answer.claims
-    assert answer.reduced
+    assert "Each device, engine and backend at its fastest settings." in answer.remarks
     assert (claim.name, claim.ties) in (("a · threads 8", ("b",)), ("b · threads 4", ("a",)))
 
 
@@ -178,7 +179,7 @@ def test_what_all_rows_share_stands_in_their_heading_and_what_each_has_of_its_ow
 
 
 def test_depths_stand_in_their_order() -> None:
-    kinds = [kind.title for kind, _ in by_kind([record(options={"depth": n}) for n in (1024, 0, 3500, 512)])]
+    kinds = [kind.title for kind, _ in by_workload([record(options={"depth": n}) for n in (1024, 0, 3500, 512)])]
     assert [title.rsplit(" ", 1)[1] for title in kinds] == ["0", "512", "1024", "3500"]
 
 
@@ -201,7 +202,7 @@ def test_a_record_without_a_section_is_named_by_its_id() -> None:
 )
 def test_only_like_is_compared_with_like(other: dict[str, object]) -> None:
     records = [record(device="a"), record(device="b", **other)]  # type: ignore[arg-type]
-    assert len(by_kind(records)) == 2
+    assert len(by_workload(records)) == 2
     assert [answer.compared for answer in answers(records)] == [1, 1]
     assert all(len(panel.lines) == 1 for figure in figures(records) for panel in figure.panels)
 
@@ -211,7 +212,7 @@ def test_a_fallen_back_trial_is_visible_and_never_the_best() -> None:
     fallen = record(device="b", backend="cuda", used="cpu", metrics={"decode_tps": 60.0})
     (answer,) = answers([honest, fallen])
     assert {claim.record for claim in answer.claims} == {honest.id}
-    assert answer.left_out == 1
+    assert any(remark.startswith("1 left out: ") for remark in answer.remarks)
     text = Tags(page([honest, fallen])).text
     assert "fell back" in text
     assert "computed on cpu" in text

@@ -12,7 +12,7 @@ from edgebench.judging import metrics, stats
 Axis = Literal["run", "store", "record", "device", "engine", "backend", "build"]
 """What is compared. A device or an engine is then what may differ, and nothing else."""
 
-SETTINGS = frozenset(
+TUNING_OPTIONS = frozenset(
     {
         "threads",
         "batch",
@@ -29,7 +29,7 @@ SETTINGS = frozenset(
     }
 )
 """Options that are compared. Every other option is part of the work and must be equal."""
-_HOW = frozenset({"backend", *(f"option {name}" for name in SETTINGS)})
+_HOW = frozenset({"backend", *(f"option {name}" for name in TUNING_OPTIONS)})
 """How a device or an engine does its work: each has settings that suit it."""
 
 _FREE: Mapping[Axis, frozenset[str]] = {

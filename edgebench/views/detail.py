@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgebench.core import Json, Record
 from edgebench.judging import doubts, stats
+from edgebench.judging.readings import metrics_of
 from edgebench.models import fits
 from edgebench.views import units
-from edgebench.views.fields import metrics_of
 from edgebench.views.telemetry import sampled
 from edgebench.views.text import clean, describe
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Json, Metric, Option, Record, Status
-from edgebench.judging import comparison, metrics
-from edgebench.judging.comparison import SETTINGS
+from edgebench.core import Json, Option, Record, Status
+from edgebench.judging.readings import footprint, metric
+from edgebench.judging.workload import fell_back, settings, used_backend
 
 NOT_SPLIT = "resident, not split"
 MEMORY = {
@@ -29,67 +27,6 @@ NAMED = 3
 """Names that are spelled out in a sentence or beside a bar."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of work: only records of the same kind are put side by side."""
-
-    model: str
-    quantization: str
-    sha256: str
-    scenario: str
-    work: tuple[tuple[str, Option], ...]
-
-    @property
-    def title(self) -> str:
-        named = self.model if self.quantization.lower() in self.model.lower() else f"{self.model} {self.quantization}"
-        options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.work)
-        return " · ".join(part for part in (named.strip(), self.scenario, options) if part)
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """Kind × device × engine × backend × settings: records of one are repetitions."""
-
-    kind: Kind
-    device: str
-    engine: str
-    backend: str
-    settings: tuple[tuple[str, Option], ...]
-
-
-def _part(record: Record, name: str) -> Mapping[str, Json]:
-    found = record.facts.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def kind(record: Record) -> Kind:
-    model = _part(record, "model")
-    work = tuple(sorted((n, v) for n, v in record.trial.options.items() if n not in SETTINGS))
-    return Kind(
-        record.trial.model,
-        str(model.get("quantization") or ""),
-        str(model.get("sha256") or ""),
-        record.trial.scenario,
-        work,
-    )
-
-
-def settings(record: Record) -> tuple[tuple[str, Option], ...]:
-    """What is compared, without ``costs``: that the costs of a sweep were timed too changes no figure."""
-    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in SETTINGS and n != "costs"))
-
-
-def configuration(record: Record) -> Configuration:
-    trial = record.trial
-    return Configuration(kind(record), trial.device, trial.engine, trial.backend, settings(record))
-
-
-def used_backend(record: Record) -> str | None:
-    """The backend that computed by the engine's own word; None where it didn't say."""
-    found = _part(record, "engine").get("backend")
-    return str(found) if found else None
-
-
 def ended(record: Record) -> str:
     """How it ended, in words; empty where all went well."""
     return "" if record.status == "ok" else ENDED.get(record.status, record.status)
@@ -98,16 +35,6 @@ def ended(record: Record) -> str:
 def when(record: Record) -> str:
     """When it ended; of what was cut short, when it began."""
     return record.finished or record.started
-
-
-def fell_back(record: Record) -> bool:
-    used = used_backend(record)
-    return used is not None and used.lower() != record.trial.backend.lower()
-
-
-def clean(record: Record) -> bool:
-    """Whether it may be compared: it ended well, on the backend that was asked for."""
-    return record.status == "ok" and not fell_back(record)
 
 
 def marks(record: Record) -> tuple[str, ...]:
@@ -122,41 +49,8 @@ def some(names: Iterable[str]) -> list[str]:
     return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
 
 
-def regime(record: Record) -> str:
-    """How the engine was loaded: first, cold or warm; empty where that isn't known."""
-    found = record.metrics.get("load_s")
-    return found.note.split(";")[0] if found else ""
-
-
 def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pairs)
-
-
-def metric(record: Record, name: str) -> Metric | None:
-    """A metric that holds a number; ``s_per_token`` is derived from the decode rate."""
-    if name == "s_per_token":
-        rate = metric(record, "decode_tps")
-        if rate is None or rate.value <= 0:
-            return None
-        low = 1 / rate.high if rate.high else None
-        high = 1 / rate.low if rate.low else None
-        return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
-    found = record.metrics.get(name)
-    if found is None or not isfinite(found.value):
-        return None
-    found = replace(found, unit=metrics.unit(name, found.unit))
-    sure = all(end is not None and isfinite(end) for end in (found.low, found.high))
-    return found if sure else replace(found, low=None, high=None)
-
-
-def metrics_of(record: Record) -> Iterator[tuple[str, Metric]]:
-    """Every metric of a record as it was measured, in the order of their entries, each in its entry's unit."""
-    for name, found in sorted(record.metrics.items(), key=lambda item: metrics.place(item[0])):
-        yield name, replace(found, unit=metrics.unit(name, found.unit))
-
-
-def footprint(record: Record) -> Metric | None:
-    return metric(record, "peak_footprint_b") or metric(record, "peak_rss_b")
 
 
 def memory_parts(record: Record) -> dict[str, float]:
@@ -170,35 +64,6 @@ def memory_parts(record: Record) -> dict[str, float]:
         gpu = found.get("GPU", 0.0)
         return {NOT_SPLIT: whole.value - gpu} | ({"GPU": gpu} if gpu else {})
     return found | ({NOT_SPLIT: rest} if rest > 0.005 * whole.value else {})
-
-
-def differs(a: Record, b: Record, name: str) -> bool:
-    """Whether the rounds show a difference: paired where both were measured in one run."""
-    change = comparison.finding(a, b, name).change
-    return change is not None and change.verdict != "no difference shown"
-
-
-def by_kind(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
-    """Records by kind of work: that with results of most devices, engines and backends first, then of most settings."""
-    groups: dict[Kind, list[Record]] = {}
-    for record in records:
-        groups.setdefault(kind(record), []).append(record)
-    return sorted(groups.items(), key=_order)
-
-
-def _order(item: tuple[Kind, list[Record]]) -> tuple[int, int, list[tuple[int, str]]]:
-    good = [record for record in item[1] if record.status == "ok"]
-    measured = {(_place(record), settings(record)) for record in good}
-    return (-len({place for place, _ in measured}), -len(measured), _natural(item[0].title))
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Text in the order in which people sort it: depth 512 before depth 1024."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", text)]
-
-
-def _place(record: Record) -> tuple[str, str, str]:
-    return (record.trial.device, record.trial.engine, record.trial.backend)
 
 
 def labels(records: Sequence[Record], *, without: Sequence[str] = ()) -> dict[str, str]:

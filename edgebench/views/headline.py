@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from edgebench.core import Metric, MetricDefinition, Record
 from edgebench.judging import metrics
+from edgebench.judging.readings import metric
 from edgebench.views import units
-from edgebench.views.fields import metric
 
 
 def measured(records: Sequence[Record]) -> list[MetricDefinition]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgebench import __version__
 from edgebench.core import Record
 from edgebench.judging import metrics
+from edgebench.judging.readings import metric
 from edgebench.profiles.references import Reference
 from edgebench.views import charts, reference_comparison
 from edgebench.views.charts import Figure, Panel, theme
-from edgebench.views.fields import metric
 from edgebench.views.headline import capitalized, measured
 from edgebench.views.library import library
 from edgebench.views.report_data import ROWS, Digest

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from edgebench.core import MetricDefinition, Record
 from edgebench.judging import doubts
+from edgebench.judging.readings import footprint
 from edgebench.views import units
-from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, footprint, memory_parts
+from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, memory_parts
 from edgebench.views.headline import figure, measured
 from edgebench.views.text import clean, describe, varying
 

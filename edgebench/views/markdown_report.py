@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from edgebench.judging.workload import by_workload
 from edgebench.profiles.references import Reference
 from edgebench.views.charts import Figure
-from edgebench.views.fields import by_kind
 from edgebench.views.headline import capitalized
 from edgebench.views.markdown import escaped, explained, grid
 from edgebench.views.reference_comparison import Part, beside
@@ -21,7 +21,7 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
     newest, shown = digest.newest, digest.records
     said = [_answer(answer) for answer in answers(newest)] or [escaped(nothing(newest))]
     parts = ["# Results", *filter(None, said)]
-    for kind, group in by_kind(shown):
+    for kind, group in by_workload(shown):
         parts += [f"## {escaped(kind.title)}", "\n".join(grid(ranked(group)))]
     parts += ["\n".join(explained(shown))] if explained(shown) else []
     if len(shown) < digest.total:
@@ -42,17 +42,17 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
 
 def _answer(answer: Answer) -> str:
     title = escaped(answer.kind.title)
-    asides = [escaped(aside) for aside in answer.asides]
+    remarks = [escaped(remark) for remark in answer.remarks]
     if answer.compared == 1:
         values = ", ".join(f"{claim.does} {escaped(claim.value)}" for claim in answer.claims)
         alone = f"{title}: only one configuration was measured: **{escaped(answer.claims[0].name)}** {values}."
-        return " ".join([alone, *asides])
+        return " ".join([alone, *remarks])
     said = []
     for claim in answer.claims:
         ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
         doubted = f"; doubted: {', '.join(map(escaped, claim.doubts))}" if claim.doubts else ""
         said.append(f"- **{escaped(claim.name)}** {claim.does}: {escaped(claim.value)}{ties}{doubted}.")
-    return "\n\n".join([f"{title}:", *(["\n".join(said)] if said else []), *asides])
+    return "\n\n".join([f"{title}:", *(["\n".join(said)] if said else []), *remarks])
 
 
 def _reference(reference: Reference, parts: Sequence[Part]) -> str:

@@ -8,9 +8,10 @@ from itertools import groupby
 
 from edgebench.core import Metric, MetricDefinition, Record
 from edgebench.judging import published
+from edgebench.judging.readings import metric
 from edgebench.profiles.references import Published, Reference
 from edgebench.views import units
-from edgebench.views.fields import labels, metric
+from edgebench.views.fields import labels
 from edgebench.views.headline import written
 
 MOST = 3

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from edgebench.core import Record, Status
-from edgebench.views.fields import Configuration, configuration, when
+from edgebench.judging.workload import Configuration, configuration
+from edgebench.views.fields import when
 
 ROWS = 1000
 """Rows of the table a page holds; a browser sorts and filters so many without a pause."""

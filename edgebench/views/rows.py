@@ -7,22 +7,11 @@ from dataclasses import dataclass
 
 from edgebench.core import Json, MetricDefinition, Option, Record
 from edgebench.judging import doubts, metrics
+from edgebench.judging.readings import metric, metrics_of
+from edgebench.judging.workload import Workload, by_workload, fell_back, regime, settings, used_backend
 from edgebench.views import units
 from edgebench.views.detail import flat, needs
-from edgebench.views.fields import (
-    Kind,
-    by_kind,
-    command,
-    ended,
-    fell_back,
-    metric,
-    metrics_of,
-    regime,
-    settings,
-    settings_text,
-    used_backend,
-    when,
-)
+from edgebench.views.fields import command, ended, settings_text, when
 from edgebench.views.headline import figure, measured
 from edgebench.views.telemetry import sampled
 
@@ -76,7 +65,7 @@ class TableRow:
 class Group:
     """Rows that may be compared with one another."""
 
-    kind: Kind
+    kind: Workload
     rows: tuple[TableRow, ...]
     common: str
     """Settings that all of several rows have."""
@@ -94,7 +83,7 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     detailed = {record.id for record in order[:details]}
     columns = measured(shown)
     groups = []
-    for kind, group in by_kind(shown):
+    for kind, group in by_workload(shown):
         common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
         rows = [_row(r, common, columns, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
         groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))

@@ -6,21 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric, Record
+from edgebench.judging.best import fastest
+from edgebench.judging.readings import footprint, metric
+from edgebench.judging.workload import Workload, by_workload
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.theme import backends
-from edgebench.views.fields import (
-    MEMORY,
-    Kind,
-    by_kind,
-    clean,
-    footprint,
-    labels,
-    marks,
-    memory_parts,
-    metric,
-    some,
-)
+from edgebench.views.fields import MEMORY, labels, marks, memory_parts, some
 
 if TYPE_CHECKING:
     import altair as alt
@@ -32,7 +24,7 @@ STEP = 46
 """Pixels a bar takes with its name above."""
 
 
-def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
+def cut(groups: list[tuple[Workload, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
     """What a figure says of the kinds of work it leaves out."""
     left = len(groups) - shown
     if left <= 0:
@@ -40,27 +32,11 @@ def cut(groups: list[tuple[Kind, list[Record]]], shown: int = PANELS) -> tuple[s
     return (f"Not drawn: {units.many(left, 'more kind')} of work. Filter the report, or see the table.",)
 
 
-def fastest(records: Sequence[Record]) -> list[Record]:
-    """For each device, engine and backend, the record with the highest decode rate; fastest first.
-
-    One that failed or fell back stands for them only where there is no other.
-    """
-    best: dict[tuple[str, str, str], Record] = {}
-    for record in sorted(records, key=lambda r: (clean(r), _rate(r))):
-        best[(record.trial.device, record.trial.engine, record.trial.backend)] = record
-    return sorted(best.values(), key=_rate, reverse=True)
-
-
-def side_by_side(records: Sequence[Record]) -> list[tuple[Kind, list[Record]]]:
+def side_by_side(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
     """Records by kind of work; kinds with a single device and backend only where there are no others."""
-    groups = by_kind(records)
+    groups = by_workload(records)
     several = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
     return several or groups
-
-
-def _rate(record: Record) -> float:
-    found = metric(record, "decode_tps")
-    return found.value if found else 0.0
 
 
 def named(record: Record, names: dict[str, str]) -> str:
@@ -97,7 +73,7 @@ def decode(records: Sequence[Record]) -> Figure | None:
     return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
 
 
-def _decode(kind: Kind, records: list[Record]) -> Panel:
+def _decode(kind: Workload, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
@@ -174,7 +150,7 @@ def memory(records: Sequence[Record]) -> Figure | None:
     return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
 
 
-def _memory(kind: Kind, records: list[Record]) -> Panel:
+def _memory(kind: Workload, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from edgebench.core import Record
+from edgebench.judging.best import fastest
+from edgebench.judging.readings import metric
+from edgebench.judging.workload import Workload, by_workload, clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
-from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, fastest, named, side_by_side, spread
+from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, named, side_by_side, spread
 from edgebench.views.charts.theme import backends
-from edgebench.views.fields import Kind, by_kind, clean, labels, marks, metric
+from edgebench.views.fields import labels, marks
 
 POINTS = 60
 HEIGHT = 300
@@ -22,7 +25,7 @@ NONE = 1e-9
 def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
     able = [r for r in records if clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
-    groups = side_by_side([r for _, group in by_kind(able) if len(group) > 1 for r in group])
+    groups = side_by_side([r for _, group in by_workload(able) if len(group) > 1 for r in group])
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
@@ -43,7 +46,7 @@ def unbeaten(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def _frontier(kind: Kind, group: list[Record]) -> Panel:
+def _frontier(kind: Workload, group: list[Record]) -> Panel:
     pairs = [(r, a, b) for r in group if (a := metric(r, "peak_footprint_b")) and (b := metric(r, "decode_tps"))]
     best = set(unbeaten([(memory.value, rate.value) for _, memory, rate in pairs]))
     ordered = [pairs[i] for i in sorted(best)] + [pair for i, pair in enumerate(pairs) if i not in best]
@@ -120,7 +123,7 @@ def names(best: Sequence[Row], middle: float) -> list[Row]:
 def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
     able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > NONE]
-    groups = by_kind(able)
+    groups = by_workload(able)
     panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
@@ -131,7 +134,7 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     return Figure("roofline", "Roofline: decode rate under its ceiling", reading, panels, cut(groups))
 
 
-def _roofline(kind: Kind, group: list[Record]) -> Panel:
+def _roofline(kind: Workload, group: list[Record]) -> Panel:
     import altair as alt
 
     rows, lines = list[Row](), list[Line]()

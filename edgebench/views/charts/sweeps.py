@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from edgebench.core import Record
+from edgebench.judging.readings import metric
+from edgebench.judging.workload import by_workload, clean, differs
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
-from edgebench.views.fields import by_kind, clean, differs, labels, marks, metric
+from edgebench.views.fields import labels, marks
 
 if TYPE_CHECKING:
     import altair as alt
@@ -80,7 +82,7 @@ def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
 def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
     panels, notes = list[Panel](), list[str]()
-    for kind, group in by_kind(_able(records, "threads", "decode_tps")):
+    for kind, group in by_workload(_able(records, "threads", "decode_tps")):
         axes = Axes("threads", "decode, tokens/s")
         panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="threads {x}: {y} tokens/s")
         if panel and len(panels) < KINDS:
@@ -109,7 +111,7 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
 def speculative(records: Sequence[Record]) -> Figure | None:
     """Speed-up and acceptance against K, measured and predicted."""
     able = [r for r in records if clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
-    groups = by_kind(able)
+    groups = by_workload(able)
     panels: list[Panel] = []
     for kind, group in groups[:KINDS]:
         axes = Axes("draft tokens K", "speed-up, ×")

@@ -7,12 +7,14 @@ from dataclasses import replace
 from math import isfinite
 
 from edgebench.core import Json, Metric, Record
+from edgebench.judging.readings import metric
+from edgebench.judging.workload import Workload, by_workload, clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row
 from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
-from edgebench.views.fields import Kind, by_kind, clean, labels, metric, turn_number
+from edgebench.views.fields import labels, turn_number
 
 
 def _middle(values: Sequence[float], unit: str) -> Metric:
@@ -46,7 +48,7 @@ def _by_turn(
 
 
 def _turn_panels(
-    groups: list[tuple[Kind, list[Record]]],
+    groups: list[tuple[Workload, list[Record]]],
     wanted: Sequence[tuple[str, str, str]],
     x: Callable[[Mapping[str, Json], int], float | None],
     name: str,
@@ -89,7 +91,7 @@ def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against the context that is already there."""
     wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([record for record in records if _talks(record)])
+    groups = by_workload([record for record in records if _talks(record)])
     panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
     panels += _depth_options(records, wanted)
     if not panels:
@@ -100,8 +102,8 @@ def depth(records: Sequence[Record]) -> Figure | None:
 
 def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
     """The same from trials that were each made at one depth (an option of the scenario)."""
-    found: dict[Kind, list[Record]] = {}
-    for kind, group in by_kind([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
+    found: dict[Workload, list[Record]] = {}
+    for kind, group in by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
         bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
         found.setdefault(bare, []).extend(group)
     panels = []
@@ -119,7 +121,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         return float(turn_number(turn, index))
 
     wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_kind([r for r in records if _talks(r)])
+    groups = by_workload([r for r in records if _talks(r)])
     panels, notes = _turn_panels(groups, wanted, number, "turn")
     if not panels:
         return None
