@@ -20,6 +20,7 @@ from edgebench.core import Device
 from edgebench.device import cores
 from edgebench.device.session import Session
 from edgebench.errors import Unreadable, UsageError
+from edgebench.judging.threads import best_threads
 
 BASE = "/sys/devices/system/cpu/cpu"
 
@@ -94,10 +95,10 @@ def test_both_tasksets_take_the_mask(taskset):
 
 def test_the_optimum_and_the_cliff_of_2023():
     rates = {1: 4.0, 6: 17.1, 12: 22.0, 13: 23.8, 14: 23.9, 15: 0.26, 20: 0.2}
-    found = cores.judge(rates)
+    found = best_threads(rates)
     assert (found.best, found.cliff) == (13, (14, 23.9, 15, 0.26))
-    assert cores.judge({1: 5.0, 2: 9.0, 4: 8.5}).cliff is None
-    assert cores.judge({}) is None
+    assert best_threads({1: 5.0, 2: 9.0, 4: 8.5}).cliff is None
+    assert best_threads({}) is None
 
 
 profiles = st.sampled_from(

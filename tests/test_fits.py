@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebench.core import Round
-from edgebench.judging import stats
+from edgebench.device import pagecache
+from edgebench.judging import memory_fit, stats
 from edgebench.models import fits
 
 
@@ -38,7 +39,7 @@ def test_without_a_header_there_is_no_estimate():
     ],
 )
 def test_memory_that_ran_out_is_told_from_other_deaths(line, signal, out):
-    assert fits.exhausted(["loading model", line], signal) is out
+    assert memory_fit.ran_out_of_memory(["loading model", line], signal) is out
 
 
 sizes = st.fixed_dictionaries(
@@ -48,12 +49,12 @@ sizes = st.fixed_dictionaries(
 
 @given(sizes, sizes)
 def test_only_what_needs_at_least_as_much_must_fail_too(one, other):
-    assert fits.must_fail_too(one, one)
-    if fits.must_fail_too(one, other) and fits.must_fail_too(other, one):
+    assert memory_fit.needs_as_much(one, one)
+    if memory_fit.needs_as_much(one, other) and memory_fit.needs_as_much(other, one):
         assert one == other
     smaller = {**one, "ctx": one["ctx"] - 1}
-    assert not fits.must_fail_too(one, smaller)
-    assert not fits.must_fail_too(one, {**one, "gpu_layers": 99})
+    assert not memory_fit.needs_as_much(one, smaller)
+    assert not memory_fit.needs_as_much(one, {**one, "gpu_layers": 99})
 
 
 def rounds(*values: float) -> list[Round]:
@@ -65,3 +66,24 @@ def test_half_the_interval_as_a_share_of_the_median():
     assert stats.half_width([]) == float("inf")
     assert stats.half_width(rounds(*[100.0] * 5)) == 0
     assert stats.half_width(rounds(90, 100, 100, 110, 100, 95, 105)) < 0.15
+
+
+SMAPS = """read
+7f00c0000000-7f00c8700000 r--s 00000000 fe:00 1835 /models/a.gguf
+Size:             138240 kB
+KernelPageSize:        4 kB
+MMUPageSize:           4 kB
+Rss:              138240 kB
+Pss:               69120 kB
+7f00c8700000-7f00c8800000 r--s 08700000 fe:00 1835 /models/a.gguf
+Size:               1024 kB
+KernelPageSize:        4 kB
+MMUPageSize:           4 kB
+Rss:                   8 kB
+"""
+
+
+def test_resident_bytes_of_a_mapped_file_are_added_up_and_unknown_is_no_zero() -> None:
+    assert pagecache.parse_mapped(SMAPS) == 138248 * 1024
+    assert pagecache.parse_mapped("read\n") == 0
+    assert pagecache.parse_mapped("") is None

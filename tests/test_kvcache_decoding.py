@@ -17,7 +17,7 @@ from lab.tiny import tiny
 
 from edgebench.core import ModelFile, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
-from edgebench.judging import ties
+from edgebench.judging import divergence
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
 from edgebench.scenarios.kvcache import KvCache
 
@@ -112,8 +112,8 @@ def test_other_tokens_are_accepted_at_a_tie_only() -> None:
 
 
 def test_noise_that_is_no_rounding_error_excuses_nothing() -> None:
-    assert not ties.is_tie({"position": 0, "gap": 0.1, "noise": 3.0})
-    assert ties.is_tie({"position": 0, "gap": 0.0, "noise": 0.0})
+    assert not divergence.is_tie({"position": 0, "gap": 0.1, "noise": 3.0})
+    assert divergence.is_tie({"position": 0, "gap": 0.0, "noise": 0.0})
 
 
 # --- texts -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from lab.tiny import LETTERS, tiny, tiny_state
 from edgebench import models
 from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
-from edgebench.judging import ties
+from edgebench.judging import divergence
 from edgebench.servers.llama_cpp_python.questions import characters
 
 PROMPT = "the quick brown fox"
@@ -235,8 +235,8 @@ def same_or_tie(server: SpecServer, prompt: list[int], alone: list[int], tokens:
     if not found:
         assert alone == tokens
         return ""
-    assert ties.is_tie(found), ties.told(found)
-    return ties.told(found)
+    assert divergence.is_tie(found), divergence.described(found)
+    return divergence.described(found)
 
 
 @pytest.mark.parametrize("kind", ["draft-simple", "prompt-lookup"])
@@ -392,7 +392,7 @@ def test_where_texts_part_is_found_and_weighed(server: SpecServer) -> None:
     found = parting([*tokens[:3], 100, *tokens[4:]])
     assert found["position"] == 3
     assert found["gap"] > found["noise"] >= 0
-    assert not ties.is_tie(found)
+    assert not divergence.is_tie(found)
 
 
 def test_logits_agree_with_the_greedy_choice_both_ways(server: SpecServer) -> None:

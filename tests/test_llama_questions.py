@@ -20,7 +20,7 @@ from edgebench.engines import llama_queries
 from edgebench.engines.llama_server import body
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.errors import EngineFailed
-from edgebench.judging import ties
+from edgebench.judging import divergence
 from edgebench.scenarios.speculative import MESSAGES, output_share
 
 LENGTH = 24
@@ -111,7 +111,7 @@ def test_a_parting_weighs_as_much_as_llama_cpp_python_says(client: Client, model
     assert said["position"] == expected["position"] == place
     assert said["gap"] == pytest.approx(expected["gap"], abs=0.02)
     assert said["noise"] < 0.02
-    assert ties.is_tie(said) == ties.is_tie(expected)
+    assert divergence.is_tie(said) == divergence.is_tie(expected)
 
 
 def test_equal_texts_do_not_part_and_a_shorter_one_only_ends(client: Client) -> None:

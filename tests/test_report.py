@@ -657,7 +657,7 @@ def test_every_row_of_the_reference_has_a_command_that_edgebench_understands() -
                 assert str(given[option]) == str(value), (row.what, option)
 
 
-def put_beside(*records: Record) -> list[reference_comparison.Beside]:
+def put_beside(*records: Record) -> list[reference_comparison.RowComparison]:
     """The rows of 2023 that some of these records stand for."""
     parts = reference_comparison.beside(references.load("edge-2023"), records)
     return [row for part in parts for row in part.rows if row.own]

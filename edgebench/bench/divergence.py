@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from edgebench import plugins
 from edgebench.core import Doubt, FollowUp, Json, Request, Round, Trial
 from edgebench.errors import EdgebenchError, Unreadable
-from edgebench.judging import doubts, ties
+from edgebench.judging import divergence, doubts
 from edgebench.scenarios.speculative import MESSAGES
 
 WEIGHING = "where the texts part"
@@ -72,6 +72,6 @@ def _judged(name: str, answer: Mapping[str, Json] | EdgebenchError) -> list[str 
     said = f"{name}: its text parts from the target's own"
     if isinstance(answer, EdgebenchError):
         return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]
-    if ties.is_tie(answer):
-        return [f"{said} at a tie, {ties.told(answer)}"]
-    return [doubts.named("output-differs", f"{said}, {ties.told(answer)}")]
+    if divergence.is_tie(answer):
+        return [f"{said} at a tie, {divergence.described(answer)}"]
+    return [doubts.named("output-differs", f"{said}, {divergence.described(answer)}")]

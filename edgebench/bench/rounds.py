@@ -15,6 +15,7 @@ from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
 from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, ScenarioContext, Status
 from edgebench.device import cores
+from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, Unreadable
 from edgebench.judging import doubts, judge, stats
@@ -232,7 +233,7 @@ class RoundRunner:
             **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
         }
         if notes.backend not in (None, "cpu") and live.running.pid:
-            told["weights_mapped_b"] = fits.mapped(self._session, live.running.pid, state.launch.model)
+            told["weights_mapped_b"] = mapped_bytes(self._session, live.running.pid, state.launch.model)
         state.engine.update({name: value for name, value in told.items() if value is not None})
         if state.launch.affinity and live.running.pid:
             state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))

@@ -33,7 +33,7 @@ from edgebench.core import (
 from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
-from edgebench.judging import doubts, stats
+from edgebench.judging import doubts, memory_fit, stats
 from edgebench.models import fits
 from edgebench.plan import Plan
 
@@ -329,7 +329,7 @@ class Bench:
         survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
         state.failure = Failure(f"{error}{survived}", error.hint, status, signal_name(status), log)
         yield Doing(index, f"failed: {error}{survived}", number, failed=True)
-        if fits.exhausted(log, state.failure.signal):
+        if memory_fit.ran_out_of_memory(log, state.failure.signal):
             yield from self._skip_larger(state, number)
 
     def _skip_larger(self, failed: TrialState, number: int) -> Iterator[Event]:
@@ -340,7 +340,8 @@ class Bench:
         for index, state in enumerate(self._states):
             trial = state.planned.trial
             same = (trial.model, trial.engine, trial.backend) == (ours.model, ours.engine, ours.backend)
-            if same and not state.failure and not state.rounds and fits.must_fail_too(ours.options, trial.options):
+            untried = not state.failure and not state.rounds
+            if same and untried and memory_fit.needs_as_much(ours.options, trial.options):
                 why = f"it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
                 state.status, state.failure = "skipped", Failure(why)
                 yield Doing(index, f"skipped: {why}", number, failed=True)

@@ -17,6 +17,7 @@ from edgebench.device import cores
 from edgebench.device.cores import Cores
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, UsageError
+from edgebench.judging.threads import best_threads, rate_by_threads
 
 
 class Sweep:
@@ -40,10 +41,10 @@ class Sweep:
         def say(records: Sequence[Record]) -> Sequence[plan.Plan]:
             for name, device in self._devices.items():
                 own = [record for record in records if record.trial.device == name]
-                rates, what = cores.rates(own, "decode_tps"), "decoding"
+                rates, what = rate_by_threads(own, "decode_tps"), "decoding"
                 if not rates:
-                    rates, what = cores.rates(own, "prefill_tps"), "prefill"
-                found = cores.judge(rates)
+                    rates, what = rate_by_threads(own, "prefill_tps"), "prefill"
+                found = best_threads(rates)
                 if found is None:
                     click.echo(f"{name}: no number of threads gave a rate", err=True)
                     continue

@@ -1,13 +1,12 @@
-"""The cores of a device: which are big, which share one core, how many threads are worth a try, and the verdict."""
+"""The cores of a device: which are big, which share one core, and how many threads are worth a try."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from edgebench.core import DeviceSession, Option, Record
+from edgebench.core import DeviceSession, Option
 from edgebench.errors import Unreadable
 from edgebench.systems.linux import SAME_CLUSTER
 
@@ -23,8 +22,6 @@ _LINE = re.compile(
 )
 SMALL = 8
 """Up to so many processors every number of threads is tried."""
-CLIFF = 0.3
-"""A drop of the rate by more than this share from one number of threads to the next."""
 
 
 @dataclass(frozen=True)
@@ -134,44 +131,6 @@ def allowed(session: DeviceSession, pid: int) -> set[str]:
     """On which processors the threads of a process may run, as the kernel says it; empty where unknown."""
     said = session.run(f"grep -hs ^Cpus_allowed_list: /proc/{pid}/task/*/status; true", timeout=20)
     return {line.partition(":")[2].strip() for line in said.stdout.splitlines() if ":" in line}
-
-
-# --- the verdict -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a sweep over threads found."""
-
-    best: int
-    rate: float
-    cliff: tuple[int, float, int, float] | None
-    """(threads, rate, next number of threads, its rate): the steepest drop, where it is a cliff."""
-
-
-def judge(rates: Mapping[int, float]) -> Verdict | None:
-    """The best number of threads (the smallest within 1 % of the highest rate) and the cliff, if any."""
-    if not rates:
-        return None
-    top = max(rates.values())
-    best = min(threads for threads, rate in rates.items() if rate >= 0.99 * top)
-    steps = sorted(rates.items())
-    drops = [
-        (after / before, (threads, before, more, after))
-        for (threads, before), (more, after) in itertools.pairwise(steps)
-        if before > 0 and after < (1 - CLIFF) * before
-    ]
-    return Verdict(best, rates[best], min(drops)[1] if drops else None)
-
-
-def rates(records: Sequence[Record], metric: str = "decode_tps") -> dict[int, float]:
-    """Rate by number of threads."""
-    found: dict[int, float] = {}
-    for record in records:
-        threads: Option | None = record.trial.options.get("threads")
-        if isinstance(threads, int) and metric in record.metrics:
-            found[threads] = record.metrics[metric].value
-    return found
 
 
 def pinned(options: Mapping[str, Option], cores: Cores) -> dict[str, Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from edgebench.device import provision
@@ -56,3 +57,20 @@ def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) 
                 "Another program may hold the file open. Leave --load cold out, or end that program.",
             )
     return share, wanted
+
+
+def mapped_bytes(session: Session, pid: int, path: str) -> int | None:
+    """Resident bytes of a file that a process has mapped; None where the system doesn't say."""
+    name = session.system.quote([path])
+    command = f"[ -r /proc/{pid}/smaps ] && echo read && grep -F -A 6 -- {name} /proc/{pid}/smaps"
+    try:
+        return parse_mapped(session.run(command, timeout=60).stdout)
+    except TimedOut:
+        return None
+
+
+def parse_mapped(text: str) -> int | None:
+    """The sum of the resident sizes in an excerpt of /proc/PID/smaps, behind a line ``read``."""
+    if not text.startswith("read"):
+        return None
+    return sum(int(size) * 1024 for size in re.findall(r"^Rss:\s+(\d+) kB$", text, re.MULTILINE))

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 
 from edgebench.core import MetricDefinition, Option, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
-from edgebench.judging import ties
+from edgebench.judging import divergence
 from edgebench.scenarios.speculative import PROMPT
 
 
@@ -72,8 +72,8 @@ class KvCache:
                 messages=messages, measures=(), label="tie", extra={"ask": "parting", "one": one, "other": other}
             )
             parting = reply.extra["parting"]
-            if not ties.is_tie(parting):
-                raise EngineFailed(f"the tokens differ without the KV cache, {ties.told(parting)}")
+            if not divergence.is_tie(parting):
+                raise EngineFailed(f"the tokens differ without the KV cache, {divergence.described(parting)}")
         took, took_without = _seconds(with_cache), _seconds(without)
         return {
             "with_cache_s": took,

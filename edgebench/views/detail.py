@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgebench.core import Json, Record
 from edgebench.judging import doubts, stats
+from edgebench.judging.memory_fit import check_estimate
 from edgebench.judging.readings import metrics_of
-from edgebench.models import fits
 from edgebench.views import units
 from edgebench.views.telemetry import sampled
 from edgebench.views.text import clean, describe
@@ -73,21 +73,21 @@ def needs(record: Record) -> list[tuple[str, ...]]:
     The estimate alone where nothing was found, as of a trial that never ran; empty without an estimate.
     """
     rows: list[tuple[str, ...]] = [("memory", "estimated", "found", "found ÷ estimated", "by")]
-    parts = fits.beside(record)
+    parts = check_estimate(record)
     for one in parts:
         found = (
             ("—", "—", "not told")
-            if one.found is None
+            if one.actual is None
             else (
-                units.quantity(one.found, "bytes"),
-                f"{one.found / one.estimated:.2f}" if one.estimated else "—",
+                units.quantity(one.actual, "bytes"),
+                f"{one.actual / one.estimated:.2f}" if one.estimated else "—",
                 one.by,
             )
         )
         rows.append((one.part, units.quantity(one.estimated, "bytes"), *found))
     if not parts:
         return []
-    return rows if any(one.found is not None for one in parts) else [row[:2] for row in rows]
+    return rows if any(one.actual is not None for one in parts) else [row[:2] for row in rows]
 
 
 def _turns(record: Record) -> list[str]:

@@ -1,8 +1,8 @@
-"""Where two greedy texts of one model part: at a numerical tie, or by a fault.
+"""Why two greedy texts of one model diverge: a numerical tie, or a fault.
 
 Evaluating tokens one by one and several at once sums the same products in another order, so
 logits differ in their last digits. Where the two likeliest tokens are closer than that, either
-may win, and from there on the texts differ. Nothing else may part them.
+may win, and from there on the texts differ. Nothing else may make them diverge.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_tie(parting: Mapping[str, Json]) -> bool:
     return bool(parting["gap"] <= 2 * parting["noise"] and parting["noise"] <= MOST_NOISE)
 
 
-def told(parting: Mapping[str, Json]) -> str:
+def described(parting: Mapping[str, Json]) -> str:
     """The same in words."""
     if "gap" not in parting:
         return f"one text ends after {parting['position']} tokens"
