@@ -15,7 +15,7 @@ from lab.records import record
 from lab.stores import DEFAULT, Call, fill
 from rich.cells import cell_len
 
-from edgebench.core import Failure, Record, Round
+from edgebench.core import Failure, Record, Round, Turn
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging import stats
 from edgebench.judging.comparison import Comparison, compare, difference
@@ -241,14 +241,12 @@ def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -
 
 
 def test_a_chat_whose_engine_keeps_nothing_is_not_the_same_work_and_it_is_said() -> None:
-    kept = record(
-        run="r", scenario="chat", turns=[{"label": "1", "cached_tokens": 0}, {"label": "2", "cached_tokens": 90}]
-    )
+    kept = record(run="r", scenario="chat", turns=[Turn(label="1"), Turn(label="2", cached_tokens=90)])
     again = record(
         run="r",
         scenario="chat",
         engine="mlc-llm",
-        turns=[{"label": "1", "cached_tokens": 0}, {"label": "2", "cached_tokens": 0}],
+        turns=[Turn(label="1"), Turn(label="2")],
     )
     (pair,) = compare([kept], [again], "engine").pairs
     assert pair.differs["earlier turns"] == ("kept in the cache", "evaluated again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from edgebench.bench import energy, observe
 from edgebench.bench.energy import Energy, Idle
 from edgebench.bench.sampler import Sampler
 from edgebench.bench.series import SampleSeries
-from edgebench.core import Device, Sample
+from edgebench.core import Device, Sample, Turn
 from edgebench.device.session import Session
 from edgebench.probes.battery import Battery
 from edgebench.probes.rapl import Rapl
@@ -76,13 +77,17 @@ def test_phases_of_a_round_and_joules_per_token(session):
     with Sampler(session, 0, {"battery": Battery()}) as sampler:
         assert sampler.wait(lambda s: sum(x.name == "power_w" for x in s.samples) == 81, 60)
     sent = sampler.local(25.0)
-    turn = {
-        "measures": ["prefill", "decode", "ttft"],
-        "sent_at": sent,
-        "ttft_s": 5.0,
-        "total_s": 20.0,
-        "completion_tokens": 100,
-    }
+    turn = Turn(
+        measures=(
+            "prefill",
+            "decode",
+            "ttft",
+        ),
+        sent_at=sent,
+        ttft_s=5.0,
+        total_s=20.0,
+        completion_tokens=100,
+    )
     found, note = observe.joules(
         sampler,
         sampler.local(20.0),
@@ -187,17 +192,17 @@ def test_when_throttling_began_and_by_what():
 
 
 def test_bandwidth_use_per_depth():
-    turn = {"measures": ["decode"], "decode_tps": 50.0, "depth": 1100, "completion_tokens": 200}
+    turn = Turn(measures=("decode",), decode_tps=50.0, prompt_tokens=900, completion_tokens=200)
     model = {"weights_bytes": 120e6, "weights_read_bytes": 100e6, "kv_bytes_per_token": 20e3}
     ((depth, use),) = observe.bandwidth_use([turn], model, 12e9)
     assert depth == 1000
     assert use == pytest.approx((100e6 + 20e6) * 50 / 12e9)
-    assert observe.bandwidth_use([{**turn, "draft_tokens": 8}], model, 12e9) == []
+    assert observe.bandwidth_use([replace(turn, draft_tokens=8)], model, 12e9) == []
     assert observe.bandwidth_use([turn], {}, 12e9) == []
 
 
 def test_phases_need_a_first_token():
-    turn = {"measures": ["prefill", "decode"], "sent_at": time.monotonic(), "total_s": 2.0}
+    turn = Turn(measures=("prefill", "decode"), sent_at=time.monotonic(), total_s=2.0)
     assert observe.spans([turn], "decode") == []
 
 
@@ -209,7 +214,7 @@ def test_how_busy_each_processor_and_each_cluster_was():
         for core, share in (("0", 0.9), ("1", 0.7), ("2", 0.1), ("10", 0.2))
     ]
     seen._since = [sample.at - 2 for sample in seen.samples]
-    turn = {"measures": ["decode"], "sent_at": 9.0, "ttft_s": 1.0, "total_s": 5.0}
+    turn = Turn(measures=("decode",), sent_at=9.0, ttft_s=1.0, total_s=5.0)
     clusters = [{"cpus": [0, 1], "max_hz": 3e9}, {"cpus": [2, 10], "max_hz": 2e9}]
     assert observe.use(seen, [turn], clusters) == {
         "cpu_by_core": {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2},

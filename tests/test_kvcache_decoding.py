@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.tiny import tiny
 
-from edgebench.core import ModelFile, Reply, Request, ScenarioContext
+from edgebench.core import Divergence, ModelFile, Reply, Request, Sampling, ScenarioContext
 from edgebench.errors import EngineFailed
 from edgebench.judging import divergence
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
@@ -79,7 +79,7 @@ def test_some_strategies_may_be_asked_for_and_others_are_named(tmp_path: Path) -
 def test_other_engines_are_refused(tmp_path: Path, scenario: str) -> None:
     ended = run(tmp_path, "-m", tiny(tmp_path / "m.gguf"), "-s", scenario, "--engine", "llama.cpp")
     assert ended.returncode == 2
-    assert "Give --engine llama-cpp-python." in ended.stderr
+    assert "give --engine llama-cpp-python." in ended.stderr
 
 
 # --- the tie rule in the scenario ------------------------------------------------------------
@@ -94,11 +94,11 @@ def with_tokens(one: Sequence[int], other: Sequence[int], parting: dict[str, Any
     """Play the engine: two answers, and where they part."""
     turns = KvCache().turns(setting(gen_tokens=4))
     asked: Request = next(turns)
-    assert asked.extra["kv_cache"] is True
-    assert turns.send(Reply("", tuple(one), prefill_s=1.0, decode_s=2.0)).extra["kv_cache"] is False
+    assert asked.kv_cache is True
+    assert turns.send(Reply("", tuple(one), prefill_s=1.0, decode_s=2.0)).kv_cache is False
     question = turns.send(Reply("", tuple(other), prefill_s=1.0, decode_s=5.0))
-    assert (question.extra["one"], question.extra["other"]) == (list(one), list(other))
-    turns.send(Reply("", extra={"parting": parting}))
+    assert (question.reference, question.other) == (tuple(one), tuple(other))
+    turns.send(Reply("", divergence=Divergence(**parting)))
 
 
 def test_other_tokens_are_accepted_at_a_tie_only() -> None:
@@ -112,8 +112,8 @@ def test_other_tokens_are_accepted_at_a_tie_only() -> None:
 
 
 def test_noise_that_is_no_rounding_error_excuses_nothing() -> None:
-    assert not divergence.is_tie({"position": 0, "gap": 0.1, "noise": 3.0})
-    assert divergence.is_tie({"position": 0, "gap": 0.0, "noise": 0.0})
+    assert not divergence.is_tie(Divergence(0, 0.1, 3.0))
+    assert divergence.is_tie(Divergence(0, 0.0, 0.0))
 
 
 # --- texts -----------------------------------------------------------------------------------
@@ -133,9 +133,9 @@ def test_a_strategy_is_about_one_thing() -> None:
     options = {name: value for name, value in Decoding.options.items() if not isinstance(value, tuple)}
     shapes = {name: shape({**options, "strategy": name}) for name in STRATEGIES}
     assert shapes == {
-        "greedy": {"top_k": 0, "top_p": 1.0},
-        "beam": {"n_beams": 2},
-        "temperature": {"top_k": 0, "top_p": 1.0},
-        "top-k": {"top_k": 40, "top_p": 1.0},
-        "top-p": {"top_k": 0, "top_p": 0.9},
+        "greedy": Sampling(),
+        "beam": Sampling(beams=2),
+        "temperature": Sampling(),
+        "top-k": Sampling(top_k=40),
+        "top-p": Sampling(top_p=0.9),
     }

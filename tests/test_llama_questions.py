@@ -14,13 +14,13 @@ from lab.tiny import tiny
 
 from edgebench import profiles
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Client, Launch, Request
+from edgebench.core import Client, CostQuery, Divergence, DivergenceQuery, Launch, Request, SpeculationCosts
 from edgebench.device.session import Session
 from edgebench.engines import llama_queries
-from edgebench.engines.llama_server import body
+from edgebench.engines.llama_server import body, divergence_of
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.errors import EngineFailed
-from edgebench.judging import divergence
+from edgebench.judging import divergence as divergence_rules
 from edgebench.scenarios.speculative import MESSAGES, output_share
 
 LENGTH = 24
@@ -44,9 +44,16 @@ def client(model: Path) -> Iterator[Client]:
             yield live.client
 
 
-def asked(client: Client, name: str, **fields: Any) -> Any:
-    request = Request(messages=MESSAGES, measures=(), extra={"ask": name, **fields})
-    return llama_queries.answer(client, request, rereads=False).extra[name]
+def costs(client: Client, text: str, sizes: tuple[int, ...], repeats: int = 1, share: float = 0.0) -> SpeculationCosts:
+    reply = llama_queries.answer(client, CostQuery(MESSAGES, text, sizes, repeats, share), rereads=False)
+    assert reply.costs is not None
+    return reply.costs
+
+
+def divergence_between(client: Client, one: str, other: str) -> Divergence:
+    reply = llama_queries.answer(client, DivergenceQuery(MESSAGES, one, other), rereads=False)
+    assert reply.divergence is not None
+    return reply.divergence
 
 
 def text_of(client: Client) -> str:
@@ -58,13 +65,13 @@ def text_of(client: Client) -> str:
 
 def test_verification_is_timed_at_every_size_in_the_midst_of_the_text(client: Client) -> None:
     text = "the quick brown fox jumps over the lazy dog and the cat and the hat and the bat sat"
-    found = asked(client, "costs", sizes=[1, 2, 5, 9], repeats=3, tokens=text, head=0.5)
-    assert "absent" not in found
-    assert list(found["verify_s"]) == ["1", "2", "5", "9"]
-    assert all(len(values) == 3 for values in found["verify_s"].values())
-    assert all(value > 0 for values in found["verify_s"].values() for value in values)
-    assert "its share of the arithmetic, 50%" in found["method"]
-    assert found["depth"] > len(text) // 2
+    measured = costs(client, text, (1, 2, 5, 9), 3, 0.5)
+    assert not measured.absent
+    assert list(measured.verify_s) == [1, 2, 5, 9]
+    assert all(len(values) == 3 for values in measured.verify_s.values())
+    assert all(value > 0 for values in measured.verify_s.values() for value in values)
+    assert "its share of the arithmetic, 50%" in measured.method
+    assert measured.depth > len(text) // 2
 
 
 def test_a_server_that_cannot_be_asked_for_costs_gets_a_reason_and_no_figure(client: Client) -> None:
@@ -72,10 +79,9 @@ def test_a_server_that_cannot_be_asked_for_costs_gets_a_reason_and_no_figure(cli
         def post(self, path: str, fields: Any) -> tuple[int, Any]:
             return (404, {"error": "File Not Found"}) if path == "/apply-template" else client.post(path, fields)
 
-    found = asked(Old(), "costs", sizes=[1, 2], repeats=1, tokens="abc def")  # type: ignore[arg-type]
-    assert found == {"absent": "/apply-template answered 404: {'error': 'File Not Found'}"}
-    short = asked(client, "costs", sizes=[1, 2], repeats=1, tokens="aa")
-    assert "too short" in short["absent"]
+    refused = costs(Old(), "abc def", (1, 2))  # type: ignore[arg-type]
+    assert refused == SpeculationCosts(absent="/apply-template answered 404: {'error': 'File Not Found'}")
+    assert "too short" in costs(client, "aa", (1, 2)).absent
 
 
 def test_a_cache_that_does_not_keep_the_text_is_noticed(client: Client) -> None:
@@ -84,8 +90,7 @@ def test_a_cache_that_does_not_keep_the_text_is_noticed(client: Client) -> None:
             return client.post(path, {**fields, "cache_prompt": False} if path == "/completion" else fields)
 
     text = "the quick brown fox jumps over the lazy dog"
-    found = asked(Forgetful(), "costs", sizes=[1, 2], repeats=1, tokens=text)  # type: ignore[arg-type]
-    assert "were not in its cache" in found["absent"]
+    assert "were not in its cache" in costs(Forgetful(), text, (1, 2)).absent  # type: ignore[arg-type]
 
 
 def test_a_parting_weighs_as_much_as_llama_cpp_python_says(client: Client, model: Path) -> None:
@@ -106,17 +111,19 @@ def test_a_parting_weighs_as_much_as_llama_cpp_python_says(client: Client, model
         _, row = server.post("/edgebench/logits", question)
         second = next(one for one, _ in row["logits"][0]["top"] if one not in (tokens[place], 2) and one > 258)
         other = [*tokens[:place], second]
-        _, expected = server.post("/edgebench/parting", {"messages": fields["messages"], "one": tokens, "other": other})
-        said = asked(client, "parting", one=own, other=server.text(other) + "x")
-    assert said["position"] == expected["position"] == place
-    assert said["gap"] == pytest.approx(expected["gap"], abs=0.02)
-    assert said["noise"] < 0.02
-    assert divergence.is_tie(said) == divergence.is_tie(expected)
+        _, found = server.post("/edgebench/parting", {"messages": fields["messages"], "one": tokens, "other": other})
+        expected = divergence_of(found)
+        said = divergence_between(client, own, server.text(other) + "x")
+    assert said.position == expected.position == place
+    assert said.gap == pytest.approx(expected.gap, abs=0.02)
+    assert said.noise is not None
+    assert said.noise < 0.02
+    assert divergence_rules.is_tie(said) == divergence_rules.is_tie(expected)
 
 
 def test_equal_texts_do_not_part_and_a_shorter_one_only_ends(client: Client) -> None:
     own = text_of(client)
-    assert "gap" not in asked(client, "parting", one=own, other=own[:5])
+    assert divergence_between(client, own, own[:5]).gap is None
 
 
 def test_without_log_probabilities_nothing_is_made_up(client: Client) -> None:
@@ -126,7 +133,7 @@ def test_without_log_probabilities_nothing_is_made_up(client: Client) -> None:
             return status, {key: value for key, value in found.items() if key != "completion_probabilities"}
 
     with pytest.raises(EngineFailed, match="no log-probabilities"):
-        asked(Silent(), "parting", one=text_of(client), other="something else")  # type: ignore[arg-type]
+        divergence_between(Silent(), text_of(client), "something else")  # type: ignore[arg-type]
 
 
 def test_the_output_layers_share_comes_from_the_header() -> None:

@@ -41,7 +41,7 @@ def test_where_nobody_measured_yet_it_says_what_to_do(call: Call) -> None:
         assert result.exit_code == 0
         assert "no results yet" in result.stderr
         assert "edgebench run" in result.stderr
-    assert json.loads(call("results", "list", "--json").stdout) == {"schema": 1, "records": []}
+    assert json.loads(call("results", "list", "--json").stdout) == {"schema": 2, "records": []}
     assert not DEFAULT.parent.exists()
 
 

@@ -23,8 +23,21 @@ from edgebench import models, profiles
 from edgebench.bench import divergence
 from edgebench.bench.events import Ended
 from edgebench.bench.trials import Bench
-from edgebench.core import FollowUp, Metric, Record, Reply, Request, Round, Trial
+from edgebench.core import (
+    CostQuery,
+    Divergence,
+    DivergenceQuery,
+    FollowUp,
+    Metric,
+    Record,
+    Reply,
+    Round,
+    SpeculationCounts,
+    Trial,
+    Turn,
+)
 from edgebench.device.session import Session
+from edgebench.engines import llama_server
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.errors import EngineFailed, ModelError
 from edgebench.judging import costs as costs_of
@@ -189,11 +202,10 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
         with pytest.raises(EngineFailed, match="/apply-template"):
             yield (
                 0,
-                Request(messages=({"no": "role"},), measures=(), extra={"ask": "parting", "one": "a", "other": "b"}),
+                DivergenceQuery(({"no": "role"},), "a", "b"),
             )
-        extra = {"ask": "costs", "sizes": [1, 2], "repeats": 1, "tokens": "the quick brown fox jumps over"}
-        reply = yield 0, Request(messages=MESSAGES, measures=(), extra=extra)
-        seen.append(reply.extra["costs"])
+        reply = yield 0, CostQuery(MESSAGES, "the quick brown fox jumps over", (1, 2), 1)
+        seen.append(reply.costs)
         return {1: ["explain_divergence", doubts.named("output-differs", "by a fault")]}
 
     with Session(profiles.load_device("local")) as session:
@@ -201,7 +213,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
         happened = list(bench.events())
     ended = {one.index: one.record for one in happened if isinstance(one, Ended)}
     assert seen[0] == [(0, 1), (2, 1), (0, 1)]
-    assert set(seen[1]["verify_s"]) == {"1", "2"}
+    assert set(seen[1].verify_s) == {1, 2}
     assert "explain_divergence" in ended[1].notes
     assert "output-differs" in [doubt.id for doubt in ended[1].doubts]
     assert ended[0].status == ended[1].status == ended[2].status == "ok"
@@ -334,12 +346,16 @@ def record(k: int, *rates: float, text: str = "same", costs: Any = None, positio
     draft = "none" if k == 0 else "small"
     trial = Trial("d", "m", "llama-cpp-python", "cpu", "speculative", {"k": k, "draft": draft})
 
-    def turn() -> dict[str, Any]:
-        told: dict[str, Any] = {"measures": ["decode"], "text": text, "completion_tokens": 11}
-        if k:
-            told.update(draft_tokens=2 * k, draft_accepted=4)
-        extra = {"costs": costs, "speculative": positions}
-        return {**told, **{name: value for name, value in extra.items() if value}}
+    def turn() -> Turn:
+        drafts = {"draft_tokens": 2 * k, "draft_accepted": 4} if k else {}
+        return Turn(
+            measures=("decode",),
+            text=text,
+            completion_tokens=11,
+            costs=llama_server.costs_of(costs) if costs else None,
+            speculation=SpeculationCounts(**positions) if positions else None,
+            **drafts,
+        )
 
     rounds = tuple(
         Round(i, "", {"decode_tps": rate, **({"tokens_per_verification": 2.0} if k else {})}, (turn(),))
@@ -386,11 +402,12 @@ def slowed(baseline: Record, *factors: float) -> Record:
     rounds = []
     for one, factor in zip(baseline.rounds, factors, strict=True):
         (turn,) = one.turns
-        slower = {
-            "draft_s": [[step * factor for step in steps] for steps in turn["costs"]["draft_s"]],
-            "draft_two_s": [step * factor for step in turn["costs"]["draft_two_s"]],
-        }
-        rounds.append(replace(one, turns=({**turn, "costs": {**turn["costs"], **slower}},)))
+        slower = replace(
+            turn.costs,
+            draft_s=tuple(tuple(step * factor for step in steps) for steps in turn.costs.draft_s),
+            draft_two_s=tuple(step * factor for step in turn.costs.draft_two_s),
+        )
+        rounds.append(replace(one, turns=(replace(turn, costs=slower),)))
     return replace(baseline, rounds=tuple(rounds))
 
 
@@ -400,7 +417,7 @@ def test_nothing_is_predicted_that_the_costs_do_not_allow_however_they_vary(fact
     baseline = slowed(record(0, *[10.0] * len(factors), costs=costs), *factors)
     whole = []
     for k in range(1, 5):
-        turn = {"measures": ["decode"], "completion_tokens": k + 2, "draft_tokens": k, "draft_accepted": k}
+        turn = Turn(measures=("decode",), completion_tokens=k + 2, draft_tokens=k, draft_accepted=k)
         metrics = {"decode_tps": 20.0, "tokens_per_verification": float(k + 1)}
         each = tuple(replace(one, metrics=metrics, turns=(turn,)) for one in baseline.rounds)
         whole.append(replace(record(k, 20.0), rounds=each))
@@ -460,10 +477,10 @@ def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None
 # --- where texts part ------------------------------------------------------------------------
 
 
-def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
+def weigh(records: list[Record], answer: Any) -> tuple[list[DivergenceQuery], Any]:
     """Play the engine; what was asked, and what is said of each trial."""
     asking = divergence.explain_divergence([(one.trial, one.rounds) for one in records])
-    asked: list[Request] = []
+    asked: list[DivergenceQuery] = []
     try:
         index, request = next(asking)
         while True:
@@ -472,7 +489,7 @@ def weigh(records: list[Record], answer: Any) -> tuple[list[Request], Any]:
             if isinstance(answer, Exception):
                 index, request = asking.throw(answer)
             else:
-                index, request = asking.send(Reply("", extra={"parting": answer}))
+                index, request = asking.send(Reply("", divergence=Divergence(**answer)))
     except StopIteration as end:
         return asked, end.value
 
@@ -497,7 +514,7 @@ def test_another_text_is_accepted_at_a_tie_and_the_gap_is_reported() -> None:
     tie = {"position": 3, "gap": 0.01, "noise": 0.04}
     asked, said = weigh([record(0, 10), record(2, 10, text="samt"), record(4, 10, text="samt")], tie)
     assert len(asked) == 1, "the same question is asked once"
-    assert (asked[0].extra["one"], asked[0].extra["other"]) == ("same", "samt")
+    assert (asked[0].reference, asked[0].other) == ("same", "samt")
     assert said[1] == [
         "small with k 2: its text parts from the target's own at a tie, after 3 equal tokens; there the logits of the "
         "two next tokens are 0.0100 apart, and evaluating one by one or at once changes a logit by up to 0.0400"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.records import record
 
-from edgebench.core import Doubt, Metric, Record, Round
+from edgebench.core import Doubt, Metric, Record, Round, Turn
 from edgebench.judging import doubts, judge, metrics, stats
 from edgebench.judging.steadiness import settled
 
@@ -306,7 +306,7 @@ def test_a_backend_other_than_asked_for_is_a_doubt_once() -> None:
 
 
 def test_arrival_times_are_a_doubt_where_gaps_are_shown() -> None:
-    turns = (Round(0, "", {}, ({"token_clock": "arrival"},)),)
+    turns = (Round(0, "", {}, (Turn(token_clock="arrival"),)),)
     gaps: dict[str, list[float | None]] = {"itl_s_p50": STEADY}
     assert _judged(gaps, rounds=turns) == ["arrival-clock"]
     assert _judged({"decode_tps": STEADY}, rounds=turns) == []
@@ -361,9 +361,9 @@ def test_a_metric_is_what_the_schema_says() -> None:
 
 
 def test_a_generation_that_ended_before_its_time_is_a_doubt() -> None:
-    short = (Round(0, "", {}, ({"label": "tg128", "asked_tokens": 128, "completion_tokens": 90},)),)
+    short = (Round(0, "", {}, (Turn(label="tg128", requested_tokens=128, completion_tokens=90),)),)
     assert _judged({"decode_tps": STEADY}, rounds=short) == ["stopped-early"]
-    natural = (Round(0, "", {}, ({"label": "turn 1", "completion_tokens": 90},)),)
+    natural = (Round(0, "", {}, (Turn(label="turn 1", completion_tokens=90),)),)
     assert _judged({"decode_tps": STEADY}, rounds=natural) == []
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from edgebench.bench import measure
-from edgebench.core import Metric, Record, Trial
+from edgebench.core import Metric, Record, Trial, Turn
 from edgebench.judging import judge
 from edgebench.probes.windows_gpu import WindowsGpu
 
 
-def decoding(seconds: float, rate) -> dict:
+def decoding(seconds: float, rate) -> Turn:
     """One turn whose token rate at second t is rate(t)."""
     times, at = [0.0], 0.0
     while at < seconds:
         at += 1 / rate(at)
         times.append(at)
-    return {"measures": ["decode"], "sent_at": 100.0, "ttft_s": 0.5, "token_times": times}
+    return Turn(measures=("decode",), sent_at=100.0, ttft_s=0.5, token_times=tuple(times))
 
 
 def test_a_device_that_throttles_and_then_holds():
@@ -37,7 +37,7 @@ def test_one_that_never_settles_has_no_sustained_rate():
 def test_a_short_round_says_nothing():
     assert measure.steadiness([decoding(20, lambda t: 10)]).slope is None
     assert measure.steadiness([]) is None
-    assert measure.steadiness([{"measures": ["prefill"], "token_times": []}]) is None
+    assert measure.steadiness([Turn(measures=("prefill",))]) is None
 
 
 def record(buffers: dict[str, int], mapped: int | None = None, **metrics: float) -> Record:
@@ -83,11 +83,11 @@ def test_gpu_memory_that_spilled():
 
 def test_the_engines_own_first_token_and_what_the_wire_took():
     turns = [
-        {"measures": ["ttft"], "ttft_s": 0.5, "engine_ttft_s": 0.4},
-        {"measures": ["ttft"], "ttft_s": 0.9, "engine_ttft_s": 0.75},
-        {"measures": ["ttft"], "ttft_s": 0.7, "engine_ttft_s": 0.5},
-        {"measures": [], "ttft_s": 9.0, "engine_ttft_s": 1.0},
+        Turn(measures=("ttft",), ttft_s=0.5, engine_ttft_s=0.4),
+        Turn(measures=("ttft",), ttft_s=0.9, engine_ttft_s=0.75),
+        Turn(measures=("ttft",), ttft_s=0.7, engine_ttft_s=0.5),
+        Turn(measures=(), ttft_s=9.0, engine_ttft_s=1.0),
     ]
     found = measure.rates(turns)
     assert (found["ttft_s"], found["engine_ttft_s"], found["wire_s"]) == pytest.approx((0.7, 0.5, 0.15))
-    assert "wire_s" not in measure.rates([{"measures": ["ttft"], "ttft_s": 0.5}])
+    assert "wire_s" not in measure.rates([Turn(measures=("ttft",), ttft_s=0.5)])

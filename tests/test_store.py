@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from lab.records import conversation, record, samples
 
 import edgebench
-from edgebench.core import Failure, Record, Round, Sample, Trial
+from edgebench.core import Failure, Record, Round, Sample, Trial, Turn
 from edgebench.errors import StoreError, UsageError
 from edgebench.store import ids, records
 from edgebench.store.results import Store
@@ -106,7 +106,13 @@ numbers = st.floats(allow_nan=True, allow_infinity=True)
 @example({"Infinity": float("inf"), "NaN": 0.0}, [float("nan")])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_no_document_ever_holds_what_json_cannot(metrics: dict[str, float], readings: list[float]) -> None:
-    one = Round(0, "", metrics, ({"odd": readings},), tuple(Sample("x", value, 0.0) for value in readings))
+    one = Round(
+        0,
+        "",
+        metrics,
+        (Turn(label="odd", token_times=tuple(readings)),),
+        tuple(Sample("x", value, 0.0) for value in readings),
+    )
     text = records.dumps(records.document([replace(record(), rounds=(one,))], samples=True))
 
     def refuse(word: str) -> None:
@@ -121,7 +127,7 @@ def test_the_document_has_the_published_form() -> None:
     document = records.document([record(), record(status="failed", failure=Failure("x"))])
     jsonschema.validate(document, SCHEMA)
     one = document["records"][0]
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert list(one["trial"]) == ["device", "model", "engine", "backend", "scenario", "options"]
     assert {"value", "unit", "rounds", "low", "high"} <= set(one["metrics"]["decode_tps"])
 
@@ -186,7 +192,7 @@ def test_filters(tmp_path: Path) -> None:
 BEGIN = """
 import sys, time
 from pathlib import Path
-from edgebench.core import Round, Trial
+from edgebench.core import Round, Trial, Turn
 from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({"name": "killed"})
@@ -224,7 +230,7 @@ def test_a_run_that_goes_on_shows_as_running_and_once_killed_as_interrupted(tmp_
 WRITE = """
 import sys
 from pathlib import Path
-from edgebench.core import Record, Round, Sample, Trial
+from edgebench.core import Record, Round, Sample, Trial, Turn
 from edgebench.store.results import Store
 from edgebench.judging import stats
 store = Store(Path(sys.argv[1]))
@@ -485,7 +491,7 @@ def test_a_damaged_document_is_named_and_no_traceback(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from edgebench.core import Round, Sample, Trial
+from edgebench.core import Round, Sample, Trial, Turn
 from edgebench.errors import StoreError
 from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))

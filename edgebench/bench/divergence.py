@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from edgebench import plugins
-from edgebench.core import Doubt, FollowUp, Json, Request, Round, Trial
+from edgebench.core import Divergence, DivergenceQuery, Doubt, FollowUp, Round, Trial, Turn
 from edgebench.errors import EdgebenchError, Unreadable
 from edgebench.judging import divergence, doubts
 from edgebench.scenarios.speculative import MESSAGES
 
-WEIGHING = "where the texts part"
+Text = tuple[int, ...] | str
+"""Ids of tokens, or what they say where an engine tells no ids."""
+
+WEIGHING = "where the texts diverge"
 """The label of the question how near two tokens were."""
 
 
@@ -19,7 +22,7 @@ def explain_divergence(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Follo
     they part: by the rounding of logits (``ties``), or by a fault, which is a doubt."""
     alone = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)
     found: dict[int, list[str | Doubt]] = {}
-    answers: dict[str, Mapping[str, Json] | EdgebenchError] = {}
+    answers: dict[str, Divergence | EdgebenchError] = {}
     for index, (trial, rounds) in enumerate(trials):
         if alone is None or not trial.options.get("k"):
             continue
@@ -28,25 +31,19 @@ def explain_divergence(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Follo
             continue
         own, its = pair
         key = repr(_parting(own, its))
-        if "parting" not in plugins.load("engines", trial.engine).asks:
+        if "text-divergence" not in plugins.load("engines", trial.engine).capabilities:
             answers[key] = Unreadable(f"{trial.engine} tells no logits")
         if key not in answers:
-            request = Request(
-                messages=MESSAGES,
-                measures=(),
-                label=WEIGHING,
-                extra={"ask": "parting", "one": its, "other": own},
-            )
             try:
-                reply = yield alone, request
-                answers[key] = reply.extra["parting"]
+                reply = yield alone, DivergenceQuery(MESSAGES, its, own, WEIGHING)
+                answers[key] = reply.divergence or Unreadable(f"{trial.engine} told nothing of the two texts")
             except EdgebenchError as error:
                 answers[key] = error
         found[index] = _judged(f"{trial.options.get('draft')} with k {trial.options['k']}", answers[key])
     return found
 
 
-def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Sequence[Json], Sequence[Json]] | None:
+def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Text, Text] | None:
     """The first round's generated tokens (its text, where an engine tells no tokens) that are not
     the target's own of that round, and the target's.
 
@@ -57,18 +54,18 @@ def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Sequenc
     return next(((mine, other) for mine, other in pairs if other and mine[: len(other)] != other), None)
 
 
-def _generated(one: Round) -> Sequence[Json]:
-    turn = next((turn for turn in one.turns if "decode" in turn["measures"]), {})
-    return turn.get("tokens") or turn.get("text") or ""
+def _generated(one: Round) -> Text:
+    turn = next((turn for turn in one.turns if "decode" in turn.measures), Turn())
+    return turn.tokens or turn.text or ""
 
 
-def _parting(own: Sequence[Json], its: Sequence[Json]) -> tuple[int, Json, Json]:
+def _parting(own: Text, its: Text) -> tuple[int, Text, Text]:
     """What several texts may have in common: after how many tokens (characters) which two stand."""
     equal = next((i for i, (a, b) in enumerate(zip(own, its, strict=False)) if a != b), min(len(own), len(its)))
     return equal, own[equal : equal + 1], its[equal : equal + 1]
 
 
-def _judged(name: str, answer: Mapping[str, Json] | EdgebenchError) -> list[str | Doubt]:
+def _judged(name: str, answer: Divergence | EdgebenchError) -> list[str | Doubt]:
     said = f"{name}: its text parts from the target's own"
     if isinstance(answer, EdgebenchError):
         return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]

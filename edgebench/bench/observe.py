@@ -9,11 +9,10 @@ from edgebench.bench import energy
 from edgebench.bench.energy import Energy, Idle
 from edgebench.bench.sampler import Sampler
 from edgebench.bench.series import SampleSeries
-from edgebench.core import Json
+from edgebench.core import Json, Turn
 from edgebench.device.bandwidth import model_bytes_per_token
 from edgebench.device.cores import listed
 
-Turn = Mapping[str, Json]
 Span = tuple[float, float]
 """Two ``time.monotonic()``."""
 
@@ -22,9 +21,11 @@ def spans(turns: Sequence[Turn], phase: str) -> list[Span]:
     """When the turns that measure a phase (``prefill``, ``decode``) were in it, by the arrival of tokens."""
     found = []
     for turn in turns:
-        first = turn["sent_at"] + turn.get("ttft_s", 0.0)
-        start, end = (turn["sent_at"], first) if phase == "prefill" else (first, turn["sent_at"] + turn["total_s"])
-        if phase in turn["measures"] and "ttft_s" in turn and end > start:
+        first = turn.first_token_at
+        if phase not in turn.measures or first is None:
+            continue
+        start, end = (turn.sent_at, first) if phase == "prefill" else (first, turn.ended_at)
+        if end > start:
             found.append((start, end))
     return found
 
@@ -59,7 +60,7 @@ def joules(
             found[name] = piece.net_j
     if decode:
         found["power_w"] = decode.gross_j / decode.seconds
-        tokens = sum(turn["completion_tokens"] for turn in turns if "decode" in turn["measures"])
+        tokens = sum(turn.completion_tokens for turn in turns if "decode" in turn.measures)
         if tokens and decode.net_j is not None:
             found["j_per_token"] = decode.net_j / tokens
     return found, {"energy": {"metered": list(whole.sources), "whole_device": whole.whole}}
@@ -82,10 +83,10 @@ def bandwidth_use(turns: Sequence[Turn], model: Mapping[str, Json], bytes_per_s:
         return []
     found = []
     for turn in turns:
-        if "decode" in turn["measures"] and "decode_tps" in turn and not turn.get("draft_tokens"):
-            depth = turn["depth"] - turn["completion_tokens"] / 2
+        if "decode" in turn.measures and turn.decode_tps is not None and not turn.draft_tokens:
+            depth = turn.depth - turn.completion_tokens / 2
             read = model_bytes_per_token(weights, model.get("kv_bytes_per_token") or 0, depth)
-            found.append((depth, read * turn["decode_tps"] / bytes_per_s))
+            found.append((depth, read * turn.decode_tps / bytes_per_s))
     return found
 
 

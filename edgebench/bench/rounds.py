@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from statistics import fmean
-from typing import Any
 
 from edgebench import plugins
 from edgebench.bench import measure, observe
 from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Doubt, Engine, Failure, Json, Launch, Record, Request, Round, ScenarioContext, Status
+from edgebench.core import (
+    AnswersQueries,
+    Doubt,
+    Engine,
+    Failure,
+    Json,
+    Launch,
+    Query,
+    Record,
+    Reply,
+    Request,
+    Round,
+    ScenarioContext,
+    Status,
+    Turn,
+)
 from edgebench.device import cores
 from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
@@ -104,10 +119,10 @@ class RoundRunner:
         Raises ``EngineFailed`` where the engine dies or refuses, ``DeviceLost`` where the wire breaks.
         """
         started, begin = now(), time.monotonic()
-        turns: list[dict[str, Json]] = []
+        turns: list[Turn] = []
         if fresh:
             begin = live.running.started_at or begin
-            turns.append(measure.turn(WARMUP, self.ask(live, WARMUP)))
+            turns.append(Turn.of(WARMUP, self.complete(live, WARMUP)))
         elif not shared:
             live.sampler.reset_peak()
         if fresh or not state.engine:
@@ -135,7 +150,7 @@ class RoundRunner:
         within = live.sampler.within(begin, end + 1)
         return Round(number, started, metrics, tuple(turns), within, fresh, notes)
 
-    def _drive(self, state: TrialState, live: EngineProcess, turns: list[dict[str, Json]]) -> Mapping[str, float]:
+    def _drive(self, state: TrialState, live: EngineProcess, turns: list[Turn]) -> Mapping[str, float]:
         """Run the scenario through: its requests are sent, it is sent the replies, which are added to
         ``turns``. The metrics of its own."""
         planned, client = state.planned, live.client
@@ -145,23 +160,39 @@ class RoundRunner:
             options=planned.trial.options,
             seed=self._seed,
             count_tokens=lambda text: self._engine.count_tokens(client, text),
-            engine=planned.trial.engine,
+            capabilities=plugins.load("engines", planned.trial.engine).capabilities,
         )
         scenario = plugins.create("scenarios", planned.trial.scenario)
-        asking: Generator[Request, Any, Mapping[str, float] | None] = scenario.turns(setting)
+        asking: Generator[Request | Query, Reply, Mapping[str, float] | None] = scenario.turns(setting)
         try:
             request = next(asking)
             while True:
-                reply = self.ask(live, request)
-                turns.append(measure.turn(request, reply))
+                if isinstance(request, Request):
+                    reply = self.complete(live, request)
+                    turns.append(Turn.of(request, reply))
+                else:
+                    reply = self.answer(live, request)
+                    turns.append(Turn.of_query(request, reply))
                 request = asking.send(reply)
         except StopIteration as end:
             return end.value or {}
 
-    def ask(self, live: EngineProcess, request: Request) -> Any:
+    def complete(self, live: EngineProcess, request: Request) -> Reply:
         """One request and its reply. Raises ``EngineFailed``, with the reason of a death."""
-        try:
+        with self._naming_a_death(live):
             return self._engine.complete(live.client, request)
+
+    def answer(self, live: EngineProcess, query: Query) -> Reply:
+        """The reply to a query. Raises ``EngineFailed``, too where the engine has no such capability."""
+        if not isinstance(self._engine, AnswersQueries):
+            raise EngineFailed(f"the engine cannot answer a {type(query).__name__}")
+        with self._naming_a_death(live):
+            return self._engine.answer(live.client, query)
+
+    @contextlib.contextmanager
+    def _naming_a_death(self, live: EngineProcess) -> Iterator[None]:
+        try:
+            yield
         except (EngineFailed, Unreadable) as error:
             raise live.died() or EngineFailed(str(error), error.hint, log=live.tail) from error
 
@@ -170,7 +201,7 @@ class RoundRunner:
         state: TrialState,
         live: EngineProcess,
         metrics: dict[str, float],
-        turns: Sequence[dict[str, Json]],
+        turns: Sequence[Turn],
         begin: float,
         end: float,
         fresh: bool,
@@ -245,9 +276,9 @@ class RoundRunner:
             state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
 
 
-def broken_off(number: int, turns: Sequence[dict[str, Json]]) -> str:
+def broken_off(number: int, turns: Sequence[Turn]) -> str:
     """What was measured of a round that an engine didn't survive: it is no round, but it was seen."""
-    counted = [turn for turn in turns if turn["measures"]]
+    counted = [turn for turn in turns if turn.measures]
     rates = ", ".join(f"{name} {value:.4g}" for name, value in measure.rates(counted).items() if name.endswith("_tps"))
     return f"round {number + 1} broke off after {len(counted)} answers" + (f": {rates} until then" if rates else "")
 

@@ -264,7 +264,7 @@ class Bench:
                         yield from self._stop()
                         yield from self._start(index, last)
                     assert self._live is not None
-                    reply = self._rig.ask(self._live, request)
+                    reply = self._rig.answer(self._live, request)
                 except DeviceLost:
                     raise
                 except EdgebenchError as error:

@@ -224,7 +224,7 @@ def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple
 
 def _check_able(engine: str, auto: bool, p_min: float) -> None:
     kind = plugins.load("engines", engine)
-    if auto and "costs" not in getattr(kind, "asks", ()):
+    if auto and "speculation-costs" not in kind.capabilities:
         raise UsageError(f"--k auto needs the costs of verifying, which {engine} does not tell", "Give a range.")
     if p_min and not getattr(kind, "ends_drafts", False):
         raise UsageError(

@@ -21,9 +21,11 @@ from edgebench.core.device import (
     Transport,
 )
 from edgebench.core.engine import (
+    AnswersQueries,
     AppEngine,
     BandwidthKernel,
     Client,
+    Drafting,
     Engine,
     EngineInfo,
     Launch,
@@ -32,9 +34,12 @@ from edgebench.core.engine import (
     PreflightCheck,
     Reply,
     Request,
+    Sampling,
+    TokenClock,
 )
 from edgebench.core.metric import Better, MetricDefinition
 from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
+from edgebench.core.queries import Capability, CostQuery, DivergenceQuery, LikelihoodQuery, Message, Query
 from edgebench.core.record import (
     SCHEMA,
     Doubt,
@@ -49,19 +54,27 @@ from edgebench.core.record import (
     View,
 )
 from edgebench.core.scenario import Scenario, ScenarioContext
+from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
+from edgebench.core.turn import Turn
 from edgebench.core.values import Json, Option, Progress
 
 __all__ = [
     "SCHEMA",
     "SILENCED",
+    "AnswersQueries",
     "AppEngine",
     "BandwidthKernel",
     "Better",
+    "Capability",
     "Client",
     "Command",
+    "CostQuery",
     "Device",
     "DeviceSession",
+    "Divergence",
+    "DivergenceQuery",
     "Doubt",
+    "Drafting",
     "Engine",
     "EngineInfo",
     "Fact",
@@ -70,8 +83,10 @@ __all__ = [
     "FollowUp",
     "Json",
     "Launch",
+    "LikelihoodQuery",
     "Line",
     "LogDiagnostics",
+    "Message",
     "Metric",
     "MetricDefinition",
     "ModelFile",
@@ -84,6 +99,7 @@ __all__ = [
     "Process",
     "Progress",
     "Quantity",
+    "Query",
     "Record",
     "Reply",
     "Request",
@@ -91,13 +107,18 @@ __all__ = [
     "Round",
     "Sample",
     "SampleMetric",
+    "Sampling",
     "Scenario",
     "ScenarioContext",
+    "SpeculationCosts",
+    "SpeculationCounts",
     "Statistic",
     "Status",
     "Streamed",
     "System",
+    "TokenClock",
     "Transport",
     "Trial",
+    "Turn",
     "View",
 ]

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from edgebench.core.device import Command, Device, Line
+from edgebench.core.queries import Capability, Message, Query
+from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.values import Json, Option
+
+TokenClock = Literal["engine", "arrival"]
+"""Whose clock the times of tokens are by: the engine's own, or the controller's as they arrive."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,32 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """How a request is to be speculated on, where an engine can be told with each."""
+
+    n_max: int
+    """Draft tokens proposed at once; 0: none."""
+    method: str = ""
+    """A way to draft without a draft model; empty: with the draft model."""
+    p_min: float | None = None
+    """A draft ends below this probability of its own."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A decoding strategy. The defaults switch everything off."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    beams: int = 1
+
+
+@dataclass(frozen=True)
 class Request:
     """One question to an engine. Exactly one of ``tokens`` and ``messages`` is given."""
 
     tokens: tuple[int, ...] | None = None
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: tuple[Message, ...] | None = None
     """``{"role": "user" | "assistant" | "system", "content": …}``"""
     max_tokens: int = 128
     ignore_eos: bool = False
@@ -83,8 +109,14 @@ class Request:
     (warm-up, filling the context)."""
     label: str = ""
     """What the scenario calls it, such as ``conversation 2, turn 3``."""
-    extra: Mapping[str, Json] = field(default_factory=dict)
-    """Further fields of the engine's dialect, such as ``speculative.n_max``."""
+    drafting: Drafting | None = None
+    """None: as the engine was started."""
+    sampling: Sampling | None = None
+    """None: the engine's own way at this temperature."""
+    kv_cache: bool = True
+    """False: the whole text is evaluated again for every token."""
+    keep_tokens: bool = False
+    """Whether the ids of the generated tokens belong into the record."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +137,7 @@ class Reply:
     token_times: tuple[float, ...] = ()
     """Seconds of each generated token after the first one, first included (0.0): non-decreasing.
     A speculative step yields several tokens at one instant."""
-    token_clock: Literal["engine", "arrival"] = "arrival"
+    token_clock: TokenClock = "arrival"
     decode_s: float | None = None
     """First generated token to the last, seconds, by ``token_clock``."""
     ttft_s: float | None = None
@@ -118,8 +150,13 @@ class Reply:
     """``stop``, ``length`` …"""
     draft_tokens: int = 0
     draft_accepted: int = 0
-    extra: Mapping[str, Json] = field(default_factory=dict)
-    """What else the engine said, as it said it (``timings`` …)."""
+    speculation: SpeculationCounts | None = None
+    costs: SpeculationCosts | None = None
+    """The answer to a query for them."""
+    divergence: Divergence | None = None
+    """The answer to a query for it."""
+    log_likelihoods: tuple[float, ...] | None = None
+    """Of the tokens asked about, nats: the answer to a query for them."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +203,7 @@ class Engine(Protocol):
     """Ways to draft without a draft model."""
     ends_drafts: ClassVar[bool]
     """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
-    asks: ClassVar[tuple[str, ...]]
-    """What it answers beside generating, as ``ask`` in a request's ``extra``: ``costs`` of verifying and
-    drafting, ``parting`` of two texts, ``logits``; ``tokens``: it tells the ids of generated tokens."""
+    capabilities: ClassVar[tuple[Capability, ...]]
 
     def prepare(self) -> Mapping[str, Json]:
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
@@ -191,6 +226,17 @@ class Engine(Protocol):
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         """After a death: another launch worth one try and why, or None."""
+
+
+@runtime_checkable
+class AnswersQueries(Protocol):
+    """An engine that can be asked more than to generate: see ``Capability``."""
+
+    def answer(self, client: Client, query: Query) -> Reply:
+        """A reply without text, with ``costs``, ``divergence`` or ``log_likelihoods``.
+
+        Raises ``EngineFailed``, ``Unreadable``.
+        """
 
 
 @runtime_checkable

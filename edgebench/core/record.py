@@ -6,11 +6,13 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from edgebench.core.engine import Reply, Request
+from edgebench.core.engine import Reply
 from edgebench.core.probe import Sample
+from edgebench.core.queries import Query
+from edgebench.core.turn import Turn
 from edgebench.core.values import Json, Option
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's form, written into every record and every JSON document."""
 
 Status = Literal["ok", "failed", "interrupted", "lost", "skipped", "running"]
@@ -72,8 +74,8 @@ class Round:
     started: str
     """ISO 8601, UTC."""
     metrics: Mapping[str, float]
-    turns: tuple[Mapping[str, Json], ...] = ()
-    """One per request: label, counts, times and the rates of that turn."""
+    turns: tuple[Turn, ...] = ()
+    """One per request, in the order they were sent."""
     samples: tuple[Sample, ...] = ()
     fresh: bool = False
     """Whether the engine was started for this round (its ``load_s`` counts)."""
@@ -101,7 +103,7 @@ class Record:
     schema: int = SCHEMA
 
 
-FollowUp = Generator[tuple[int, Request], Reply, Mapping[int, Sequence[str | Doubt]]]
+FollowUp = Generator[tuple[int, Query], Reply, Mapping[int, Sequence[str | Doubt]]]
 """Yields the number of the trial whose engine is to answer, and what; is sent the reply, or thrown
 the ``EdgebenchError`` that came instead. Returns notes and doubts by the number of the trial."""
 

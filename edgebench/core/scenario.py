@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from edgebench.core.engine import ModelFile, Reply, Request
+from edgebench.core.queries import Capability, Query
 from edgebench.core.values import Option
 
 
@@ -21,7 +22,8 @@ class ScenarioContext:
     seed: int
     count_tokens: Callable[[str], int]
     """Tokens of a text by the engine's own tokenizer."""
-    engine: str = ""
+    capabilities: tuple[Capability, ...] = ()
+    """What the engine can do."""
 
 
 class Scenario(Protocol):
@@ -34,10 +36,10 @@ class Scenario(Protocol):
     def needs(self, options: Mapping[str, Option]) -> int:
         """The least context, in tokens, that it can run in."""
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float] | None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float] | None]:
         """Yield a request, be sent its reply; one run through is one round.
 
-        Returns further metrics of the round, where it has some of its own. A scenario that only
-        some engines can run names them in a class attribute ``engines``; what its options mean, for
-        ``run --help``, stands in ``helps``.
+        Returns further metrics of the round, where it has some of its own. A scenario that only some
+        engines can run names what it needs in a class attribute ``requires``; ``helps`` says what
+        its options mean, for ``run --help``.
         """

@@ -9,15 +9,15 @@ import sys
 import time
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
-from edgebench.core import Client, Command, Json, Launch, Reply, Request
+from edgebench.core import Capability, Client, Command, CostQuery, DivergenceQuery, Json, Launch, Query, Reply, Request
 from edgebench.device import provision
 from edgebench.device.session import Session
 from edgebench.engines import llama_server, llamacpp
-from edgebench.errors import EngineFailed
+from edgebench.errors import EngineFailed, Unreadable
 
 MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
 
@@ -40,7 +40,14 @@ class LlamaCppPython(llama_server.Dialect):
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
     ends_drafts = True
-    asks = ("tokens", "costs", "parting", "logits")
+    capabilities: ClassVar[tuple[Capability, ...]] = (
+        "token-ids",
+        "speculation-costs",
+        "text-divergence",
+        "token-likelihoods",
+        "no-kv-cache",
+        "decoding-strategies",
+    )
 
     def __init__(self, device: Session, config: Settings) -> None:
         self._device = device
@@ -78,19 +85,30 @@ class LlamaCppPython(llama_server.Dialect):
         return line.startswith("model loaded: ")
 
     def complete(self, client: Client, request: Request) -> Reply:
-        if "ask" in request.extra:
-            return self._measured(client, request)
         return llama_server.complete(client, request)
 
-    def _measured(self, client: Client, request: Request) -> Reply:
-        """What the server's own questions answer: ``extra["ask"]`` is one's name, the rest its fields."""
-        name, fields = request.extra["ask"], {key: value for key, value in request.extra.items() if key != "ask"}
-        messages = [dict(message) for message in request.messages or ()]
+    def answer(self, client: Client, query: Query) -> Reply:
         sent_at = time.monotonic()
-        status, found = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
-        if status != 200 or not isinstance(found, dict):
-            raise EngineFailed(f"/edgebench/{name} answered {status}: {str(found)[:300]}")
-        return llama_server.told(name, found, sent_at)
+        reply = self._answer(client, query)
+        return replace(reply, token_clock="engine", sent_at=sent_at, total_s=time.monotonic() - sent_at)  # noqa: S106 - a clock
+
+    def _answer(self, client: Client, query: Query) -> Reply:
+        messages = [dict(message) for message in query.messages]
+
+        def ask(name: str, fields: dict[str, Json]) -> dict[str, Json]:
+            status, document = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
+            if status != 200 or not isinstance(document, dict):
+                raise EngineFailed(f"/edgebench/{name} answered {status}: {str(document)[:300]}")
+            return document
+
+        if isinstance(query, CostQuery):
+            fields = {"sizes": list(query.sizes), "repeats": query.repeats, "tokens": list(query.generated)}
+            return Reply("", costs=llama_server.costs_of(ask("costs", fields)))
+        if isinstance(query, DivergenceQuery):
+            texts = {"one": list(query.reference), "other": list(query.other)}
+            return Reply("", divergence=llama_server.divergence_of(ask("parting", texts)))
+        wanted = {"tokens": list(query.tokens), "last": len(query.tokens) + 1, "top": 0}
+        return Reply("", log_likelihoods=_log_likelihoods(ask("logits", wanted)))
 
     def _place(self) -> str:
         """The server's path on the device, put there unless it is there already."""
@@ -108,6 +126,15 @@ class LlamaCppPython(llama_server.Dialect):
         if self._device.is_local:
             return str(here)
         return provision.place_file(self._device, here, sha256, len(data), name, "servers")
+
+
+def _log_likelihoods(document: Mapping[str, Json]) -> tuple[float, ...]:
+    """Each row tells that of the token after it; the last one has none. Raises ``Unreadable`` for another form."""
+    try:
+        rows = document["logits"]
+        return tuple(float(row["next_log_likelihood"]) for row in rows if "next_log_likelihood" in row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"/edgebench/logits answered in an unknown form: {error}") from error
 
 
 def known_flags() -> frozenset[str]:

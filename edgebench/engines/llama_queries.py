@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from edgebench.core import Client, Json, Reply, Request
-from edgebench.engines import llama_server
+from edgebench.core import (
+    Capability,
+    Client,
+    CostQuery,
+    Divergence,
+    DivergenceQuery,
+    Json,
+    Message,
+    Query,
+    Reply,
+    SpeculationCosts,
+)
 from edgebench.errors import EngineFailed
 
-ASKS = ("costs", "parting")
+CAPABILITIES: tuple[Capability, ...] = ("speculation-costs", "text-divergence")
 
 CANDIDATES = 20
 """Likeliest tokens whose probabilities are asked for at each place."""
@@ -19,16 +30,19 @@ COMPARED = 5
 PLACES = 4
 
 
-def answer(client: Client, request: Request, rereads: bool) -> Reply:
-    """The reply to a request with ``ask`` in its ``extra``; ``rereads``: whether the draft evaluates
-    what is verified as well. Raises ``EngineFailed``."""
-    name = request.extra["ask"]
+def answer(client: Client, query: Query, rereads: bool) -> Reply:
+    """``rereads``: whether the draft also evaluates what is verified. Raises ``EngineFailed``."""
     sent_at = time.monotonic()
-    found = costs(client, request, rereads) if name == "costs" else parting(client, request)
-    return llama_server.told(name, found, sent_at)
+    if isinstance(query, CostQuery):
+        reply = Reply("", costs=costs(client, query, rereads))
+    elif isinstance(query, DivergenceQuery):
+        reply = Reply("", divergence=divergence(client, query))
+    else:
+        raise EngineFailed("llama-server tells no log-likelihoods of given tokens", "Use --engine llama-cpp-python.")
+    return replace(reply, token_clock="engine", sent_at=sent_at, total_s=time.monotonic() - sent_at)  # noqa: S106 - a clock
 
 
-def costs(client: Client, request: Request, rereads: bool) -> Mapping[str, Json]:
+def costs(client: Client, query: CostQuery, rereads: bool) -> SpeculationCosts:
     """Seconds for evaluating so many tokens at once, in the midst of the text ``tokens``.
 
     The text up to there stays in the server's KV cache; n further tokens and ``n_predict`` 1 make
@@ -40,21 +54,23 @@ def costs(client: Client, request: Request, rereads: bool) -> Mapping[str, Json]
     Where a build cannot be asked like this, ``absent`` has the reason.
     """
     try:
-        prompt = _tokens(client, _prompt(client, request), special=True)
-        made = _tokens(client, str(request.extra["tokens"]), special=False)
-        found = _verifications(client, request.extra, prompt, made)
-        also = {"draft_rereads": True, "method": f"{found['method']}, which also evaluates what is verified"}
-        return {"depth": len(prompt) + len(made) // 2, **found, **(also if rereads else {})}
+        prompt = _tokens(client, _prompt(client, query.messages), special=True)
+        made = _tokens(client, str(query.generated), special=False)
+        verify_s, method = _verifications(client, query, prompt, made)
     except EngineFailed as error:
-        return {"absent": str(error)}
+        return SpeculationCosts(absent=str(error))
+    if rereads:
+        method = f"{method}, which also evaluates what is verified"
+    return SpeculationCosts(len(prompt) + len(made) // 2, verify_s, draft_rereads=rereads, method=method)
 
 
 def _verifications(
-    client: Client, asked: Mapping[str, Json], prompt: Sequence[int], made: Sequence[int]
-) -> Mapping[str, Json]:
+    client: Client, query: CostQuery, prompt: Sequence[int], made: Sequence[int]
+) -> tuple[Mapping[int, tuple[float, ...]], str]:
+    """Seconds by size, each repeat; and how they were measured."""
     held, following = [*prompt, *made[: len(made) // 2]], list(made[len(made) // 2 :])
     other = next((i for i, token in enumerate(following) if token != following[0]), 0)
-    sizes = [size for size in asked["sizes"] if size + other <= len(following)]
+    sizes = [size for size in query.sizes if size + other <= len(following)]
     if not other or not sizes:
         raise EngineFailed("the generated text is too short, or one token again and again")
     _evaluated(client, held)
@@ -63,17 +79,18 @@ def _verifications(
         # The first of a size only prepares the others.
         found = [
             _evaluated(client, [*held, *following[start : start + size]], size)
-            for start in [0, other] * (1 + int(asked["repeats"]) // 2)
+            for start in [0, other] * (1 + query.repeats // 2)
         ]
         taken[size] = found[1:]
-    share = float(asked.get("head") or 0.0)
+    share = query.output_share
     one = sorted(taken[sizes[0]])[len(taken[sizes[0]]) // 2]
-    return {
-        "verify_s": {str(size): [one + (each - one) / (1 - share) for each in found] for size, found in taken.items()},
-        "method": "verification timed as the prompt of n tokens after a cached text"
+    seconds = {size: tuple(one + (each - one) / (1 - share) for each in times) for size, times in taken.items()}
+    method = (
+        "verification timed as the prompt of n tokens after a cached text"
         + (f"; the output layer of n − 1 of them added by its share of the arithmetic, {share:.0%}" if share else "")
-        + "; a step of the draft timed as the draft alone",
-    }
+        + "; a step of the draft timed as the draft alone"
+    )
+    return seconds, method
 
 
 def _evaluated(client: Client, prompt: Sequence[int], expected: int | None = None) -> float:
@@ -84,16 +101,15 @@ def _evaluated(client: Client, prompt: Sequence[int], expected: int | None = Non
     return float(timings["prompt_ms"]) / 1e3
 
 
-def parting(client: Client, request: Request) -> Mapping[str, Json]:
-    """How near the two tokens are at which ``one``, the target's own text, and ``other`` part.
+def divergence(client: Client, query: DivergenceQuery) -> Divergence:
+    """How near the two tokens are at which the target's own text and another one diverge.
 
-    ``position``, ``gap`` and ``noise`` as the server of llama-cpp-python tells them, from
-    log-probabilities: these differ as logits do. The target writes its text once more, one token
+    From log-probabilities, whose differences are those of logits. The target writes its text once more, one token
     after the other, and then reads it at once. Where the other token isn't among the likeliest,
     ``gap`` is what it is at least.
     """
-    prompt = _prompt(client, request)
-    one, other = str(request.extra["one"]), str(request.extra["other"])
+    prompt = _prompt(client, query.messages)
+    one, other = str(query.reference), str(query.other)
     equal = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     length = len(_tokens(client, one[: equal + 1], special=False)) + 4
     again = _complete(client, prompt, length, n_probs=CANDIDATES, ignore_eos=True, return_tokens=True)
@@ -101,14 +117,14 @@ def parting(client: Client, request: Request) -> Mapping[str, Json]:
     texts = (text.encode() for text in (other, one))
     place, rest = next(((place, rest) for place, rest in (_until(rows, text) for text in texts) if rest), (0, b""))
     if not rest:
-        return {"position": equal}
+        return Divergence(equal)
     if [row["id"] for row in rows[: place + 1]] != ids[: place + 1]:
         raise EngineFailed("a character before it is made of several tokens, which this build tells only together")
     row, likeliest = rows[place], rows[place]["top_logprobs"]
     others = (c for c in likeliest if c["id"] != row["id"] and c["bytes"])
     taken = next((c for c in others if rest.startswith(bytes(c["bytes"]))), likeliest[-1])
     noise = _noise(client, [*_tokens(client, prompt, special=True), *ids[:place]], rows[: place + 1])
-    return {"position": place, "gap": abs(row["logprob"] - taken["logprob"]), "noise": noise}
+    return Divergence(place, abs(row["logprob"] - taken["logprob"]), noise)
 
 
 def _noise(client: Client, text: Sequence[int], rows: Sequence[Any]) -> float:
@@ -155,9 +171,9 @@ def _complete(client: Client, prompt: str | Sequence[int], count: int, **fields:
     return _asked(client, "/completion", asked, "timings")
 
 
-def _prompt(client: Client, request: Request) -> str:
-    messages = [dict(message) for message in request.messages or ()]
-    return str(_asked(client, "/apply-template", {"messages": messages}, "prompt")["prompt"])
+def _prompt(client: Client, messages: Sequence[Message]) -> str:
+    body = {"messages": [dict(message) for message in messages]}
+    return str(_asked(client, "/apply-template", body, "prompt")["prompt"])
 
 
 def _tokens(client: Client, text: str, *, special: bool) -> list[int]:

@@ -7,9 +7,20 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from edgebench.core import Client, DeviceSession, EngineInfo, Json, Launch, Reply, Request
+from edgebench.core import (
+    Client,
+    DeviceSession,
+    Divergence,
+    EngineInfo,
+    Json,
+    Launch,
+    Reply,
+    Request,
+    SpeculationCosts,
+    SpeculationCounts,
+)
 from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
 
 
@@ -81,13 +92,31 @@ def body(request: Request) -> tuple[str, dict[str, Json]]:
         "ignore_eos": request.ignore_eos,
         "temperature": request.temperature,
         "seed": request.seed,
-        **request.extra,
+        **_dialect(request),
     }
     if request.tokens is not None:
         prompt = list(request.tokens)
         return "/completion", {"prompt": prompt, "n_predict": request.max_tokens, "return_tokens": True, **common}
     messages = [dict(message) for message in request.messages or ()]
     return "/v1/chat/completions", {"messages": messages, "max_tokens": request.max_tokens, **common}
+
+
+def _dialect(request: Request) -> dict[str, Json]:
+    """What only this family understands. A field that a build doesn't know, it ignores."""
+    fields: dict[str, Json] = {"return_tokens": True} if request.keep_tokens else {}
+    if not request.kv_cache:
+        fields["kv_cache"] = False
+    if (drafting := request.drafting) is not None:
+        fields["speculative.n_max"] = drafting.n_max
+        if drafting.method:
+            fields["speculative.type"] = drafting.method
+        if drafting.p_min is not None:
+            fields["speculative.p_min"] = drafting.p_min
+    if (sampling := request.sampling) is not None:
+        if sampling.beams > 1:
+            return {**fields, "n_beams": sampling.beams}
+        fields |= {"top_k": sampling.top_k, "top_p": sampling.top_p}
+    return fields
 
 
 def complete(client: Client, request: Request) -> Reply:
@@ -172,14 +201,51 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
         finish=heard.finish,
         draft_tokens=int(timings.get("draft_n", 0)),
         draft_accepted=int(timings.get("draft_n_accepted", 0)),
-        extra={"timings": timings, **({"speculative": heard.speculative} if heard.speculative else {})},
+        speculation=_speculation(heard.speculative),
     )
 
 
-def told(name: str, found: Json, sent_at: float) -> Reply:
-    """A reply that answers a question and generates nothing; ``sent_at`` by ``time.monotonic()``."""
-    clock: Literal["engine"] = "engine"
-    return Reply(text="", token_clock=clock, sent_at=sent_at, total_s=time.monotonic() - sent_at, extra={name: found})
+def costs_of(document: Mapping[str, Any]) -> SpeculationCosts:
+    """What was measured of verifying and drafting. Raises ``Unreadable`` for another form."""
+    try:
+        return SpeculationCosts(
+            depth=int(document.get("depth", 0)),
+            verify_s={int(n): tuple(map(float, each)) for n, each in (document.get("verify_s") or {}).items()},
+            draft_s=tuple(tuple(map(float, steps)) for steps in document.get("draft_s") or ()),
+            draft_two_s=tuple(map(float, document.get("draft_two_s") or ())),
+            draft_rereads=bool(document.get("draft_rereads", False)),
+            method=str(document.get("method", "")),
+            absent=str(document.get("absent", "")),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(f"the costs of speculation are in an unknown form: {error}") from error
+
+
+def divergence_of(document: Mapping[str, Any]) -> Divergence:
+    """Where two texts differ. Raises ``Unreadable`` for another form."""
+    try:
+        position, gap, noise = (document.get(name) for name in ("position", "gap", "noise"))
+        return Divergence(
+            None if position is None else int(position),
+            None if gap is None else float(gap),
+            None if noise is None else float(noise),
+        )
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"the comparison of two texts is in an unknown form: {error}") from error
+
+
+def _speculation(document: Mapping[str, Any]) -> SpeculationCounts | None:
+    if not document:
+        return None
+    seconds = [document.get(name) for name in ("draft_ms", "verify_ms")]
+    return SpeculationCounts(
+        steps=int(document.get("steps", 0)),
+        proposed_by_position=tuple(map(int, document.get("proposed_by_position") or ())),
+        accepted_by_position=tuple(map(int, document.get("accepted_by_position") or ())),
+        draft_evaluated=int(document.get("draft_evaluated", 0)),
+        draft_s=None if seconds[0] is None else float(seconds[0]) / 1e3,
+        verify_s=None if seconds[1] is None else float(seconds[1]) / 1e3,
+    )
 
 
 def _piece(event: dict[str, Any]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Client, Command, DeviceSession, Json, Launch, Reply, Request
+from edgebench.core import Client, Command, DeviceSession, Json, Launch, Query, Reply, Request
 from edgebench.device import provenance
 from edgebench.engines import llama_queries, llama_server
 from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
@@ -50,7 +50,7 @@ class LlamaCpp(llama_server.Dialect):
     k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
     ends_drafts = True
-    asks = llama_queries.ASKS
+    capabilities = llama_queries.CAPABILITIES
 
     def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
@@ -95,9 +95,10 @@ class LlamaCpp(llama_server.Dialect):
         return llama_server.ready_line(text)
 
     def complete(self, client: Client, request: Request) -> Reply:
-        if "ask" in request.extra:
-            return llama_queries.answer(client, request, self._rereads)
         return llama_server.complete(client, request)
+
+    def answer(self, client: Client, query: Query) -> Reply:
+        return llama_queries.answer(client, query, self._rereads)
 
     def _find(self) -> Settings:
         """What ``edgebench devices setup`` put there, else what the device has on its PATH."""

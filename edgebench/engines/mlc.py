@@ -20,7 +20,7 @@ class MlcLlm:
     k_per_request = False
     drafts_without_model = ()
     ends_drafts = False
-    asks = ()
+    capabilities = ()
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:

@@ -227,5 +227,4 @@ def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float)
         total_s=now - sent_at,
         sent_at=sent_at,
         finish="length" if CUT in text else "stop",
-        extra={"rates": {"prefill": prefill, "decode": decode}},
     )

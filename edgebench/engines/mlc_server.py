@@ -131,7 +131,6 @@ def _measured(
         total_s=arrivals[-1] - sent_at if arrivals else 0.0,
         sent_at=sent_at,
         finish=finish,
-        extra={"usage": usage},
     )
 
 

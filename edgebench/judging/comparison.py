@@ -205,8 +205,8 @@ def _earlier(record: Record) -> str | None:
     again, and its prefill rate and time to first token are then those of the whole conversation."""
     if record.trial.scenario != "chat":
         return None
-    cached = [turn.get("cached_tokens") for one in record.rounds for turn in one.turns]
-    if not any(isinstance(count, int) for count in cached):
+    cached = [turn.cached_tokens for one in record.rounds for turn in one.turns]
+    if not cached:
         return None
     return "kept in the cache" if any(cached) else "evaluated again"
 

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgebench.core import Json, Metric, Record, Round
+from edgebench.core import Metric, Record, Round, SpeculationCosts, Turn
 from edgebench.judging import stats
 
 
@@ -79,15 +79,15 @@ def measured(records: Sequence[Record], number: int | None = None) -> Costs | No
     verify = _evaluating(told)
     if not verify:
         return None
-    steps = [each for found in told for each in found.get("draft_s", ())]
+    steps = [each for found in told for each in found.draft_s]
     first, later = [each[0] for each in steps], [step for each in steps for step in each[1:]]
-    two = [seconds for found in told for seconds in found.get("draft_two_s", ())]
+    two = [seconds for found in told for seconds in found.draft_two_s]
     reread: Mapping[int, float] = {}
     if drafts:
         later = [1 / one.metrics["decode_tps"] for draft in drafts for one in draft.rounds if _counts(one, number)]
-        if told[0].get("draft_rereads"):
+        if told[0].draft_rereads:
             reread = _evaluating(_told(drafts, number))
-    return Costs(verify, median(later or first), median(first), median(two), reread, told[0].get("method", ""))
+    return Costs(verify, median(later or first), median(first), median(two), reread, told[0].method)
 
 
 def allowed(sweep: Sequence[Record]) -> tuple[int, Metric] | None:
@@ -111,16 +111,16 @@ def allowed(sweep: Sequence[Record]) -> tuple[int, Metric] | None:
     return None if best is None else (best, stats.summarise(gains[best], "×"))
 
 
-def _evaluating(told: Sequence[Mapping[str, Json]]) -> dict[int, float]:
+def _evaluating(told: Sequence[SpeculationCosts]) -> dict[int, float]:
     """Seconds for evaluating so many tokens at once, medians."""
     found: dict[int, list[float]] = {}
     for costs in told:
-        for size, values in costs.get("verify_s", {}).items():
-            found.setdefault(int(size), []).extend(values)
+        for size, values in costs.verify_s.items():
+            found.setdefault(size, []).extend(values)
     return {size: stats.median(values) for size, values in found.items()}
 
 
-def turns(record: Record, number: int | None = None) -> Iterator[Mapping[str, Json]]:
+def turns(record: Record, number: int | None = None) -> Iterator[Turn]:
     """Of all rounds, or of one."""
     return (turn for one in record.rounds if number in (None, one.index) for turn in one.turns)
 
@@ -133,8 +133,8 @@ def median(values: Sequence[float]) -> float | None:
     return stats.median(values) if values else None
 
 
-def _told(records: Sequence[Record], number: int | None) -> list[Mapping[str, Json]]:
-    return [turn["costs"] for record in records for turn in turns(record, number) if "costs" in turn]
+def _told(records: Sequence[Record], number: int | None) -> list[SpeculationCosts]:
+    return [turn.costs for record in records for turn in turns(record, number) if turn.costs is not None]
 
 
 def alone(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:

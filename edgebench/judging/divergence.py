@@ -7,9 +7,7 @@ may win, and from there on the texts differ. Nothing else may make them diverge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from edgebench.core import Json
+from edgebench.core import Divergence
 
 MOST_NOISE = 1.0
 """Logits that differ by more than this between the ways of evaluating are no rounding error.
@@ -18,19 +16,18 @@ MOST_NOISE = 1.0
 in 32 bits in place of 16, and the 4-bit weights' activations are rounded to 8 bits after each layer."""
 
 
-def is_tie(parting: Mapping[str, Json]) -> bool:
-    """Whether rounding explains what ``/edgebench/parting`` found: each of the two logits may be off
+def is_tie(divergence: Divergence) -> bool:
+    """Whether rounding explains where two texts diverge: each of the two logits may be off
     by the noise. A text that is only shorter is no tie."""
-    if "gap" not in parting:
-        return False
-    return bool(parting["gap"] <= 2 * parting["noise"] and parting["noise"] <= MOST_NOISE)
+    gap, noise = divergence.gap, divergence.noise
+    return gap is not None and noise is not None and gap <= 2 * noise and noise <= MOST_NOISE
 
 
-def described(parting: Mapping[str, Json]) -> str:
+def described(divergence: Divergence) -> str:
     """The same in words."""
-    if "gap" not in parting:
-        return f"one text ends after {parting['position']} tokens"
+    if divergence.gap is None or divergence.noise is None:
+        return f"one text ends after {divergence.position} tokens"
     return (
-        f"after {parting['position']} equal tokens; there the logits of the two next tokens are {parting['gap']:.4f} "
-        f"apart, and evaluating one by one or at once changes a logit by up to {parting['noise']:.4f}"
+        f"after {divergence.position} equal tokens; there the logits of the two next tokens are {divergence.gap:.4f} "
+        f"apart, and evaluating one by one or at once changes a logit by up to {divergence.noise:.4f}"
     )

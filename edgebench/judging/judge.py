@@ -91,7 +91,7 @@ def _engine(record: Record) -> Iterator[Doubt]:
     if isinstance(room, int) and isinstance(asked, int) and room < asked:
         yield named("context-clipped", f"the engine made room for {room} of {asked} tokens")
     if "itl_s_p50" in record.metrics and any(
-        turn.get("token_clock") == "arrival" for one in record.rounds for turn in one.turns
+        turn.token_clock == "arrival" for one in record.rounds for turn in one.turns
     ):
         yield named("arrival-clock")
     regimes = {str(one.notes["load_regime"]) for one in record.rounds if one.fresh and "load_regime" in one.notes}
@@ -103,9 +103,9 @@ def _short(record: Record) -> Iterator[Doubt]:
     """Generations that were to go on past the end of text and yet ended before their time."""
     for one in record.rounds:
         for turn in one.turns:
-            asked, given = turn.get("asked_tokens"), turn.get("completion_tokens", 0)
-            if asked is not None and given < asked:
-                yield named("stopped-early", f"{turn.get('label', 'a request')}: {given} of {asked} tokens")
+            requested, generated = turn.requested_tokens, turn.completion_tokens
+            if requested is not None and generated < requested:
+                yield named("stopped-early", f"{turn.label or 'a request'}: {generated} of {requested} tokens")
                 return
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgebench import plugins
-from edgebench.core import Doubt, Metric, Record, Round
+from edgebench.core import Doubt, Metric, Record, Round, SpeculationCounts
 from edgebench.judging import costs, doubts, stats
 
 
@@ -27,7 +27,7 @@ def completed(records: Sequence[Record]) -> list[Record]:
     done = []
     for record in records:
         if not record.trial.options.get("k"):
-            said = (turn["costs"]["absent"] for turn in costs.turns(record) if "absent" in turn.get("costs", ()))
+            said = (turn.costs.absent for turn in costs.turns(record) if turn.costs and turn.costs.absent)
             notes = [f"no predicted speed-up: {reason}" for reason in said]
             done.append(replace(record, notes=(*record.notes, *notes[:1])))
             continue
@@ -81,17 +81,17 @@ def _with_speedup(one: Round, alone: Round | None, known: costs.Costs | None, mo
 
 def _extra(one: Round) -> float:
     """Tokens a verification that the draft evaluated beside those it proposed, where the engine tells."""
-    told = [turn["speculative"] for turn in one.turns if "speculative" in turn]
-    steps = sum(each["steps"] for each in told)
-    beside = sum(each.get("draft_evaluated", 0) - sum(each["proposed_by_position"]) for each in told)
+    told = [turn.speculation for turn in one.turns if turn.speculation]
+    steps = sum(each.steps for each in told)
+    beside = sum(each.draft_evaluated - sum(each.proposed_by_position) for each in told)
     return max(0.0, beside / steps) if steps else 0.0
 
 
 def _proposed_per_step(one: Round) -> float | None:
     """Draft tokens proposed a verification."""
-    counted = [turn for turn in one.turns if "draft_tokens" in turn and "decode" in turn["measures"]]
-    steps = sum(turn["completion_tokens"] - 1 - turn["draft_accepted"] for turn in counted)
-    return sum(turn["draft_tokens"] for turn in counted) / steps if steps > 0 else None
+    counted = [turn for turn in one.turns if turn.draft_tokens and "decode" in turn.measures]
+    steps = sum(turn.completion_tokens - 1 - (turn.draft_accepted or 0) for turn in counted)
+    return sum(turn.draft_tokens or 0 for turn in counted) / steps if steps > 0 else None
 
 
 @dataclass(frozen=True)
@@ -220,10 +220,9 @@ def _by_position(record: Record) -> tuple[int, list[int], list[int]]:
     proposed: list[int] = []
     accepted: list[int] = []
     for turn in costs.turns(record):
-        told = turn.get("speculative") or {}
-        steps += told.get("steps", 0)
-        for sums, name in ((proposed, "proposed_by_position"), (accepted, "accepted_by_position")):
-            values = told.get(name, [])
+        told = turn.speculation or SpeculationCounts()
+        steps += told.steps
+        for sums, values in ((proposed, told.proposed_by_position), (accepted, told.accepted_by_position)):
             sums.extend([0] * (len(values) - len(sums)))
             for place, value in enumerate(values):
                 sums[place] += value

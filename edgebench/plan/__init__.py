@@ -9,7 +9,18 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgebench import plugins
-from edgebench.core import Device, FollowUp, Launch, ModelFile, Option, PreflightCheck, Round, Scenario, Trial
+from edgebench.core import (
+    Capability,
+    Device,
+    FollowUp,
+    Launch,
+    ModelFile,
+    Option,
+    PreflightCheck,
+    Round,
+    Scenario,
+    Trial,
+)
 from edgebench.errors import UsageError
 
 CTX = 4096
@@ -110,9 +121,7 @@ def trials(
     defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
     planned: dict[str, Planned] = {}
     for model, (name, scenario) in itertools.product(models, kinds.items()):
-        able: Sequence[str] = getattr(scenario, "engines", ())
-        if able and engine not in able:
-            raise UsageError(f"scenario {name} cannot run on {engine}", f"Give --engine {able[0]}.")
+        _check_capabilities(name, scenario, engine)
         grid: dict[str, Sequence[Option]] = {
             "ctx": [CTX],
             **defaults,
@@ -123,6 +132,21 @@ def trials(
             one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
             planned.setdefault(repr(one.trial), replace(one, notes=(*one.notes, *notes)))
     return tuple(planned.values())
+
+
+def _check_capabilities(name: str, scenario: Scenario, engine: str) -> None:
+    """Raises ``UsageError`` where the engine lacks what the scenario requires."""
+    required: Sequence[Capability] = getattr(scenario, "requires", ())
+
+    def missing(engine: str) -> list[Capability]:
+        return [one for one in required if one not in plugins.load("engines", engine).capabilities]
+
+    if required and (lacking := missing(engine)):
+        able = [other for other in plugins.names("engines") if not missing(other)]
+        raise UsageError(
+            f"scenario {name} requires {', '.join(lacking)}, which {engine} does not have",
+            f"Engines that have it: {', '.join(able)}; give --engine {able[0]}." if able else "",
+        )
 
 
 def _without(scenario: str, option: str) -> UsageError:

@@ -56,7 +56,7 @@ def sweep(
             trial = replace(baseline.trial, options={**baseline.trial.options, **its})
             said = () if kind.k_per_request else _batch(trial)
             planned.append(replace(baseline, trial=trial, draft=file, notes=(*baseline.notes, *said)))
-    if files and not kind.k_per_request and "costs" in getattr(kind, "asks", ()):
+    if files and not kind.k_per_request and "speculation-costs" in kind.capabilities:
         planned.append(_alone(baseline, files[0]))
     return tuple(planned)
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import Json, MetricDefinition, Option, Reply, Request, ScenarioContext
+from edgebench.core import (
+    Capability,
+    Drafting,
+    LikelihoodQuery,
+    MetricDefinition,
+    Option,
+    Query,
+    Reply,
+    Request,
+    Sampling,
+    ScenarioContext,
+)
+from edgebench.errors import EngineFailed
 from edgebench.judging.metrics import rates
 from edgebench.scenarios.chat import conversations
 
@@ -22,7 +34,7 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 class Decoding:
     """One strategy on the first turn of every shipped conversation; its metrics are means over the prompts."""
 
-    engines = ("llama-cpp-python",)
+    requires: tuple[Capability, ...] = ("decoding-strategies", "token-likelihoods", "token-ids")
     options: Mapping[str, Option | tuple[str, ...]] = {
         "strategy": tuple(STRATEGIES),
         "beams": 2,
@@ -75,7 +87,7 @@ class Decoding:
         beams = int(options["beams"]) if options["strategy"] == "beam" else 1
         return 768 + beams * int(options["gen_tokens"])
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float]]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float]]:
         figures: list[Mapping[str, float]] = []
         for conversation in conversations()["conversations"]:
             messages = ({"role": "user", "content": conversation["turns"][0]},)
@@ -86,16 +98,14 @@ class Decoding:
                 seed=setting.seed,
                 temperature=_temperature(setting.options),
                 label=f"{strategy}, {conversation['name']}",
-                extra={"speculative.n_max": 0, "return_tokens": True, **shape(setting.options)},
+                drafting=Drafting(0),
+                sampling=shape(setting.options),
+                keep_tokens=True,
             )
-            told = yield Request(
-                messages=messages,
-                measures=(),
-                label="likelihood",
-                extra={"ask": "logits", "tokens": list(reply.tokens), "last": len(reply.tokens) + 1, "top": 0},
-            )
-            rows: Sequence[Mapping[str, Json]] = told.extra["logits"]["logits"]
-            figures.append({"log_likelihood": mean_likelihood(rows), **variety(reply.tokens)})
+            scores = (yield LikelihoodQuery(messages, reply.tokens)).log_likelihoods
+            if not scores:
+                raise EngineFailed("the engine told no likelihoods of the tokens that it generated")
+            figures.append({"log_likelihood": math.fsum(scores) / len(scores), **variety(reply.tokens)})
         return {name: math.fsum(one[name] for one in figures) / len(figures) for name in figures[0]}
 
 
@@ -103,21 +113,15 @@ def _temperature(options: Mapping[str, Option]) -> float:
     return 0.0 if options["strategy"] in ("greedy", "beam") else float(options["temperature_pct"]) / 100
 
 
-def shape(options: Mapping[str, Option]) -> dict[str, Json]:
-    """A strategy in the server's fields; what it isn't about is switched off."""
+def shape(options: Mapping[str, Option]) -> Sampling:
+    """A strategy; what it isn't about is switched off."""
     strategy = options["strategy"]
     if strategy == "beam":
-        return {"n_beams": int(options["beams"])}
-    return {
-        "top_k": int(options["top_k"]) if strategy == "top-k" else 0,
-        "top_p": float(options["top_p_pct"]) / 100 if strategy == "top-p" else 1.0,
-    }
-
-
-def mean_likelihood(rows: Sequence[Mapping[str, Json]]) -> float:
-    """Mean log-likelihood of the generated tokens: each row tells that of the token after it."""
-    values = [float(row["next_log_likelihood"]) for row in rows if "next_log_likelihood" in row]
-    return math.fsum(values) / len(values)
+        return Sampling(beams=int(options["beams"]))
+    return Sampling(
+        top_k=int(options["top_k"]) if strategy == "top-k" else 0,
+        top_p=float(options["top_p_pct"]) / 100 if strategy == "top-p" else 1.0,
+    )
 
 
 def variety(tokens: Sequence[int]) -> dict[str, float]:

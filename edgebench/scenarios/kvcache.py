@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import MetricDefinition, Option, Reply, Request, ScenarioContext
+from edgebench.core import (
+    Capability,
+    DivergenceQuery,
+    Drafting,
+    MetricDefinition,
+    Option,
+    Query,
+    Reply,
+    Request,
+    ScenarioContext,
+)
 from edgebench.errors import EngineFailed
 from edgebench.judging import divergence
 from edgebench.scenarios.speculative import PROMPT
@@ -16,7 +26,7 @@ class KvCache:
     ``token_times`` of the turns hold the time of every token.
     """
 
-    engines = ("llama-cpp-python",)
+    requires: tuple[Capability, ...] = ("no-kv-cache", "token-ids", "text-divergence")
     options: Mapping[str, Option] = {"gen_tokens": 64}
     helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
     metrics: Sequence[MetricDefinition] = (
@@ -50,7 +60,7 @@ class KvCache:
         """Tokens of context it takes."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, Mapping[str, float]]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float]]:
         messages = ({"role": "user", "content": PROMPT},)
 
         def request(label: str, cached: bool) -> Request:
@@ -61,19 +71,20 @@ class KvCache:
                 seed=setting.seed,
                 measures=("prefill", "decode") if cached else (),
                 label=label,
-                extra={"kv_cache": cached, "speculative.n_max": 0, "return_tokens": True},
+                drafting=Drafting(0),
+                kv_cache=cached,
+                keep_tokens=True,
             )
 
         with_cache = yield request("with KV cache", True)
         without = yield request("without KV cache", False)
         if with_cache.tokens != without.tokens:
-            one, other = list(with_cache.tokens), list(without.tokens)
-            reply = yield Request(
-                messages=messages, measures=(), label="tie", extra={"ask": "parting", "one": one, "other": other}
-            )
-            parting = reply.extra["parting"]
-            if not divergence.is_tie(parting):
-                raise EngineFailed(f"the tokens differ without the KV cache, {divergence.described(parting)}")
+            reply = yield DivergenceQuery(messages, with_cache.tokens, without.tokens)
+            if reply.divergence is None or not divergence.is_tie(reply.divergence):
+                how = (
+                    divergence.described(reply.divergence) if reply.divergence else "and the engine does not tell where"
+                )
+                raise EngineFailed(f"the tokens differ without the KV cache, {how}")
         took, took_without = _seconds(with_cache), _seconds(without)
         return {
             "with_cache_s": took,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench import plugins
-from edgebench.core import Json, MetricDefinition, Option, Reply, Request, ScenarioContext
+from edgebench.core import CostQuery, Drafting, Json, MetricDefinition, Option, Query, Reply, Request, ScenarioContext
 from edgebench.errors import EngineFailed
 from edgebench.judging.metrics import speculation
 
@@ -41,17 +40,14 @@ class Speculative:
         """Tokens of context it takes."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, None]:
         options = setting.options
         k, draft = int(options.get("k", 0)), str(options.get("draft", ""))
-        extra: dict[str, Option] = {"speculative.n_max": k}
-        if draft.startswith(MODEL_FREE):
-            extra["speculative.type"] = draft
-        if "p_min" in options:
-            extra["speculative.p_min"] = float(options["p_min"])
-        asks: Sequence[str] = getattr(plugins.load("engines", setting.engine), "asks", ())
-        if "tokens" in asks:
-            extra["return_tokens"] = True
+        drafting = Drafting(
+            k,
+            draft if draft.startswith(MODEL_FREE) else "",
+            float(options["p_min"]) if "p_min" in options else None,
+        )
         reply = yield Request(
             messages=MESSAGES,
             max_tokens=int(options["gen_tokens"]),
@@ -60,7 +56,8 @@ class Speculative:
             seed=setting.seed,
             measures=("decode",),
             label=f"k = {k}",
-            extra=extra,
+            drafting=drafting,
+            keep_tokens="token-ids" in setting.capabilities,
         )
         if k and not reply.draft_tokens and not draft.startswith(MODEL_FREE):
             if "p_min" in options:
@@ -74,16 +71,14 @@ class Speculative:
                 "Look for `failed to initialize speculative decoding context` in its log (`edgebench results show`): "
                 "the vocabularies may not match, or this build needs --spec-type.",
             )
-        if "costs" in asks and draft and not k:
+        if "speculation-costs" in setting.capabilities and draft and not k:
             yield _costs(reply, output_share(setting.model.facts))
 
 
-def _costs(reply: Reply, head: float) -> Request:
+def _costs(reply: Reply, head: float) -> CostQuery:
     """What verifying and drafting cost in the midst of what was just generated."""
     # All but the last token, which no memory may hold: the context may be full of them.
-    made = list(reply.tokens[:-1]) or reply.text
-    asked = {"ask": "costs", "sizes": list(SIZES), "repeats": REPEATS, "tokens": made, "head": head}
-    return Request(messages=MESSAGES, measures=(), label="costs", extra=asked)
+    return CostQuery(MESSAGES, reply.tokens[:-1] or reply.text, SIZES, REPEATS, head)
 
 
 def output_share(facts: Mapping[str, Json]) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import PurePath
 from typing import Any
 
-from edgebench.core import SCHEMA, Json, Metric, Record, Round
+from edgebench.core import SCHEMA, Json, Metric, Record, Round, Turn
 from edgebench.errors import StoreError
 
 
@@ -24,8 +24,9 @@ def to_json(record: Record, *, samples: bool = True) -> dict[str, Json]:
 
 def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
     """A round as plain JSON values."""
-    document: dict[str, Json] = plain(dataclasses.replace(one, samples=()))
+    document: dict[str, Json] = plain(dataclasses.replace(one, samples=(), turns=()))
     document["metrics"] = {name: float(value) for name, value in one.metrics.items() if _finite(value)}
+    document["turns"] = [turn_to_json(turn) for turn in one.turns]
     if samples:
         # Said field by field: there are hundreds of thousands, and what is general takes four times as long.
         document["samples"] = [
@@ -36,6 +37,13 @@ def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
     else:
         del document["samples"]
     return document
+
+
+def turn_to_json(turn: Turn) -> dict[str, Json]:
+    """A turn as plain JSON values; what could not be had is left out."""
+    fields = {name: plain(getattr(turn, name)) for name in _fields(Turn)}
+    fields["token_times"] = [at for at in turn.token_times if _finite(at)]
+    return {name: value for name, value in fields.items() if value is not None} | {"depth": turn.depth}
 
 
 def plain(value: Any) -> Json:
@@ -92,14 +100,38 @@ def from_json(value: Json) -> Record:
             f"a record has schema {schema}, this edgebench reads up to {SCHEMA}",
             "It was made by a newer edgebench: update this one.",
         )
+    if schema == 1:
+        value = {**value, "schema": SCHEMA, "rounds": [_upgraded(one) for one in value.get("rounds") or ()]}
     record: Record = _validated(Record, value, "record")
     return record
 
 
 def round_from_json(value: Json) -> Round:
-    """The round of a JSON value. Raises ``StoreError``."""
-    one: Round = _validated(Round, value, "round")
+    """The round of a JSON value, of this schema or an earlier one. Raises ``StoreError``."""
+    one: Round = _validated(Round, _upgraded(value), "round")
     return one
+
+
+_RENAMED = {"asked_tokens": "requested_tokens", "speculative": "speculation", "parting": "divergence"}
+"""Keys of a turn in schema 1, and what they are called since."""
+
+
+def _upgraded(value: Json) -> Json:
+    """A round of any schema in the form of this one; what isn't a round at all is left to validation."""
+    turns = value.get("turns") if isinstance(value, Mapping) else None
+    if not isinstance(turns, Sequence) or isinstance(turns, str):
+        return value
+    return {**value, "turns": [_upgraded_turn(turn) if isinstance(turn, Mapping) else turn for turn in turns]}
+
+
+def _upgraded_turn(turn: Mapping[str, Json]) -> dict[str, Json]:
+    known = _fields(Turn)
+    upgraded = {_RENAMED.get(name, name): value for name, value in turn.items()}
+    counts = upgraded.get("speculation")
+    if isinstance(counts, Mapping) and ("draft_ms" in counts or "verify_ms" in counts):
+        seconds = {f"{name[:-3]}_s": value / 1e3 for name, value in counts.items() if name in ("draft_ms", "verify_ms")}
+        upgraded["speculation"] = {name: value for name, value in counts.items() if not name.endswith("_ms")} | seconds
+    return {name: value for name, value in upgraded.items() if name in known}
 
 
 def _validated(kind: type, value: Json, what: str) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from edgebench.core import Json, Record
+from edgebench.core import Json, Record, Turn
 from edgebench.judging import doubts, stats
 from edgebench.judging.memory_fit import check_estimate
 from edgebench.judging.readings import metrics_of
@@ -12,14 +12,14 @@ from edgebench.views import units
 from edgebench.views.telemetry import sampled
 from edgebench.views.text import clean, describe
 
-_TURN_FIGURES = {
-    "prompt_tokens": ("prompt", "tokens"),
-    "cached_tokens": ("cached", "tokens"),
-    "completion_tokens": ("generated", "tokens"),
-    "ttft_s": ("first token", "s"),
-    "prefill_tps": ("prefill", "tokens/s"),
-    "decode_tps": ("decode", "tokens/s"),
-}
+_TURN_FIGURES: Sequence[tuple[str, str, Callable[[Turn], float | None]]] = (
+    ("prompt", "tokens", lambda turn: turn.prompt_tokens),
+    ("cached", "tokens", lambda turn: turn.cached_tokens),
+    ("generated", "tokens", lambda turn: turn.completion_tokens or None),
+    ("first token", "s", lambda turn: turn.ttft_s),
+    ("prefill", "tokens/s", lambda turn: turn.prefill_tps),
+    ("decode", "tokens/s", lambda turn: turn.decode_tps),
+)
 
 
 def detail(record: Record) -> str:
@@ -92,15 +92,15 @@ def needs(record: Record) -> list[tuple[str, ...]]:
 
 def _turns(record: Record) -> list[str]:
     """Medians over the rounds of each turn that has a name of its own."""
-    turns: dict[str, list[Mapping[str, Json]]] = {}
+    turns: dict[str, list[Turn]] = {}
     for one in record.rounds:
         for turn in one.turns:
-            turns.setdefault(clean(str(turn.get("label", ""))), []).append(turn)
-    rows = [("turn", *(title for title, _ in _TURN_FIGURES.values()))]
+            turns.setdefault(clean(turn.label), []).append(turn)
+    rows = [("turn", *(title for title, _, _ in _TURN_FIGURES))]
     for label, same in turns.items():
         cells = []
-        for name, (_, unit) in _TURN_FIGURES.items():
-            values = [float(turn[name]) for turn in same if isinstance(turn.get(name), int | float)]
+        for _, unit, read in _TURN_FIGURES:
+            values = [float(value) for turn in same if (value := read(turn)) is not None]
             value = stats.median(values) if values else None
             cells.append("–" if value is None else f"{value:.0f}" if unit == "tokens" else units.quantity(value, unit))
         rows.append((label, *cells))

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgebench.core import Json, Option, Record, Status
+from edgebench.core import Option, Record, Status, Turn
 from edgebench.judging.readings import footprint, metric
 from edgebench.judging.workload import fell_back, settings, used_backend
 
@@ -86,11 +86,9 @@ def _described(record: Record, without: Sequence[str]) -> dict[str, str]:
     return {name: text for name, text in parts.items() if name not in without}
 
 
-def turn_number(turn: Mapping[str, Json], index: int) -> int:
+def turn_number(turn: Turn, index: int) -> int:
     """Which turn of its conversation this is, from 1."""
-    if isinstance(turn.get("turn"), int):
-        return int(turn["turn"])
-    found = re.search(r"turn (\d+)", str(turn.get("label", "")))
+    found = re.search(r"turn (\d+)", turn.label)
     return int(found[1]) if found else index + 1
 
 

@@ -27,7 +27,7 @@ class Ran:
     def records(self) -> list[dict[str, Any]]:
         """Of ``--json -``: nothing but the document may be on stdout."""
         document = json.loads(self.stdout)
-        assert document["schema"] == 1
+        assert document["schema"] == 2
         found: list[dict[str, Any]] = document["records"]
         return found
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from edgebench.core import Doubt, Failure, Metric, Option, Record, Round, Sample, Status, Trial
+from edgebench.core import Doubt, Failure, Metric, Option, Record, Round, Sample, Status, Trial, Turn
 
 MIB = 1024**2
 UNITS = {"_s": "s", "_tps": "tokens/s", "_b": "bytes", "_w": "W", "_j": "J", "_c": "°C"}
@@ -40,7 +41,7 @@ def record(
     metrics: Mapping[str, float] | None = None,
     spread: float = 0.02,
     rounds: int = 5,
-    turns: Sequence[Mapping[str, Any]] = (),
+    turns: Sequence[Turn] = (),
     samples: Sequence[Sample] = (),
     doubts: Sequence[str] = (),
     status: Status = "ok",
@@ -82,23 +83,26 @@ def record(
     )
 
 
-def shaken(turns: Sequence[Mapping[str, Any]], by: float) -> tuple[dict[str, Any], ...]:
+def shaken(turns: Sequence[Turn], by: float) -> tuple[Turn, ...]:
     """The turns of another round: every rate and time a little different."""
-    return tuple({key: v * by if isinstance(v, float) else v for key, v in turn.items()} for turn in turns)
+    return tuple(
+        replace(turn, **{key: value * by for key, value in vars(turn).items() if isinstance(value, float)})
+        for turn in turns
+    )
 
 
-def conversation(turns: int = 8, depth: int = 250, pace: float = 1.0) -> list[dict[str, Any]]:
-    """MachineMutex of one conversation that grows: rates fall with depth."""
+def conversation(turns: int = 8, depth: int = 250, pace: float = 1.0) -> list[Turn]:
+    """One conversation that grows: rates fall with depth."""
     return [
-        {
-            "label": f"conversation 1, turn {n}",
-            "depth": depth * n,
-            "prompt_tokens": depth * n,
-            "cached_tokens": depth * (n - 1),
-            "prefill_tps": pace * 400 / (1 + n / 10),
-            "decode_tps": pace * 40 / (1 + n / 20),
-            "ttft_s": (0.3 + 0.05 * n) / pace,
-        }
+        Turn(
+            label=f"conversation 1, turn {n}",
+            measures=("prefill", "decode", "ttft"),
+            prompt_tokens=depth * n,
+            cached_tokens=depth * (n - 1),
+            prefill_tps=pace * 400 / (1 + n / 10),
+            decode_tps=pace * 40 / (1 + n / 20),
+            ttft_s=(0.3 + 0.05 * n) / pace,
+        )
         for n in range(1, turns + 1)
     ]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgebench.core import Json, Record, Round, Sample
+from edgebench.core import Record, Round, Sample, Turn
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.fields import labels
@@ -75,18 +75,16 @@ def timeline(records: Sequence[Record]) -> Figure | None:
     return Figure("timeline", "Timeline of one run", reading, panels, notes)
 
 
-def _moments(turn: Mapping[str, Json]) -> list[float]:
-    sent = turn.get("sent_at")
-    return [] if sent is None else [float(sent), float(sent) + float(turn.get("total_s") or 0)]
+def _moments(turn: Turn) -> list[float]:
+    return [turn.sent_at, turn.ended_at] if turn.sent_at else []
 
 
-def _phases(turn: Mapping[str, Json], start: float) -> list[Row]:
+def _phases(turn: Turn, start: float) -> list[Row]:
     """When the engine read the prompt and when it wrote, seconds since the start."""
-    if turn.get("sent_at") is None or turn.get("ttft_s") is None:
+    if not turn.sent_at or turn.ttft_s is None:
         return []
-    sent = float(turn["sent_at"]) - start
-    first, last = sent + float(turn["ttft_s"]), sent + float(turn.get("total_s") or turn["ttft_s"])
-    label = str(turn.get("label", ""))
+    sent = turn.sent_at - start
+    first, last, label = sent + turn.ttft_s, sent + (turn.total_s or turn.ttft_s), turn.label
     phases: list[Row] = [{"from": sent, "to": first, "phase": "prompt", "label": label}]
     return phases if last <= first else [*phases, {"from": first, "to": last, "phase": "tokens", "label": label}]
 
@@ -94,10 +92,10 @@ def _phases(turn: Mapping[str, Json], start: float) -> list[Row]:
 def _tokens(view: View, one: Round) -> Panel | None:
     """Tokens a second, counted in stretches of equal length."""
     times = [
-        float(turn["sent_at"]) + float(turn["ttft_s"]) + float(at) - view.start
+        turn.sent_at + turn.ttft_s + at - view.start
         for turn in one.turns
-        if turn.get("sent_at") is not None and turn.get("ttft_s") is not None
-        for at in turn.get("token_times") or ()
+        if turn.sent_at and turn.ttft_s is not None
+        for at in turn.token_times
     ]
     if len(times) < 2:
         return None

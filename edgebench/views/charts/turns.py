@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 
-from edgebench.core import Json, Metric, Record
+from edgebench.core import Metric, Record, Turn
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import Workload, by_workload, clean
 from edgebench.views import units
@@ -15,6 +15,13 @@ from edgebench.views.charts.bars import cut, spread
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
 from edgebench.views.fields import labels, turn_number
+
+READ: Mapping[str, Callable[[Turn], float | None]] = {
+    "prefill_tps": lambda turn: turn.prefill_tps,
+    "decode_tps": lambda turn: turn.decode_tps,
+    "ttft_s": lambda turn: turn.ttft_s,
+}
+"""The readings of a turn that are drawn."""
 
 
 def _middle(values: Sequence[float], unit: str) -> Metric:
@@ -32,16 +39,14 @@ def _most(records: Sequence[Record]) -> tuple[list[Record], tuple[str, ...]]:
     return order[:SERIES], ((f"The {SERIES} fastest of {len(order)} configurations are drawn.",) if left > 0 else ())
 
 
-def _by_turn(
-    record: Record, key: str, unit: str, x: Callable[[Mapping[str, Json], int], float | None]
-) -> list[tuple[float, Metric]]:
+def _by_turn(record: Record, key: str, unit: str, x: Callable[[Turn, int], float | None]) -> list[tuple[float, Metric]]:
     """One reading of the turns against something of the turns, over rounds."""
     found: dict[float, list[float]] = {}
     for one in record.rounds:
         for index, turn in enumerate(one.turns):
-            if "measures" in turn and key.removesuffix("_tps").removesuffix("_s") not in turn["measures"]:
+            if key.removesuffix("_tps").removesuffix("_s") not in turn.measures:
                 continue  # warming up, or filling the context
-            at, value = x(turn, index), turn.get(key)
+            at, value = x(turn, index), READ[key](turn)
             if at is not None and isinstance(value, int | float) and isfinite(value):
                 found.setdefault(at, []).append(float(value))
     return [(at, _middle(found[at], unit)) for at in sorted(found)]
@@ -50,7 +55,7 @@ def _by_turn(
 def _turn_panels(
     groups: list[tuple[Workload, list[Record]]],
     wanted: Sequence[tuple[str, str, str]],
-    x: Callable[[Mapping[str, Json], int], float | None],
+    x: Callable[[Turn, int], float | None],
     name: str,
 ) -> tuple[list[Panel], tuple[str, ...]]:
     """A panel for each kind of work and each reading: (key of the turn, unit, title)."""
@@ -76,16 +81,15 @@ def _turn_panels(
 
 def _talks(record: Record) -> bool:
     """Whether its turns build on one another."""
-    return clean(record) and any(", turn 2" in str(turn.get("label")) for turn in _turns(record))
+    return clean(record) and any(", turn 2" in turn.label for turn in _turns(record))
 
 
-def _turns(record: Record) -> Sequence[Mapping[str, Json]]:
+def _turns(record: Record) -> Sequence[Turn]:
     return record.rounds[0].turns if record.rounds else ()
 
 
-def _depth_of(turn: Mapping[str, Json], index: int) -> float | None:
-    depth = turn.get("depth", turn.get("prompt_tokens"))
-    return float(depth) if isinstance(depth, int | float) else None
+def _depth_of(turn: Turn, index: int) -> float | None:
+    return float(turn.depth)
 
 
 def depth(records: Sequence[Record]) -> Figure | None:
@@ -117,7 +121,7 @@ def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, s
 def turns(records: Sequence[Record]) -> Figure | None:
     """Turn by turn in conversations."""
 
-    def number(turn: Mapping[str, Json], index: int) -> float:
+    def number(turn: Turn, index: int) -> float:
         return float(turn_number(turn, index))
 
     wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
