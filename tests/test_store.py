@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from lab.records import conversation, record, samples
 
 import edgebench
-from edgebench.core import Failure, Record, Round, Sample, Trial, Turn
+from edgebench.core import Divergence, Failure, Record, Round, Sample, Trial, Turn
 from edgebench.errors import StoreError, UsageError
 from edgebench.store import ids, records
 from edgebench.store.results import Store
@@ -121,6 +121,35 @@ def test_no_document_ever_holds_what_json_cannot(metrics: dict[str, float], read
     document = json.loads(text, parse_constant=refuse)
     jsonschema.validate(document, SCHEMA)
     assert records.from_json(document["records"][0]).trial.device == "synthetic-laptop"
+
+
+def test_a_record_of_schema_1_is_migrated_when_it_is_read() -> None:
+    document = records.to_json(record(rounds=1))
+    document["schema"] = 1
+    document["rounds"][0]["turns"] = [
+        {"label": "tg128", "measures": ["decode"], "asked_tokens": 128, "completion_tokens": 90, "depth": 91},
+        {
+            "label": "k = 4",
+            "measures": ["decode"],
+            "draft_tokens": 8,
+            "draft_accepted": 5,
+            "speculative": {"type": "model", "n_max": 4, "steps": 2, "proposed_by_position": [2, 2], "draft_ms": 12.5},
+        },
+        {"label": "costs", "measures": [], "costs": {"depth": 9, "verify_s": {"1": [0.1], "2": [0.2]}, "draft_s": []}},
+        {"label": "tie", "measures": [], "parting": {"position": 3, "gap": 0.01, "noise": 0.04}},
+    ]
+    migrated = records.from_json(document)
+    assert migrated.schema == 2
+    short, drafted, costs, tie = migrated.rounds[0].turns
+    assert (short.requested_tokens, short.completion_tokens) == (128, 90)
+    assert drafted.speculation is not None
+    assert drafted.speculation.steps == 2
+    assert drafted.speculation.proposed_by_position == (2, 2)
+    assert drafted.speculation.draft_s == pytest.approx(0.0125)
+    assert costs.costs is not None
+    assert costs.costs.verify_s == {1: (0.1,), 2: (0.2,)}
+    assert tie.divergence == Divergence(3, 0.01, 0.04)
+    assert records.from_json(records.to_json(migrated)) == migrated
 
 
 def test_the_document_has_the_published_form() -> None:

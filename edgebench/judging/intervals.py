@@ -88,8 +88,8 @@ def _cut(ordered: Sequence[float], coverage: Callable[[int], float], level: floa
         return ordered[k - 1], ordered[-k], coverage(k)
     outer, inner = coverage(k), coverage(k + 1)
     weight = _weight(len(ordered), k, (outer - level) / (outer - inner))
-    low = (1 - weight) * ordered[k - 1] + weight * ordered[k]
-    high = (1 - weight) * ordered[-k] + weight * ordered[-k - 1]
+    low = ordered[k - 1] + weight * (ordered[k] - ordered[k - 1])
+    high = ordered[-k] - weight * (ordered[-k] - ordered[-k - 1])
     return low, high, level
 
 
