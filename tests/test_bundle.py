@@ -75,7 +75,7 @@ def refusal(call: Call, path: Path) -> str:
 
 def test_everything_comes_out_and_in_again(call: Call, bundle: Path) -> None:
     result = call("results", "import", bundle, "--store", "elsewhere.sqlite")
-    assert "2 new, 0 there already" in result.stderr
+    assert "2 imported, 0 already present" in result.stderr
     with Store(DEFAULT) as here, Store(Path("elsewhere.sqlite")) as there:
         assert list(there.records(samples=True)) == list(here.records(samples=True))
         for row in here.rows():
@@ -84,9 +84,9 @@ def test_everything_comes_out_and_in_again(call: Call, bundle: Path) -> None:
 
 
 def test_taking_it_in_again_changes_nothing(call: Call, bundle: Path) -> None:
-    assert "0 new, 2 there already" in call("results", "import", bundle).stderr
+    assert "0 imported, 2 already present" in call("results", "import", bundle).stderr
     call("results", "import", bundle, bundle, "--store", "other.sqlite")
-    assert "0 new, 2 there already" in call("results", "import", bundle, "--store", "other.sqlite").stderr
+    assert "0 imported, 2 already present" in call("results", "import", bundle, "--store", "other.sqlite").stderr
     with Store(Path("other.sqlite")) as store:
         assert len(store.rows()) == 2
 
@@ -229,7 +229,7 @@ def test_two_bundles_that_disagree_are_refused_and_nothing_is_taken_in(call: Cal
     name = record_name(bundle)
     data = members(bundle)[name].replace(b'"value": 40.0', b'"value": 90.0')
     made = forged(bundle, {name: data}, resum=True)
-    with pytest.raises(StoreError, match=r"run\.zip and in .*forged\.zip, and is not the same"):
+    with pytest.raises(StoreError, match=r"differs between .*run\.zip and .*forged\.zip"):
         call("results", "import", bundle, made, "--store", "fresh.sqlite")
     assert not Path("fresh.sqlite").exists()
 

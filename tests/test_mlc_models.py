@@ -155,7 +155,7 @@ def test_a_profile_with_a_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (file,) = json.loads(done.stdout)["models"]
     assert (file["path"], file["quantization"]) == (str(folder), "q4f16_1")
-    assert "list of weights  tensor-cache.json (MLC-LLM v0.20 and later)" in edgebench("models", "show", "mine").stdout
+    assert "weight index  tensor-cache.json (MLC-LLM v0.20 and later)" in edgebench("models", "show", "mine").stdout
     # Same size, same time: only reading it again tells.
     bad = folder / "params_shard_0.bin"
     stamp = bad.stat()
@@ -187,7 +187,7 @@ def test_a_folder_by_its_path(tmp_path: Path) -> None:
 
 def test_two_forms_of_one_model_are_not_the_same_thing() -> None:
     shown = edgebench("models", "show", "llama-2-7b-chat-q4_0").stdout
-    assert "The GGUF form (Q4_0) and the MLC form (q4f16_1) are not the same thing" in " ".join(shown.split())
+    assert "The GGUF form (Q4_0) and the MLC form (q4f16_1) are not equivalent" in " ".join(shown.split())
 
 
 def test_a_model_without_that_form() -> None:
@@ -258,7 +258,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def test_a_folder_from_the_hub(hub: Hub, tmp_path: Path) -> None:
     endpoint = f"http://127.0.0.1:{hub.server_port}"
     profile(hub="lab/tiny-MLC")
-    assert "on this machine  no" in edgebench("models", "show", "mine", HF_ENDPOINT=endpoint).stdout
+    assert "cached      no" in edgebench("models", "show", "mine", HF_ENDPOINT=endpoint).stdout
     done = edgebench("models", "pull", "mine", "--json", HF_ENDPOINT=endpoint)
     assert done.returncode == 0, done.stderr
     (file,) = json.loads(done.stdout)["models"]

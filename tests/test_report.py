@@ -819,13 +819,13 @@ def test_markdown_has_the_answer_and_the_reference_too(tmp_path: Path) -> None:
     text = (tmp_path / "report.md").read_text("utf-8")
     assert "**oneplus11** is fastest" in text
     assert "| → **oneplus11** |" in text
-    with pytest.raises(click.UsageError, match="--reference goes with"):
+    with pytest.raises(click.UsageError, match="--reference requires"):
         report(tmp_path, "--format", "csv", "--reference", "edge-2023")
 
 
 def test_a_page_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     store(tmp_path / "results.sqlite", [record()])
     (tmp_path / "index.html").mkdir()
-    with pytest.raises(EdgebenchError, match=r"index\.html cannot be written"):
+    with pytest.raises(EdgebenchError, match=r"cannot write .*index\.html"):
         report(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

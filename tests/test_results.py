@@ -54,7 +54,7 @@ def test_list_shows_the_newest_and_says_how_to_see_all(call: Call) -> None:
     kept(*(record(options={"threads": n}) for n in range(1, 25)))
     result = call("results", "list")
     assert result.stdout.count("MiB") == 20
-    assert "the newest 20 of 24; all: --newest 24" in result.stderr
+    assert "the newest 20 of 24; show all with --newest 24" in result.stderr
     assert call("results", "list", "--newest", 24).stdout.count("MiB") == 24
     assert len(json.loads(call("results", "list", "--json").stdout)["records"]) == 24
 
@@ -171,7 +171,7 @@ def test_parquet_of_nothing(call: Call, tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     kept(record())
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot write"):
         call("results", "export", "-o", "file/x.json")
 
 
@@ -198,7 +198,7 @@ def test_since(text: str, when: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7 years", "2026-13-01", "999999w", "٣d"])
 def test_a_time_that_is_none(text: str) -> None:
-    with pytest.raises(UsageError, match="is no time"):
+    with pytest.raises(UsageError, match="is not a valid date or duration"):
         since_when(text)
 
 
@@ -267,8 +267,8 @@ def test_output_for_which_there_is_no_space_is_an_error_without_a_traceback(call
     done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "edgebench: the output cannot be written: No space left on device",
-        "  Free some space and try again; what was measured is in the store.",
+        "edgebench: cannot write the output: No space left on device",
+        "  Free some disk space and try again; finished rounds are in the store.",
     ]
 
 

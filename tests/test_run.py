@@ -298,8 +298,8 @@ def test_what_cannot_be_kept_is_said_before_models_are_fetched(edgebench: Progra
     edgebench.write("file", "x")
     for args, said in (
         (["--store", "letter.sqlite"], "letter.sqlite is not a store of edgebench"),
-        (["--json", "file/r.json"], "--json: file/r.json cannot be written"),
-        (["--json", "."], "--json: . cannot be written"),
+        (["--json", "file/r.json"], "--json: cannot write file/r.json"),
+        (["--json", "."], "--json: cannot write ."),
     ):
         ran = edgebench(command, *args)
         assert (ran.status, ran.stdout) == (2, "")

@@ -13,18 +13,18 @@ from edgebench import __version__
 from edgebench.errors import FULL, EdgebenchError, UsageError
 
 COMMANDS = {
-    "run": "measure models on devices",
-    "speculative": "sweep the draft tokens of speculative decoding",
-    "devices": "list, show and check devices",
-    "models": "list, show, pull and verify models",
-    "report": "write all results as a page, tables or pictures",
-    "compare": "say whether two runs, devices, engines or builds differ",
-    "results": "list, show, export and import results",
+    "run": "Measure models on devices.",
+    "speculative": "Sweep the number of draft tokens in speculative decoding.",
+    "devices": "Manage devices.",
+    "models": "Manage models.",
+    "report": "Generate a report from the stored results.",
+    "compare": "Compare two runs, devices, engines, backends or builds.",
+    "results": "Manage results.",
 }
 
 
 class Group(click.Group):
-    """A group that names the near command when one is misspelt."""
+    """A group that suggests the closest command when one is misspelt."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -34,7 +34,7 @@ class Group(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(name, known, n=1)
-            ctx.fail(f"no command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
+            ctx.fail(f"unknown command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
         return super().resolve_command(ctx, args)
 
 
@@ -58,21 +58,23 @@ class Lazy(Group):
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="edgebench %(version)s")
 def cli() -> None:
-    """Measure how large language models run on the devices people own.
+    """Benchmark large language models on real devices.
 
-    Without any option, `edgebench run` measures this machine with a small model.
+    Run `edgebench run` without options to measure this machine with a small model.
     """
 
 
 def of(device: str, error: EdgebenchError) -> str:
-    """What went wrong, with the name of the device where it does not begin with it."""
+    """The error message, prefixed with the device's name unless it starts with it."""
     text = str(error)
     return text if not device or text.startswith(device) else f"{device}: {text}"
 
 
 def say_error(error: EdgebenchError, device: str = "") -> None:
-    """What went wrong and what to do next, on stderr; a device's words in it steer no terminal.
-    ``device``: which of several it was."""
+    """Print an error and its hint to stderr, with control characters escaped.
+
+    ``device``: the device it concerns, if there are several.
+    """
     from edgebench.views.text import lines
 
     click.echo(f"edgebench: {lines(of(device, error))}", err=True)
@@ -81,16 +83,16 @@ def say_error(error: EdgebenchError, device: str = "") -> None:
 
 
 def main() -> None:
-    """The program's entry: errors become two lines on stderr and the exit code they carry."""
+    """Run the program; print errors as two lines on stderr and exit with their exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A name in any script must not end a run in a terminal that cannot show it.
+            # A character that the terminal cannot display must not end a run.
             stream.reconfigure(errors="replace")
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort as abort:
         if isinstance(abort.__cause__, EOFError):
-            # click takes one for Ctrl-D at a prompt; here somebody's stream ended unforeseen, which is our mistake.
+            # click treats EOFError as Ctrl-D at a prompt; any other is a bug of ours.
             raise abort.__cause__ from None
         click.echo("edgebench: interrupted", err=True)
         sys.exit(130)
@@ -103,9 +105,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        # What stdout still holds goes nowhere: no second error at exit.
+        # Discard what stdout still buffers, so that flushing at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        text = f"{error.filename or 'the output'} cannot be written: {error.strerror}"
-        say_error(UsageError(text, "Free some space and try again; what was measured is in the store."))
+        text = f"cannot write {error.filename or 'the output'}: {error.strerror}"
+        say_error(UsageError(text, "Free some disk space and try again; finished rounds are in the store."))
         sys.exit(UsageError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,4 +1,4 @@
-"""``edgebench compare``: whether two runs, devices, engines, backends, builds or stores differ."""
+"""``edgebench compare``: compare two runs, devices, engines, backends, builds or stores."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from edgebench.store.where import Row, Where
 
 _COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
 _SETS = frozenset({"run", "record", "store"})
-"""These may be compared with one another: each is a set of records that were made at some time."""
+"""Axes that can be mixed in one comparison: each stands for a set of records."""
 _NAMED, _LONGEST = 4, 40
-"""Differences that a message names, and characters it gives each: a hash is told by its beginning."""
+"""Limits of a message: number of differences, characters per value."""
 _SHORTEST = 4
-"""Fewer characters than this are not taken for the beginning of an id."""
+"""Minimum length of an id prefix."""
 
 
 @dataclass(frozen=True)
 class _Meaning:
-    """One thing that a word on the command line can stand for."""
+    """One interpretation of a command-line argument."""
 
     axis: Axis
     value: str
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
-    """A share as it is typed: ``5%``."""
+    """A percentage: ``5%``."""
 
     name = "percent"
 
@@ -47,7 +47,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         found = re.fullmatch(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(%?)\s*", value, re.ASCII)
         if found is None or not found[2]:
             near = f" Did you mean {found[1]}%?" if found else " Write it as 5%."
-            self.fail(f"{value!r} is no percentage.{near}", param, ctx)
+            self.fail(f"{value!r} is not a percentage.{near}", param, ctx)
         return float(found[1]) / 100
 
 
@@ -57,8 +57,8 @@ def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) 
     for name in names:
         if name not in metrics.known():
             near = get_close_matches(name, metrics.known(), n=1)
-            hint = f"Did you mean {near[0]}?" if near else "They are listed in docs/glossary.md."
-            raise UsageError(f"no metric named {name!r}", hint)
+            hint = f"Did you mean {near[0]}?" if near else "See docs/glossary.md for all metrics."
+            raise UsageError(f"unknown metric {name!r}", hint)
     return names
 
 
@@ -67,9 +67,20 @@ def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) 
 @click.argument("b")
 @where_options
 @store_option
-@click.option("--metric", "names", multiple=True, callback=_metric, help="Compare this metric only. Again for more.")
-@click.option("--fail-above", "limit", type=Share(), help="Exit 1 where B is worse by more than this, such as 5%.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option(
+    "--metric",
+    "names",
+    multiple=True,
+    callback=_metric,
+    help="Metric to compare; repeatable.  [default: the headline metrics]",
+)
+@click.option(
+    "--fail-above",
+    "limit",
+    type=Share(),
+    help="Exit with code 1 if B is worse than A by more than this percentage, e.g. 5%.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -81,14 +92,14 @@ def command(
     limit: float | None,
     as_json: bool,
 ) -> None:
-    """Compare A with B: runs, results, devices, engines, backends, builds or store files.
+    """Compare two runs, results, devices, engines, backends, builds or store files.
 
-    A run is named by its id, the beginning of it, or the name it was given (the newest of that
-    name). Where a word means several things, say which: device:local, run:local.
+    A run is given by its ID, a prefix of it, or its name (the newest run of that name). If an
+    argument is ambiguous, qualify it: device:local, run:local.
 
-    Only like is compared with like: the same model file, quantization, scenario and options. A
-    difference that chance can explain is called "no difference shown". Exit codes: 1 for a change
-    beyond --fail-above, 2 where there is nothing alike to compare.
+    Only trials with the same model file, quantization, scenario and options are compared.
+    Differences within chance are reported as "no difference shown". Exit codes: 1 if B is worse
+    by more than --fail-above, 2 if no trials are comparable.
     """
     from edgebench.views import comparison_view
 
@@ -106,7 +117,7 @@ def command(
 
 
 def _judged(comparison: Comparison, limit: float) -> int:
-    """The exit code, and on stderr why."""
+    """The exit code; prints the reasons to stderr."""
     code = 0
     for pair in comparison.pairs:
         told = [one.change for one in pair.findings if one.change]
@@ -114,22 +125,22 @@ def _judged(comparison: Comparison, limit: float) -> int:
         if pair.a.status != "ok" or pair.b.status != "ok":
             why = f"{pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}"
         elif not told:
-            said = "; ".join(dict.fromkeys(one.why for one in pair.findings)) or "nothing was measured"
+            said = "; ".join(dict.fromkeys(one.why for one in pair.findings)) or "no metrics were measured"
             why = f"{pair.a.id} and {pair.b.id}: {said}"
         elif all(change.few for change in told):
-            why = f"{pair.a.id} and {pair.b.id}: too few rounds for a verdict; measure with --rounds 5"
+            why = f"{pair.a.id} and {pair.b.id}: too few rounds for a verdict; use --rounds 5 or more"
         if why:
-            click.echo(f"cannot be compared: {why}", err=True)
+            click.echo(f"not comparable: {why}", err=True)
             code = code or 2
         for finding in pair.findings:
             if finding.worse > limit:
                 title = metrics.find(finding.name).title
-                click.echo(f"worse by {finding.worse:.1%}, limit {limit:.1%}: {title}, {pair.b.id}", err=True)
+                click.echo(f"{title} of {pair.b.id} is worse by {finding.worse:.1%} (limit {limit:.1%})", err=True)
                 code = 1
     return code
 
 
-# --- what A and B stand for --------------------------------------------------------------------
+# --- resolving A and B ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,7 @@ def _sides(path: Path, where: Where, names: tuple[str, str]) -> _Sides:
         return _Sides("store", names, (_read(files[0], where), _read(files[1], where)))
     with existing(path) as store:
         if store is None:
-            raise UsageError("there is nothing to compare yet", "Measure twice: edgebench run --name before …")
+            raise UsageError("no results to compare yet", "Measure twice, e.g. edgebench run --name before")
         rows = store.rows(where)
         found = [
             [_Meaning("store", str(file))] if file else _meanings(store, rows, name)
@@ -178,7 +189,7 @@ def _meanings(store: Store, rows: Sequence[Row], name: str) -> list[_Meaning]:
     ids = {row.id for row in rows if _begins(row.id, value)}
     if len(ids) == 1:
         found.append(_Meaning("record", ids.pop()))
-    # Builds are in the documents: looked for last, since every one must be opened.
+    # Builds are looked up last, because that reads every record.
     if (not found or prefix == "build") and any(_build(record) == value for record in store.records()):
         found.append(_Meaning("build", value))
     return [one for one in found if not said or one.axis == prefix]
@@ -194,11 +205,11 @@ def _build(record: Record) -> str | None:
 
 
 def _agreed(found: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[_Meaning, _Meaning]:
-    """The one way in which both words can be meant. Raises ``UsageError`` for none or several."""
+    """The only interpretation of both arguments. Raises ``UsageError`` if there is none or more than one."""
     for name, meanings in zip(names, found, strict=True):
         if not meanings:
             raise UsageError(
-                f"{name!r} is no run, result, device, engine, backend, build or store file here",
+                f"{name!r} matches no run, result, device, engine, backend, build or store file",
                 "See: edgebench results list",
             )
     pairs = [
@@ -209,12 +220,12 @@ def _agreed(found: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[
     ]
     if not pairs:
         kinds = " and ".join(f"{name!r} is a {meanings[0].axis}" for name, meanings in zip(names, found, strict=True))
-        raise UsageError(f"{kinds}: two different things", "Compare two devices, or two engines, or two runs …")
+        raise UsageError(f"cannot compare different things: {kinds}", "Compare two devices, two engines, two runs, …")
     if len(pairs) > 1:
         ways = ", or ".join(f"{one.axis}:{names[0]} {other.axis}:{names[1]}" for one, other in pairs)
-        raise UsageError(f"{names[0]!r} and {names[1]!r} can mean several things", f"Say which: {ways}.")
+        raise UsageError(f"{names[0]!r} and {names[1]!r} are ambiguous", f"Qualify them: {ways}.")
     if pairs[0][0] == pairs[0][1]:
-        raise UsageError(f"{names[0]!r} and {names[1]!r} are the same {pairs[0][0].axis}", "Name two.")
+        raise UsageError(f"{names[0]!r} and {names[1]!r} are the same {pairs[0][0].axis}", "Name two different ones.")
     return pairs[0]
 
 
@@ -234,7 +245,9 @@ def _nothing_alike(sides: _Sides) -> UsageError:
         if not records:
             return UsageError(f"{name!r} has no results to compare")
     found = difference(a, b, sides.axis)
-    told = [f"{name}: {one[:_LONGEST]} against {other[:_LONGEST]}" for name, (one, other) in found.items()]
+    told = [f"{name}: {one[:_LONGEST]} vs. {other[:_LONGEST]}" for name, (one, other) in found.items()]
     more = [f"{len(told) - _NAMED} more"] if len(told) > _NAMED else []
     what = "; ".join([*told[:_NAMED], *more])
-    return UsageError(f"nothing alike to compare. The nearest two differ in {what}", "Measure both the same way.")
+    return UsageError(
+        f"no comparable trials; the closest pair differs in {what}", "Measure both with the same options."
+    )

@@ -1,6 +1,6 @@
-"""``edgebench devices``: what devices there are and what is known of them.
+"""``edgebench devices``: list device profiles and show one.
 
-A further command is a word in ``MORE`` and a file.
+Further commands are listed in ``MORE`` and have a module each.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edgebench.errors import EdgebenchError, ProfileError
 DEVICE = ProfileName("devices")
 
 MORE = ("init", "trust", "check", "setup", "clean")
-"""Commands that touch a device; each has a module of its own, imported when it is called."""
+"""Commands that connect to a device; each is in its own module, imported when it is called."""
 
 
 class Devices(Group):
-    """The group, with the commands of ``MORE`` among its own."""
+    """The group, including the commands in ``MORE``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *MORE]
@@ -37,15 +37,15 @@ class Devices(Group):
 
 @click.group(cls=Devices)
 def command() -> None:
-    """Devices: those there are profiles of."""
+    """Manage devices."""
 
 
 @command.command("list")
-@click.option("--probe", is_flag=True, help="Say which of them can be reached now.")
+@click.option("--probe", is_flag=True, help="Connect to each device and report whether it is reachable.")
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
-    """List the devices there are profiles of."""
+    """List device profiles."""
     found, broken = [], []
     for path in profiles.names("devices").values():
         try:
@@ -60,7 +60,7 @@ def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
             (d.name, d.system, d.transport["kind"], ", ".join(d.engines), reached.get(d.name, d.description))
             for d in found
         ]
-        print_table(("DEVICE", "SYSTEM", "OVER", "ENGINES", "REACHED" if probe else ""), rows)
+        print_table(("DEVICE", "SYSTEM", "TRANSPORT", "ENGINES", "REACHABLE" if probe else "DESCRIPTION"), rows)
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
     ctx.exit(ProfileError.exit_code if broken else 0)
@@ -68,7 +68,7 @@ def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
 
 @command.command()
 def schema() -> None:
-    """Print the JSON Schema of these profiles, for editors."""
+    """Print the JSON Schema of device profiles."""
     from edgebench import schemas
 
     click.echo(schemas.printed(schemas.device()), nl=False)
@@ -78,21 +78,21 @@ def schema() -> None:
 @click.argument("device", type=DEVICE)
 @json_option
 def show(device: str, as_json: bool) -> None:
-    """Show a device's profile as it is understood."""
+    """Show a device profile with defaults applied."""
     found = profiles.load_device(device)
     if as_json:
         print_json({"device": _summary(found)})
         return
-    workspace = found.workspace or f"{_default_workspace(found)} (the default of {found.system})"
+    workspace = found.workspace or f"{_default_workspace(found)} ({found.system} default)"
     lines = {"name": found.name, "description": found.description, "system": found.system}
     lines |= {"transport": _settings(found.transport), "workspace": workspace}
-    lines |= {f"engine {name}": _settings(settings) or "as it is found" for name, settings in found.engines.items()}
+    lines |= {f"engine {name}": _settings(settings) or "auto-detected" for name, settings in found.engines.items()}
     lines |= {"defaults": _settings(found.defaults) or "none", "profile": str(found.source)}
     print_facts(lines)
 
 
 def _probe(devices: Sequence[Device]) -> dict[str, str]:
-    """Name → ``yes``, or why not; all asked at once."""
+    """Name → ``yes`` or the reason why not; probed in parallel."""
     from concurrent.futures import ThreadPoolExecutor
 
     def ask(device: Device) -> str:

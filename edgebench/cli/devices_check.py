@@ -1,4 +1,4 @@
-"""``edgebench devices check``: whether a device has what a run needs."""
+"""``edgebench devices check``: check that a device has everything a run needs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from edgebench import profiles
 from edgebench.cli.output import ProfileName, json_option, print_json
 
 
-@click.command("check", short_help="Try everything a run needs.")
+@click.command("check", short_help="Check that a device is ready for a run.")
 @click.argument("device", type=ProfileName("devices"))
 @json_option
 @click.pass_context
 def check(ctx: click.Context, device: str, as_json: bool) -> None:
-    """Try everything a run needs, and say what to do about what doesn't work.
+    """Check everything a run needs, and suggest a fix for each failed check.
 
-    An engine that the profile doesn't name, marked --, is no fault: what to install is said for those who want it.
+    Engines that are missing from the profile are optional: they are marked -- and don't affect the exit code.
     """
     from edgebench.device import checks
     from edgebench.views.text import clean, lines

@@ -1,4 +1,4 @@
-"""``edgebench devices clean``: remove what was put onto a device."""
+"""``edgebench devices clean``: remove deployed models from a device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from edgebench.device.provision import Placed
 
 
-@click.command("clean", short_help="Remove models from a device.")
+@click.command("clean", short_help="Remove deployed models from a device.")
 @click.argument("device", type=ProfileName("devices"))
 @click.argument("models", nargs=-1, type=ProfileName("models"))
-@click.option("--yes", is_flag=True, help="Remove without asking.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation prompt.")
 def clean(device: str, models: Sequence[str], yes: bool) -> None:
-    """Remove the models that edgebench put onto a device; runs put back what they need.
+    """Remove the models that edgebench deployed to a device; later runs deploy them again as needed.
 
-    MODELS are names or beginnings of file names as it lists them; all of them where none is given.
+    MODELS are model names or prefixes of the listed file names.  [default: all]
     """
     from edgebench.device import lock, provision
     from edgebench.device.session import Session
@@ -37,17 +37,17 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
         rows = [(_name(one), units.quantity(one.size_b, "bytes"), one.used or "unknown", one.file) for one in chosen]
         print_table(("MODEL", "SIZE", "LAST USED", "FILE"), rows)
         if not yes:
-            confirm(f"Remove from {device}?", "nothing was removed", "Give --yes to remove without asking.")
+            confirm(f"Remove from {device}?", "nothing was removed", "Pass --yes to skip the confirmation prompt.")
         with lock.held(session):
             provision.remove(session, chosen)
-    click.echo(f"removed {len(chosen)}", err=True)
+    click.echo(f"removed {len(chosen)} {'file' if len(chosen) == 1 else 'files'} from {device}", err=True)
 
 
 def _chosen(found: Sequence[Placed], models: Sequence[str], device: str) -> Sequence[Placed]:
     for name in models:
         if not any(_is(one, name) for one in found):
             there = ", ".join(one.name or one.file for one in found)
-            raise UsageError(f"{name} is not on {device}", f"There: {there}")
+            raise UsageError(f"{device} has no model {name}", f"Deployed models: {there}")
     return [one for one in found if any(_is(one, name) for name in models)] if models else found
 
 

@@ -1,4 +1,4 @@
-"""``edgebench devices init``: a profile, by asking the device."""
+"""``edgebench devices init``: create a profile by querying the device."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from edgebench.errors import DeviceRefused, ProfileError, UsageError
 
 POSIX = "uname -s; echo ${TERMUX_VERSION:+termux}"
 SCHEMA = Path("docs/schemas/device.json")
-"""Where a checkout has it; a link to nowhere is what editors complain about."""
+"""Path in a checkout; profiles reference it only if it exists."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @click.command("init")
 @click.argument("name")
-@click.option("--host", metavar="[USER@]HOST[:PORT]", help="Over SSH; HOST may be one of ~/.ssh/config.")
-@click.option("--serial", metavar="SERIAL", help="Over ADB: as `adb devices` prints it, or HOST:PORT of Wi-Fi.")
-@click.option("--known-hosts", metavar="FILE", help="File of known host keys, where not ~/.ssh/known_hosts.")
-@click.option("--key", metavar="FILE", help="Private key, where not the agent's or a usual one.")
+@click.option("--host", metavar="[USER@]HOST[:PORT]", help="SSH address; HOST may be an alias from ~/.ssh/config.")
+@click.option("--serial", metavar="SERIAL", help="ADB serial number from `adb devices`, or HOST:PORT over Wi-Fi.")
+@click.option("--known-hosts", metavar="FILE", help="SSH known-hosts file.  [default: ~/.ssh/known_hosts]")
+@click.option("--key", metavar="FILE", help="SSH private key.  [default: the agent's keys, then those in ~/.ssh]")
 def init(name: str, host: str | None, serial: str | None, known_hosts: str | None, key: str | None) -> None:
-    """Ask a device what it is and write devices/NAME.yaml."""
+    """Create devices/NAME.yaml by querying the device."""
     if not NAME.fullmatch(name) or name == ALL:
         raise UsageError(
-            f"{name!r} cannot be a profile's name", f"Letters, digits, dots, dashes, underscores; not {ALL}."
+            f"{name!r} is not a valid profile name",
+            f"Use letters, digits, dots, dashes and underscores; {ALL!r} is reserved.",
         )
     if (host is None) == (serial is None):
         raise UsageError(
-            "say either --host or --serial",
-            "--host HOST for a device over SSH, --serial SERIAL for a phone over ADB: `adb devices` prints it.",
+            "exactly one of --host and --serial is required",
+            "Use --host for a device over SSH, --serial for a phone over ADB (see `adb devices`).",
         )
     file = Path("devices") / f"{name}.yaml"
     if file.exists():
-        raise ProfileError(f"{file} is there already", "Remove it first, or choose another name.")
+        raise ProfileError(f"{file} already exists", "Remove it, or choose another name.")
     transport: dict[str, Json] = {"kind": "adb", "serial": serial}
     if host is not None:
         more = {"key": key, "known_hosts": known_hosts}
         transport = {"kind": "ssh", **_address(host), **{k: v for k, v in more.items() if v}}
-    # A key that nobody knows yet can't be learnt by `devices trust`: that one needs the profile.
+    # `devices trust` needs the profile, so an unknown host key is confirmed here.
     learn(Device(name, "linux", transport))
     text = _ask(name, transport)
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    click.echo(f"{file} written. Next: edgebench devices check {name}", err=True)
+    click.echo(f"wrote {file}; next: edgebench devices check {name}", err=True)
 
 
 def _address(text: str) -> dict[str, Json]:
@@ -56,7 +57,7 @@ def _address(text: str) -> dict[str, Json]:
 
     found = hop(text)
     if not found:
-        raise UsageError(f"--host: {text!r} is not [USER@]HOST[:PORT]")
+        raise UsageError(f"--host: {text!r} must have the form [USER@]HOST[:PORT]")
     return {name: value for name, value in zip(("host", "user", "port"), found, strict=True) if value is not None}
 
 
@@ -82,8 +83,8 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     note = (
         ""
         if server
-        else f"# No llama-server was on its PATH. `edgebench devices setup {name}` puts one there; or name\n"
-        "# yours: engines: {llama.cpp: {path: …}}\n"
+        else f"# No llama-server on its PATH. Install one with `edgebench devices setup {name}`, or set its path:\n"
+        "# engines: {llama.cpp: {path: …}}\n"
     )
     return (
         head + note + yaml.safe_dump(profile, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**6)
@@ -91,7 +92,7 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
 
 
 def _system(windows: str, posix: str) -> str:
-    """Of what it says to ``echo %OS%`` and to ``POSIX``."""
+    """The system, from the output of ``echo %OS%`` and of ``POSIX``."""
     if windows.strip() == "Windows_NT":
         return "windows"
     words = posix.split()
@@ -102,10 +103,10 @@ def _system(windows: str, posix: str) -> str:
         return known[words[0]]
     if windows.strip() == "%OS%" and not words:
         raise DeviceRefused(
-            "the device's login shell is neither cmd.exe nor a POSIX shell; PowerShell is none",
+            "unsupported login shell on the device: it is neither cmd.exe nor a POSIX shell (PowerShell?)",
             "On Windows make cmd.exe the login shell: remove DefaultShell from HKLM\\SOFTWARE\\OpenSSH.",
         )
     raise DeviceRefused(
-        f"the device is neither Linux nor macOS nor Termux nor Windows: {posix.strip()[:100]!r}",
-        "Write its profile by hand: docs/devices.md says how.",
+        f"unknown operating system on the device: uname printed {posix.strip()[:100]!r}",
+        "Write its profile by hand; see docs/devices.md.",
     )

@@ -1,4 +1,4 @@
-"""``edgebench devices setup``: an engine onto a device that has none."""
+"""``edgebench devices setup``: install an engine on a device."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PKG_S = 1800.0
 
 @click.command("setup")
 @click.argument("device", type=ProfileName("devices"))
-@click.option("--backend", help="cpu, vulkan, metal.  [default: the profile's, else cpu]")
-@click.option("--mirror", metavar="FOLDER|URL", help="Where to take the archive from, under the same name.")
+@click.option("--backend", help="Backend: cpu, vulkan or metal.  [default: the profile's, else cpu]")
+@click.option("--mirror", metavar="FOLDER|URL", help="Folder or base URL to take the release archive from.")
 def setup(device: str, backend: str | None, mirror: str | None) -> None:
-    """Put llama.cpp onto a device and look whether it runs there.
+    """Install llama.cpp on a device and verify that it runs.
 
-    A profile that names its own path is only checked. Termux installs its own package. Everything
-    else gets a pinned release archive of llama.cpp, put into the workspace, where runs find it.
+    If the profile sets a path, only that path is verified. Termux installs its own package. All other devices get a
+    pinned release archive of llama.cpp, unpacked into the workspace.
     """
     from edgebench.device import lock
 
@@ -43,8 +43,8 @@ def _package(session: Session) -> None:
     said = session.run("pkg install -y llama-cpp", timeout=PKG_S)
     if said.status != 0:
         raise DeviceRefused(
-            f"Termux cannot install its package llama-cpp: {(said.stderr or said.stdout).strip()[-300:]}",
-            "On the phone: pkg update, then pkg install llama-cpp",
+            f"Termux failed to install the package llama-cpp: {(said.stderr or said.stdout).strip()[-300:]}",
+            "On the phone, run `pkg update` and `pkg install llama-cpp`.",
         )
 
 
@@ -52,7 +52,7 @@ def _archive(session: Session, backend: str, mirror: str | None) -> None:
     from edgebench.device import archives
 
     archive = archives.choose(ENGINE, session.device.system, archives.machine(session), backend)
-    with transfer(f"getting {archive.file}") as progress:
+    with transfer(f"fetching {archive.file}") as progress:
         path = archives.fetch(archive, mirror, progress)
     for name in archives.place(session, archive, path):
-        click.echo(f"putting {name} in place", err=True)
+        click.echo(f"deploying {name}", err=True)

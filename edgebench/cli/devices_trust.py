@@ -1,4 +1,4 @@
-"""``edgebench devices trust``: learn a device's host key."""
+"""``edgebench devices trust``: add a device's host key to known_hosts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from edgebench.core import Device
 @click.command("trust")
 @click.argument("device", type=ProfileName("devices"))
 def trust(device: str) -> None:
-    """Show a device's host key and, if you say so, know it from now on.
+    """Show a device's SSH host key and, on confirmation, add it to known_hosts.
 
-    Compare the fingerprint with what the device itself says, for instance on its own screen:
+    Compare the fingerprint with the one the device prints on its own console:
     ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
     learn(profiles.load_device(device))
-    click.echo(f"{device} is trusted: it can be logged in to", err=True)
+    click.echo(f"{device} is trusted: login succeeded", err=True)
 
 
 def learn(device: Device) -> None:
-    """Log in once, and ask about each host key on the way that nobody has said to be the right one.
+    """Log in once and ask for confirmation of each unknown host key, jump hosts included.
 
     Raises as ``Session`` and as ``confirm``.
     """
@@ -34,8 +34,8 @@ def learn(device: Device) -> None:
             with Session(device):
                 return
         except UnknownHostKey as unknown:
-            click.echo(f"{unknown.name} shows {unknown.key.get_name()} {unknown.fingerprint}", err=True)
-            hint = f"Answer in a terminal, or write the key into {unknown.file} yourself: ssh-keyscan prints it."
-            confirm("Is that its key?", "the key is not trusted", hint)
+            click.echo(f"{unknown.name}: host key {unknown.key.get_name()} {unknown.fingerprint}", err=True)
+            hint = f"Run it in a terminal, or add the key to {unknown.file} yourself (ssh-keyscan prints it)."
+            confirm("Trust this key?", "the host key was not added", hint)
             unknown.trust()
-            click.echo(f"written to {unknown.file}", err=True)
+            click.echo(f"added to {unknown.file}", err=True)

@@ -1,4 +1,4 @@
-"""``edgebench models``: what models there are, where they lie, and whether they can be trusted."""
+"""``edgebench models``: list, inspect, fetch and verify models."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from edgebench.views.units import number, quantity
 MODEL = ProfileName("models")
 
 FORMS = (
-    "The GGUF form ({gguf}) and the MLC form ({mlc}) are not the same thing: both are made of the same weights, but "
-    "group sizes, scales and the layers left alone differ. Compare their quality before their speed."
+    "The GGUF form ({gguf}) and the MLC form ({mlc}) are not equivalent: both are quantized from the same weights, but "
+    "with different group sizes, scales and unquantized layers. Compare their quality before their speed."
 )
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Models: list them, fetch them, look inside them.
+    """Manage models.
 
-    A model is a profile's name, the path of a GGUF file, or that of a folder of MLC-LLM's weights.
+    A model is the name of a profile, the path of a GGUF file, or the path of a folder of MLC-LLM weights.
     """
 
 
 FORM = click.option(
     "--form",
     type=click.Choice(["gguf", "mlc"]),
-    help="llama.cpp's form or MLC-LLM's.  [default: gguf where there is one]",
+    help="Model format: gguf (llama.cpp) or mlc (MLC-LLM).  [default: gguf if available]",
 )
 
 
-@command.command("list", short_help="List the models there are profiles of.")
+@command.command("list", short_help="List model profiles.")
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
-    """List the models there are profiles of, and which of them lie on this machine."""
+    """List model profiles and the size of each cached model."""
     rows, broken = [], []
     for profile in profiles.names("models").values():
         try:
@@ -56,7 +56,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
         print_json({"models": [_summary(model, found.get("gguf")) for model, found in rows]})
     else:
         cells = [(model.name, _forms(model), _sizes(found), model.description) for model, found in rows]
-        print_table(("MODEL", "FORMS", "ON THIS MACHINE", ""), cells)
+        print_table(("MODEL", "FORMATS", "CACHED", "DESCRIPTION"), cells)
     for mistakes in broken:
         click.echo(f"edgebench: {mistakes}", err=True)
     ctx.exit(ProfileError.exit_code if broken else 0)
@@ -64,18 +64,18 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 
 @command.command()
 def schema() -> None:
-    """Print the JSON Schema of these profiles, for editors."""
+    """Print the JSON Schema of model profiles."""
     from edgebench import schemas
 
     click.echo(schemas.printed(schemas.model()), nl=False)
 
 
-@command.command(short_help="Show what is known of a model.")
+@command.command(short_help="Show a model's profile and header.")
 @click.argument("model", type=MODEL)
 @FORM
 @json_option
 def show(model: str, form: Any, as_json: bool) -> None:
-    """Show what is known of a model; of one that is on this machine, what its header says."""
+    """Show a model's profile and, if it is cached, the contents of its header."""
     path = models.as_path(model)
     profile = None if path else models.load(model)
     file: ModelFile | None = None
@@ -88,19 +88,21 @@ def show(model: str, form: Any, as_json: bool) -> None:
         print_json({"model": summary | (_file(file) if file else {})})
         return
     lines = _profile_lines(profile) if profile else {}
-    print_facts(lines | (_file_lines(file) if file else {"on this machine": f"no: edgebench models pull {model}"}))
+    print_facts(
+        lines | (_file_lines(file) if file else {"cached": f"no; fetch it with: edgebench models pull {model}"})
+    )
     if profile and profile.gguf and profile.mlc:
         click.echo()
         click.echo(FORMS.format(gguf=profile.gguf.quantization, mlc=profile.mlc.quantization))
 
 
-@command.command(short_help="Fetch models into the cache, hashes checked.")
+@command.command(short_help="Download models into the cache.")
 @click.argument("model", type=MODEL, nargs=-1, required=True)
-@click.option("--accept-change", is_flag=True, help="Take the file even if its source had another one before.")
+@click.option("--accept-change", is_flag=True, help="Accept a file that differs from the one pinned on first download.")
 @FORM
 @json_option
 def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) -> None:
-    """Fetch models into the cache, each checked by its hashes and its header."""
+    """Download models into the cache and verify their checksums and headers."""
     files = []
     for name in model:
         path = models.as_path(name)
@@ -121,7 +123,7 @@ def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) 
 @FORM
 @json_option
 def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
-    """Read models again, whole, and hold them against their hashes. Default: all on this machine."""
+    """Re-read model files and verify their checksums.  [default: all cached models]"""
     files = []
     for found, one in _to_verify(model, form):
         with transfer(f"reading {found if isinstance(found, Path) else found.name}") as progress:
@@ -131,15 +133,15 @@ def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
                 file = models.verify(found, one, progress=progress)
         files.append(file)
         if not as_json:
-            click.echo(f"{file.name}  sound  sha256:{file.sha256}")
+            click.echo(f"{file.name}  ok  sha256:{file.sha256}")
     if as_json:
         print_json({"models": [_file(file) for file in files]})
     elif not files:
-        click.echo("edgebench: no model is on this machine yet", err=True)
+        click.echo("edgebench: no cached models to verify", err=True)
 
 
 def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model | Path, Any]]:
-    """The models named, or every form of every model that is on this machine."""
+    """The named models, or every format of every cached model."""
     if names:
         return [(models.as_path(name) or models.load(name), form) for name in names]
     known = [
@@ -180,7 +182,7 @@ def _summary(model: Model, path: Path | None) -> dict[str, Json]:
 
 
 def _source(model: Model) -> dict[str, Json]:
-    """As the profile says it: ``{"hub": {"repo": …}}``."""
+    """As in the profile: ``{"hub": {"repo": …}}``."""
     kind = next(name for name, form in SOURCES.items() if isinstance(model.source, form))
     return {kind: vars(model.source)}
 
@@ -196,7 +198,7 @@ def _profile_lines(model: Model) -> dict[str, str]:
         "name": model.name,
         "description": model.description,
         "license": model.license,
-        "forms": _forms(model),
+        "formats": _forms(model),
         "source": f"{type(model.source).__name__.lower()}: {source}" if source else "",
         "mlc source": (model.mlc.hub or model.mlc.path or "") if model.mlc else "",
         "profile": str(model.profile),
@@ -213,7 +215,7 @@ def _file_lines(file: ModelFile) -> dict[str, str]:
         "quantization": file.quantization + (f" ({_types(facts['tensor_types'])})" if "tensor_types" in facts else ""),
         "parameters": number(facts["parameters"]) if "parameters" in facts else "",
         "weights": quantity(facts["weights_bytes"], "B") if "weights_bytes" in facts else "",
-        "list of weights": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.get("caches", ())),
+        "weight index": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.get("caches", ())),
         "layers": str(facts.get("layers", "")),
         "context": f"{facts['context_length']} tokens" if "context_length" in facts else "",
         "vocabulary": f"{facts['vocabulary']} tokens ({facts.get('tokenizer', 'own')})"
@@ -247,11 +249,11 @@ def _cache(file: ModelFile) -> str:
 
 
 def _memory(file: ModelFile) -> str:
-    """Weights and cache, the parts that are known before a run."""
+    """Weights and KV cache: the parts known before a run."""
     per_token, context = file.facts.get("kv_bytes_per_token"), file.facts.get("context_length")
     if per_token is None or context is None or "weights_bytes" not in file.facts:
         return ""
     needs = []
     for length in sorted({min(4096, context), context}):
         needs.append(f"{quantity(file.facts['weights_bytes'] + per_token * length, 'B')} at {length} tokens")
-    return f"{', '.join(needs)} (weights and KV cache; the engine's own buffers come on top)"
+    return f"{', '.join(needs)} (weights and KV cache, without the engine's own buffers)"

@@ -1,4 +1,4 @@
-"""Options and output that several commands share."""
+"""Options and output shared by several commands."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Sections(click.Command):
-    """A command with so many options that its help needs headings.
+    """A command whose help groups its options under headings.
 
-    ``sections``: heading → flags such as ``--model``; None: all that no other heading has.
+    ``sections``: heading → flags such as ``--model``; None: all remaining options.
     """
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str] | None], **rest: Any) -> None:
@@ -44,19 +44,19 @@ class Sections(click.Command):
 
 
 class Number(click.IntRange):
-    """A whole number of a range, called what people call it."""
+    """A whole number within a range."""
 
     name = "whole number"
 
 
 class Seconds(click.FloatRange):
-    """A time; shown as ``SECONDS``."""
+    """A duration; shown as ``SECONDS``."""
 
     name = "number of seconds"
 
 
 class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
-    """The name of an engine or a scenario, or one of some words; the shell completes it."""
+    """The name of a plugin or one of a list of words, with shell completion."""
 
     name = "name"
 
@@ -69,14 +69,14 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
 
 BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
-"""Those that the engines here are known to have; others are taken at their word."""
+"""Backends of the built-in engines; other names are passed through."""
 
 
 def _known_backend(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
     name = text.lower() if text else text
     near = get_close_matches(name, BACKENDS, n=1) if name and name not in BACKENDS else []
     if near:
-        raise UsageError(f"--backend: there is none called {text!r}", f"Did you mean {near[0]}?")
+        raise UsageError(f"--backend: unknown backend {text!r}", f"Did you mean {near[0]}?")
     return name
 
 
@@ -84,38 +84,38 @@ backend: Decorator = click.option(
     "--backend",
     type=PartName(words=BACKENDS),
     callback=_known_backend,
-    help=f"What computes: {', '.join(BACKENDS)}.  [default: the device's, else cpu]",
+    help=f"Compute backend: {', '.join(BACKENDS)}.  [default: the device profile's, else cpu]",
 )
 
 
 DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}
-"""The views that fit themselves to a terminal."""
+"""Views that adapt to the width of the terminal."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is to become of a run."""
+    """Output options of a run."""
 
     path: Path
     """The store."""
     name: str
     json_output: str | None
     strict: bool
-    """Whether a doubt is a failure."""
+    """Whether a doubt counts as a failure."""
 
 
 def outcome(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--name``, ``--store``, ``--json`` and ``--strict`` as the command's argument ``outcome``."""
 
-    @click.option("--name", default="", show_default=False, help="What to call this run, such as nightly.")
+    @click.option("--name", default="", show_default=False, help="Name of this run, e.g. nightly.")
     @store_option
     @click.option(
         "--json",
         "json_output",
         metavar="FILE",
-        help="Write the records as JSON; - is stdout, where nothing else is written then.",
+        help="Write the records as JSON to FILE; - writes to stdout, and nothing else is printed there.",
     )
-    @click.option("--strict", is_flag=True, help="Exit with 1 where there is any doubt.")
+    @click.option("--strict", is_flag=True, help="Exit with code 1 if any result has a doubt.")
     @wraps(command)
     def with_outcome(*, name: str, path: Path, json_output: str | None, strict: bool, **options: Any) -> Any:
         return command(outcome=Outcome(path, name, json_output, strict), **options)
@@ -124,15 +124,22 @@ def outcome(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def how(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How a plan is carried out, whatever it measures: as the command's argument ``how``, fields of ``Plan``."""
+    """Measurement options of every plan, as the command's argument ``how`` (fields of ``Plan``)."""
 
-    @click.option("--rounds", "-r", type=Number(1, 1000), metavar="N", default=5, help="Passes over everything.")
+    @click.option(
+        "--rounds",
+        "-r",
+        type=Number(1, 1000),
+        metavar="N",
+        default=5,
+        help="Number of rounds; each round runs every trial once.",
+    )
     @click.option(
         "--load-timeout",
         type=Seconds(min=0, min_open=True),
         default=300,
         metavar="SECONDS",
-        help="How long an engine may take until it answers.",
+        help="Maximum time for an engine to start and become ready.",
     )
     @click.option(
         "--settle",
@@ -140,8 +147,8 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
         default=120,
         metavar="SECONDS",
         envvar="EDGEBENCH_SETTLE",
-        help="Longest wait before each trial until the device is cool and quiet; 0: look at it neither before nor "
-        "after.",
+        help="Maximum time to wait for the device to cool down and go idle before each trial; 0 disables all "
+        "condition checks.",
     )
     @click.option(
         "--wait",
@@ -151,9 +158,9 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
         default=0.0,
         metavar="[SECONDS]",
         show_default=False,
-        help="Wait for a device that somebody else has, for so long or until it is free.  [default: say who has it]",
+        help="Wait for a device that is in use, at most SECONDS if given.  [default: fail and name the user]",
     )
-    @click.option("--seed", type=int, metavar="N", default=0, help="Of the order of trials and of the prompts.")
+    @click.option("--seed", type=int, metavar="N", default=0, help="Random seed for trial order and prompts.")
     @wraps(command)
     def with_how(*, rounds: int, load_timeout: float, settle: float, wait: float, seed: int, **options: Any) -> Any:
         fields = {"rounds": rounds, "load_timeout": load_timeout, "settle": settle, "wait": wait, "seed": seed}
@@ -163,7 +170,7 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
-    """Records to stdout by a view; as JSON to a file or, alone, to stdout where that was asked for."""
+    """Print records with a view, and write them as JSON if requested; JSON on stdout replaces the view."""
     if json_to is not None:
         write(render("json", records), None if json_to == "-" else Path(json_to))
         if json_to == "-":

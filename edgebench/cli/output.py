@@ -1,4 +1,4 @@
-"""What the reading commands share: tables, JSON, progress and the completion of profile names."""
+"""Output shared by commands: tables, JSON, progress bars and completion of profile names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgebench.core import SCHEMA, Json, Progress
 from edgebench.errors import EdgebenchError, UsageError
 from edgebench.profiles import Kind
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output and nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
 ALL = "all"
-"""``--device all``: every device there is a profile of, nearby."""
+"""``--device all``: every device profile in ./devices."""
 
 
 class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
@@ -37,26 +37,28 @@ class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 
 
 def confirm(question: str, undone: str, hint: str) -> None:
-    """Ask on stderr. Raises ``EdgebenchError`` with what is left undone where the answer is no, ``UsageError``
-    with the hint where nobody is there to give one."""
+    """Ask for confirmation on stderr.
+
+    Raises ``EdgebenchError`` with ``undone`` if the user declines, ``UsageError`` if stdin is not a terminal.
+    """
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise  # Ctrl-C
         click.echo(err=True)
-        raise UsageError(f"nobody is there to answer: {undone}", hint) from None
+        raise UsageError(f"stdin is not a terminal, so confirmation is impossible; {undone}", hint) from None
     if not agreed:
         raise EdgebenchError(undone)
 
 
 def print_json(document: Mapping[str, Json]) -> None:
-    """A JSON document with the version of its form, to standard output."""
+    """Print a JSON document with its schema version to stdout."""
     click.echo(json.dumps({"schema": SCHEMA, **document}, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal, whose last column is cut there; off a terminal nothing is cut."""
+    """Print a table; on a terminal the last column is truncated to fit."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
@@ -78,20 +80,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Names and values, one pair a line."""
+    """Print names and values, one pair per line."""
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name:<{width}}  {_printable(value)}".rstrip())
 
 
 def _printable(text: str) -> str:
-    """Text from a file without what could steer a terminal."""
+    """Text with unprintable characters replaced, so that it cannot control the terminal."""
     return "".join(char if char.isprintable() or char in "\n\u202f" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 @contextlib.contextmanager
 def transfer(label: str) -> Iterator[Progress]:
-    """Show how far something large has come, on standard error; off a terminal only that it began."""
+    """Show the progress of a transfer on stderr; a bar on a terminal, otherwise nothing."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

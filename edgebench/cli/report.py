@@ -1,4 +1,4 @@
-"""``edgebench report``: all results as a page, or as what papers, spreadsheets and CI take."""
+"""``edgebench report``: generate a report as HTML, Markdown, CSV, JSON or images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from edgebench.views.fields import when
 from edgebench.views.report_data import Digest
 
 ROUNDS = 1000
-"""So many of the newest configurations are read with the turns of their rounds."""
+"""Newest configurations that are read with the turns of their rounds."""
 
 SAMPLED = 3
-"""So many of the newest configurations, good ones first, are looked at for samples: one gives the timeline."""
+"""Newest configurations, successful ones first, that are searched for samples for the timeline."""
 
 FORMATS = ("html", "md", "csv", "json", "svg", "png")
 
@@ -41,20 +41,24 @@ class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since
 @click.command()
 @where_options
 @store_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="html", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="html", show_default=True, help="Output format.")
 @click.option(
     "-o",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("reports"),
     show_default=True,
-    help="The folder to write to.",
+    help="Output folder.",
 )
-@click.option("--reference", type=ReferenceName(), help="Put published figures beside: edge-2023, or your own file.")
 @click.option(
-    "--serve", "served", is_flag=True, help="Show the page on this machine's loopback; it grows as a run does."
+    "--reference",
+    type=ReferenceName(),
+    help="Published results to compare with: edge-2023, or the name or path of your own file.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --serve: the port; 0 is any free one.")
+@click.option(
+    "--serve", "served", is_flag=True, help="Serve the page on localhost and update it while a run is in progress."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --serve; 0 picks a free one.")
 def command(
     path: Path,
     where: Where,
@@ -64,24 +68,24 @@ def command(
     served: bool,
     port: int,
 ) -> None:
-    """Write all results as one page that can be sent to anybody: reports/index.html.
+    """Generate a report from the stored results.
 
-    The page needs no network and no server. Other formats: md (tables and pictures), csv (one
-    observation a row), json, svg and png (the figures).
+    The default is one self-contained page, reports/index.html, that needs neither network nor server.
+    Other formats: md (tables and figures), csv (one observation per row), json, svg and png (figures).
     """
     from edgebench.profiles import references
 
     if served and form != "html":
-        raise click.UsageError("--serve shows the page: leave out --format")
+        raise click.UsageError("--serve requires --format html")
     if reference and form not in ("html", "md"):
-        raise click.UsageError("--reference goes with the formats html and md")
+        raise click.UsageError("--reference requires --format html or md")
     known = references.load(reference) if reference else None
     if served:
         _serve(path, where, known, port)
         return
     with existing(path) as store:
         if store is not None and not store.count(where):
-            click.echo("no results match; `edgebench results list` shows what there is", err=True)
+            click.echo("no results match; `edgebench results list` shows all", err=True)
         if form == "csv" or form == "json":  # noqa: PLR1714 - mypy tells the other forms from these two
             write(render(form, Chosen.of(store, where) if store else []), folder / f"report.{form}")
             return
@@ -98,7 +102,7 @@ def command(
 
 
 def gather(store: Store, where: Where) -> Digest:
-    """Of the newest configurations records with rounds, of the last ones with samples; the others without."""
+    """The newest configurations with their rounds, the very newest with samples too, the rest with neither."""
     digest = Digest(store.records(where, rounds=False))
     newest = sorted(digest.newest, key=lambda record: (record.status == "ok", when(record)))
     digest.completed({record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)})
@@ -119,7 +123,7 @@ def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png
         write(picture, folder / f"{figure.id}.{form}")
         drawn += 1
     if records and not drawn:
-        click.echo("these records have nothing to draw", err=True)
+        click.echo("the selected results contain no data for any figure", err=True)
 
 
 def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None:
@@ -138,7 +142,7 @@ def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> 
     from edgebench.views.html import page
 
     def version() -> str:
-        """Changes whenever something is written to the store."""
+        """A token that changes whenever the store is written to."""
         stamps = []
         for part in (path, path.with_name(f"{path.name}-wal")):
             try:

@@ -1,4 +1,4 @@
-"""``edgebench results``: list, show, export and import what was measured."""
+"""``edgebench results``: list, show, export and import results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from edgebench.store.results import Store
 from edgebench.store.where import Where
 
 SHOWN = 20
-"""So many results a table lists where nothing was said."""
+"""Results listed by default."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """List, show, export and import results."""
+    """Manage results."""
 
 
 @command.command("list")
@@ -45,7 +45,7 @@ def command() -> None:
 @store_option
 @json_option
 def list_(path: Path, where: Where, as_json: bool) -> None:
-    """List results, the newest last."""
+    """List results, newest last."""
     from edgebench.views.table import draw
 
     with existing(path) as store:
@@ -59,16 +59,16 @@ def list_(path: Path, where: Where, as_json: bool) -> None:
     width, colour = terminal()
     write(draw(records, width=width, colour=colour), None)
     if len(records) < count and where.newest is None:
-        click.echo(f"the newest {len(records)} of {count}; all: --newest {count}", err=True)
+        click.echo(f"showing the newest {len(records)} of {count}; show all with --newest {count}", err=True)
 
 
 @command.command()
 @click.argument("id")
 @store_option
 @json_option
-@click.option("--log", "with_log", is_flag=True, help="Print the engine's own log of each start.")
+@click.option("--log", "with_log", is_flag=True, help="Print the engine's log of each start.")
 def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
-    """Show one result in full. The beginning of its ID is enough."""
+    """Show one result in full. A prefix of its ID is enough."""
     from edgebench.store import records
     from edgebench.views.detail import detail
     from edgebench.views.text import lines
@@ -83,16 +83,16 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
     elif with_log:
         write("".join(lines(text).rstrip("\n") + "\n" for text in logs), None)
         if not logs:
-            click.echo(f"{record.id} has no log: no engine was started for it", err=True)
+            click.echo(f"{record.id} has no log, because no engine was started", err=True)
     else:
         write(detail(record), None)
 
 
-@command.command(short_help="Write results in another form, or as a bundle.")
+@command.command(short_help="Export results to another format or a bundle.")
 @where_options
 @store_option
 @click.option(
-    "--format", "form", type=click.Choice([*plugins.names("views"), "parquet"]), help="The form.  [default: json]"
+    "--format", "form", type=click.Choice([*plugins.names("views"), "parquet"]), help="Output format.  [default: json]"
 )
 @output_option
 @click.option(
@@ -100,12 +100,12 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
     "bundled",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.zip",
-    help="Write a bundle: records, logs, raw samples and their hashes, for `results import`.",
+    help="Write a bundle for `results import`: records, logs, raw samples and checksums.",
 )
 def export(path: Path, where: Where, form: str | None, output: Path | None, bundled: Path | None) -> None:
-    """Write results in another form, to stdout or a file, or as a bundle."""
+    """Export results to stdout, a file or a bundle."""
     if bundled and (form or output):
-        raise click.UsageError("--bundle names its own file and form: leave out --format and -o")
+        raise click.UsageError("--bundle cannot be combined with --format or --output")
     from edgebench.views.parquet import parquet
 
     with existing(path) as store:
@@ -113,7 +113,7 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
             records: Iterable[Record] = Chosen.of(store, where) if store else ()
             write(parquet(records) if form == "parquet" else render(form or "json", records), output)
         elif store is None or not store.count(where):
-            raise UsageError("there are no results to put into a bundle", "See: edgebench results list")
+            raise UsageError("no results match, so there is nothing to bundle", "See: edgebench results list")
         else:
             with whole_file(bundled) as file:
                 digest = bundle.write(file, _entries(store, where))
@@ -124,10 +124,9 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @store_option
 def import_(files: tuple[Path, ...], path: Path) -> None:
-    """Take the results of bundles into the store.
+    """Import bundles into the store.
 
-    Every bundle is checked in full before anything of it is taken in; what is there already stays
-    as it is.
+    All bundles are verified before anything is imported. Results that are already in the store are left unchanged.
     """
     with ExitStack() as stack:
         bundles = [stack.enter_context(bundle.Bundle(file)) for file in files]
@@ -138,12 +137,12 @@ def import_(files: tuple[Path, ...], path: Path) -> None:
                 store.check(one.entry(id).record)
         for one in bundles:
             new = [store.add(entry.record, entry.logs) for entry in map(one.entry, one.ids)]
-            said = f"{sum(new)} new, {len(new) - sum(new)} there already"
+            said = f"{sum(new)} imported, {len(new) - sum(new)} already present"
             click.echo(f"{one.path}: {said} (sha256 {one.hash})", err=True)
 
 
 def _agree(bundles: Sequence[bundle.Bundle]) -> None:
-    """Read every record once. Raises ``StoreError`` for one that is none, or two under one id."""
+    """Read every record once. Raises ``StoreError`` for an invalid one, or for two that share an id."""
     seen: dict[str, bundle.Bundle] = {}
     for one in bundles:
         for id in one.ids:
@@ -151,13 +150,13 @@ def _agree(bundles: Sequence[bundle.Bundle]) -> None:
             other = seen.setdefault(id, one)
             if other is not one and to_json(other.entry(id).record) != to_json(record):
                 raise StoreError(
-                    f"{id} is in {other.path} and in {one.path}, and is not the same",
-                    "One of the two was changed. Nothing was taken in; import them into two stores: --store.",
+                    f"{id} differs between {other.path} and {one.path}",
+                    "One of them was modified. Nothing was imported; use --store to import them into two stores.",
                 )
 
 
 def _entries(store: Store, where: Where) -> Iterator[bundle.Entry]:
     for record in store.records(where, samples=True):
-        # What still runs has no record yet; it will have one, under the same id.
+        # A running trial will get its final record under the same id.
         if record.status != "running":
             yield bundle.Entry(record, tuple(store.logs(record.id)))

@@ -1,4 +1,4 @@
-"""Which results of which store: the options and output that commands on results share."""
+"""Options and output shared by the commands that read results."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ store_option = click.option(
     type=click.Path(path_type=Path),
     default=default_path,
     show_default="$EDGEBENCH_STORE or reports/results.sqlite",
-    help="The file with the results.",
+    help="SQLite file with the results.",
 )
 
 output_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not to stdout."
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Output file.  [default: stdout]"
 )
 
 _FILTERS = {
-    "run": "Of this run: its id, the beginning of it, or its name.",
-    "device": "Measured on this device.",
-    "model": "Of this model.",
-    "engine": "With this engine.",
-    "backend": "On this backend.",
-    "scenario": "Of this scenario.",
+    "run": "Filter by run ID (a prefix is enough) or name",
+    "device": "Filter by device",
+    "model": "Filter by model",
+    "engine": "Filter by engine",
+    "backend": "Filter by backend",
+    "scenario": "Filter by scenario",
 }
 
 
@@ -57,10 +57,14 @@ def where_options(command: Command) -> Command:
         where = Where(**chosen, since=since_when(since) if since else "", newest=newest)
         return command(*args, where=where, **options)
 
-    with_where = click.option("--newest", type=click.IntRange(1), metavar="N", help="Only the newest N.")(with_where)
-    with_where = click.option("--since", metavar="WHEN", help="Since 2026-11-01, or 90m, 12h, 7d, 2w ago.")(with_where)
+    with_where = click.option(
+        "--newest", type=click.IntRange(1), metavar="N", help="Limit the output to the N newest results."
+    )(with_where)
+    with_where = click.option("--since", metavar="WHEN", help="Start date (2026-11-01) or age (90m, 12h, 7d, 2w).")(
+        with_where
+    )
     for name, text in reversed(_FILTERS.items()):
-        with_where = click.option(f"--{name}", multiple=True, help=text + " Again for more.")(with_where)
+        with_where = click.option(f"--{name}", multiple=True, help=f"{text}; repeatable.")(with_where)
     return with_where
 
 
@@ -75,21 +79,22 @@ def since_when(text: str, *, now: datetime | None = None) -> str:
             when = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).astimezone(timezone.utc)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"--since: {text!r} is no time", "Write 2026-11-01, 2026-11-01T18:30, 90m, 12h or 7d."
+            f"--since: {text!r} is not a valid date or duration",
+            "Examples: 2026-11-01, 2026-11-01T18:30, 90m, 12h, 7d.",
         ) from error
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @contextmanager
 def existing(path: Path) -> Iterator[Store | None]:
-    """The store to read; None, and a message, where nobody has measured anything here yet.
+    """The store to read, or None and a message if the default one does not exist yet.
 
-    A file that was named on the command line must be there.
+    A file named on the command line must exist.
     """
     source = click.get_current_context().get_parameter_source("path")
     if not path.exists() and source is not ParameterSource.COMMANDLINE:
-        click.echo(f"no results yet: there is no {path}", err=True)
-        click.echo("  `edgebench run` makes some; --store names another file.", err=True)
+        click.echo(f"no results yet: {path} does not exist", err=True)
+        click.echo("  Measure something with `edgebench run`, or pass another file with --store.", err=True)
         yield None
         return
     with Store(path, read_only=True) as store:
@@ -97,9 +102,9 @@ def existing(path: Path) -> Iterator[Store | None]:
 
 
 def can_keep(path: Path, json_to: str | None) -> None:
-    """Refuse a store that is none, or files nobody can write, before models are fetched and measured.
+    """Check that the store is valid and the output writable before anything is fetched or measured.
 
-    Nothing is made yet. Raises ``UsageError``.
+    Creates nothing. Raises ``UsageError``.
     """
     if path.is_file():
         Store(path, read_only=True).close()
@@ -108,11 +113,11 @@ def can_keep(path: Path, json_to: str | None) -> None:
     file = Path(json_to)
     near = next(one for one in (file, *file.absolute().parents) if one.exists())
     if file.is_dir() or not os.access(near, os.W_OK) or (near != file and not near.is_dir()):
-        raise UsageError(f"--json: {file} cannot be written", "Name another file, or - for stdout.")
+        raise UsageError(f"--json: cannot write {file}", "Choose another file, or - for stdout.")
 
 
 def terminal() -> tuple[int | None, bool]:
-    """Columns of the terminal on stdout (None: it is none) and whether it may be coloured."""
+    """Width of the terminal on stdout (None if stdout is no terminal) and whether to use colour."""
     if not sys.stdout.isatty():
         return None, False
     coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -121,9 +126,9 @@ def terminal() -> tuple[int | None, bool]:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Records of a store, read anew each time one goes through them: few are in memory at once.
+    """Records of a store, re-read on each iteration, so that few are in memory at once.
 
-    Always the same ones, though a run may add others meanwhile.
+    The selection is fixed, even while a run adds records.
     """
 
     store: Store
@@ -138,7 +143,7 @@ class Chosen:
 
 
 def render(view: str, records: Iterable[Record]) -> Iterator[str]:
-    """The pieces of a view's text, made as they are asked for where the view can do that."""
+    """The output of a view in pieces, generated lazily if the view supports streaming."""
     made = plugins.create("views", view)
     if isinstance(made, Streamed):
         yield from made.pieces(records)
@@ -147,9 +152,9 @@ def render(view: str, records: Iterable[Record]) -> Iterator[str]:
 
 
 def write(content: str | bytes | Iterable[str], output: Path | None) -> None:
-    """To stdout, or to a file that is there in full or not at all. Raises ``UsageError``.
+    """Write to stdout, or atomically to a file. Raises ``UsageError``.
 
-    Off a terminal stdout gets UTF-8, whatever the locale: a file made by ``>`` is the file of ``-o``.
+    Redirected stdout is UTF-8 regardless of the locale, so that ``>`` and ``-o`` give the same file.
     """
     parts: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
     if output is not None:
@@ -167,7 +172,7 @@ def _encoded(part: str | bytes) -> bytes:
 
 @contextmanager
 def whole_file(output: Path) -> Iterator[BinaryIO]:
-    """A file that is there in full at the end, or not at all. Raises ``UsageError``."""
+    """A file that is written atomically: complete at the end, or absent. Raises ``UsageError``."""
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +180,7 @@ def whole_file(output: Path) -> Iterator[BinaryIO]:
             yield file
         unfinished.replace(output)
     except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}", "Name another file with -o.") from error
+        raise UsageError(f"cannot write {output}: {error.strerror}", "Choose another file with -o.") from error
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -1,4 +1,4 @@
-"""A page on the controller's loopback that is drawn anew when its data changed."""
+"""A page served on localhost and re-rendered when its data changes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ HOST = "127.0.0.1"
 
 
 def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> None:
-    """Serve until interrupted. ``draw`` is given the version it draws. Raises ``UsageError``."""
+    """Serve until interrupted. ``draw`` receives the version to render. Raises ``UsageError``."""
     if hasattr(os, "nice"):
-        os.nice(10)  # a page must not cost the run that it shows
+        os.nice(10)  # rendering must not slow down the run
     try:
         server = _Server(port, _Drawn(draw, version))
     except OSError as error:
-        raise UsageError(f"port {port}: {error.strerror}", "Choose another with --port, or leave it out.") from error
+        raise UsageError(
+            f"cannot listen on port {port}: {error.strerror}",
+            "Choose another with --port, or omit it to use a free one.",
+        ) from error
     click.echo(f"http://{HOST}:{server.server_address[1]}/")
-    click.echo("Ctrl-C ends it.", err=True)
+    click.echo("Press Ctrl-C to stop.", err=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -34,7 +37,7 @@ def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> 
 
 
 class _Drawn:
-    """The page of the data's newest version, drawn once however many ask for it."""
+    """The page for the newest version of the data, rendered once per version."""
 
     def __init__(self, draw: Callable[[str], str], version: Callable[[], str]) -> None:
         self.version = version
@@ -43,7 +46,7 @@ class _Drawn:
         self._seen, self._page = "", b""
 
     def page(self) -> bytes:
-        """Raises ``EdgebenchError`` where it cannot be drawn."""
+        """Raises ``EdgebenchError`` if it cannot be rendered."""
         with self._lock:
             seen = self.version()
             if seen != self._seen:
@@ -53,7 +56,7 @@ class _Drawn:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Two addresses: the page, and the version of its data."""
+    """Serves the page and the version of its data."""
 
     server: _Server
     server_version = "edgebench"
@@ -63,24 +66,24 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         try:
             if not self._is_ours():
-                self._answer(403, "text/plain", b"This address is served to this machine only.")
+                self._answer(403, "text/plain", b"Access is limited to this machine.")
             elif self.path in ("/", "/index.html"):
                 self._answer(200, "text/html", self.server.drawn.page())
             elif self.path == "/version":
                 self._answer(200, "text/plain", self.server.drawn.version().encode())
             else:
-                self._answer(404, "text/plain", b"There is only the page itself: /")
+                self._answer(404, "text/plain", b"Not found. The report is at /.")
         except EdgebenchError as error:
             self._answer(503, "text/plain", f"{error}. {error.hint}".encode("utf-8", "replace"))
 
     def _is_ours(self) -> bool:
-        """Whether the browser meant this machine: a foreign name that leads here is refused."""
+        """Whether the Host header names this machine (protects against DNS rebinding)."""
         host = self.headers.get("Host", "")
         here = self.connection.getsockname()[1]
         return host in (f"{HOST}:{here}", f"localhost:{here}")
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
-        # Whoever closed the page meanwhile needs no answer.
+        # The browser may have closed the connection.
         with suppress(ConnectionError):
             self.send_response(status)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -93,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a page that asks every second would fill the terminal."""
+        """Log nothing: the page polls every second."""
 
 
 class _Server(ThreadingHTTPServer):
