@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
+from lab.paths import RECORDED
 
 from edgebench.bench import measure
 from edgebench.core import Metric, Record, Trial, Turn
@@ -73,7 +73,7 @@ def test_weights_in_ram_and_on_the_gpu():
 
 def test_gpu_memory_that_spilled():
     """What a Windows laptop's counters said (recorded/gpu-memory-windows): 6 GiB on the GPU, 901 MiB beside it."""
-    text = (Path(__file__).parent / "recorded" / "gpu-memory-windows.txt").read_text()
+    text = (RECORDED / "gpu-memory-windows.txt").read_text()
     found = list(WindowsGpu().parse(1.0, text))
     sums = {name: sum(s.value for s in found if s.name == name) for name in ("gpu_memory_b", "gpu_shared_b")}
     on_gpu = {"CUDA0 model": 3_900_000_000}

@@ -17,13 +17,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import ROOT
 
 from edgebench import plugins, profiles, schemas
 from edgebench.cli import cli
 from edgebench.errors import ProfileError
 from edgebench.profiles.documents import Document
-
-ROOT = Path(__file__).parent.parent
 
 SSH = "{kind: ssh, host: box}"
 
@@ -348,7 +347,7 @@ def test_devices_show_as_people_and_programs_read_it() -> None:
     assert "kind: ssh, host: box" in shown
     assert "threads: 4" in shown
     document = json.loads(run("devices", "show", "box", "--json").stdout)
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["device"]["transport"] == {"kind": "ssh", "host": "box"}
     assert document["device"]["workspace"]
     listed = json.loads(run("devices", "list", "--json").stdout)["devices"]

@@ -6,14 +6,14 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from lab.cli import Program
+from lab.paths import LAB
 
 from edgebench.servers import bundled
 
-OUTSIDE = Path(__file__).parent / "lab" / "outside"
+OUTSIDE = LAB / "outside"
 
 
 @pytest.fixture

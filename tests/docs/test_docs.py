@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from lab.paths import ROOT
 
 from edgebench.cli import cli
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 

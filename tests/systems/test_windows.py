@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import base64
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import RECORDED
 
 from edgebench import profiles
 from edgebench.core import Command
@@ -18,7 +18,6 @@ from edgebench.systems import cmd, powershell, windows
 from edgebench.systems import windows_facts as facts
 from edgebench.systems.windows_files import parse_folder, parse_look, parse_sha256
 
-RECORDED = Path(__file__).parent / "recorded"
 TEXT = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), max_size=30)
 
 

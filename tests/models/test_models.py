@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab.paths import ROOT
 from lab.tiny import TEMPLATE, tiny
 
 from edgebench import models, profiles
@@ -39,8 +40,6 @@ from edgebench.models import gguf_file, sources
 from edgebench.models.cache import hash_file
 from edgebench.models.header import header, kv_bytes_per_token
 from edgebench.models.requantize import requantize
-
-ROOT = Path(__file__).parent.parent
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

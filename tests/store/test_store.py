@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from lab.paths import ROOT
 from lab.records import conversation, record, samples
 
 import edgebench
@@ -28,7 +29,7 @@ from edgebench.store.results import Store
 from edgebench.store.where import Where
 
 TRIAL = Trial("local", "m", "llama.cpp", "cpu", "throughput", {"threads": 2})
-SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))
+SCHEMA = json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8"))
 
 
 def add(store: Store, one: Record, name: str = "") -> Record:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import recorded_llama_server
 
 from edgebench.bench.client import events
 from edgebench.core import Launch
@@ -14,16 +13,11 @@ from edgebench.engines import llama_server
 from edgebench.engines.llamacpp import flags, help_flags, instruction_sets, version
 from edgebench.errors import EngineFailed, Unreadable, UsageError
 
-RECORDED = Path(__file__).parent / "recorded" / "llama-server"
 MIB = 2**20
 
 
-def recorded(name: str) -> str:
-    return (RECORDED / name).read_text(encoding="utf-8")
-
-
 def told(name: str, sent_at: float = 100.0):
-    return llama_server.reply(events([(sent_at + 0.5, recorded(name).encode())]), sent_at)
+    return llama_server.reply(events([(sent_at + 0.5, recorded_llama_server(name).encode())]), sent_at)
 
 
 def test_completion_by_the_engines_own_times() -> None:
@@ -49,7 +43,7 @@ def test_chat_counts_what_was_cached() -> None:
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30))
 def test_a_block_of_bytes_is_not_an_event(cuts: list[int]) -> None:
-    data = recorded("b10434-chat.txt").encode()
+    data = recorded_llama_server("b10434-chat.txt").encode()
     blocks, at = [], 0
     for number, cut in enumerate(cuts):
         blocks.append((float(number), data[at : at + cut]))
@@ -93,7 +87,7 @@ def test_answers_that_are_none(event: object, error: type[Exception]) -> None:
 
 
 def test_notes_of_a_cpu_build_with_repacked_weights() -> None:
-    notes = llama_server.notes(recorded("b10434-load.txt").splitlines())
+    notes = llama_server.notes(recorded_llama_server("b10434-load.txt").splitlines())
     assert notes.backend == "cpu"
     assert (notes.layers_offloaded, notes.layers) == (0, 31)
     assert notes.buffers["AMX model"] == pytest.approx(95.34 * MIB, abs=1)
@@ -102,7 +96,7 @@ def test_notes_of_a_cpu_build_with_repacked_weights() -> None:
 
 
 def test_notes_of_two_gpus_in_2024() -> None:
-    notes = llama_server.notes(recorded("cuda-2024.txt").splitlines())
+    notes = llama_server.notes(recorded_llama_server("cuda-2024.txt").splitlines())
     assert notes.backend == "cuda"
     assert (notes.layers_offloaded, notes.layers) == (41, 41)
     assert notes.buffers["CUDA1 model"] == pytest.approx(13989.53 * MIB, abs=1)
@@ -110,7 +104,7 @@ def test_notes_of_two_gpus_in_2024() -> None:
 
 
 def test_a_silent_fall_back_to_the_cpu_is_seen() -> None:
-    assert llama_server.notes(recorded("fell-back-2024.txt").splitlines()).backend == "cpu"
+    assert llama_server.notes(recorded_llama_server("fell-back-2024.txt").splitlines()).backend == "cpu"
 
 
 def test_pinned_host_memory_is_the_cpus() -> None:
@@ -122,7 +116,7 @@ def test_a_log_without_words_leaves_the_backend_unknown() -> None:
 
 
 def test_flags_are_chosen_from_the_help_text() -> None:
-    known = help_flags(recorded("b10434-help.txt"))
+    known = help_flags(recorded_llama_server("b10434-help.txt"))
     argv = flags(Launch("/a model.gguf", ctx=4096, batch=16, threads=4), known)
     assert argv[argv.index("-m") + 1] == "/a model.gguf"
     assert argv[argv.index("-ub") + 1] == "16"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import RECORDED
 
 from edgebench import plugins
 from edgebench.core import Sample
@@ -26,7 +26,6 @@ from edgebench.probes.thermal import Thermal
 from edgebench.probes.throttling import Throttling
 from edgebench.probes.windows_gpu import WindowsGpu
 
-RECORDED = Path(__file__).parent / "recorded"
 MIB = 1 << 20
 
 

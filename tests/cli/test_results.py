@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from lab.paths import ROOT
 from lab.records import conversation, record, samples
 from lab.stores import DEFAULT, Call, fill
 
@@ -26,7 +27,7 @@ from edgebench.cli.selection import since_when
 from edgebench.core import Failure, Record
 from edgebench.errors import StoreError, UsageError
 
-SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/records.json").read_text("utf-8"))
+SCHEMA = json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8"))
 
 
 def kept(*made: Record, name: str = "nightly") -> list[Record]:

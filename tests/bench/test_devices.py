@@ -18,6 +18,7 @@ import pytest
 import yaml
 from lab.cli import Program, Ran
 from lab.native import bin_folder
+from lab.paths import LAB
 from lab.place import Place
 from lab.proxy import Proxy
 from lab.sshd import Sshd
@@ -303,7 +304,7 @@ def test_an_engine_with_a_missing_library(edgebench: Program, either: Place):
     assert "LD_LIBRARY_PATH" in said
 
 
-FAULTY = Path(__file__).with_name("lab") / "faulty_server.py"
+FAULTY = LAB / "faulty_server.py"
 
 
 def wrapped(place: Place, script: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_llama_server import recorded
+from lab.paths import recorded_llama_server
 
 from edgebench import cli, profiles
 from edgebench.core import ModelFile
@@ -81,7 +81,7 @@ def test_the_sweep_of_2023_says_its_layers_to_both_models(planned: Any) -> None:
     plan = planned("speculative", "-d", "a6000-server", "--target", "codellama-34b-f16", "--draft", "codellama-7b-q4_0")
     assert [one.trial.options["k"] for one in plan.trials] == [0, *range(1, 17), 0]
     eight = next(one for one in plan.trials if one.trial.options["k"] == 8)
-    argv = flags(eight.launch("/m/34b.gguf", "/m/7b.gguf"), help_flags(recorded("b10434-help.txt")))
+    argv = flags(eight.launch("/m/34b.gguf", "/m/7b.gguf"), help_flags(recorded_llama_server("b10434-help.txt")))
     told = dict(itertools.pairwise(argv))
     wanted = {"-ngl": "27", "-ngld": "999", "-c": "4096", "-b": "16", "-t": "64", "-md": "/m/7b.gguf"}
     assert {name: told[name] for name in wanted} == wanted
@@ -90,7 +90,7 @@ def test_the_sweep_of_2023_says_its_layers_to_both_models(planned: Any) -> None:
     (note,) = [note for one in plan.trials for note in one.notes]
     assert note.endswith("for k = 16 the logical batch is 17")
     sixteen = next(one for one in plan.trials if one.trial.options["k"] == 16)
-    argv = flags(sixteen.launch("/m/34b.gguf", "/m/7b.gguf"), help_flags(recorded("b10434-help.txt")))
+    argv = flags(sixteen.launch("/m/34b.gguf", "/m/7b.gguf"), help_flags(recorded_llama_server("b10434-help.txt")))
     told = dict(itertools.pairwise(argv))
     assert (told["-b"], told["-ub"]) == ("17", "16")
     alone = plan.trials[-1]

@@ -8,18 +8,17 @@ import random
 import runpy
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import ROOT
 from lab.records import record
 
 from edgebench.core import Doubt, Metric, Record, Round, Turn
 from edgebench.judging import doubts, judge, metrics, stats
 from edgebench.judging.steadiness import settled
 
-ROOT = Path(__file__).parent.parent
 readings = st.lists(st.floats(0.001, 1e9), min_size=1, max_size=12)
 
 

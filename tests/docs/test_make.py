@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from lab.paths import ROOT
 
 
 def make(folder: Path, script: str) -> subprocess.CompletedProcess[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.paths import RECORDED
 
 from edgebench.probes.cpu import Cpu
 from edgebench.probes.memory import Memory
 
-STATUS = Path(__file__).parent / "recorded" / "linux-6.18-status.txt"
+STATUS = RECORDED / "linux-6.18-status.txt"
 
 
 def values(samples):
