@@ -1,7 +1,4 @@
-"""The closed list of reasons not to believe a number; ``judging`` finds them in a record.
-
-``docs/doubts.md`` is generated from here.
-"""
+"""The closed list of doubts: reasons not to trust a figure. ``docs/doubts.md`` is generated from it."""
 
 from __future__ import annotations
 
@@ -26,28 +23,29 @@ def _table(*rows: Kind) -> dict[str, Kind]:
 KINDS = _table(
     Kind(
         "spread",
-        "The rounds of a headline metric spread by more than 10 % (standard deviation ÷ median).",
-        "Close other programs, let the device cool, add rounds.",
+        "The rounds of a headline metric vary by more than 10 % (standard deviation ÷ median).",
+        "Close other programs, let the device cool down, or add rounds.",
     ),
     Kind(
         "few-rounds",
-        "Fewer than five rounds have a reading, so an interval holds the true median less often than it says.",
+        "Fewer than five rounds have a value, so the interval's real coverage is below the nominal 95 %.",
         "Run again with --rounds 5 or more.",
     ),
     Kind(
         "missing-rounds",
-        "Some rounds have no reading of a headline metric.",
-        "Look at those rounds: edgebench results show ID.",
+        "Some rounds have no value for a headline metric.",
+        "Inspect those rounds: edgebench results show ID.",
     ),
     Kind(
         "steal",
-        "A hypervisor gave more than 1 % of the CPU time to other machines in most rounds, or more than 4 % in one.",
-        "Measure on real hardware, or when the host is quiet; compare only trials of the same run.",
+        "A hypervisor gave more than 1 % of the CPU time to other machines in most rounds, or more than 4 % in one "
+        "round.",
+        "Measure on real hardware or while the host is idle; compare only trials of the same run.",
     ),
     Kind(
         "other-load",
-        "Processes other than the engine used more than 5 % of the CPU in most rounds, or more than 20 % in one.",
-        "Close other programs and run again; on Linux, top says which they are.",
+        "Processes other than the engine used more than 5 % of the CPU in most rounds, or more than 20 % in one round.",
+        "Close other programs and run again; on Linux, top lists them.",
     ),
     Kind(
         "swap",
@@ -56,130 +54,131 @@ KINDS = _table(
     ),
     Kind(
         "throttled",
-        "The device lowered its clocks because of heat or power while it was measured.",
-        "Let it cool, improve the cooling, or read the sustained rate as the true one.",
+        "The device lowered its clocks during the measurement because of heat or power.",
+        "Let it cool down, improve the cooling, or use the sustained rate.",
     ),
     Kind(
         "battery-saver",
-        "A battery saver or a low-power mode was on.",
-        "Switch it off.",
+        "A battery saver or low-power mode was on.",
+        "Turn it off.",
     ),
     Kind(
         "on-battery",
-        "The device ran on its battery; many lower their clocks then.",
-        "Plug it in, unless energy is what is measured.",
+        "The device ran on battery power; many devices lower their clocks in that case.",
+        "Plug it in, unless you are measuring energy.",
     ),
     Kind(
         "not-ready",
-        "The device was still warm or busy when the gate's time was over.",
-        "Wait longer between trials, or find what keeps it busy.",
+        "The device was still warm or busy when the readiness gate timed out.",
+        "Wait longer between trials, or find out what keeps the device busy.",
     ),
     Kind(
         "never-settled",
-        "The decode rate was still changing at the end: there is no sustained rate.",
+        "The decode rate was still changing at the end of the round, so there is no sustained rate.",
         "Measure for longer.",
     ),
     Kind(
         "drift",
-        "A fixed piece of work took another time at the end of the run than at its start: at one of the two the device "
-        "was warmer, or busier with other work.",
-        "Let it cool, close other programs and run again; differences between trials of this run are safer than its "
-        "absolute values.",
+        "A fixed workload took a different time at the end of the run than at its start, because the device was "
+        "warmer or busier at one of the two.",
+        "Let it cool down, close other programs and run again; until then, trust differences between trials of this"
+        " run more than absolute values.",
     ),
     Kind(
         "backend-mismatch",
-        "The engine computed on another backend than was asked for, or on fewer layers.",
-        "Read the engine's log (edgebench results show ID --log): a driver or a build without that backend.",
+        "The engine used a different backend than requested, or offloaded fewer layers.",
+        "Read the engine's log (edgebench results show ID --log) and check the driver and the build's backends.",
     ),
     Kind(
         "backend-unknown",
-        "The engine did not say which backend computes.",
-        "Read the engine's log; take the backend as a claim, not a fact.",
+        "The engine did not report which backend it used.",
+        "Read the engine's log; treat the backend as unverified.",
     ),
     Kind(
         "engine-fallback",
-        "The engine died as it was asked to run and was started another way, so that it ran at all.",
-        "Use a build that fits this machine; the record says what was changed.",
+        "The engine crashed with the requested settings and was restarted with different ones.",
+        "Use a build that fits this machine; the record lists the changed settings.",
     ),
     Kind(
         "instruction-sets",
-        "The CPU has instruction sets that the engine was built without: it can be faster than measured.",
+        "The engine was built without instruction sets that the CPU supports, so it can be faster than measured.",
         "Measure with a native build of the engine.",
     ),
     Kind(
         "load-regime-mixed",
-        "Load times of different regimes (first, cold, warm) came together.",
+        "Load times of different regimes (first, cold, warm) were combined.",
         "Compare only load times of one regime.",
     ),
     Kind(
         "load-clock",
-        "The load time was taken on the controller's clock: the wire is in it.",
-        "Compare it only with load times taken the same way.",
+        "The load time was measured on the controller's clock, so it includes transport overhead.",
+        "Compare it only with load times measured the same way.",
     ),
     Kind(
         "arrival-clock",
-        "Times between tokens are arrival times at the controller: the wire's jitter is in them, and a chunk may "
-        "hold several tokens.",
-        "Use an engine that reports its own times per token, or measure on the device itself.",
+        "Inter-token latencies are based on arrival times at the controller: they include network jitter, and a "
+        "chunk may hold several tokens.",
+        "Use an engine that timestamps its tokens, or measure on the device itself.",
     ),
     Kind(
         "clock-offset",
-        "The clocks of device and controller could be matched only roughly, or one of them stepped.",
-        "Do not read phases closer than the offset's uncertainty.",
+        "The clocks of device and controller could only be synchronised roughly, or one of them was adjusted.",
+        "Do not interpret phases at a finer resolution than the uncertainty of the offset.",
     ),
     Kind(
         "stopped-early",
-        "The engine generated fewer tokens than were asked for.",
-        "Look at the finish reason of the turns in the record.",
+        "The engine generated fewer tokens than requested.",
+        "Check the finish reason of the turns in the record.",
     ),
     Kind(
         "context-clipped",
-        "The context asked for is larger than the model's own, or than what the engine made room for; the smaller one "
-        "was used.",
-        "Ask for a context that the model was trained, or compiled, for and that the memory holds.",
+        "The requested context exceeds what the model supports or what the engine allocated; the smaller value was "
+        "used.",
+        "Request a context that the model was trained or compiled for and that fits into memory.",
     ),
     Kind(
         "affinity",
         "The engine ran on other cores than it was pinned to.",
-        "Read the affinity in the record; some systems refuse pinning.",
+        "Check the affinity in the record; some systems do not allow pinning.",
     ),
     Kind(
         "mbu-above-one",
-        "Decoding read more bytes a second than the device's measured bandwidth: one of the two is wrong, or the model "
-        "fits into the processor's cache, which is faster than its memory.",
-        "Run again on a quiet machine, so that the bandwidth is measured anew; do not quote this figure.",
+        "Decoding read more bytes per second than the device's measured bandwidth: one of the two is wrong, or the "
+        "model fits into the CPU cache, which is faster than memory.",
+        "Run again on an idle machine, so that the bandwidth is measured again; do not quote this figure.",
     ),
     Kind(
         "weights-twice",
-        "The weights were held twice, in GPU memory and as pages of the model's file in RAM.",
-        "The system may drop those pages when memory runs short; an engine that doesn't map the file (llama.cpp's "
-        "--no-mmap) or unmaps it has none.",
+        "The weights were in memory twice: in GPU memory and as pages of the model file in RAM.",
+        "The system may drop those pages when memory runs short; engines that do not map the file (llama.cpp's "
+        "--no-mmap) or unmap it avoid this.",
     ),
     Kind(
         "spilled",
-        "GPU memory overflowed into the system's memory.",
+        "GPU memory overflowed into system memory.",
         "Offload fewer layers, or use a smaller context.",
     ),
     Kind(
         "estimated",
-        "A figure was estimated and not measured; its note says how.",
-        "Do not compare it with measured ones.",
+        "A figure is an estimate, not a measurement; its note describes the method.",
+        "Do not compare it with measured figures.",
     ),
     Kind(
         "output-differs",
-        "Greedy output differs from the target's own where it must not.",
-        "Do not trust this configuration's speed: it does other work.",
+        "Greedy output differs from the target's own output, which it must not.",
+        "Do not trust this configuration's speed: it did different work.",
     ),
     Kind(
         "prediction",
-        "The measured speed-up and the one that acceptance and costs predict differ by more than 10 % and by more than "
-        "their intervals: something else took the time, or the costs were measured in another state of the machine.",
-        "Look at the other doubts of the sweep; run it again on a quiet machine.",
+        "The measured speed-up and the one predicted from acceptance and costs differ by more than 10 % and their "
+        "intervals do not overlap: something else took the time, or the costs were measured while the machine was "
+        "in a different state.",
+        "Check the other doubts of the sweep; run it again on an idle machine.",
     ),
     Kind(
         "lost-samples",
-        "The sampler ended early or left gaps: peaks may have been missed.",
-        "Look at the record's notes, run again.",
+        "The sampler ended early or left gaps, so peaks may be missing.",
+        "Read the record's notes and run again.",
     ),
 )
 
@@ -194,9 +193,9 @@ def listing() -> str:
     lines = [
         "# Doubts",
         "",
-        "Made by `python docs/generate.py` from `edgebench/judging/doubts.py`.",
-        "A doubt is a reason not to believe a number. It stands in the record and in every view;",
-        "doubted rounds are kept, never dropped.",
+        "Generated by `python docs/generate.py` from `edgebench/judging/doubts.py`.",
+        "A doubt is a reason not to trust a figure. Records and all views show it; rounds with doubts are kept,",
+        "never dropped.",
     ]
     for kind in KINDS.values():
         lines += ["", f"## {kind.id}", "", kind.meaning, "", f"What to do: {kind.remedy}"]
