@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 from edgebench.core import Json
-from edgebench.errors import EngineFailed, Unreadable
+from edgebench.core.wire import TimedLine, split_lines
+from edgebench.errors import EngineFailed
 
 SILENCE = 600.0
 """Seconds an engine may be silent within an answer: a long prompt on a phone takes minutes."""
@@ -40,9 +41,9 @@ class HttpClient:
         with self._answer(method, path, body) as answer:
             return answer.status, _body(answer.read())
 
-    def stream(self, path: str, body: Json) -> Iterator[tuple[float, Json]]:
-        """The events of one answer. All bytes are taken in, with their times, before the first is
-        parsed: on a machine that measures itself, parsing would compete with the engine."""
+    def lines(self, path: str, body: Json) -> Iterator[TimedLine]:
+        """The lines of one streamed answer. All bytes are read, with their times, before the first line
+        is returned: on a machine that measures itself, parsing would compete with the engine."""
         blocks: list[tuple[float, bytes]] = []
         with self._answer("POST", path, body) as answer:
             if answer.status != 200:
@@ -52,7 +53,7 @@ class HttpClient:
                 blocks.append((time.monotonic(), block))
             if answer.length:
                 raise self._broke_off(path, f"{answer.length} bytes are missing")
-        return events(blocks)
+        return split_lines(blocks)
 
     @contextlib.contextmanager
     def _answer(self, method: str, path: str, body: Json) -> Iterator[HTTPResponse]:
@@ -94,21 +95,3 @@ def _said(body: Json) -> str:
         error = body.get("error")
         words = error.get("message") if isinstance(error, dict) else error or body.get("message") or body.get("detail")
     return str(words or body)[:500]
-
-
-def events(blocks: list[tuple[float, bytes]]) -> Iterator[tuple[float, Json]]:
-    """Server-sent events (WHATWG HTML, 9.2) of timed blocks of bytes, each with the time of the
-    block that completed it. Raises ``Unreadable`` for data that isn't JSON."""
-    rest = b""
-    for at, block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                return
-            try:
-                yield at, json.loads(data)
-            except ValueError as error:
-                raise Unreadable(f"the engine's answer is not JSON: {data[:200]!r}") from error

@@ -57,6 +57,7 @@ from edgebench.core.scenario import Scenario, ScenarioContext
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.turn import Turn
 from edgebench.core.values import Json, Option, Progress
+from edgebench.core.wire import TimedLine, json_lines, server_sent_events
 
 __all__ = [
     "SCHEMA",
@@ -116,9 +117,12 @@ __all__ = [
     "Status",
     "Streamed",
     "System",
+    "TimedLine",
     "TokenClock",
     "Transport",
     "Trial",
     "Turn",
     "View",
+    "json_lines",
+    "server_sent_events",
 ]

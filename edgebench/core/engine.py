@@ -11,6 +11,7 @@ from edgebench.core.device import Command, Device, Line
 from edgebench.core.queries import Capability, Message, Query
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.values import Json, Option
+from edgebench.core.wire import TimedLine
 
 TokenClock = Literal["engine", "arrival"]
 """Whose clock the times of tokens are by: the engine's own, or the controller's as they arrive."""
@@ -183,8 +184,10 @@ class Client(Protocol):
 
     def post(self, path: str, body: Json) -> tuple[int, Json]: ...
 
-    def stream(self, path: str, body: Json) -> Iterator[tuple[float, Json]]:
-        """Server-sent events as (``time.monotonic()``, data). Raises ``EngineFailed``."""
+    def lines(self, path: str, body: Json) -> Iterator[TimedLine]:
+        """The lines of a streamed answer to a POST, with the times they arrived at, for
+        ``server_sent_events`` or ``json_lines``. Raises ``EngineFailed`` where the status is not 200,
+        where the engine breaks off, and where it sends nothing for too long."""
 
 
 class Engine(Protocol):

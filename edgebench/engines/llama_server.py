@@ -20,6 +20,7 @@ from edgebench.core import (
     Request,
     SpeculationCosts,
     SpeculationCounts,
+    server_sent_events,
 )
 from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
 
@@ -126,7 +127,7 @@ def complete(client: Client, request: Request) -> Reply:
     """
     path, asked = body(request)
     sent_at = time.monotonic()
-    return reply(list(client.stream(path, asked)), sent_at)
+    return reply(list(server_sent_events(client.lines(path, asked))), sent_at)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgebench.core import Client, EngineInfo, Json, Line, Reply, Request
+from edgebench.core import Client, EngineInfo, Json, Line, Reply, Request, server_sent_events
 from edgebench.errors import EngineFailed, EngineRefused, Unreadable
 
 MIB = 2**20
@@ -62,7 +62,7 @@ def complete(client: Client, request: Request, *, models: int = 1) -> Reply:
     """
     path, asked = body(request)
     sent_at = time.monotonic()
-    return reply(list(client.stream(path, asked)), sent_at, models=models)
+    return reply(list(server_sent_events(client.lines(path, asked))), sent_at, models=models)
 
 
 def reply(stream: Iterable[tuple[float, Json]], sent_at: float, *, models: int = 1) -> Reply:
@@ -146,7 +146,7 @@ def drafts(client: Client) -> tuple[int, int]:
         "stream_options": {"include_usage": True},
         "debug_config": {"special_request": "query_engine_metrics"},
     }
-    for _, event in client.stream("/v1/chat/completions", asked):
+    for _, event in server_sent_events(client.lines("/v1/chat/completions", asked)):
         usage = event.get("usage") if isinstance(event, dict) else None
         if isinstance(usage, dict) and isinstance(usage.get("extra"), dict):
             counts = usage["extra"].get("spec_decode") or {}

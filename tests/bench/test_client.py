@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from edgebench.bench.client import HttpClient
+from edgebench.core import server_sent_events
 from edgebench.errors import EngineFailed, Unreadable
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,7 +58,7 @@ def chunks(*texts: str) -> Sequence[bytes]:
 def test_events_come_with_their_times_however_they_were_cut(engine: Serve) -> None:
     pieces = chunks('data: {"n": 1}\n', '\ndata: {"n"', ": 2}\n\n", 'data: {"n": 3}\n\ndata: {"n": 4}\n\n')
     before = time.monotonic()
-    heard = list(engine(CHUNKED, *pieces, b"0\r\n\r\n").stream("/completion", {"prompt": "ä"}))
+    heard = list(server_sent_events(engine(CHUNKED, *pieces, b"0\r\n\r\n").lines("/completion", {"prompt": "ä"})))
     assert [event for _, event in heard] == [{"n": number} for number in (1, 2, 3, 4)]
     times = [at for at, _ in heard]
     assert times == sorted(times)
@@ -96,7 +97,7 @@ def test_an_answer_that_is_no_json_is_none(engine: Serve) -> None:
 )
 def test_an_engine_that_breaks_off_is_a_failure_that_says_so(engine: Serve, pieces: list[bytes], said: str) -> None:
     with pytest.raises(EngineFailed, match=said):
-        list(engine(*pieces).stream("/completion", {}))
+        list(server_sent_events(engine(*pieces).lines("/completion", {})))
 
 
 def test_an_engine_that_is_silent_is_given_up(engine: Serve) -> None:
@@ -113,4 +114,4 @@ def test_nobody_on_the_port() -> None:
 
 def test_an_event_that_is_no_json_is_not_understood(engine: Serve) -> None:
     with pytest.raises(Unreadable, match="is not JSON"):
-        list(engine(CHUNKED, *chunks("data: {nonsense\n\n"), b"0\r\n\r\n").stream("/completion", {}))
+        list(server_sent_events(engine(CHUNKED, *chunks("data: {nonsense\n\n"), b"0\r\n\r\n").lines("/completion", {})))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.paths import recorded_llama_server
 
-from edgebench.bench.client import events
-from edgebench.core import Launch
+from edgebench.core import Launch, server_sent_events
+from edgebench.core.wire import split_lines
 from edgebench.engines import llama_server
 from edgebench.engines.llamacpp import flags, help_flags, instruction_sets, version
 from edgebench.errors import EngineFailed, Unreadable, UsageError
+
+
+def events(blocks: list[tuple[float, bytes]]) -> Iterator[tuple[float, Any]]:
+    return server_sent_events(split_lines(blocks))
+
 
 MIB = 2**20
 

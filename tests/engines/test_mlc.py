@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,19 @@ from lab.place import Place
 from lab.tiny import tiny
 
 from edgebench import profiles
-from edgebench.bench.client import events
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Launch, Line, Request
+from edgebench.core import Launch, Line, Request, server_sent_events
+from edgebench.core.wire import split_lines
 from edgebench.device.session import Session
 from edgebench.engines import mlc_install, mlc_python, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.engines.mlc_python import MlcPython
 from edgebench.errors import EngineFailed, Unreadable
+
+
+def events(blocks: list[tuple[float, bytes]]) -> Iterator[tuple[float, Any]]:
+    return server_sent_events(split_lines(blocks))
+
 
 SHORT = ("--prompt-tokens", "64", "--gen-tokens", "16", "--ctx", "256", "--settle", "0")
 
@@ -435,7 +441,7 @@ def test_the_stand_in_streams_in_the_form_that_a_real_build_does(laptop: Laptop)
                 (ECHO, Request(messages=({"role": "user", "content": "a"},), max_tokens=2)),
                 (ECHO_TEXT, Request(tokens=(1,), max_tokens=2)),
             ):
-                mine = [event for _, event in live.client.stream(*mlc_server.body(request))]
+                mine = [event for _, event in server_sent_events(live.client.lines(*mlc_server.body(request)))]
                 assert [forms(mine[-2]), forms(mine[-1])] == [forms(event) for _, event in events([(0.0, real)])][-2:]
 
 
