@@ -25,7 +25,7 @@ from edgebench import models, profiles
 from edgebench.bench import measure
 from edgebench.bench.launcher import EngineProcess
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Launch, Request, ScenarioContext
+from edgebench.core import Launch, Request, ScenarioContext, Turn
 from edgebench.device.session import Session
 from edgebench.engines.llamacpp import LlamaCpp, Settings
 from edgebench.judging import stats
@@ -58,7 +58,7 @@ def ours(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], *, pref
     ]
     if prefill:
         requests.insert(0, Request(tokens=tokens, max_tokens=1, ignore_eos=True, measures=("prefill",)))
-    return measure.rates([measure.turn(r, engine.complete(live.client, r)) for r in requests])
+    return measure.rates([Turn.of(r, engine.complete(live.client, r)) for r in requests])
 
 
 def theirs(live: EngineProcess, tokens: tuple[int, ...]) -> dict[str, float]:

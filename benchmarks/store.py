@@ -18,7 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 from edgebench.core import Record, Round, Sample, Trial
-from edgebench.judging import judge, stats
+from edgebench.judging import judge
+from edgebench.judging.over_rounds import over_rounds
 from edgebench.store import ids
 from edgebench.store.results import Store
 from edgebench.store.where import Where
@@ -54,7 +55,7 @@ def _template(number: int, *, chance: random.Random) -> Record:
     }
     rounds = tuple(_round(index, rate, sampled=number % 10 == 0, chance=chance) for index in range(5))
     record = Record(
-        "", {}, "ok", trial, facts, stats.over_rounds(rounds), rounds=rounds,
+        "", {}, "ok", trial, facts, over_rounds(rounds), rounds=rounds,
         started="2026-01-01T00:00:00Z", finished="2026-01-01T00:01:00Z",
     )  # fmt: skip
     return replace(record, doubts=judge.judge(record))

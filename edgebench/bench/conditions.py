@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
-from edgebench.bench.energy import Idle, chosen
 from edgebench.bench.sampler import Sampler
 from edgebench.core import Command, Doubt, Json
 from edgebench.device import bandwidth
 from edgebench.device.session import Session
 from edgebench.errors import TimedOut
 from edgebench.judging import doubts
+from edgebench.judging.energy import chosen
 
 PROBES = ("battery", "cpu", "cpu-elsewhere", "memory", "memory-windows", "nvidia", "rapl", "thermal")
 WARMER_C = 3.0
@@ -42,6 +43,14 @@ _CANARY = {
     "posix": f"i=0; while [ $i -lt {CANARY_TURNS} ]; do i=$((i + 1)); done",
     "windows": f"for /l %i in (1,1,{CANARY_TURNS}) do @rem",
 }
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Watts of the idle device, by source, and the seconds they were measured for."""
+
+    watts: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

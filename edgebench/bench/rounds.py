@@ -7,7 +7,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from statistics import fmean
 
 from edgebench import plugins
 from edgebench.bench import measure, observe
@@ -17,6 +16,7 @@ from edgebench.core import (
     AnswersQueries,
     Doubt,
     Engine,
+    EngineStart,
     Failure,
     Json,
     Launch,
@@ -25,6 +25,7 @@ from edgebench.core import (
     Reply,
     Request,
     Round,
+    RoundData,
     ScenarioContext,
     Status,
     Turn,
@@ -33,7 +34,8 @@ from edgebench.device import cores
 from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, Unreadable
-from edgebench.judging import doubts, judge, stats
+from edgebench.judging import doubts, judge, metrics
+from edgebench.judging.over_rounds import over_rounds
 from edgebench.models import fits
 from edgebench.plan import Planned
 
@@ -84,7 +86,7 @@ class TrialState:
             status=self.status,
             trial=self.planned.trial,
             facts=self.facts(known),
-            metrics=stats.over_rounds(self.rounds),
+            metrics=over_rounds(self.rounds),
             doubts=tuple(dict.fromkeys(self.doubts)),
             rounds=tuple(self.rounds),
             failure=self.failure,
@@ -138,17 +140,15 @@ class RoundRunner:
         since = begin if shared and not live.sampler.metered else end
         if not live.sampler.wait(lambda s: s.reaches(since), timeout=5):
             state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
-        metrics = {**measure.rates(turns), **own}
-        notes = self._observe(state, live, metrics, turns, begin, end, fresh)
+        data = self._data(state, live, turns, begin, end, fresh=fresh, returned=own)
+        figures = self._metrics(state, data)
+        notes = self._observe(state, live, data)
         if fresh:
-            metrics["load_s"] = live.load.seconds
-            if live.load.compile_s is not None:
-                metrics["compile_s"] = live.load.compile_s
             if live.load.clock == "poll" and not self._session.is_local:
                 state.doubts.append(doubts.named("load-clock"))
             notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
         within = live.sampler.within(begin, end + 1)
-        return Round(number, started, metrics, tuple(turns), within, fresh, notes)
+        return Round(number, started, figures, tuple(turns), within, fresh, notes)
 
     def _drive(self, state: TrialState, live: EngineProcess, turns: list[Turn]) -> Mapping[str, float]:
         """Run the scenario through: its requests are sent, it is sent the replies, which are added to
@@ -196,43 +196,61 @@ class RoundRunner:
         except (EngineFailed, Unreadable) as error:
             raise live.died() or EngineFailed(str(error), error.hint, log=live.tail) from error
 
-    def _observe(
+    def _data(
         self,
         state: TrialState,
         live: EngineProcess,
-        metrics: dict[str, float],
         turns: Sequence[Turn],
         begin: float,
         end: float,
+        *,
         fresh: bool,
-    ) -> dict[str, Json]:
-        """Add what the sampler saw to a round's metrics; the notes about it."""
-        sampler, conditions = live.sampler, self._conditions
-        metrics.update(observe.metrics(sampler, begin, end, turns))
+        returned: Mapping[str, float],
+    ) -> RoundData:
+        """What the metrics of a round are computed from."""
+        load, idle, ceiling = live.load, self._conditions.idle, self._ceiling(state)
+        return RoundData(
+            turns=turns,
+            begin=begin,
+            end=end,
+            samples=live.sampler,
+            start=EngineStart(load.seconds, live.running.started_at, load.compile_s) if fresh else None,
+            idle_w=idle.watts if idle else None,
+            model=state.planned.model.facts,
+            engine=live.notes().extra,
+            bytes_per_s=None if isinstance(ceiling, str) else ceiling,
+            returned=returned,
+        )
+
+    @staticmethod
+    def _metrics(state: TrialState, data: RoundData) -> dict[str, float]:
+        """Every metric of a round. Raises ``EngineFailed`` for one that a scenario returned and nobody declares."""
+        trial = state.planned.trial
+        entries = metrics.of_trial(trial.scenario, trial.engine)
+        if undeclared := sorted(data.returned.keys() - {entry.name for entry in entries}):
+            raise EngineFailed(
+                f"the scenario {trial.scenario} returned {', '.join(undeclared)}, which it does not declare",
+                "Add a MetricDefinition to its class attribute metrics.",
+            )
+        figures, faults = metrics.compute(entries, data)
+        state.notes += faults
+        return figures
+
+    def _observe(self, state: TrialState, live: EngineProcess, data: RoundData) -> dict[str, Json]:
+        """Notes on what the sampler saw of a round; doubts about it go into ``state``."""
+        sampler = live.sampler
         if sampler.clock and sampler.clock.uncertainty > CLOCK_S:
             state.doubts.append(doubts.named("clock-offset", f"± {sampler.clock.uncertainty:.2g} s"))
-        started = live.running.started_at
-        load = (started, started + live.load.seconds) if fresh and started is not None else None
-        joules, metered = observe.joules(sampler, begin, end, turns, load=load, idle=conditions.idle)
-        metrics.update(joules)
         clusters = self._facts["device"].get("clusters", ())
-        notes = {**observe.notes(sampler, begin, end), **observe.use(sampler, turns, clusters), **metered}
+        notes = {**observe.notes(sampler, data), **observe.use(sampler, data, clusters)}
         ceiling = self._ceiling(state)
         if isinstance(ceiling, str):
             notes["mbu_absent"] = ceiling
-        elif uses := observe.bandwidth_use(turns, state.planned.model.facts, ceiling):
-            metrics["mbu"] = fmean(use for _, use in uses)
+        elif uses := metrics.bandwidth.by_depth(data):
             notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
-        steady = measure.steadiness(turns)
-        if steady is not None and steady.slope is not None:
-            metrics["decode_burst_tps"] = steady.burst
-            if steady.sustained is not None:
-                metrics["decode_sustained_tps"] = steady.sustained
-            else:
-                state.doubts.append(doubts.named("never-settled", f"{steady.slope:+.1%} in 30 s at the end"))
-        base = live.notes().extra.get("base_rss_b")
-        if base is not None:
-            metrics["base_rss_b"] = float(base)
+        steady = metrics.rates.steadiness(data.turns)
+        if steady is not None and steady.slope is not None and steady.sustained is None:
+            state.doubts.append(doubts.named("never-settled", f"{steady.slope:+.1%} in 30 s at the end"))
         return notes
 
     def _ceiling(self, state: TrialState) -> float | str:

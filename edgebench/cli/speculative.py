@@ -169,7 +169,7 @@ def _ks(text: str) -> list[int]:
 
 
 def _draft(name: str, engine: str) -> ModelFile | str:
-    from edgebench.judging.speculation import drafts_without_model
+    from edgebench.judging.metrics.speculation import drafts_without_model
 
     there = drafts_without_model(engine)
     if name in there:

@@ -37,7 +37,7 @@ from edgebench.core.engine import (
     Sampling,
     TokenClock,
 )
-from edgebench.core.metric import Better, MetricDefinition
+from edgebench.core.metric import EngineStart, MetricDefinition, RoundData, SampleReader, Span, SweepRound
 from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
 from edgebench.core.queries import Capability, CostQuery, DivergenceQuery, LikelihoodQuery, Message, Query
 from edgebench.core.record import (
@@ -56,7 +56,7 @@ from edgebench.core.record import (
 from edgebench.core.scenario import Scenario, ScenarioContext
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.turn import Turn
-from edgebench.core.values import Json, Option, Progress
+from edgebench.core.values import Better, Json, Option, Progress
 from edgebench.core.wire import TimedLine, json_lines, server_sent_events
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "Drafting",
     "Engine",
     "EngineInfo",
+    "EngineStart",
     "Fact",
     "Failure",
     "Files",
@@ -106,16 +107,20 @@ __all__ = [
     "Request",
     "ReverseForwarding",
     "Round",
+    "RoundData",
     "Sample",
     "SampleMetric",
+    "SampleReader",
     "Sampling",
     "Scenario",
     "ScenarioContext",
+    "Span",
     "SpeculationCosts",
     "SpeculationCounts",
     "Statistic",
     "Status",
     "Streamed",
+    "SweepRound",
     "System",
     "TimedLine",
     "TokenClock",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from edgebench.core.metric import Better
+from edgebench.core.values import Better
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 Json = Any
 """A value that ``json`` can write: None, bool, int, float, str, list, dict."""
@@ -13,3 +13,6 @@ Option = bool | int | float | str
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while something large moves."""
+
+Better = Literal["lower", "higher", "none"]
+"""Which values of a metric are better."""

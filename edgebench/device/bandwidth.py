@@ -138,8 +138,3 @@ def _copied(text: str, size: int, times: int) -> Bandwidth | None:
     count = int(words[3])
     rate = size * times * count / (float(words[2]) - float(words[1]))
     return Bandwidth(rate, "every core copies a cached file (dd): a lower bound", count)
-
-
-def model_bytes_per_token(weights_b: float, kv_b_per_token: float, depth: float) -> float:
-    """What decoding one token must read: the weights that are used, and the KV cache at that depth."""
-    return weights_b + kv_b_per_token * depth

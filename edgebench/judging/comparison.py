@@ -8,6 +8,7 @@ from typing import Literal
 
 from edgebench.core import Json, Option, Record
 from edgebench.judging import metrics, stats
+from edgebench.judging.over_rounds import load_regime
 
 Axis = Literal["run", "store", "record", "device", "engine", "backend", "build"]
 """What is compared. A device or an engine is then what may differ, and nothing else."""
@@ -217,7 +218,7 @@ def finding(a: Record, b: Record, name: str) -> Finding:
     if one is None or other is None:
         sides = (one.value if one else None, other.value if other else None)
         return Finding(name, *sides, None, "not measured on both sides")
-    regimes = (stats.load_regime(a.rounds), stats.load_regime(b.rounds))
+    regimes = (load_regime(a.rounds), load_regime(b.rounds))
     if name.startswith("load") and regimes[0] != regimes[1]:
         # A load from a cold disk and one from memory are two quantities.
         return Finding(name, one.value, other.value, None, f"{_shown(regimes[0])} against {_shown(regimes[1])} starts")

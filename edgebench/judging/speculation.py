@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from edgebench import plugins
-from edgebench.core import Doubt, Metric, Record, Round, SpeculationCounts
-from edgebench.judging import costs, doubts, stats
-
-
-def drafts_without_model(engine: str) -> tuple[str, ...]:
-    """What an engine can draft with where there is no draft model."""
-    return tuple(getattr(plugins.load("engines", engine), "drafts_without_model", ()))
+from edgebench.core import Doubt, Metric, MetricDefinition, Record, Round, SpeculationCounts, SweepRound
+from edgebench.judging import costs, doubts, metrics, stats
+from edgebench.judging.metrics.speculation import (
+    drafts_without_model,
+    extra_evaluated,
+    proposed_per_verification,
+)
+from edgebench.judging.over_rounds import over_rounds
 
 
 def completed(records: Sequence[Record]) -> list[Record]:
@@ -22,8 +21,8 @@ def completed(records: Sequence[Record]) -> list[Record]:
     targets, _ = costs.alone(records)
     if not targets:
         return list(records)
-    alone = {one.index: one for one in targets[0].rounds}
-    known = {number: costs.measured(records, number) for number in alone}
+    entries = [entry for entry in metrics.known().values() if entry.compute_in_sweep]
+    known = [costs.measured(records, one.index) for one in targets[0].rounds]
     done = []
     for record in records:
         if not record.trial.options.get("k"):
@@ -31,18 +30,23 @@ def completed(records: Sequence[Record]) -> list[Record]:
             notes = [f"no predicted speed-up: {reason}" for reason in said]
             done.append(replace(record, notes=(*record.notes, *notes[:1])))
             continue
-        model = record.trial.options.get("draft") not in drafts_without_model(record.trial.engine)
-        rounds = [_with_speedup(one, alone.get(one.index), known.get(one.index), model) for one in record.rounds]
-        metrics = {**record.metrics, **_only(stats.over_rounds(rounds), "speedup", "predicted_speedup")}
-        if "predicted_speedup" in metrics and any(found and found.method for found in known.values()):
-            method = next(found.method for found in known.values() if found and found.method)
-            predicted = metrics["predicted_speedup"]
-            metrics["predicted_speedup"] = replace(predicted, note="; ".join(filter(None, (predicted.note, method))))
-        found = _surprise(metrics)
+        rounds = [_in_sweep(entries, SweepRound(one, record, records)) for one in record.rounds]
+        figures = {**record.metrics, **_only(over_rounds(rounds), *(entry.name for entry in entries))}
+        if "predicted_speedup" in figures and any(found and found.method for found in known):
+            method = next(found.method for found in known if found and found.method)
+            predicted = figures["predicted_speedup"]
+            figures["predicted_speedup"] = replace(predicted, note="; ".join(filter(None, (predicted.note, method))))
+        found = _surprise(figures)
         done.append(
-            replace(record, rounds=tuple(rounds), metrics=metrics, doubts=(*record.doubts, *([found] if found else [])))
+            replace(record, rounds=tuple(rounds), metrics=figures, doubts=(*record.doubts, *([found] if found else [])))
         )
     return done
+
+
+def _in_sweep(entries: Sequence[MetricDefinition], data: SweepRound) -> Round:
+    computed = ((entry.name, entry.compute_in_sweep(data)) for entry in entries if entry.compute_in_sweep)
+    found = {name: value for name, value in computed if value is not None}
+    return replace(data.round, metrics={**data.round.metrics, **found})
 
 
 SURPRISE = 0.10
@@ -50,8 +54,8 @@ SURPRISE = 0.10
 both intervals, was not made by acceptance and costs alone."""
 
 
-def _surprise(metrics: Mapping[str, Metric]) -> Doubt | None:
-    measured, predicted = metrics.get("speedup"), metrics.get("predicted_speedup")
+def _surprise(figures: Mapping[str, Metric]) -> Doubt | None:
+    measured, predicted = figures.get("speedup"), figures.get("predicted_speedup")
     if measured is None or predicted is None:
         return None
     if None in (measured.low, measured.high, predicted.low, predicted.high):
@@ -62,36 +66,8 @@ def _surprise(metrics: Mapping[str, Metric]) -> Doubt | None:
     return doubts.named("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
 
 
-def _only(metrics: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: metrics[name] for name in names if name in metrics}
-
-
-def _with_speedup(one: Round, alone: Round | None, known: costs.Costs | None, model: bool) -> Round:
-    metrics = dict(one.metrics)
-    if alone and alone.metrics.get("decode_tps") and "decode_tps" in metrics:
-        metrics["speedup"] = metrics["decode_tps"] / alone.metrics["decode_tps"]
-    proposed = _proposed_per_step(one)
-    per_step = metrics.get("tokens_per_verification")
-    if known and proposed is not None and per_step is not None:
-        predicted = known.predicted(per_step, proposed, draft=model, extra=_extra(one))
-        if predicted is not None:
-            metrics["predicted_speedup"] = predicted
-    return replace(one, metrics=metrics)
-
-
-def _extra(one: Round) -> float:
-    """Tokens a verification that the draft evaluated beside those it proposed, where the engine tells."""
-    told = [turn.speculation for turn in one.turns if turn.speculation]
-    steps = sum(each.steps for each in told)
-    beside = sum(each.draft_evaluated - sum(each.proposed_by_position) for each in told)
-    return max(0.0, beside / steps) if steps else 0.0
-
-
-def _proposed_per_step(one: Round) -> float | None:
-    """Draft tokens proposed a verification."""
-    counted = [turn for turn in one.turns if turn.draft_tokens and "decode" in turn.measures]
-    steps = sum(turn.completion_tokens - 1 - (turn.draft_accepted or 0) for turn in counted)
-    return sum(turn.draft_tokens or 0 for turn in counted) / steps if steps > 0 else None
+def _only(figures: Mapping[str, Metric], *names: str) -> dict[str, Metric]:
+    return {name: figures[name] for name in names if name in figures}
 
 
 @dataclass(frozen=True)
@@ -137,10 +113,10 @@ def why(records: Sequence[Record]) -> list[str]:
         return []
     found = []
     model = best.trial.options.get("draft") not in drafts_without_model(best.trial.engine)
-    each = [proposed for proposed in map(_proposed_per_step, best.rounds) if proposed is not None]
+    each = [proposed for proposed in map(proposed_per_verification, best.rounds) if proposed is not None]
     proposed, per_step = costs.median(each), best.metrics.get("tokens_per_verification")
     checking = known.verification(proposed + 1) if proposed is not None else None
-    extra = costs.median([_extra(one) for one in best.rounds])
+    extra = costs.median([extra_evaluated(one) for one in best.rounds])
     drafting = known.drafting(proposed or 0.0, extra or 0.0) if model else 0.0
     if proposed is not None and per_step is not None and checking is not None and drafting is not None:
         found.append(
@@ -195,7 +171,7 @@ def _shorter(long: Record, k: int, whole: bool) -> tuple[float, float, float] | 
         chance = _chance(long)
         return None if chance is None else (sum(chance**i for i in range(k + 1)), k, chance**k)
     if not whole:
-        extra = costs.median([_extra(one) for one in long.rounds]) or 0.0
+        extra = costs.median([extra_evaluated(one) for one in long.rounds]) or 0.0
         return 1 + sum(accepted[:k]) / steps, sum(proposed[:k]) / steps, extra
     reach = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
     return (1 + sum(reach), k, reach[-1]) if len(reach) == k else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from edgebench.core import (
     Capability,
@@ -14,6 +14,7 @@ from edgebench.core import (
     Query,
     Reply,
     Request,
+    RoundData,
     Sampling,
     ScenarioContext,
 )
@@ -29,6 +30,29 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "top-p": ("top_p_pct",),
 }
 """Each with the options that it takes."""
+
+
+def variety(tokens: Sequence[int]) -> dict[str, float]:
+    """``repetition``, ``distinct_1``, ``distinct_2`` of a text; 0 repetitions in one too short for any."""
+
+    def grams(n: int) -> list[tuple[int, ...]]:
+        return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+
+    def distinct(n: int) -> float:
+        found = grams(n)
+        return len(set(found)) / len(found) if found else 1.0
+
+    return {"repetition": 1 - distinct(4), "distinct_1": distinct(1), "distinct_2": distinct(2)}
+
+
+def _mean_variety(name: str) -> Callable[[RoundData], float | None]:
+    """One of these figures, the mean over the generated texts."""
+
+    def of_round(data: RoundData) -> float | None:
+        values = [variety(turn.tokens)[name] for turn in data.measuring("decode") if turn.tokens is not None]
+        return math.fsum(values) / len(values) if values else None
+
+    return of_round
 
 
 class Decoding:
@@ -65,6 +89,7 @@ class Decoding:
             "ratio",
             "repetition",
             "fraction of a text's token 4-grams that occurred earlier in it",
+            compute=_mean_variety("repetition"),
         ),
         MetricDefinition(
             "distinct_1",
@@ -72,6 +97,7 @@ class Decoding:
             "distinct unigrams",
             "distinct tokens ÷ all tokens of a text",
             source="Li et al. 2016, arXiv 1510.03055",
+            compute=_mean_variety("distinct_1"),
         ),
         MetricDefinition(
             "distinct_2",
@@ -79,6 +105,7 @@ class Decoding:
             "distinct bigrams",
             "distinct token bigrams ÷ all token bigrams of a text",
             source="Li et al. 2016, arXiv 1510.03055",
+            compute=_mean_variety("distinct_2"),
         ),
     )
 
@@ -88,7 +115,7 @@ class Decoding:
         return 768 + beams * int(options["gen_tokens"])
 
     def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float]]:
-        figures: list[Mapping[str, float]] = []
+        likelihoods: list[float] = []
         for conversation in conversations()["conversations"]:
             messages = ({"role": "user", "content": conversation["turns"][0]},)
             strategy = str(setting.options["strategy"])
@@ -105,8 +132,8 @@ class Decoding:
             scores = (yield LikelihoodQuery(messages, reply.tokens)).log_likelihoods
             if not scores:
                 raise EngineFailed("the engine told no likelihoods of the tokens that it generated")
-            figures.append({"log_likelihood": math.fsum(scores) / len(scores), **variety(reply.tokens)})
-        return {name: math.fsum(one[name] for one in figures) / len(figures) for name in figures[0]}
+            likelihoods.append(math.fsum(scores) / len(scores))
+        return {"log_likelihood": math.fsum(likelihoods) / len(likelihoods)}
 
 
 def _temperature(options: Mapping[str, Option]) -> float:
@@ -122,16 +149,3 @@ def shape(options: Mapping[str, Option]) -> Sampling:
         top_k=int(options["top_k"]) if strategy == "top-k" else 0,
         top_p=float(options["top_p_pct"]) / 100 if strategy == "top-p" else 1.0,
     )
-
-
-def variety(tokens: Sequence[int]) -> dict[str, float]:
-    """``repetition``, ``distinct_1``, ``distinct_2`` of a text; 0 repetitions in one too short for any."""
-
-    def grams(n: int) -> list[tuple[int, ...]]:
-        return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-
-    def distinct(n: int) -> float:
-        found = grams(n)
-        return len(set(found)) / len(found) if found else 1.0
-
-    return {"repetition": 1 - distinct(4), "distinct_1": distinct(1), "distinct_2": distinct(2)}

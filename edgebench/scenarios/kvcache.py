@@ -13,11 +13,34 @@ from edgebench.core import (
     Query,
     Reply,
     Request,
+    RoundData,
     ScenarioContext,
 )
 from edgebench.errors import EngineFailed
 from edgebench.judging import divergence
 from edgebench.scenarios.speculative import PROMPT
+
+WITH, WITHOUT = "with KV cache", "without KV cache"
+"""Labels of the two generations."""
+
+
+def _seconds(data: RoundData, label: str) -> float | None:
+    """By the engine's clock: the prompt, and from the first generated token to the last."""
+    turn = next((turn for turn in data.turns if turn.label == label), None)
+    return None if turn is None else (turn.prefill_s or 0.0) + (turn.decode_s or 0.0)
+
+
+def _with_cache(data: RoundData) -> float | None:
+    return _seconds(data, WITH)
+
+
+def _without_cache(data: RoundData) -> float | None:
+    return _seconds(data, WITHOUT)
+
+
+def _speedup(data: RoundData) -> float | None:
+    took, without = _with_cache(data), _without_cache(data)
+    return without / took if took and without is not None else None
 
 
 class KvCache:
@@ -37,6 +60,7 @@ class KvCache:
             "time from prompt evaluation to the last token of one greedy generation, on the engine's clock",
             "lower",
             short_title="with cache",
+            compute=_with_cache,
         ),
         MetricDefinition(
             "without_cache_s",
@@ -45,6 +69,7 @@ class KvCache:
             "time for the same generation when the whole text is re-evaluated for every token",
             "lower",
             short_title="without cache",
+            compute=_without_cache,
         ),
         MetricDefinition(
             "cache_speedup",
@@ -53,6 +78,7 @@ class KvCache:
             "without_cache_s ÷ with_cache_s",
             "higher",
             short_title="speed-up",
+            compute=_speedup,
         ),
     )
 
@@ -60,7 +86,7 @@ class KvCache:
         """Tokens of context it takes."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float]]:
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, None]:
         messages = ({"role": "user", "content": PROMPT},)
 
         def request(label: str, cached: bool) -> Request:
@@ -76,8 +102,8 @@ class KvCache:
                 keep_tokens=True,
             )
 
-        with_cache = yield request("with KV cache", True)
-        without = yield request("without KV cache", False)
+        with_cache = yield request(WITH, True)
+        without = yield request(WITHOUT, False)
         if with_cache.tokens != without.tokens:
             reply = yield DivergenceQuery(messages, with_cache.tokens, without.tokens)
             if reply.divergence is None or not divergence.is_tie(reply.divergence):
@@ -85,14 +111,3 @@ class KvCache:
                     divergence.described(reply.divergence) if reply.divergence else "and the engine does not tell where"
                 )
                 raise EngineFailed(f"the tokens differ without the KV cache, {how}")
-        took, took_without = _seconds(with_cache), _seconds(without)
-        return {
-            "with_cache_s": took,
-            "without_cache_s": took_without,
-            "cache_speedup": took_without / took,
-        }
-
-
-def _seconds(reply: Reply) -> float:
-    """By the engine's clock: the prompt, and from the first generated token to the last."""
-    return (reply.prefill_s or 0.0) + (reply.decode_s or 0.0)

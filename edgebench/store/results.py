@@ -20,7 +20,8 @@ from types import TracebackType
 
 from edgebench.core import Failure, Json, Record, Round, Trial
 from edgebench.errors import StoreError, UsageError
-from edgebench.judging import judge, stats
+from edgebench.judging import judge
+from edgebench.judging.over_rounds import over_rounds
 from edgebench.store import database, ids, packing, records
 from edgebench.store.where import EVERY, Row, Where, clause
 
@@ -266,7 +267,7 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
         status="running" if running else "interrupted",
         trial=Trial(device, model, engine, backend, scenario, json.loads(options)),
         facts=packing.unpack(facts),  # type: ignore[arg-type]  # the one blob among the texts
-        metrics=stats.over_rounds(rounds),
+        metrics=over_rounds(rounds),
         rounds=rounds,
         failure=None if running else Failure("the run was ended before this trial was", "Run it again."),
         started=started,

@@ -14,8 +14,8 @@ from edgebench.bench import conditions
 from edgebench.bench.conditions import Conditions, Look
 from edgebench.core import Command, Device
 from edgebench.device import bandwidth
-from edgebench.device.bandwidth import model_bytes_per_token
 from edgebench.device.session import Session
+from edgebench.judging.metrics.bandwidth import bytes_per_token
 
 
 @pytest.fixture
@@ -194,4 +194,4 @@ def test_a_bandwidth_that_is_not_to_be_had_says_why(session, argv, why):
 
 
 def test_bytes_per_token():
-    assert model_bytes_per_token(100, 2, 1000) == 2100
+    assert bytes_per_token(100, 2, 1000) == 2100

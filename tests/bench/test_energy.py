@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench.bench import energy, observe
-from edgebench.bench.energy import Energy, Idle
+from edgebench.bench import observe
+from edgebench.bench.conditions import Idle
 from edgebench.bench.sampler import Sampler
 from edgebench.bench.series import SampleSeries
-from edgebench.core import Device, Sample, Turn
+from edgebench.core import Device, EngineStart, RoundData, Sample, Turn
 from edgebench.device.session import Session
+from edgebench.judging import energy, metrics
+from edgebench.judging.energy import Energy
+from edgebench.judging.metrics.bandwidth import by_depth
 from edgebench.probes.battery import Battery
 from edgebench.probes.rapl import Rapl
 
@@ -65,7 +68,7 @@ def test_a_battery_of_known_draw_within_one_per_cent(session, convention):
     idle = Idle(sampler.by_label("power_w", "of", *idle_span), 18.0)
     assert idle.watts["battery"] == pytest.approx(1.5, rel=0.01)
     begin, end = sampler.local(5.0), sampler.local(75.0)
-    found = energy.of(sampler.integral("power_w", "of", begin, end), end - begin, idle)
+    found = energy.energy_between(sampler.integral("power_w", "of", begin, end), end - begin, idle.watts)
     true = sum(draw(at / 1000) for at in range(5000, 75000)) / 1000
     assert found.gross_j == pytest.approx(true, rel=0.01)
     assert found.net_j == pytest.approx(true - 1.5 * 70, rel=0.01)
@@ -88,14 +91,15 @@ def test_phases_of_a_round_and_joules_per_token(session):
         total_s=20.0,
         completion_tokens=100,
     )
-    found, note = observe.joules(
-        sampler,
+    data = RoundData(
+        [turn],
         sampler.local(20.0),
         sampler.local(50.0),
-        [turn],
-        load=(sampler.local(20.0), sent),
-        idle=Idle({"battery": 1.5}, 10),
+        samples=sampler,
+        start=EngineStart(sent - sampler.local(20.0), sampler.local(20.0)),
+        idle_w={"battery": 1.5},
     )
+    found, _ = metrics.compute(metrics.energy.METRICS, data)
     true = {
         "energy_load_j": sum(draw(20 + i / 100) - 1.5 for i in range(500)) / 100,
         "energy_prefill_j": sum(draw(25 + i / 100) - 1.5 for i in range(500)) / 100,
@@ -106,7 +110,7 @@ def test_phases_of_a_round_and_joules_per_token(session):
         assert found[name] == pytest.approx(value, rel=0.08), name
     assert found["j_per_token"] == pytest.approx(found["energy_decode_j"] / 100)
     assert found["power_w"] == pytest.approx(found["energy_decode_j"] / 15 + 1.5, rel=0.01)
-    assert note == {"energy": {"metered": ["battery"], "whole_device": True}}
+    assert observe.notes(sampler, data)["energy"] == {"metered": ["battery"], "whole_device": True}
 
 
 def test_counters_are_exact_even_across_their_end(session):
@@ -118,7 +122,7 @@ def test_counters_are_exact_even_across_their_end(session):
     with Sampler(session, 0, {"rapl": Rapl()}) as sampler:
         assert sampler.wait(lambda s: len(s.samples) == 29, 60)
     begin, end = sampler.local(3.0), sampler.local(23.0)
-    found = energy.of(sampler.integral("power_w", "of", begin, end), end - begin)
+    found = energy.energy_between(sampler.integral("power_w", "of", begin, end), end - begin)
     assert found.gross_j == pytest.approx(800, rel=0.001)
     assert found.net_j is None
     assert not found.whole
@@ -132,8 +136,8 @@ def test_charging_in_between_leaves_no_figure(session):
     with Sampler(session, 0, {"battery": Battery()}) as sampler:
         assert sampler.wait(lambda s: sum(x.name == "on_battery" for x in s.samples) == 41, 60)
     begin, end = sampler.local(1.0), sampler.local(40.0)
-    assert energy.of(sampler.integral("power_w", "of", begin, end), end - begin) is None
-    assert observe.joules(sampler, begin, end, [], load=None, idle=None) == ({}, {})
+    assert energy.energy_between(sampler.integral("power_w", "of", begin, end), end - begin) is None
+    assert metrics.compute(metrics.energy.METRICS, RoundData([], begin, end, samples=sampler)) == ({}, [])
 
 
 def test_nothing_is_counted_twice():
@@ -150,17 +154,17 @@ def test_nothing_is_counted_twice():
 
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 50)), min_size=1, max_size=6))
 def test_pieces_add_up(rows):
-    idle = Idle({"battery": 0.1}, 10)
-    pieces = [energy.of({"battery": (watts * seconds, seconds)}, seconds, idle) for watts, seconds in rows]
-    whole = energy.total(pieces)
+    idle = {"battery": 0.1}
+    pieces = [energy.energy_between({"battery": (watts * seconds, seconds)}, seconds, idle) for watts, seconds in rows]
+    whole = energy.total_energy(pieces)
     assert whole.gross_j == pytest.approx(sum(watts * seconds for watts, seconds in rows))
     assert whole.net_j == pytest.approx(whole.gross_j - 0.1 * whole.seconds)
 
 
 def test_differently_metered_pieces_are_not_added():
     one, other = Energy(1, 1, 1, ("battery",)), Energy(1, 1, 1, ("package-0",))
-    assert energy.total([one, other]) is None
-    assert energy.total([]) is None
+    assert energy.total_energy([one, other]) is None
+    assert energy.total_energy([]) is None
 
 
 # --- beside energy ---------------------------------------------------------------------------
@@ -194,16 +198,16 @@ def test_when_throttling_began_and_by_what():
 def test_bandwidth_use_per_depth():
     turn = Turn(measures=("decode",), decode_tps=50.0, prompt_tokens=900, completion_tokens=200)
     model = {"weights_bytes": 120e6, "weights_read_bytes": 100e6, "kv_bytes_per_token": 20e3}
-    ((depth, use),) = observe.bandwidth_use([turn], model, 12e9)
+    ((depth, use),) = by_depth(RoundData([turn], model=model, bytes_per_s=12e9))
     assert depth == 1000
     assert use == pytest.approx((100e6 + 20e6) * 50 / 12e9)
-    assert observe.bandwidth_use([replace(turn, draft_tokens=8)], model, 12e9) == []
-    assert observe.bandwidth_use([turn], {}, 12e9) == []
+    assert by_depth(RoundData([replace(turn, draft_tokens=8)], model=model, bytes_per_s=12e9)) == []
+    assert by_depth(RoundData([turn], bytes_per_s=12e9)) == []
 
 
 def test_phases_need_a_first_token():
     turn = Turn(measures=("prefill", "decode"), sent_at=time.monotonic(), total_s=2.0)
-    assert observe.spans([turn], "decode") == []
+    assert RoundData([turn]).spans("decode") == []
 
 
 def test_how_busy_each_processor_and_each_cluster_was():
@@ -216,9 +220,9 @@ def test_how_busy_each_processor_and_each_cluster_was():
     seen._since = [sample.at - 2 for sample in seen.samples]
     turn = Turn(measures=("decode",), sent_at=9.0, ttft_s=1.0, total_s=5.0)
     clusters = [{"cpus": [0, 1], "max_hz": 3e9}, {"cpus": [2, 10], "max_hz": 2e9}]
-    assert observe.use(seen, [turn], clusters) == {
+    assert observe.use(seen, RoundData([turn]), clusters) == {
         "cpu_by_core": {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2},
         "cpu_by_cluster": {"0-1": 0.8, "2,10": 0.15},
     }
-    assert "cpu_by_cluster" not in observe.use(seen, [turn], clusters[:1])
-    assert observe.use(seen, [], clusters) == {}
+    assert "cpu_by_cluster" not in observe.use(seen, RoundData([turn]), clusters[:1])
+    assert observe.use(seen, RoundData([]), clusters) == {}

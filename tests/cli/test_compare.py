@@ -17,8 +17,8 @@ from rich.cells import cell_len
 
 from edgebench.core import Failure, Record, Round, Turn
 from edgebench.errors import StoreError, UsageError
-from edgebench.judging import stats
 from edgebench.judging.comparison import Comparison, compare, difference
+from edgebench.judging.over_rounds import over_rounds
 from edgebench.views import comparison_view
 
 
@@ -29,7 +29,7 @@ def noisy(rate: float = 40.0, *, seed: int = 0, noise: float = 0.005, rounds: in
         Round(i, "", {"decode_tps": rate * chance.gauss(1, noise), "ttft_s": 10 / rate * chance.gauss(1, noise)})
         for i in range(rounds)
     )
-    return replace(record(**more), rounds=made, metrics=stats.over_rounds(made))
+    return replace(record(**more), rounds=made, metrics=over_rounds(made))
 
 
 def verdicts(result: Result) -> Mapping[str, str]:
@@ -69,7 +69,7 @@ def test_devices_of_one_run_are_paired_by_round(call: Call) -> None:
     made = []
     for device, rate in (("laptop", 40.0), ("phone", 39.0)):
         kept = rounds(rate)
-        made.append(replace(record(device=device), rounds=kept, metrics=stats.over_rounds(kept)))
+        made.append(replace(record(device=device), rounds=kept, metrics=over_rounds(kept)))
     fill(DEFAULT, *made)
     result = call("compare", "laptop", "phone", "--json")
     (one,) = json.loads(result.stdout)["comparisons"]
@@ -89,9 +89,9 @@ def test_few_rounds_show_no_difference_however_large_it_looks(call: Call) -> Non
 
 def test_a_round_that_one_side_missed_is_left_out_of_the_pairs() -> None:
     kept = tuple(Round(i, "", {"decode_tps": 40.0 + i}) for i in range(6))
-    a = replace(record(device="a"), rounds=kept, metrics=stats.over_rounds(kept))
+    a = replace(record(device="a"), rounds=kept, metrics=over_rounds(kept))
     some = tuple(one for one in kept if one.index != 2)
-    b = replace(record(device="b"), rounds=some, metrics=stats.over_rounds(some))
+    b = replace(record(device="b"), rounds=some, metrics=over_rounds(some))
     (pair,) = compare([a], [b], "device", ["decode_tps"]).pairs
     change = pair.findings[0].change
     assert change is not None
@@ -101,7 +101,7 @@ def test_a_round_that_one_side_missed_is_left_out_of_the_pairs() -> None:
 def test_load_times_of_different_regimes_are_not_compared() -> None:
     def started(regime: str, seconds: float) -> Record:
         kept = tuple(Round(i, "", {"load_s": seconds}, fresh=True, notes={"load_regime": regime}) for i in range(5))
-        return replace(record(), rounds=kept, metrics=stats.over_rounds(kept))
+        return replace(record(), rounds=kept, metrics=over_rounds(kept))
 
     (pair,) = compare([started("cold", 9.0)], [started("warm", 1.0)], "run", ["load_s"]).pairs
     assert pair.findings[0].change is None
@@ -350,7 +350,7 @@ def test_it_fits_the_terminal(width: int) -> None:
         replace(record(device=device, backend="vulkan", options={"ctx": 2048}, doubts=doubts), rounds=rounds)
         for device, doubts in (("rog-m16-windows", ("steal", "spread", "few-rounds", "other-load")), ("oneplus11", ()))
     ]
-    sides = [replace(one, metrics=stats.over_rounds(one.rounds), run={"id": one.id, "name": "before"}) for one in sides]
+    sides = [replace(one, metrics=over_rounds(one.rounds), run={"id": one.id, "name": "before"}) for one in sides]
     other = record(device="b", model="another-model-with-a-rather-long-name", options={"ctx": 2048, "threads": 14})
     text = comparison_view.text(compare([*sides[:1], other], sides[1:], "device"), width=width)
     assert max(map(cell_len, text.splitlines())) <= width

@@ -17,6 +17,7 @@ from lab.records import record
 
 from edgebench.core import Doubt, Metric, Record, Round, Turn
 from edgebench.judging import doubts, judge, metrics, stats
+from edgebench.judging.over_rounds import over_rounds
 from edgebench.judging.steadiness import settled
 
 readings = st.lists(st.floats(0.001, 1e9), min_size=1, max_size=12)
@@ -230,7 +231,7 @@ def test_load_times_count_only_for_fresh_starts_of_one_regime() -> None:
         _round(2, load_s=5.0, decode_tps=52.0),
         _round(3, True, load_s=1.2, decode_tps=53.0),
     ]
-    found = stats.over_rounds(rounds)
+    found = over_rounds(rounds)
     assert found["load_s"].rounds == (None, 1.0, None, 1.2)
     assert found["load_s"].note.startswith("warm")
     assert found["decode_tps"].rounds == (50.0, 51.0, 52.0, 53.0)
@@ -238,7 +239,7 @@ def test_load_times_count_only_for_fresh_starts_of_one_regime() -> None:
 
 
 def test_rounds_come_in_their_order_and_gaps_stay_gaps() -> None:
-    found = stats.over_rounds([_round(2, decode_tps=3.0), _round(0, decode_tps=1.0), _round(1, ttft_s=math.nan)])
+    found = over_rounds([_round(2, decode_tps=3.0), _round(0, decode_tps=1.0), _round(1, ttft_s=math.nan)])
     assert found["decode_tps"].rounds == (1.0, None, 3.0)
     assert "ttft_s" not in found
 

@@ -7,9 +7,9 @@ import math
 import pytest
 from lab.paths import RECORDED
 
-from edgebench.bench import measure
-from edgebench.core import Metric, Record, Trial, Turn
-from edgebench.judging import judge
+from edgebench.core import Metric, Record, RoundData, Trial, Turn
+from edgebench.judging import judge, metrics
+from edgebench.judging.metrics import rates
 from edgebench.probes.windows_gpu import WindowsGpu
 
 
@@ -23,21 +23,21 @@ def decoding(seconds: float, rate) -> Turn:
 
 
 def test_a_device_that_throttles_and_then_holds():
-    found = measure.steadiness([decoding(300, lambda t: 10 + 10 * math.exp(-t / 30))])
+    found = rates.steadiness([decoding(300, lambda t: 10 + 10 * math.exp(-t / 30))])
     assert found.burst == pytest.approx(16.1, rel=0.05)
     assert found.sustained == pytest.approx(10.0, rel=0.02)
 
 
 def test_one_that_never_settles_has_no_sustained_rate():
-    found = measure.steadiness([decoding(240, lambda t: 20 - t / 20)])
+    found = rates.steadiness([decoding(240, lambda t: 20 - t / 20)])
     assert found.sustained is None
     assert found.slope < -0.01
 
 
 def test_a_short_round_says_nothing():
-    assert measure.steadiness([decoding(20, lambda t: 10)]).slope is None
-    assert measure.steadiness([]) is None
-    assert measure.steadiness([Turn(measures=("prefill",))]) is None
+    assert rates.steadiness([decoding(20, lambda t: 10)]).slope is None
+    assert rates.steadiness([]) is None
+    assert rates.steadiness([Turn(measures=("prefill",))]) is None
 
 
 def record(buffers: dict[str, int], mapped: int | None = None, **metrics: float) -> Record:
@@ -88,6 +88,6 @@ def test_the_engines_own_first_token_and_what_the_wire_took():
         Turn(measures=("ttft",), ttft_s=0.7, engine_ttft_s=0.5),
         Turn(measures=(), ttft_s=9.0, engine_ttft_s=1.0),
     ]
-    found = measure.rates(turns)
+    found, _ = metrics.compute(rates.METRICS, RoundData(turns))
     assert (found["ttft_s"], found["engine_ttft_s"], found["wire_s"]) == pytest.approx((0.7, 0.5, 0.15))
-    assert "wire_s" not in measure.rates([Turn(measures=("ttft",), ttft_s=0.5)])
+    assert metrics.compute(rates.METRICS, RoundData([Turn(measures=("ttft",), ttft_s=0.5)])) == ({"ttft_s": 0.5}, [])

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.tiny import tiny
 
-from edgebench.core import Divergence, ModelFile, Reply, Request, Sampling, ScenarioContext
+from edgebench.core import Divergence, ModelFile, Reply, Request, RoundData, Sampling, ScenarioContext, Turn
 from edgebench.errors import EngineFailed
-from edgebench.judging import divergence
+from edgebench.judging import divergence, metrics
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
 from edgebench.scenarios.kvcache import KvCache
 
@@ -102,13 +102,22 @@ def with_tokens(one: Sequence[int], other: Sequence[int], parting: dict[str, Any
 
 
 def test_other_tokens_are_accepted_at_a_tie_only() -> None:
-    with pytest.raises(StopIteration) as ended:
+    with pytest.raises(StopIteration):
         with_tokens([1, 2, 3], [1, 4, 3], {"position": 1, "gap": 0.01, "noise": 0.02})
-    assert ended.value.value == {"with_cache_s": 3.0, "without_cache_s": 6.0, "cache_speedup": 2.0}
     with pytest.raises(EngineFailed, match="after 1 equal tokens"):
         with_tokens([1, 2, 3], [1, 4, 3], {"position": 1, "gap": 0.2, "noise": 0.02})
     with pytest.raises(EngineFailed, match="one text ends after 2 tokens"):
         with_tokens([1, 2, 3], [1, 2], {"position": 2})
+
+
+def test_the_speed_up_is_the_ratio_of_the_two_generations() -> None:
+    turns = [
+        Turn(label="with KV cache", prefill_s=1.0, decode_s=2.0),
+        Turn(label="without KV cache", prefill_s=1.0, decode_s=5.0),
+    ]
+    computed, _ = metrics.compute(KvCache.metrics, RoundData(turns))
+    assert computed == {"with_cache_s": 3.0, "without_cache_s": 6.0, "cache_speedup": 2.0}
+    assert metrics.compute(KvCache.metrics, RoundData(turns[:1])) == ({"with_cache_s": 3.0}, [])
 
 
 def test_noise_that_is_no_rounding_error_excuses_nothing() -> None:

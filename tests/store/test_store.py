@@ -263,6 +263,7 @@ from pathlib import Path
 from edgebench.core import Record, Round, Sample, Trial, Turn
 from edgebench.store.results import Store
 from edgebench.judging import stats
+from edgebench.judging.over_rounds import over_rounds
 store = Store(Path(sys.argv[1]))
 name, trials, kept = sys.argv[2], int(sys.argv[3]), 5
 run = store.begin_run({"name": name})
@@ -275,7 +276,7 @@ for _ in range(trials):
         rounds.append(Round(index, "", {"decode_tps": 50.0 + index}, samples=samples))
         store.add_round(id, rounds[-1])
         print(f"round {id} {index}", flush=True)
-    store.finish(Record(id, store.run(run), "ok", trial, {}, stats.over_rounds(rounds), rounds=tuple(rounds)))
+    store.finish(Record(id, store.run(run), "ok", trial, {}, over_rounds(rounds), rounds=tuple(rounds)))
     print(f"record {id}", flush=True)
 """
 

@@ -7,12 +7,13 @@ theirs beside what measures them; a package may give more by the entry points ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Literal
 
 from edgebench import plugins
-from edgebench.core import MetricDefinition, Quantity, Statistic
+from edgebench.core import MetricDefinition, Quantity, RoundData, Statistic
 from edgebench.errors import UsageError
 from edgebench.judging.metrics import bandwidth, energy, load, memory, rates, speculation
 
@@ -37,41 +38,40 @@ def known() -> Mapping[str, MetricDefinition]:
     that declares it and the package this came from.
     """
     found = {metric.name: metric for family in BUILT_IN for metric in family.METRICS}
-    for metric, part, package in _declared():
+    for group, part, metric in _declared():
+        package = plugins.package(group, part)
+        who = f"the {group[:-1]} {part} of the package {package}"
         if not metric.unit:
-            raise UsageError(f"the metric {metric.name} of {part} has no unit", _remedy(package))
+            raise UsageError(f"the metric {metric.name} of {who} has no unit", _remedy(package))
         if found.setdefault(metric.name, metric) != metric:
-            raise UsageError(f"the metric {metric.name} of {part} has a name that is taken", _remedy(package))
+            raise UsageError(f"the metric {metric.name} of {who} has a name that is taken", _remedy(package))
     return found
 
 
-def _declared() -> Iterator[tuple[MetricDefinition, str, str]]:
-    """What parts declare: each metric, the part in words, and its package.
+Group = Literal["scenarios", "engines", "probes", "metrics"]
+_GROUPS: tuple[Group, ...] = ("scenarios", "engines", "probes", "metrics")
 
-    A part that can't be loaded declares nothing: whoever asks for it is told why.
+
+@cache
+def _declared() -> Sequence[tuple[Group, str, MetricDefinition]]:
+    """What plugins declare: the group and the name of each, and the metric.
+
+    One that can't be loaded declares nothing: whoever asks for it is told why.
     """
-    kinds: tuple[Literal["scenarios", "engines", "probes", "metrics"], ...] = (
-        "scenarios",
-        "engines",
-        "probes",
-        "metrics",
-    )
-    for kind in kinds:
-        for name in plugins.names(kind):
-            package = plugins.package(kind, name)
-            try:
-                own = _of_probe(plugins.load(kind, name).quantities) if kind == "probes" else _own(kind, name)
-            except UsageError:
-                continue
-            for metric in own:
-                yield metric, f"the {kind[:-1]} {name} of the package {package}", package
+    found: list[tuple[Group, str, MetricDefinition]] = []
+    for group in _GROUPS:
+        for name in plugins.names(group):
+            with suppress(UsageError):
+                own = _of_probe(plugins.load(group, name).quantities) if group == "probes" else _own(group, name)
+                found += [(group, name, metric) for metric in own]
+    return found
 
 
-def _own(kind: Literal["scenarios", "engines", "metrics"], name: str) -> Sequence[MetricDefinition]:
-    if kind == "metrics":
-        given = plugins.load(kind, name)
+def _own(group: Literal["scenarios", "engines", "metrics"], name: str) -> Sequence[MetricDefinition]:
+    if group == "metrics":
+        given = plugins.load(group, name)
         return (given,) if isinstance(given, MetricDefinition) else given
-    part = plugins.load(kind, name)
+    part = plugins.load(group, name)
     own: Sequence[MetricDefinition] = getattr(part, "metrics", ())
     return own
 
@@ -85,14 +85,50 @@ def _of_probe(quantities: Mapping[str, Quantity]) -> Sequence[MetricDefinition]:
             f"{quantity.text} Aggregated over a round: {_STATISTICS[metric.statistic]}",
             metric.better,
             headline=metric.headline,
+            compute=_sampled(name, whole=quantity.unit == "bytes"),
         )
         for quantity in quantities.values()
         for name, metric in quantity.metrics.items()
     ]
 
 
+@cache
+def _sampled(name: str, *, whole: bool) -> Callable[[RoundData], float | None]:
+    """Memory over the whole round, everything else from the first decoding to the last."""
+
+    def of_round(data: RoundData) -> float | None:
+        return (data.sampled_in_round if whole else data.sampled_in_decode).get(name)
+
+    return of_round
+
+
 def _remedy(package: str) -> str:
     return f"Fix it, or remove it: pip uninstall {package}"
+
+
+def of_trial(scenario: str, engine: str) -> list[MetricDefinition]:
+    """The metrics that a round of this scenario on this engine may have."""
+    general = {metric.name for family in BUILT_IN for metric in family.METRICS}
+    wanted = {"scenarios": scenario, "engines": engine}
+    own = {metric.name for group, part, metric in _declared() if wanted.get(group, part) == part}
+    return [metric for name, metric in known().items() if name in general | own]
+
+
+def compute(entries: Sequence[MetricDefinition], data: RoundData) -> tuple[dict[str, float], list[str]]:
+    """The metrics of a round by name, and for each whose function failed what went wrong.
+
+    What a scenario returned counts where its entry has no function of its own.
+    """
+    found: dict[str, float] = {}
+    faults: list[str] = []
+    for entry in entries:
+        try:
+            value = entry.compute(data) if entry.compute else data.returned.get(entry.name)
+            if value is not None:
+                found[entry.name] = float(value)
+        except Exception as error:  # noqa: BLE001 - a metric that cannot be computed is absent, and named
+            faults.append(f"{entry.name} was not computed: {type(error).__name__}: {error}")
+    return found, faults
 
 
 def headline() -> Sequence[MetricDefinition]:

@@ -2,7 +2,38 @@
 
 from __future__ import annotations
 
-from edgebench.core import MetricDefinition
+from statistics import fmean
+
+from edgebench.core import MetricDefinition, RoundData
+
+
+def bytes_per_token(weights_b: float, kv_b_per_token: float, depth: float) -> float:
+    """What decoding one token must read: the weights that are used, and the KV cache at that depth."""
+    return weights_b + kv_b_per_token * depth
+
+
+def by_depth(data: RoundData) -> list[tuple[float, float]]:
+    """For each decoding turn: (its mean depth in tokens, the share of the bandwidth it used).
+
+    Bytes the model must read per token × decode rate ÷ the read bandwidth. Nothing for turns with a
+    draft, where one reading of the weights yields several tokens.
+    """
+    weights = data.model.get("weights_read_bytes") or data.model.get("weights_bytes")
+    if not weights or not data.bytes_per_s or data.bytes_per_s <= 0:
+        return []
+    found = []
+    for turn in data.measuring("decode"):
+        if turn.decode_tps is not None and not turn.draft_tokens:
+            depth = turn.depth - turn.completion_tokens / 2
+            read = bytes_per_token(weights, data.model.get("kv_bytes_per_token") or 0, depth)
+            found.append((depth, read * turn.decode_tps / data.bytes_per_s))
+    return found
+
+
+def utilisation(data: RoundData) -> float | None:
+    uses = [use for _, use in by_depth(data)]
+    return fmean(uses) if uses else None
+
 
 METRICS = (
     MetricDefinition(
@@ -13,5 +44,6 @@ METRICS = (
         "processor or GPU that computes; a value above 1 indicates an error (doubt mbu-above-one)",
         "higher",
         source="Databricks, LLM Inference Performance Engineering: Best Practices, 2023 (model bandwidth utilization)",
+        compute=utilisation,
     ),
 )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from edgebench.core import MetricDefinition
+from edgebench.core import MetricDefinition, RoundData
+
+
+def load(data: RoundData) -> float | None:
+    return data.start.seconds if data.start else None
+
+
+def compiling(data: RoundData) -> float | None:
+    return data.start.compile_s if data.start else None
+
 
 METRICS = (
     MetricDefinition(
@@ -16,6 +25,7 @@ METRICS = (
         short_title="load",
         heading="load time",
         headline=True,
+        compute=load,
     ),
     MetricDefinition(
         "compile_s",
@@ -24,5 +34,6 @@ METRICS = (
         "time the engine spent compiling the model for this device when no compiled model was cached; "
         "not included in load_s, which is measured on the start that follows",
         "lower",
+        compute=compiling,
     ),
 )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from edgebench.core import MetricDefinition
+from edgebench.core import MetricDefinition, RoundData
+
+
+def footprint(data: RoundData) -> float | None:
+    resident = data.sampled_in_round.get("peak_rss_b")
+    return None if resident is None else resident + data.sampled_in_round.get("peak_gpu_b", 0.0)
+
+
+def baseline(data: RoundData) -> float | None:
+    found = data.engine.get("base_rss_b")
+    return None if found is None else float(found)
+
 
 METRICS = (
     MetricDefinition(
@@ -14,6 +25,7 @@ METRICS = (
         short_title="memory",
         heading="memory footprint",
         headline=True,
+        compute=footprint,
     ),
     MetricDefinition(
         "base_rss_b",
@@ -22,5 +34,6 @@ METRICS = (
         "resident memory of the engine before it loads the model; for the bundled server this includes a "
         "Python interpreter",
         "lower",
+        compute=baseline,
     ),
 )

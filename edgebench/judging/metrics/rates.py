@@ -2,7 +2,100 @@
 
 from __future__ import annotations
 
-from edgebench.core import MetricDefinition
+import itertools
+from collections.abc import Callable, Sequence
+
+from edgebench.core import MetricDefinition, RoundData, Turn
+from edgebench.judging.stats import percentile
+from edgebench.judging.steadiness import Steadiness, settled
+
+
+def prefill_rate(data: RoundData) -> float | None:
+    turns = [turn for turn in data.measuring("prefill") if turn.prefill_tps is not None]
+    seconds = sum(turn.prefill_s or 0.0 for turn in turns)
+    return sum(turn.prefill_tokens for turn in turns) / seconds if seconds else None
+
+
+def decoded(data: RoundData) -> list[Turn]:
+    """The turns whose decode rate counts."""
+    return [turn for turn in data.measuring("decode") if turn.decode_tps is not None]
+
+
+def decode_rate(data: RoundData) -> float | None:
+    turns = decoded(data)
+    seconds = sum(turn.decode_s or 0.0 for turn in turns)
+    return sum(turn.completion_tokens - 1 for turn in turns) / seconds if seconds else None
+
+
+def first_token(data: RoundData) -> float | None:
+    return _median([turn.ttft_s for turn in data.measuring("ttft") if turn.ttft_s is not None])
+
+
+def engine_first_token(data: RoundData) -> float | None:
+    return _median([own for _, own in _first_tokens(data)])
+
+
+def transport_overhead(data: RoundData) -> float | None:
+    return _median([whole - own for whole, own in _first_tokens(data)])
+
+
+def _first_tokens(data: RoundData) -> list[tuple[float, float]]:
+    """By the controller's clock and by the engine's, of the turns that have both."""
+    return [
+        (turn.ttft_s, turn.engine_ttft_s)
+        for turn in data.measuring("ttft")
+        if turn.ttft_s is not None and turn.engine_ttft_s is not None
+    ]
+
+
+def gap_between_tokens(share: float) -> Callable[[RoundData], float | None]:
+    """A quantile of the gaps between tokens."""
+
+    def of_round(data: RoundData) -> float | None:
+        gaps = [b - a for turn in decoded(data) for a, b in itertools.pairwise(turn.token_times)]
+        return percentile(gaps, share) if gaps else None
+
+    return of_round
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return percentile(values, 0.5) if values else None
+
+
+CHUNK_S = 1.0
+"""Seconds of decoding that make one rate of a series."""
+
+
+def steadiness(turns: Sequence[Turn]) -> Steadiness | None:
+    """Burst and sustained decode rate of a round, on the wall clock: heat goes by that, not by tokens.
+
+    None where nothing was decoded; a round too short to tell has no slope.
+    """
+    times: list[float] = []
+    rates: list[float] = []
+    for turn in turns:
+        first = turn.first_token_at
+        if "decode" not in turn.measures or first is None:
+            continue
+        ticks = turn.token_times
+        begin = 0
+        for index, at in enumerate(ticks):
+            if at - ticks[begin] >= CHUNK_S:
+                times.append(first + at)
+                rates.append((index - begin) / (at - ticks[begin]))
+                begin = index
+    return settled(times, rates)
+
+
+def burst(data: RoundData) -> float | None:
+    found = steadiness(data.turns)
+    return found.burst if found and found.slope is not None else None
+
+
+def sustained(data: RoundData) -> float | None:
+    found = steadiness(data.turns)
+    return found.sustained if found and found.slope is not None else None
+
 
 DECODE = MetricDefinition(
     "decode_tps",
@@ -15,6 +108,7 @@ DECODE = MetricDefinition(
     heading="tokens/s",
     headline=True,
     source="llama-bench's tg; MLPerf Inference's TPOT is its inverse",
+    compute=decode_rate,
 )
 
 METRICS = (
@@ -39,6 +133,7 @@ METRICS = (
         short_title="first token",
         headline=True,
         source="MLPerf Inference's TTFT",
+        compute=first_token,
     ),
     MetricDefinition(
         "prefill_tps",
@@ -50,6 +145,7 @@ METRICS = (
         heading="prefill tokens/s",
         headline=True,
         source="llama-bench's pp",
+        compute=prefill_rate,
     ),
     MetricDefinition(
         "decode_burst_tps",
@@ -57,6 +153,7 @@ METRICS = (
         "decode rate, burst",
         "median decode rate of the first 30 s of a round that lasts at least two minutes",
         "higher",
+        compute=burst,
     ),
     MetricDefinition(
         "decode_sustained_tps",
@@ -65,6 +162,7 @@ METRICS = (
         "median decode rate of the last 90 s, if the rate changes by less than 1 % per 30 s or by no "
         "more than chance; absent if it never settled (doubt never-settled)",
         "higher",
+        compute=sustained,
     ),
     MetricDefinition(
         "engine_ttft_s",
@@ -72,6 +170,7 @@ METRICS = (
         "time to first token, engine-side",
         "time to first token measured by the engine, if it timestamps its tokens",
         "lower",
+        compute=engine_first_token,
     ),
     MetricDefinition(
         "wire_s",
@@ -79,6 +178,7 @@ METRICS = (
         "transport overhead",
         "ttft_s − engine_ttft_s: network and tunnelling overhead",
         "lower",
+        compute=transport_overhead,
     ),
     MetricDefinition(
         "itl_s_p50",
@@ -87,6 +187,7 @@ METRICS = (
         "median gap between consecutive generated tokens, from the engine's per-token timestamps if "
         "available, otherwise from arrival times (doubt arrival-clock)",
         "lower",
+        compute=gap_between_tokens(0.5),
     ),
     MetricDefinition(
         "itl_s_p90",
@@ -94,6 +195,7 @@ METRICS = (
         "inter-token latency, p90",
         "90th percentile of the gap between consecutive generated tokens",
         "lower",
+        compute=gap_between_tokens(0.9),
     ),
     MetricDefinition(
         "itl_s_p99",
@@ -101,5 +203,6 @@ METRICS = (
         "inter-token latency, p99",
         "99th percentile of the gap between consecutive generated tokens",
         "lower",
+        compute=gap_between_tokens(0.99),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 COVERED = 0.8
 """Share of a stretch that a source must have readings for; the rest is taken as the mean."""
@@ -26,14 +26,6 @@ class Energy:
         return all(source.startswith(("battery", "psys")) for source in self.sources)
 
 
-@dataclass(frozen=True)
-class Idle:
-    """Watts of the idle device, by source, and the seconds they were measured for."""
-
-    watts: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
 def chosen(sources: Mapping[str, object]) -> tuple[str, ...]:
     """The sources that make the best figure without counting anything twice.
 
@@ -47,21 +39,24 @@ def chosen(sources: Mapping[str, object]) -> tuple[str, ...]:
     return ()
 
 
-def of(parts: Mapping[str, tuple[float, float]], seconds: float, idle: Idle | None = None) -> Energy | None:
-    """Energy of a stretch from ``Sampler.integral("power_w", "of", …)``: joules and seconds by source.
+def energy_between(
+    parts: Mapping[str, tuple[float, float]], seconds: float, idle_w: Mapping[str, float] | None = None
+) -> Energy | None:
+    """Energy of a stretch of time from joules and seconds by source (``integral("power_w", "of", …)``).
 
-    None where nothing was metered, or for less than ``COVERED`` of the stretch.
+    ``idle_w``: watts of the idle device by source. None where nothing was metered, or for less than
+    ``COVERED`` of the stretch.
     """
     names = chosen(parts)
     if not names or seconds <= 0 or any(parts[name][1] < COVERED * seconds for name in names):
         return None
     gross = sum(parts[name][0] * seconds / parts[name][1] for name in names)
-    known = idle is not None and all(name in idle.watts for name in names)
-    net = gross - sum(idle.watts[name] for name in names) * seconds if idle is not None and known else None
+    known = idle_w is not None and all(name in idle_w for name in names)
+    net = gross - sum(idle_w[name] for name in names) * seconds if idle_w is not None and known else None
     return Energy(gross, net, seconds, names)
 
 
-def total(pieces: list[Energy]) -> Energy | None:
+def total_energy(pieces: list[Energy]) -> Energy | None:
     """Several stretches as one; None where they were metered differently, or there is none."""
     if not pieces or len({piece.sources for piece in pieces}) > 1:
         return None
