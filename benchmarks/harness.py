@@ -21,7 +21,7 @@ import urllib.request
 from statistics import median
 from typing import Any
 
-from edgebench import models, profiles
+from edgebench import modelfiles, profiles
 from edgebench.bench import measure
 from edgebench.bench.launcher import EngineProcess
 from edgebench.bench.sampler import Sampler
@@ -113,7 +113,7 @@ def fidelity(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], rou
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     threads = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    model = models.resolve("smollm2-135m-q4_1")
+    model = modelfiles.resolve("smollm2-135m-q4_1")
     tokens = random_tokens(ScenarioContext(model, 4096, {**Throughput.options}, 0, len), PROMPT)
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, Settings())

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from lab.native import bin_folder
 
-from edgebench import models, profiles
+from edgebench import modelfiles, profiles
 from edgebench.bench.launcher import EngineProcess
 from edgebench.core import Engine, Launch, Request
 from edgebench.device.session import Session
@@ -57,7 +57,7 @@ def request(k: int, tokens: int) -> Request:
 
 def against_llama_server(ks: list[int], rounds: int, tokens: int, threads: int) -> dict[int, float]:
     """Own decode rate ÷ llama-server's at the same K, median over rounds; one process of each a K."""
-    target, draft = (models.resolve(name) for name in PAIR)
+    target, draft = (modelfiles.resolve(name) for name in PAIR)
     path, env = llama_server()
     ratios: dict[int, float] = {}
     with Session(profiles.load_device("local")) as session:

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgebench import plugins, profiles
 from edgebench.core import Device
-from edgebench.models.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
+from edgebench.modelfiles.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
 from edgebench.profiles.documents import adapter, required
 
 Schema = dict[str, Any]

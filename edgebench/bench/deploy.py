@@ -6,16 +6,17 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from edgebench.bench.events import Doing, Event
-from edgebench.core import Engine, Json, ModelFile, Trial
+from edgebench.core import Engine, Json, ModelFile
 from edgebench.device import archives, provision
 from edgebench.device.session import Session
 from edgebench.errors import NoEngine
+from edgebench.plan import Plan
 
 SENDING_S = 0.5
 """Between two looks at a transfer."""
 
 
-def engine(session: Session, engine: Engine, trial: Trial) -> Generator[Event, None, dict[str, Json]]:
+def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, None, dict[str, Json]]:
     """Facts of the engine; one is put onto a bare device that has none.
 
     Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost``.
@@ -25,7 +26,7 @@ def engine(session: Session, engine: Engine, trial: Trial) -> Generator[Event, N
     except NoEngine:
         if not archives.known(session.device.system):
             raise
-    for text in archives.bring(session, trial.engine, trial.backend):
+    for text in archives.bring(session, plan.engine, plan.backend):
         yield Doing(0, text)
     return dict(engine.prepare())
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgebench.core import Json, Record, Round, Trial
+from edgebench.errors import EdgebenchError
+from edgebench.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,10 @@ class Began:
     index: int
     trial: Trial
     facts: Mapping[str, Json]
+    id: str
+    """Of its record."""
+    run: Mapping[str, Json]
+    """As in its record."""
 
 
 @dataclass(frozen=True)
@@ -51,4 +57,20 @@ class Ended:
     record: Record
 
 
-Event = Began | Doing | Measured | Logged | Ended
+@dataclass(frozen=True)
+class DeviceBegan:
+    """A device's plan is about to be executed."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class DeviceDone:
+    """A device's plan is over; ``error`` ended it early."""
+
+    error: EdgebenchError | None = None
+    last: bool = False
+    """Whether no other device goes on."""
+
+
+Event = DeviceBegan | Began | Doing | Measured | Logged | Ended | DeviceDone

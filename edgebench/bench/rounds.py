@@ -36,7 +36,7 @@ from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, Unreadable
 from edgebench.judging import doubts, judge, metrics
 from edgebench.judging.over_rounds import over_rounds
-from edgebench.models import fits
+from edgebench.modelfiles import fits
 from edgebench.plan import Planned
 
 CLOCK_S = 0.1
@@ -49,6 +49,9 @@ WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), l
 class TrialState:
     """A trial under way."""
 
+    id: str
+    """Of its record."""
+    run: Mapping[str, Json]
     planned: Planned
     launch: Launch
     rounds: list[Round] = field(default_factory=list)
@@ -81,8 +84,8 @@ class TrialState:
 
     def record(self, known: Mapping[str, Mapping[str, Json]]) -> Record:
         record = Record(
-            id="",
-            run={},
+            id=self.id,
+            run=self.run,
             status=self.status,
             trial=self.planned.trial,
             facts=self.facts(known),

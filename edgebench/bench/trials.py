@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
 from edgebench.judging import doubts, memory_fit, stats
-from edgebench.models import fits
+from edgebench.modelfiles import fits
 from edgebench.plan import Plan
+from edgebench.store import ids
 
 BACK_OFF = (1.0, 3.0, 8.0, 15.0)
 """Seconds before each try to reach a lost device again."""
@@ -51,7 +52,17 @@ placement in memory) as long as loading costs no more than this share of the rou
 class Bench:
     """One device's plan on its open session. ``events`` may be taken once."""
 
-    def __init__(self, plan: Plan, session: Session, engine: Engine, helpers: RpcWorkers | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        session: Session,
+        engine: Engine,
+        helpers: RpcWorkers | None = None,
+        *,
+        run: Mapping[str, Json] | None = None,
+    ) -> None:
+        """``run``: what the records say of the run they belong to."""
+        self._run = dict(run or {})
         self._plan = plan
         self._helpers = helpers
         self._session = session
@@ -70,8 +81,7 @@ class Bench:
 
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
-        first = self._plan.trials[0].trial
-        engine = yield from deploy.engine(self._session, self._engine, first)
+        engine = yield from deploy.engine(self._session, self._engine, self._plan)
         self._facts = {"device": self._session.facts(), "engine": engine}
         if self._helpers:
             self._helpers.prepare()
@@ -118,18 +128,20 @@ class Bench:
                 yield Doing(0, f"putting {model.name} in place")
                 places[model.path] = yield from self._place(model)
         yield Doing(0, "looking at the idle device")
-        first = trials[0].model
-        yield from self._insist(lambda: self._look(places[first.path], first.size), "before it was measured")
+        model = max((planned.model for planned in trials), key=lambda model: model.size)
+        yield from self._insist(lambda: self._look(places[model.path], model.size), "before it was measured")
         for index, planned in enumerate(trials):
             draft = places[planned.draft.path] if planned.draft else None
             launch = planned.launch(places[planned.model.path], draft)
-            state = TrialState(planned, launch, notes=[*planned.notes, *self._notes], started=now())
+            state = TrialState(
+                ids.new(), self._run, planned, launch, notes=[*planned.notes, *self._notes], started=now()
+            )
             if self._helpers:
                 state.rpc = self._helpers.facts()
             if planned.clipped:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
-            yield Began(index, planned.trial, state.facts(self._facts))
+            yield Began(index, planned.trial, state.facts(self._facts), state.id, self._run)
 
     def _look(self, path: str, size: int) -> Iterator[Event]:
         self._facts["device"] |= self._conditions.begin(path, size, self._gpu())
@@ -145,11 +157,11 @@ class Bench:
 
     def _gpu(self) -> Command | str | None:
         """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
-        if all(planned.trial.backend == "cpu" for planned in self._plan.trials):
+        if self._plan.backend == "cpu":
             return None
         if isinstance(self._engine, BandwidthKernel):
             return self._engine.routine()
-        return f"{self._plan.trials[0].trial.engine} has no routine that measures it"
+        return f"{self._plan.engine} has no routine that measures it"
 
     def _whole_round(self, number: int) -> Iterator[Event]:
         """A round, gone on with where it was if the device was lost and comes back."""

@@ -9,8 +9,8 @@ from io import TextIOWrapper
 
 import click
 
-from edgebench import __version__
 from edgebench.errors import FULL, EdgebenchError, UsageError
+from edgebench.version import __version__
 
 COMMANDS = {
     "run": "Measure models on devices.",

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from edgebench import models, profiles
+from edgebench import modelfiles, profiles
 from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table, transfer
 from edgebench.core import Json, ModelFile
 from edgebench.errors import ProfileError
-from edgebench.models import mlc
-from edgebench.models.catalogue import SOURCES, Model
+from edgebench.modelfiles import mlc
+from edgebench.modelfiles.catalogue import SOURCES, Model
 from edgebench.views.units import number, quantity
 
 MODEL = ProfileName("models")
@@ -48,8 +48,8 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     rows, broken = [], []
     for profile in profiles.names("models").values():
         try:
-            model = models.load(str(profile))
-            rows.append((model, {form: models.cached(model, form) for form in models.forms(model)}))
+            model = modelfiles.load(str(profile))
+            rows.append((model, {form: modelfiles.cached(model, form) for form in modelfiles.forms(model)}))
         except ProfileError as error:
             broken.append(error)
     if as_json:
@@ -76,13 +76,13 @@ def schema() -> None:
 @json_option
 def show(model: str, form: Any, as_json: bool) -> None:
     """Show a model's profile and, if it is cached, the contents of its header."""
-    path = models.as_path(model)
-    profile = None if path else models.load(model)
+    path = modelfiles.as_path(model)
+    profile = None if path else modelfiles.load(model)
     file: ModelFile | None = None
     if path:
-        file = models.at(path, form)
-    elif profile and models.cached(profile, form):
-        file = models.pull(profile, form)
+        file = modelfiles.at(path, form)
+    elif profile and modelfiles.cached(profile, form):
+        file = modelfiles.pull(profile, form)
     if as_json:
         summary = _summary(profile, file.path if file else None) if profile else {}
         print_json({"model": summary | (_file(file) if file else {})})
@@ -105,12 +105,12 @@ def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) 
     """Download models into the cache and verify their checksums and headers."""
     files = []
     for name in model:
-        path = models.as_path(name)
+        path = modelfiles.as_path(name)
         with transfer(f"reading {name}" if path else f"fetching {name}") as progress:
             if path:
-                file = models.at(path, form, progress=progress)
+                file = modelfiles.at(path, form, progress=progress)
             else:
-                file = models.pull(models.load(name), form, progress=progress, accept_change=accept_change)
+                file = modelfiles.pull(modelfiles.load(name), form, progress=progress, accept_change=accept_change)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  {quantity(file.size, 'B')}  sha256:{file.sha256}  {file.path}")
@@ -128,9 +128,9 @@ def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
     for found, one in _to_verify(model, form):
         with transfer(f"reading {found if isinstance(found, Path) else found.name}") as progress:
             if isinstance(found, Path):
-                file = models.at(found, one, again=True, progress=progress)
+                file = modelfiles.at(found, one, again=True, progress=progress)
             else:
-                file = models.verify(found, one, progress=progress)
+                file = modelfiles.verify(found, one, progress=progress)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  ok  sha256:{file.sha256}")
@@ -143,14 +143,14 @@ def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
 def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model | Path, Any]]:
     """The named models, or every format of every cached model."""
     if names:
-        return [(models.as_path(name) or models.load(name), form) for name in names]
+        return [(modelfiles.as_path(name) or modelfiles.load(name), form) for name in names]
     known = [
         (model, one)
         for name in profiles.names("models")
-        for model in [models.load(name)]
-        for one in models.forms(model)
+        for model in [modelfiles.load(name)]
+        for one in modelfiles.forms(model)
     ]
-    return [(model, one) for model, one in known if form in (None, one) and models.cached(model, one)]
+    return [(model, one) for model, one in known if form in (None, one) and modelfiles.cached(model, one)]
 
 
 def _forms(model: Model) -> str:

@@ -26,12 +26,11 @@ BAR_FROM = 80
 
 
 class Display:
-    """Progress on stderr, a line a device. Feed it the bench's events; it never writes to stdout."""
+    """Progress on stderr, a line a device. Feed it the run's events; it never writes to stdout."""
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
+    def __init__(self) -> None:
         self._bar: Any = None
-        self._plans = plans
-        self._rows: list[Row] = []
+        self._rows: dict[str, Row] = {}
 
     def __enter__(self) -> Display:
         if sys.stderr.isatty():
@@ -54,7 +53,6 @@ class Display:
                 transient=True,
             )
             self._bar.start()
-        self._rows = [Row(plan, self._bar) for plan in self._plans]
         return self
 
     def __exit__(
@@ -63,14 +61,23 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def show(self, number: int, event: events.Event) -> None:
-        """An event of the device with this number."""
-        self._rows[number].show(event)
+    def show(self, device: str, event: events.Event) -> None:
+        """An event of this device. What ended a device early is said where others go on."""
+        if isinstance(event, events.DeviceBegan):
+            self._rows[device] = Row(event.plan, self._bar)
+        elif isinstance(event, events.DeviceDone):
+            if event.error and not event.last:
+                self._rows[device].gone(event.error)
+            self._rows[device].close()
+        else:
+            self._rows[device].show(event)
 
-    def over(self, number: int, error: EdgebenchError | None) -> None:
-        """Nothing more comes from a device. What ended it is said where others go on."""
-        if error:
-            self._rows[number].gone(error)
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self._bar:
+            self._bar.console.print(clean(text), markup=False, highlight=False)
+        else:
+            click.echo(text, err=True)
 
 
 class Row:
@@ -80,7 +87,7 @@ class Row:
         self._names = told_apart([planned.trial for planned in plan.trials])
         self._total = plan.rounds * len(plan.trials)
         self._rounds = plan.rounds
-        self._device = plan.trials[0].device.name
+        self._device = plan.device.name
         self._done: Counter[int] = Counter()
         self._failed: set[int] = set()
         self._began = time.monotonic()
@@ -103,6 +110,11 @@ class Row:
             )
         elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
             self._say(event.index, f"{event.record.status}: {event.record.failure.message}")
+
+    def close(self) -> None:
+        """Its line goes."""
+        if self._bar:
+            self._bar.remove_task(self._task)
 
     def gone(self, error: EdgebenchError) -> None:
         """It ended by an error."""

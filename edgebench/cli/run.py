@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from edgebench import plugins
 from edgebench.cli import options, selection
-from edgebench.cli.output import ALL, ProfileName, transfer
-from edgebench.core import Device, ModelFile, Option
+from edgebench.cli.output import ProfileName
+from edgebench.cli.output import transfer as transferring
+from edgebench.core import Option
 from edgebench.errors import UsageError
-from edgebench.plan import ranges
-
-DEFAULT_DEVICE = "local"
-DEFAULT_MODEL = "smollm2-135m-q4_1"
-DEFAULT_ENGINE = "llama.cpp"
-DEFAULT_SCENARIO = "throughput"
-RPC_ENGINE = "llama.cpp"
+from edgebench.plan import defaults, ranges
 
 SWEEPS = {
     "threads": "Threads of the engine; auto: what this device's cores suggest, each pinned."
@@ -91,7 +85,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "models",
     multiple=True,
     type=ProfileName("models"),
-    help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {DEFAULT_MODEL}]",
+    help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {defaults.MODEL}]",
 )
 @click.option("--engine", type=options.PartName("engines"), help="Engine.  [default: the device's, else llama.cpp]")
 @options.backend
@@ -141,8 +135,8 @@ def command(
     Without options: this machine, a small model that comes from the Python package registry, and
     the llama.cpp server that is bundled with edgebench.
     """
+    from edgebench.api import planning
     from edgebench.cli import measure, threads
-    from edgebench.plan import Plan, trials
 
     auto = sweeps.get("threads") == "auto"
     if auto:
@@ -150,39 +144,25 @@ def command(
     elif write_profile:
         raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
     asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
-    opened = [device_of(name) for name in dict.fromkeys(_named(devices or [DEFAULT_DEVICE]))]
-    helpers = parts_of(rpc, opened) if rpc else ()
-    if helpers:
-        asked["rpc"] = [",".join(one if isinstance(one, str) else one.name for one in helpers)]
-    for scenario in scenarios:
-        plugins.load("scenarios", scenario)
-    engines = [engine or str(device.defaults.get("engine", DEFAULT_ENGINE)) for device in opened]
-    if helpers and engines != [RPC_ENGINE]:
-        raise UsageError(
-            f"--rpc is a way of {RPC_ENGINE}, and the engine is {engines[0]}", f"Give --engine {RPC_ENGINE}."
-        )
+    request = planning.RunRequest(
+        devices=devices,
+        models=models,
+        engine=engine,
+        backend=backend,
+        scenarios=scenarios,
+        options=asked,
+        rpc=rpc or "",
+        load=load,
+        target_ci=target_ci,
+        max_rounds=max_rounds,
+        conduct=planning.Conduct(**how),
+    )
     selection.can_keep(outcome.path, outcome.json_output)
-    files = {form: models_of(models or [DEFAULT_MODEL], form) for form in dict.fromkeys(map(_form, engines))}
-    sweep = threads.Sweep(opened) if auto else None
-    plans = [
-        Plan(
-            (sweep.trials if sweep else trials)(
-                device,
-                files[_form(used)],
-                engine=used,
-                backend=backend or str(device.defaults.get("backend", "cpu")),
-                scenarios=list(dict.fromkeys(scenarios)) or [DEFAULT_SCENARIO],
-                asked=asked,
-            ),
-            load=load,
-            target_ci=target_ci,
-            max_rounds=max_rounds,
-            rpc=helpers,
-            **how,
-        )
-        for device, used in zip(opened, engines, strict=True)
-    ]
-    return measure.carry_out(plans, outcome, then=sweep.conclude(write_profile) if sweep else None)
+    sweep = threads.Sweep(planning.devices_of(devices or [defaults.DEVICE])) if auto else None
+    plans = planning.run_plans(request, transfer=transferring, **({"planner": sweep.trials} if sweep else {}))
+    return measure.execute(
+        plans, outcome, next_plans=(lambda say: sweep.conclude(write_profile, say)) if sweep else None
+    )
 
 
 def _share(text: str) -> float:
@@ -203,55 +183,3 @@ def _values(key: str, text: str) -> Sequence[Option]:
         return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
-
-
-def _named(names: Sequence[str]) -> Iterator[str]:
-    """With the devices that ``all`` stands for."""
-    from edgebench import profiles
-
-    for name in names:
-        yield from profiles.own("devices") if name == ALL else [name]
-
-
-def device_of(name: str) -> Device:
-    from edgebench import profiles
-
-    return profiles.load_device(name)
-
-
-def parts_of(text: str, leads: Sequence[Device]) -> tuple[Device | str, ...]:
-    """The devices and addresses of ``--rpc``. Raises ``UsageError``, ``ProfileError``."""
-    words = [word.strip() for word in text.split(",")]
-    found = tuple(word if re.fullmatch(r"[^\s/]+:\d{1,5}", word) else device_of(word) for word in words)
-    for address in (one for one in found if isinstance(one, str)):
-        if not 0 < int(address.rpartition(":")[2]) < 65536:
-            raise UsageError(
-                f"--rpc: {address} has no port from 1 to 65535", "Write HOST:PORT, such as 10.0.0.7:50052."
-            )
-    names = [lead.name for lead in leads] + [one if isinstance(one, str) else one.name for one in found]
-    if len(leads) > 1:
-        raise UsageError("with --rpc one device leads, and several are named with --device", "Name one.")
-    if len(set(names)) < len(names):
-        raise UsageError("--rpc names a device twice, or the one that leads", "Each device holds one part.")
-    return found
-
-
-def _form(engine: str) -> Any:
-    """The form of model that an engine takes."""
-    return plugins.load("engines", engine).format
-
-
-def models_of(names: Sequence[str], form: Any) -> list[ModelFile]:
-    from edgebench import models
-
-    found: dict[str, ModelFile] = {}
-    for name in dict.fromkeys(names):
-        with transfer(f"getting {name}") as progress:
-            file = models.resolve(name, form=form, progress=progress)
-        other = found.setdefault(file.name, file)
-        if other.sha256 != file.sha256:  # their results could not be told apart
-            raise UsageError(
-                f"two different models are called {file.name}: {other.path} and {file.path}",
-                "Rename one of the files, or give it a profile.",
-            )
-    return list(found.values())

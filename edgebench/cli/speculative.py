@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgebench import plugins
 from edgebench.cli import options, selection
-from edgebench.cli.output import ProfileName
-from edgebench.cli.run import DEFAULT_DEVICE, device_of, models_of
-from edgebench.core import Device, Json, ModelFile, Option, Record
+from edgebench.cli.output import ProfileName, transfer
+from edgebench.core import Device, Json, Option, Record
 from edgebench.errors import EngineMissing, UsageError
-from edgebench.plan import ranges
+from edgebench.plan import defaults, ranges
 
 if TYPE_CHECKING:
-    from edgebench.plan import Plan, Planned
+    from edgebench.api import planning
+    from edgebench.plan import Plan
 
-DEFAULT_TARGET = "smollm2-135m-f16"
-DEFAULT_DRAFT = "smollm2-135m-q4_1"
 PREFERRED, OTHERWISE = "llama-cpp-python", "llama.cpp"
 CONFIRMED = 3
 """Values of K that ``auto`` confirms by measuring."""
@@ -35,15 +32,15 @@ SECTIONS = {
 
 
 @click.command(cls=options.Sections, sections=SECTIONS, context_settings={"show_default": True})
-@click.option("--device", "-d", default=DEFAULT_DEVICE, type=ProfileName("devices"), help="Profile.")
-@click.option("--target", default=DEFAULT_TARGET, type=ProfileName("models"), help="Profile or GGUF file.")
+@click.option("--device", "-d", default=defaults.DEVICE, type=ProfileName("devices"), help="Profile.")
+@click.option("--target", default=defaults.TARGET, type=ProfileName("models"), help="Profile or GGUF file.")
 @click.option(
     "--draft",
     "drafts",
     multiple=True,
     type=ProfileName("models"),
     help="Profile or GGUF file; or a way to draft without a model: prompt-lookup (llama-cpp-python), ngram-simple, "
-    f"ngram-map-k, ngram-map-k4v (llama.cpp). Again for more rows.  [default: {DEFAULT_DRAFT}]",
+    f"ngram-map-k, ngram-map-k4v (llama.cpp). Again for more rows.  [default: {defaults.DRAFT}]",
 )
 @click.option("--k", "ks", default="1..16", metavar="RANGE|auto", help="Draft tokens at once; auto: by prediction.")
 @click.option(
@@ -86,99 +83,49 @@ def command(
     For each K: tokens/s, the speed-up paired by round, acceptance, and the speed-up that acceptance
     and the measured costs predict. Without options: SmolLM2-135M, F16 with its 4-bit form as draft.
     """
+    from edgebench.api import planning
     from edgebench.cli import measure
     from edgebench.judging import speculation
 
     auto, wanted = ks == "auto", _ks(ks)
     asked = _asked(settings)
-    opened = device_of(device)
+    (opened,) = planning.devices_of([device])
     kind, facts = _look(opened, engine, auto, p_min)
     selection.can_keep(outcome.path, outcome.json_output)
-    files = tuple(_draft(draft, kind) for draft in dict.fromkeys(drafts or [DEFAULT_DRAFT]))
-    (target_file,) = models_of([target], plugins.load("engines", kind).format)
-    used = backend or str(opened.defaults.get("backend", "cpu"))
-    sweep = Sweep(opened, target_file, files, kind, used, asked, p_min, how)
+    files = tuple(planning.draft_of(draft, kind, transfer) for draft in dict.fromkeys(drafts or [defaults.DRAFT]))
+    (target_file,) = planning.model_files([target], planning.model_format(kind), transfer)
+    used = planning.backend_of(opened, backend)
+    sweep = planning.SweepRequest(opened, kind, used, target_file, files, asked, p_min, planning.Conduct(**how))
     first = sweep.plan(wanted[-1:], rounds=1) if auto else sweep.plan(wanted)
-    _check_memory(first.trials, facts)
-    then = sweep.confirm(wanted) if auto else None
-    return measure.carry_out([first], outcome, view="speculative", finish=speculation.completed, then=then)
+    _check_memory(first, facts)
+    return measure.execute(
+        [first],
+        outcome,
+        view="speculative",
+        finish=speculation.completed,
+        next_plans=(lambda say: _confirming(sweep, wanted, say)) if auto else None,
+    )
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What stays the same in every plan of a sweep."""
+def _confirming(
+    sweep: planning.SweepRequest, wanted: Sequence[int], say: Callable[[str], None]
+) -> Callable[[Sequence[Record]], Sequence[Plan]]:
+    """The plan that a long draft's records make likely."""
+    from edgebench.judging import speculation
 
-    device: Device
-    target: ModelFile
-    drafts: tuple[ModelFile | str, ...]
-    engine: str
-    backend: str
-    asked: dict[str, Option]
-    p_min: float
-    how: Mapping[str, Any]
+    def plans(records: Sequence[Record]) -> Sequence[Plan]:
+        likely = speculation.likely(records, wanted, CONFIRMED)
+        if likely:
+            say(f"predicted best: k = {', '.join(map(str, likely))}; measuring these")
+        return [sweep.plan(likely)] if likely else []
 
-    def plan(self, ks: Sequence[int], **changed: Any) -> Plan:
-        """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
-        from edgebench.bench.divergence import explain_divergence
-        from edgebench.plan import Plan
-        from edgebench.plan.sweep import sweep
-
-        trials = sweep(
-            self.device,
-            self.target,
-            self.drafts,
-            ks,
-            engine=self.engine,
-            backend=self.backend,
-            asked=self.asked,
-            p_min=self.p_min,
-        )
-        once = plugins.load("engines", self.engine).k_per_request
-        return Plan(trials, start_once=once, afterwards=explain_divergence, **{**self.how, **changed})
-
-    def confirm(self, wanted: Sequence[int]) -> Callable[[Sequence[Record]], Sequence[Plan]]:
-        """The plan that a long draft's records make likely."""
-        from edgebench.judging import speculation
-
-        def plans(records: Sequence[Record]) -> Sequence[Plan]:
-            likely = speculation.likely(records, wanted, CONFIRMED)
-            if likely:
-                click.echo(f"predicted best: k = {', '.join(map(str, likely))}; measuring these", err=True)
-            return [self.plan(likely)] if likely else []
-
-        return plans
+    return plans
 
 
 def _ks(text: str) -> list[int]:
-    from edgebench.plan.sweep import MOST_K
+    from edgebench.api import planning
 
-    if text == "auto":
-        return list(range(1, 17))
-    try:
-        found = [int(k) for k in ranges.parse(text, words=(), least=1)]
-    except UsageError as error:
-        hint = error.hint
-        if error.hint == "Start at 1.":
-            hint = "The baseline, k = 0, is always measured: start at 1."
-        elif error.hint.startswith("Write "):
-            hint = f"{error.hint[:-1]}; or auto, alone."
-        raise UsageError(f"--k: {error}", hint) from error
-    if max(found) > MOST_K:
-        raise UsageError(f"--k: {max(found)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
-    return found
-
-
-def _draft(name: str, engine: str) -> ModelFile | str:
-    from edgebench.judging.metrics.speculation import drafts_without_model
-
-    there = drafts_without_model(engine)
-    if name in there:
-        return name
-    if any(name in drafts_without_model(other) for other in plugins.names("engines")):
-        hint = f"Without a draft model it has: {', '.join(there)}." if there else "It drafts with a model only."
-        raise UsageError(f"{engine} has no draft called {name!r}", hint)
-    (file,) = models_of([name], plugins.load("engines", engine).format)
-    return file
+    return list(range(1, 17)) if text == "auto" else planning.draft_lengths(text)
 
 
 def _asked(settings: dict[str, Any]) -> dict[str, Option]:
@@ -238,12 +185,12 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
         )
 
 
-def _check_memory(trials: Sequence[Planned], facts: Mapping[str, Json]) -> None:
-    from edgebench.models import pairs
+def _check_memory(plan: Plan, facts: Mapping[str, Json]) -> None:
+    from edgebench.modelfiles import pairs
 
-    most = max(trials, key=lambda planned: planned.draft is not None)
+    most = max(plan.trials, key=lambda planned: planned.draft is not None)
     options = most.trial.options
     parts = {most.model.name: pairs.needs_bytes(most.model, options, options.get("gpu_layers"))}
     if most.draft:
         parts[most.draft.name] = pairs.needs_bytes(most.draft, options, options.get("draft_gpu_layers"))
-    pairs.check_fit(parts, facts, most.device, most.trial.backend)
+    pairs.check_fit(parts, facts, plan.device, plan.backend)

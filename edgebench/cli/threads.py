@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import yaml
 
 from edgebench import plan, profiles
@@ -35,7 +34,9 @@ class Sweep:
             replace(one, trial=replace(one.trial, options=cores.pinned(one.trial.options, known))) for one in planned
         )
 
-    def conclude(self, write: bool) -> Callable[[Sequence[Record]], Sequence[plan.Plan]]:
+    def conclude(
+        self, write: bool, say_line: Callable[[str], None]
+    ) -> Callable[[Sequence[Record]], Sequence[plan.Plan]]:
         """Says what was found, once the records are there; asks for nothing more."""
 
         def say(records: Sequence[Record]) -> Sequence[plan.Plan]:
@@ -46,19 +47,19 @@ class Sweep:
                     rates, what = rate_by_threads(own, "prefill_tps"), "prefill"
                 found = best_threads(rates)
                 if found is None:
-                    click.echo(f"{name}: no number of threads gave a rate", err=True)
+                    say_line(f"{name}: no number of threads gave a rate")
                     continue
                 on = self._cores[name].affinity(found.best)
                 threads = f"{found.best} thread" + ("s" if found.best > 1 else "")
                 best = f"{what} is fastest with {threads} on processors {on}: {found.rate:.3g} tokens/s"
-                click.echo(f"{name}: {best}{_doubted(own)}", err=True)
+                say_line(f"{name}: {best}{_doubted(own)}")
                 if found.cliff:
                     few, before, many, after = found.cliff
                     text = f"from {few} to {many} threads it falls from {before:.3g} to {after:.3g} tokens/s"
-                    click.echo(f"{name}: a cliff: {text}", err=True)
+                    say_line(f"{name}: a cliff: {text}")
                 if write:
                     path = keep(device, found.best)
-                    click.echo(f"{name}: wrote threads: {found.best} to {path}", err=True)
+                    say_line(f"{name}: wrote threads: {found.best} to {path}")
             return ()
 
         return say

@@ -85,7 +85,7 @@ def _models(session: Session, *name: str) -> str:
 
 def _place_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
     """A folder of MLC-LLM's, under the name by which that engine knows the model."""
-    from edgebench.models import mlc
+    from edgebench.modelfiles import mlc
 
     join = session.system.files.join
     folder, done = join(join(MODELS, model.sha256[:16]), str(model.facts["id"])), 0

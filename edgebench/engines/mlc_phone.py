@@ -36,7 +36,7 @@ class Phone:
 
     def keep_screen(self) -> str:
         """A picture of the screen, kept on the controller; the words that say where."""
-        from edgebench.models.cache import Cache
+        from edgebench.modelfiles.cache import Cache
 
         try:
             picture = base64.b64decode(self.sh("screencap -p | base64"), validate=False)

@@ -10,7 +10,7 @@ from edgebench.core import Client, Command, DeviceSession, EngineInfo, Json, Lau
 from edgebench.engines import mlc_install, mlc_server
 from edgebench.engines.mlc_install import Settings
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut, UsageError
-from edgebench.models.mlc import CACHES, CONFIG
+from edgebench.modelfiles.mlc import CACHES, CONFIG
 
 BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
 VERIFIES = ("cuda", "vulkan", "metal")

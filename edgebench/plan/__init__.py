@@ -56,8 +56,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials of one device, how often they run, and by what chance they are ordered."""
+    """The trials of one engine on one device, how often they run, and by what chance they are ordered."""
 
+    device: Device
+    engine: str
+    backend: str
     trials: tuple[Planned, ...]
     rounds: int = 5
     seed: int = 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgebench import plan, plugins
 from edgebench.core import Device, ModelFile, Option, Trial
 from edgebench.errors import UsageError
-from edgebench.models import pairs
+from edgebench.modelfiles import pairs
 from edgebench.plan import Planned
 
 MOST_K = 64

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgebench import __version__
 from edgebench.core import Record
 from edgebench.errors import StoreError
 from edgebench.store import records
+from edgebench.version import __version__
 
 FORM = 1
 """Version of the bundle's form."""

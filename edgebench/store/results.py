@@ -80,9 +80,9 @@ class Store:
             (meta,) = self._db.execute("SELECT meta FROM runs WHERE id = ?", (run,)).fetchone()
         return _public(json.loads(meta))
 
-    def begin_trial(self, run: str, trial: Trial, facts: Mapping[str, Json]) -> str:
-        """A trial that is about to run; the answer is the id its record must have."""
-        id = ids.new()
+    def begin_trial(self, run: str, trial: Trial, facts: Mapping[str, Json], *, id: str | None = None) -> str:
+        """A trial that is about to run; returns the id of its record, a new one where none is given."""
+        id = id or ids.new()
         with database.faults(self.path):
             self._put_trial(id, run, now(), trial, facts)
         return id

@@ -12,11 +12,11 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgebench import __version__
 from edgebench.core import Record
 from edgebench.judging import metrics
 from edgebench.judging.readings import metric
 from edgebench.profiles.references import Reference
+from edgebench.version import __version__
 from edgebench.views import charts, reference_comparison
 from edgebench.views.charts import Figure, Panel, theme
 from edgebench.views.headline import capitalized, measured

@@ -19,7 +19,7 @@ from lab.place import Place
 from lab.tiny import tiny
 
 import edgebench
-from edgebench import models, profiles
+from edgebench import modelfiles, profiles
 from edgebench.bench import divergence
 from edgebench.bench.events import Ended
 from edgebench.bench.trials import Bench
@@ -44,7 +44,7 @@ from edgebench.judging import costs as costs_of
 from edgebench.judging import doubts, speculation
 from edgebench.judging.costs import Costs
 from edgebench.judging.speculation import completed, likely, verdict
-from edgebench.models import pairs
+from edgebench.modelfiles import pairs
 from edgebench.plan import Plan
 from edgebench.plan.sweep import sweep
 from edgebench.scenarios.speculative import MESSAGES
@@ -192,7 +192,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
     tmp_path: Path, pair: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    target, draft = (models.resolve(str(path)) for path in pair[1::2])
+    target, draft = (modelfiles.resolve(str(path)) for path in pair[1::2])
     asked: dict[str, Any] = {"ctx": 512, "gen_tokens": 8, "threads": 1}
     trials = sweep(profiles.load_device("local"), target, [draft], [2], engine="llama.cpp", backend="cpu", asked=asked)
     seen: list[Any] = []
@@ -209,7 +209,11 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
         return {1: ["explain_divergence", doubts.named("output-differs", "by a fault")]}
 
     with Session(profiles.load_device("local")) as session:
-        bench = Bench(Plan(trials, rounds=1, settle=0, afterwards=questions), session, LlamaCpp(session, Settings()))
+        bench = Bench(
+            Plan(profiles.load_device("local"), "llama.cpp", "cpu", trials, rounds=1, settle=0, afterwards=questions),
+            session,
+            LlamaCpp(session, Settings()),
+        )
         happened = list(bench.events())
     ended = {one.index: one.record for one in happened if isinstance(one, Ended)}
     assert seen[0] == [(0, 1), (2, 1), (0, 1)]
@@ -290,7 +294,8 @@ def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path) ->
 
 
 def test_a_pair_that_does_not_fit_onto_the_gpu_is_refused_where_its_memory_is_known(tmp_path: Path) -> None:
-    target, draft = models.resolve(str(tiny(tmp_path / "t.gguf"))), models.resolve(str(tiny(tmp_path / "d.gguf")))
+    target = modelfiles.resolve(str(tiny(tmp_path / "t.gguf")))
+    draft = modelfiles.resolve(str(tiny(tmp_path / "d.gguf")))
     options: dict[str, Any] = {"ctx": 512}
     parts = {
         "t": pairs.needs_bytes(target, options, 1),

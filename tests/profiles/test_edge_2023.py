@@ -42,15 +42,14 @@ def model(name: str, form: str) -> ModelFile:
 def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a command up to where it would open the device; its plan."""
 
-    def models_of(names: Sequence[str], form: str) -> list[ModelFile]:
+    def models_of(names: Sequence[str], form: str, transfer: object) -> list[ModelFile]:
         return [model(name, form) for name in names]
 
     def run(*argv: str) -> Plan:
         caught: list[Plan] = []
-        monkeypatch.setattr("edgebench.cli.measure.carry_out", lambda plans, *_, **__: caught.extend(plans) or 0)
-        monkeypatch.setattr("edgebench.cli.run.models_of", models_of)
-        monkeypatch.setattr("edgebench.cli.speculative.models_of", models_of)
-        monkeypatch.setattr("edgebench.models.tokens", lambda path: [b"a"] * 10)
+        monkeypatch.setattr("edgebench.cli.measure.execute", lambda plans, *_, **__: caught.extend(plans) or 0)
+        monkeypatch.setattr("edgebench.api.planning.model_files", models_of)
+        monkeypatch.setattr("edgebench.modelfiles.tokens", lambda path: [b"a"] * 10)
         # The machine of 2023: 64 cores, and less memory than the whole target takes.
         facts = {"ram_b": 64 * 2**30}
         monkeypatch.setattr(

@@ -16,7 +16,7 @@ import pytest
 from lab.spec_server import KEY, SpecServer
 from lab.tiny import LETTERS, tiny, tiny_state
 
-from edgebench import models
+from edgebench import modelfiles
 from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
 from edgebench.judging import divergence
@@ -52,7 +52,7 @@ def events(server: SpecServer, path: str, body: dict[str, Any]) -> list[Any]:
 
 def test_it_is_one_file_with_the_same_bytes_every_time_that_python_39_reads() -> None:
     assert archive() == archive()
-    for path in Path(models.__file__).parent.parent.glob("servers/llama_cpp_python/*.py"):
+    for path in Path(modelfiles.__file__).parent.parent.glob("servers/llama_cpp_python/*.py"):
         ast.parse(path.read_text("utf-8"), feature_version=(3, 9))
 
 
@@ -65,7 +65,7 @@ def test_version_names_the_build_and_the_instruction_sets(tmp_path: Path) -> Non
 
 
 def test_health_says_that_it_is_loading_and_then_that_it_is_ready() -> None:
-    with SpecServer("-m", models.resolve("smollm2-135m-q4_1").path, "-c", "512", ready=False) as loading:
+    with SpecServer("-m", modelfiles.resolve("smollm2-135m-q4_1").path, "-c", "512", ready=False) as loading:
         first = loading.http.get("/health")
         assert first.status_code == 503
         assert first.json() == {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
@@ -253,7 +253,7 @@ def test_tiny_model_greedy_tokens_are_the_targets_own_for_every_k(server: SpecSe
 
 
 def test_real_model_greedy_tokens_are_the_targets_own_for_every_k() -> None:
-    target, draft = models.resolve("smollm2-135m-f16").path, models.resolve("smollm2-135m-q4_1").path
+    target, draft = modelfiles.resolve("smollm2-135m-f16").path, modelfiles.resolve("smollm2-135m-q4_1").path
     with SpecServer("-m", target, "-md", draft, "-c", "512") as server:
         question = {"messages": [{"role": "user", "content": "Write the insertion into an AVL tree in Python."}]}
         text = server.post("/apply-template", question)[1]["prompt"]

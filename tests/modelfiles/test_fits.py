@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgebench.core import Round
 from edgebench.device import pagecache
 from edgebench.judging import memory_fit, stats
-from edgebench.models import fits
+from edgebench.modelfiles import fits
 
 
 def test_smollm2_as_llama_cpp_itself_says_it():

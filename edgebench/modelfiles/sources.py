@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from edgebench.core import Progress
 from edgebench.errors import ModelError
-from edgebench.models.cache import CHUNK, hash_file
-from edgebench.models.catalogue import Hub, Package
+from edgebench.modelfiles.cache import CHUNK, hash_file
+from edgebench.modelfiles.catalogue import Hub, Package
 
 if TYPE_CHECKING:
     import httpx

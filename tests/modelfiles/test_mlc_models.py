@@ -19,7 +19,7 @@ from lab.mlc import Laptop, weights
 from lab.tiny import tiny
 
 from edgebench.errors import ModelError
-from edgebench.models import mlc
+from edgebench.modelfiles import mlc
 
 
 @pytest.fixture(autouse=True)

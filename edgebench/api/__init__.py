@@ -1,0 +1,227 @@
+"""edgebench as a library: the functions that ``import edgebench`` offers. The command line is a client of them.
+
+Nothing here prints or exits: what happens goes to ``on_event``, what went wrong is raised as an
+``EdgebenchError``, what was measured is in the store and in the ``Results``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+
+from edgebench import modelfiles, profiles
+from edgebench.api import planning
+from edgebench.api.results import Results
+from edgebench.bench.events import Event
+from edgebench.bench.executor import Execution, RunInterrupted, execute
+from edgebench.core import Device, ModelFile, Option, Record
+from edgebench.errors import UsageError
+from edgebench.judging import comparison, speculation
+from edgebench.modelfiles.catalogue import Model
+from edgebench.plan import Plan, defaults, ranges
+from edgebench.store.results import Store, default_path
+from edgebench.store.where import Where
+from edgebench.version import __version__
+
+__all__ = ["Results", "RunInterrupted", "compare", "devices", "load", "models", "run", "speculative"]
+
+Values = Option | str | Sequence[Option]
+"""One value of an option, several, or a range such as ``"1..8"``: several make a sweep."""
+Some = str | Sequence[str]
+
+
+def run(
+    devices: str | Device | Sequence[str | Device] = defaults.DEVICE,
+    models: str | Path | ModelFile | Sequence[str | Path | ModelFile] = defaults.MODEL,
+    *,
+    engine: str | None = None,
+    backend: str | None = None,
+    scenario: Some = defaults.SCENARIO,
+    rounds: int = 5,
+    store: str | PathLike[str] | None = None,
+    on_event: Callable[[str, Event], None] | None = None,
+    name: str = "",
+    seed: int = 0,
+    settle: float = 120.0,
+    wait: float = 0.0,
+    load: str = "warm",
+    load_timeout: float = 300.0,
+    target_ci: float | None = None,
+    max_rounds: int = 50,
+    rpc: str = "",
+    **options: Values,
+) -> Results:
+    """Measure models on devices; everything is kept in the store, round by round.
+
+    ``devices`` and ``models``: names of profiles, or paths, or what ``devices()`` gives. ``engine`` and
+    ``backend``: the device's own where None, else llama.cpp and cpu. ``store``: a file;
+    ``reports/results.sqlite`` where None. ``on_event(device, event)`` is called in this thread as things
+    happen. ``settle``: most seconds to wait before each trial until the device is cool and idle; 0
+    disables all condition checks. ``options``: of the launch and of the scenarios, such as
+    ``threads=[1, 2, 4]``, ``ctx=2048``, ``gen_tokens=64``.
+
+    A failed trial is a record with ``status`` and ``failure``; a device that could not be used is in
+    ``Results.errors``. Raises ``EdgebenchError`` where nothing could be measured at all, and
+    ``RunInterrupted`` (a ``KeyboardInterrupt``) on Ctrl-C: engines are ended, finished rounds kept.
+    """
+    request = planning.RunRequest(
+        devices=_several(devices),
+        models=_several(models),
+        engine=engine,
+        backend=backend,
+        scenarios=_several(scenario),
+        options={key: _values(key, value) for key, value in options.items()},
+        rpc=rpc,
+        load=load,
+        target_ci=target_ci,
+        max_rounds=max_rounds,
+        conduct=planning.Conduct(rounds, seed, settle, wait, load_timeout),
+    )
+    return _executed(planning.run_plans(request), store, name, on_event)
+
+
+def speculative(
+    device: str | Device = defaults.DEVICE,
+    target: str | Path | ModelFile = defaults.TARGET,
+    draft: str | ModelFile | Sequence[str | ModelFile] = defaults.DRAFT,
+    *,
+    k: str | int | Sequence[int] = "1..16",
+    engine: str = "llama-cpp-python",
+    backend: str | None = None,
+    rounds: int = 5,
+    store: str | PathLike[str] | None = None,
+    on_event: Callable[[str, Event], None] | None = None,
+    name: str = "",
+    seed: int = 0,
+    settle: float = 120.0,
+    wait: float = 0.0,
+    load_timeout: float = 300.0,
+    p_min: float = 0.0,
+    **options: Option,
+) -> Results:
+    """Sweep the number of draft tokens K, with the target alone in every round.
+
+    The records hold ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and
+    ``acceptance``. Otherwise as ``run``.
+    """
+    (opened,) = planning.devices_of([device])
+    lengths = planning.draft_lengths(str(k)) if isinstance(k, str | int) else [int(each) for each in k]
+    form = planning.model_format(engine)
+    (target_file,) = planning.model_files([target], form)
+    sweep = planning.SweepRequest(
+        opened,
+        engine,
+        planning.backend_of(opened, backend),
+        target_file,
+        tuple(planning.draft_of(each, engine) for each in _several(draft)),
+        options,
+        p_min,
+        planning.Conduct(rounds, seed, settle, wait, load_timeout),
+    )
+    return _executed([sweep.plan(lengths)], store, name, on_event, finish=speculation.completed)
+
+
+def load(
+    store: str | PathLike[str] | None = None,
+    *,
+    runs: Some = (),
+    devices: Some = (),
+    models: Some = (),
+    engines: Some = (),
+    backends: Some = (),
+    scenarios: Some = (),
+    since: str = "",
+    newest: int | None = None,
+    samples: bool = False,
+) -> Results:
+    """Records of a store, oldest first. ``runs``: ids, prefixes of ids, or names. ``since``: ISO 8601, UTC.
+
+    Raises ``StoreError`` where there is no store, or it cannot be read.
+    """
+    path = _path(store)
+    where = Where(
+        runs=_several(runs),
+        devices=_several(devices),
+        models=_several(models),
+        engines=_several(engines),
+        backends=_several(backends),
+        scenarios=_several(scenarios),
+        since=since,
+        newest=newest,
+    )
+    with Store(path, read_only=True) as opened:
+        return Results(opened.records(where, samples=samples), logs=_logs_of(path))
+
+
+def compare(a: Sequence[Record], b: Sequence[Record], *, axis: comparison.Axis = "record") -> comparison.Comparison:
+    """Two sets of records, matched by the work they did; metric by metric with intervals.
+
+    ``axis``: what may differ besides: ``run``, ``device``, ``engine``, ``backend``, ``build``, or ``record``
+    for anything about how the work was done.
+    """
+    return comparison.compare(a, b, axis)
+
+
+def devices() -> list[Device]:
+    """Every valid device profile: of this folder, of the user's configuration, and those that ship.
+
+    Raises ``ProfileError`` for the first one that isn't valid.
+    """
+    return [profiles.load_device(name) for name in profiles.names("devices")]
+
+
+def models() -> list[Model]:
+    """Every model profile, as ``devices``. Raises ``ProfileError``."""
+    return [modelfiles.load(name) for name in profiles.names("models")]
+
+
+def _executed(
+    plans: Sequence[Plan],
+    store: str | PathLike[str] | None,
+    name: str,
+    on_event: Callable[[str, Event], None] | None,
+    finish: Callable[[Sequence[Record]], Sequence[Record]] | None = None,
+) -> Results:
+    path = _path(store)
+    meta = {"name": name, "command": "edgebench (Python)", "seed": plans[0].seed, "version": __version__}
+    execution = execute(plans, path, meta=meta, on_event=on_event or (lambda device, event: None), finish=finish)
+    if not execution.records and execution.errors:
+        raise execution.errors[0][1]
+    return _results(execution, path)
+
+
+def _results(execution: Execution, path: Path) -> Results:
+    return Results(execution.records, errors=execution.errors, logs=_logs_of(path))
+
+
+def _logs_of(path: Path) -> Callable[[str], Sequence[str]]:
+    def logs(record: str) -> Sequence[str]:
+        with Store(path, read_only=True) as store:
+            return store.logs(record)
+
+    return logs
+
+
+def _path(store: str | PathLike[str] | None) -> Path:
+    return default_path() if store is None else Path(store)
+
+
+def _several(given: object) -> list:  # type: ignore[type-arg]  # of whatever it was given
+    """One thing or several, as a list."""
+    if isinstance(given, str | Path | Device | ModelFile):
+        return [given]
+    if isinstance(given, Sequence):
+        return list(given)
+    raise UsageError(f"{given!r} is neither a name nor a sequence of names")
+
+
+def _values(key: str, value: Values) -> Sequence[Option]:
+    if isinstance(value, str) and (value[:1].isdigit() or "," in value):
+        try:
+            return ranges.parse(value, words=[word for word in value.split(",") if not word[:1].isdigit()])
+        except UsageError as error:
+            raise UsageError(f"{key}: {error}", error.hint) from error
+    if isinstance(value, str | bool | int | float):
+        return [value]
+    return list(value)

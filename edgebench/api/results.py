@@ -1,0 +1,172 @@
+"""Records of one or several runs as a sequence to filter, tabulate, plot and write down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, overload
+
+from edgebench import plugins
+from edgebench.core import Option, Record, Streamed
+from edgebench.errors import EdgebenchError, UsageError
+
+FORMATS = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".txt": "table"}
+"""Suffix of a report's file → the view that writes it."""
+
+
+class Results(Sequence[Record]):
+    """Records, in order. Immutable: what selects or sorts makes another one."""
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        *,
+        errors: Iterable[tuple[str, EdgebenchError]] = (),
+        logs: Callable[[str], Sequence[str]] | None = None,
+    ) -> None:
+        self._records = tuple(records)
+        self._logs = logs
+        self.errors = tuple(errors)
+        """Devices that an error ended, by name; their records, where they have any, are here too."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> Record | Results:
+        if isinstance(index, slice):
+            return self._with(self._records[index])
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __add__(self, other: Results) -> Results:
+        return Results((*self, *other), errors=(*self.errors, *other.errors), logs=self._logs)
+
+    def __repr__(self) -> str:
+        failed = sum(record.status != "ok" for record in self)
+        return f"<Results: {len(self)} records{f', {failed} not ok' if failed else ''}>"
+
+    def filter(
+        self, predicate: Callable[[Record], bool] | None = None, **criteria: Option | Sequence[Option]
+    ) -> Results:
+        """The records that a predicate accepts and that match all criteria.
+
+        Criteria are ``device``, ``model``, ``engine``, ``backend``, ``scenario``, ``status`` or an option
+        of the trial (``threads=4``); a list accepts any of its values. Raises ``UsageError`` for a
+        criterion that no record has.
+        """
+        for name in criteria:
+            if self._records and not any(name in _fields(record) for record in self):
+                known = sorted({key for record in self for key in _fields(record)})
+                raise UsageError(f"no record has {name!r}", f"There are: {', '.join(known)}.")
+
+        def matches(record: Record) -> bool:
+            fields = _fields(record)
+            wanted = ((fields.get(name), value) for name, value in criteria.items())
+            return all(
+                mine in value if isinstance(value, list | tuple | set) else mine == value for mine, value in wanted
+            )
+
+        return self._with(r for r in self if matches(r) and (predicate is None or predicate(r)))
+
+    def to_dataframe(self) -> Any:
+        """One row a record: its trial, options, metrics (value, ``_low``, ``_high``) and doubts.
+
+        A pandas DataFrame, or a Polars one where pandas isn't installed. Raises ``UsageError`` where
+        neither is.
+        """
+        import narwhals
+
+        backend = next((name for name in ("pandas", "polars") if find_spec(name)), None)
+        if backend is None:
+            raise UsageError("to_dataframe requires pandas or Polars", "Install one: pip install polars")
+        rows = [_row(record) for record in self]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        columns = {name: _column([row.get(name) for row in rows]) for name in names}
+        return narwhals.from_dict(columns, backend=import_module(backend)).to_native()
+
+    def report(self, path: str | Path) -> Path:
+        """Write a report; its form is that of the suffix: html, md, csv, json, jsonl or txt.
+
+        Raises ``UsageError`` for another suffix or a file that cannot be written.
+        """
+        target = Path(path)
+        view = FORMATS.get(target.suffix.lower())
+        if view is None:
+            raise UsageError(f"unknown report format {target.suffix!r}", f"Known: {', '.join(sorted(FORMATS))}.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(f".{target.name}.part")
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(self._pieces(view))
+            unfinished.replace(target)
+        except OSError as error:
+            raise UsageError(f"cannot write {target}: {error.strerror}", "Choose another file.") from error
+        return target
+
+    def _pieces(self, view: str) -> Iterator[str]:
+        if view == "html" and self._logs:
+            from edgebench.views.html import page
+            from edgebench.views.report_data import Digest
+
+            yield page(Digest(list(self)), logs=self._logs)
+            return
+        made = plugins.create("views", view)
+        if isinstance(made, Streamed):
+            yield from made.pieces(self)
+        else:
+            yield made.render(self)
+
+    def _with(self, records: Iterable[Record]) -> Results:
+        return Results(records, errors=self.errors, logs=self._logs)
+
+    # --- notebooks -----------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """The table of a terminal, escaped: names and texts of devices and models are data."""
+        from html import escape
+
+        from edgebench.views import table
+
+        return f"<pre>{escape(table.draw(self))}</pre>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """The table, and a bar chart of decode rates where there are any."""
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        if spec := self._chart():
+            bundle["application/vnd.vegalite.v5+json"] = spec
+        return bundle
+
+    def _chart(self) -> Mapping[str, Any] | None:
+        from edgebench.views.charts.bars import decode
+
+        figure = decode(list(self))
+        return figure.panels[0].spec if figure and figure.panels else None
+
+
+def _fields(record: Record) -> dict[str, Option]:
+    trial = record.trial
+    names = {name: str(getattr(trial, name)) for name in ("device", "model", "engine", "backend", "scenario")}
+    return {**trial.options, **names, "status": record.status}
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": record.id, "run": record.run.get("id"), **_fields(record)}
+    for name, metric in record.metrics.items():
+        row |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
+    return row | {"doubts": " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))}
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """A column has one type: where values are of several, they become text."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) < 2 or kinds <= {int, float}:
+        return [float(value) if kinds == {int, float} and value is not None else value for value in values]
+    return [None if value is None else str(value) for value in values]

@@ -1,0 +1,221 @@
+"""Plans executed, one device each and all at once: events go out, records into the store as they come.
+
+What puts session, lock, RPC workers and engine together is here, so that the command line, notebooks
+and benchmarks are clients of the same run.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgebench import plugins
+from edgebench.bench import events
+from edgebench.bench.rpc import RpcWorkers
+from edgebench.bench.trials import Bench
+from edgebench.core import Json, Record
+from edgebench.device import lock
+from edgebench.device.session import Session
+from edgebench.errors import DeviceLost, EdgebenchError
+from edgebench.plan import Plan
+from edgebench.store.results import Store
+from edgebench.store.where import Where
+
+STOP_TIMEOUT_S = 20.0
+"""Seconds that interrupted devices get to end their engines."""
+
+OnEvent = Callable[[str, events.Event], None]
+"""Called in the caller's own thread with the device's name and what happened there."""
+Finish = Callable[[Sequence[Record]], Sequence[Record]]
+"""Makes what one device's records lack (a speed-up over another of them) before they are kept."""
+NextPlans = Callable[[Sequence[Record]], Sequence[Plan]]
+"""Plans to be executed in the same run, as the records so far suggest."""
+
+_Queue = queue.SimpleQueue[tuple[int, events.Event]]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A run that is over."""
+
+    run: str
+    """Its id."""
+    records: tuple[Record, ...]
+    """By device and trial."""
+    errors: tuple[tuple[str, EdgebenchError], ...] = ()
+    """Devices whose plan an error ended, by name."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run: its engines are ended, its finished rounds are in the store."""
+
+    def __init__(self, run: str, measured: bool) -> None:
+        super().__init__(f"run {run} was interrupted")
+        self.run = run
+        self.measured = measured
+        """Whether any round was finished."""
+
+
+def execute(
+    plans: Sequence[Plan],
+    store: Path,
+    *,
+    meta: Mapping[str, Json],
+    on_event: OnEvent = lambda device, event: None,
+    finish: Finish | None = None,
+    next_plans: NextPlans | None = None,
+) -> Execution:
+    """Execute the plans in one run of the store; ``meta`` (name, command, seed, version) describes it.
+
+    An error of one device ends that device's plan and no other. What ``on_event`` raises ends the run.
+    Raises ``StoreError``, and ``RunInterrupted`` on Ctrl-C; engines are ended before either leaves.
+    """
+    with Store(store) as opened:
+        run = opened.begin_run(meta)
+        records: list[Record] = []
+        errors: list[tuple[str, EdgebenchError]] = []
+        try:
+            while plans:
+                writer = RecordWriter(opened, finish)
+                errors += _consume_events(plans, opened.run(run), writer, on_event)
+                records += writer.records()
+                plans, next_plans = next_plans(records) if next_plans else (), None
+        except KeyboardInterrupt as interrupt:
+            measured = any(record.rounds for record in opened.records(Where(runs=(run,))))
+            raise RunInterrupted(run, measured) from interrupt
+        return Execution(run, tuple(records), tuple(errors))
+
+
+class DeviceWorker(threading.Thread):
+    """One device's plan in a thread of its own; what happens goes into the queue, ``DeviceDone`` at the end."""
+
+    def __init__(
+        self, number: int, plan: Plan, run: Mapping[str, Json], happened: _Queue, mutex: lock.MachineMutex
+    ) -> None:
+        super().__init__(daemon=True, name=plan.device.name)
+        self._number = number
+        self._run_meta = run
+        self._happened = happened
+        self._mutex = mutex
+        self._announced = ""
+        self._aborted = False
+        self._bench: Bench | None = None
+        self.plan = plan
+        self.error: EdgebenchError | None = None
+        self.defect: Exception | None = None
+        """Anything else that ended it: a defect of edgebench."""
+
+    def run(self) -> None:
+        plan = self.plan
+        try:
+            with ExitStack() as stack:
+                session = stack.enter_context(Session(plan.device))
+                stack.enter_context(self._mutex.mine(session, self._announce))
+                patience = lock.Patience(plan.wait, self._announce)
+                stack.enter_context(lock.held(session, patience))
+                workers = stack.enter_context(RpcWorkers(session, plan.rpc, patience)) if plan.rpc else None
+                engine = plugins.create(
+                    "engines", plan.engine, session, config=plan.device.engines.get(plan.engine, {})
+                )
+                self._bench = Bench(plan, session, engine, workers, run=self._run_meta)
+                with closing(self._bench.events()) as happening:
+                    for event in happening:
+                        if self._aborted:
+                            return
+                        self._happened.put((self._number, event))
+        except EdgebenchError as error:
+            self.error = error
+        except Exception as defect:  # noqa: BLE001 - raised again in the caller's thread
+            self.defect = defect
+        finally:
+            self._happened.put((self._number, events.DeviceDone(self.error)))
+
+    def abort(self) -> None:
+        """Let it end soon."""
+        self._aborted = True
+        if self._bench:
+            self._bench.abort()
+
+    def _announce(self, text: str) -> None:
+        """The device is in use by others."""
+        if self._aborted:
+            raise DeviceLost("interrupted")
+        if text != self._announced:  # the wait may take hours
+            self._announced = text
+            self._happened.put((self._number, events.Doing(0, text)))
+
+
+class RecordWriter:
+    """Events of all devices into the store as they come, and the records they end in."""
+
+    def __init__(self, store: Store, finish: Finish | None = None) -> None:
+        self._store, self._finish = store, finish
+        self._ids: dict[tuple[int, int], str] = {}
+        self._records: dict[tuple[int, int], Record] = {}
+
+    def write(self, number: int, event: events.Event) -> None:
+        """Keep an event of the device with this number."""
+        store, ids = self._store, self._ids
+        if isinstance(event, events.Began):
+            ids[number, event.index] = event.id
+            store.begin_trial(str(event.run["id"]), event.trial, event.facts, id=event.id)
+        elif isinstance(event, events.Measured):
+            store.add_round(ids[number, event.index], event.round)
+        elif isinstance(event, events.Logged):
+            for index in event.indexes:
+                store.add_log(ids[number, index], event.text)
+        elif isinstance(event, events.Ended):
+            self._records[number, event.index] = event.record
+            if not self._finish:
+                store.finish(event.record)
+        elif isinstance(event, events.DeviceDone) and self._finish:
+            keys = [key for key in sorted(self._records) if key[0] == number]
+            finished = self._finish([self._records[key] for key in keys])
+            for key, record in zip(keys, finished, strict=True):
+                self._records[key] = record
+                store.finish(record)
+
+    def records(self) -> list[Record]:
+        return [self._records[key] for key in sorted(self._records)]
+
+
+def _consume_events(
+    plans: Sequence[Plan], run: Mapping[str, Json], writer: RecordWriter, on_event: OnEvent
+) -> list[tuple[str, EdgebenchError]]:
+    """Take what happens on the devices first into the store, then to whoever watches."""
+    happened: _Queue = queue.SimpleQueue()
+    mutex = lock.MachineMutex()
+    workers = [DeviceWorker(number, plan, run, happened, mutex) for number, plan in enumerate(plans)]
+    running = len(workers)
+    try:
+        for worker in workers:
+            on_event(worker.name, events.DeviceBegan(worker.plan))
+        for worker in workers:
+            worker.start()
+        while running:
+            number, event = happened.get()
+            writer.write(number, event)
+            if isinstance(event, events.DeviceDone):
+                running -= 1
+                if defect := workers[number].defect:
+                    raise defect
+                event = replace(event, last=not running)
+            on_event(workers[number].name, event)
+    except BaseException:
+        _stop(workers)  # interrupted, or nothing more can be kept: no engine needs to go on
+        raise
+    return [(worker.name, worker.error) for worker in workers if worker.error]
+
+
+def _stop(workers: Sequence[DeviceWorker]) -> None:
+    """End the engines, all at once."""
+    threads = [threading.Thread(target=worker.abort, daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in [*threads, *workers]:
+        if thread.ident:
+            thread.join(STOP_TIMEOUT_S)
