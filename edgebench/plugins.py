@@ -30,7 +30,7 @@ _ROLES: Mapping[PluginGroup, type] = {
     "probes": Probe,
     "scenarios": Scenario,
     "views": View,
-    "metrics": object,
+    "metrics": MetricDefinition,
 }
 
 

@@ -21,6 +21,7 @@ from edgebench.core import Json, Record
 from edgebench.device import lock
 from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, EdgebenchError
+from edgebench.judging import metrics
 from edgebench.plan import Plan
 from edgebench.store.results import Store
 from edgebench.store.where import Where
@@ -72,8 +73,10 @@ def execute(
     """Execute the plans in one run of the store; ``meta`` (name, command, seed, version) describes it.
 
     An error of one device ends that device's plan and no other. What ``on_event`` raises ends the run.
-    Raises ``StoreError``, and ``RunInterrupted`` on Ctrl-C; engines are ended before either leaves.
+    Raises ``StoreError``, ``UsageError`` for a faulty metric of a plugin, and ``RunInterrupted`` on Ctrl-C;
+    engines are ended before either leaves.
     """
+    metrics.known()  # a faulty metric of a plugin is refused before anything is measured
     with Store(store) as opened:
         run = opened.begin_run(meta)
         records: list[Record] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -44,6 +45,55 @@ def test_parts_from_outside_work_together(extended: Program) -> None:
         assert record["rounds"][0]["turns"][-1]["label"] == "word"
     poem = extended("results", "export", "--format", "haiku")
     assert poem.stdout.startswith("2 results\nlie quietly")
+
+
+def test_their_metric_is_shown_wherever_metrics_are(extended: Program) -> None:
+    word = ("run", "--device", "theirs", "--scenario", "one-word", "--ctx", "256", "--rounds", "1")
+    ran = extended(*word, "--name", "first", "--json", "-")
+    assert ran.status == 0, ran.stderr
+    (record,) = ran.records
+    (turn,) = (turn for turn in record["rounds"][0]["turns"] if turn["label"] == "word")
+    stored = record["metrics"]["reply_rate"]
+    assert (stored["unit"], stored["value"]) == ("replies/min", pytest.approx(60 / turn["total_s"]))
+    assert ", replies " in ran.stderr, "the progress line"
+    again = extended(*word, "--name", "second")
+    assert "replies/min" in again.stdout
+    assert re.search(r"^result .*replies", again.stdout, re.MULTILINE)
+    compared = json.loads(extended("compare", "first", "second", "--json").stdout)
+    assert compared["comparisons"][0]["metrics"]["reply_rate"]["unit"] == "replies/min"
+    assert "rate of replies" in extended("compare", "first", "second", "--metric", "reply_rate").stdout
+    csv = extended("results", "export", "--format", "csv").stdout
+    assert "reply_rate [replies/min]" in csv.splitlines()[0]
+    assert extended("report", "--format", "html", "-o", "page").status == 0
+    page = next(extended.folder.glob("page/*.html")).read_text("utf-8")
+    assert '<button type="button" title="rate of replies">Replies</button>' in page
+    assert "<dt>rate of replies</dt><dd>replies ÷ the time they took, request sent to last token. Source" in page
+    asked = [sys.executable, "-c", "from edgebench.judging import metrics; print(metrics.glossary())"]
+    env = {**os.environ, **extended.env}
+    glossary = subprocess.run(asked, capture_output=True, env=env, check=True, encoding="utf-8").stdout
+    assert "| `reply_rate` ● | replies/min | higher | **rate of replies**: replies ÷ the time they took" in glossary
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ('"poems", "", "poems", "a number of poems"', "the metric poems {who} has no unit"),
+        ('"decode_tps", "poems/s", "decoding", "poems"', "the metric decode_tps {who} has a name that is taken"),
+    ],
+)
+def test_a_metric_at_fault_is_refused_with_its_package(edgebench: Program, entry: str, fault: str) -> None:
+    edgebench.write("poetry-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: poetry\nVersion: 1.0\n")
+    edgebench.write("poetry-1.0.dist-info/entry_points.txt", "[edgebench.metrics]\npoems = poetry_metrics:POEMS\n")
+    edgebench.write(
+        "poetry_metrics.py", f"from edgebench.core import MetricDefinition\nPOEMS = MetricDefinition({entry})\n"
+    )
+    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(edgebench.folder), os.environ.get("PYTHONPATH", "")])
+    ran = edgebench("run", "--rounds", "1")
+    assert ran.status == 2
+    assert ran.stderr.splitlines() == [
+        f"edgebench: {fault.format(who='of the package poetry')}",
+        "  Fix it, or remove it: pip uninstall poetry",
+    ]
 
 
 def test_their_options_stand_in_the_help(extended: Program) -> None:

@@ -40,7 +40,7 @@ def known() -> Mapping[str, MetricDefinition]:
     found = {metric.name: metric for family in BUILT_IN for metric in family.METRICS}
     for group, part, metric in _declared():
         package = plugins.package(group, part)
-        who = f"the {group[:-1]} {part} of the package {package}"
+        who = f"the package {package}" if group == "metrics" else f"the {group[:-1]} {part} of the package {package}"
         if not metric.unit:
             raise UsageError(f"the metric {metric.name} of {who} has no unit", _remedy(package))
         if found.setdefault(metric.name, metric) != metric:
@@ -56,12 +56,12 @@ _GROUPS: tuple[Group, ...] = ("scenarios", "engines", "probes", "metrics")
 def _declared() -> Sequence[tuple[Group, str, MetricDefinition]]:
     """What plugins declare: the group and the name of each, and the metric.
 
-    One that can't be loaded declares nothing: whoever asks for it is told why.
+    A part that can't be loaded declares nothing: whoever asks for it is told why.
     """
     found: list[tuple[Group, str, MetricDefinition]] = []
     for group in _GROUPS:
         for name in plugins.names(group):
-            with suppress(UsageError):
+            with suppress(*([] if group == "metrics" else [UsageError])):
                 own = _of_probe(plugins.load(group, name).quantities) if group == "probes" else _own(group, name)
                 found += [(group, name, metric) for metric in own]
     return found

@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgebench.core import Option, ProbeSource, Quantity, Record, Reply, Request, Sample, SampleMetric, ScenarioContext
+from edgebench.core import (
+    MetricDefinition,
+    Option,
+    ProbeSource,
+    Quantity,
+    Record,
+    Reply,
+    Request,
+    RoundData,
+    Sample,
+    SampleMetric,
+    ScenarioContext,
+)
 from edgebench.engines.llamacpp import LlamaCpp
 from edgebench.systems.linux import Linux
 from edgebench.transports.local import Local
@@ -83,6 +95,24 @@ class OneWord:
     def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
         text = f"Say a word of {setting.options['letters']} letters."
         yield Request(messages=({"role": "user", "content": text},), max_tokens=8, label="word")
+
+
+def replies_per_minute(data: RoundData) -> float | None:
+    seconds = sum(turn.total_s for turn in data.turns if turn.measures)
+    return 60 * len([turn for turn in data.turns if turn.measures]) / seconds if seconds else None
+
+
+REPLIES = MetricDefinition(
+    "reply_rate",
+    "replies/min",
+    "rate of replies",
+    "replies ÷ the time they took, request sent to last token",
+    "higher",
+    short_title="replies",
+    headline=True,
+    source="somebody else",
+    compute=replies_per_minute,
+)
 
 
 class Haiku:
