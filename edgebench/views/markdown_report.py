@@ -56,9 +56,9 @@ def _answer(answer: Answer) -> str:
 
 
 def _reference(reference: Reference, parts: Sequence[Part]) -> str:
-    said = [f"## Beside: {escaped(reference.title)}"]
+    said = [f"## Comparison with {escaped(reference.title)}"]
     if reference.otherwise:
-        said.append(f"Different in every row: {escaped('; '.join(reference.otherwise))}.")
+        said.append(f"Differences in every row: {escaped('; '.join(reference.otherwise))}.")
     for part in parts:
         said += [f"### {escaped(part.title)}", "\n".join(_part(part))]
         # An indented block: every character stays as it is typed.
@@ -71,20 +71,22 @@ def _reference(reference: Reference, parts: Sequence[Part]) -> str:
 def _part(part: Part) -> Iterator[str]:
     yield _row(
         [
-            "published, and measured here",
+            "published and measured",
             *(capitalized(entry.column) for entry in part.columns),
-            "what differs in method",
+            "differences in method",
         ]
     )
     yield _row(["---", *("---:" for _ in part.columns), "---"])
     for row in part.rows:
-        yield _row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured here"])
+        yield _row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured"])
         for own in row.own:
             cells = [" ".join(escaped(text) for text in cell if text) for cell in own.cells]
-            differs = escaped("; ".join(own.differs)) or "nothing that is known"
+            differs = escaped("; ".join(own.differs)) or "no known differences"
             yield _row([f"→ **{escaped(own.name)}**", *cells, differs])
         if row.more:
-            yield _row([f"→ {row.more} more, further from the published method", *("" for _ in part.columns), ""])
+            yield _row(
+                [f"→ {row.more} more, which differ more from the published method", *("" for _ in part.columns), ""]
+            )
 
 
 def _row(cells: Sequence[str]) -> str:
