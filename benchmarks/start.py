@@ -1,4 +1,4 @@
-"""How fast the command line answers: `edgebench --version` against `python -c "import click"`.
+"""How fast it answers: `edgebench --version` against `import click`, `import edgebench` against an empty Python.
 
     python benchmarks/start.py
 
@@ -21,14 +21,18 @@ def seconds(*argv: str) -> float:
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    ours, theirs = [], []
+def compared(name: str, ours: list[str], reference_name: str, reference: list[str]) -> None:
+    mine, theirs = [], []
     for _ in range(PAIRS):
-        ours.append(seconds(sys.executable, "-m", "edgebench", "--version"))
-        theirs.append(seconds(sys.executable, "-c", "import click"))
-    ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"edgebench --version: {median(ours) * 1e3:.0f} ms; import click: {median(theirs) * 1e3:.0f} ms")
-    print(f"ratio, median of {PAIRS} pairs: {ratio:.2f} (at most 1.5)")
+        mine.append(seconds(sys.executable, *ours))
+        theirs.append(seconds(sys.executable, *reference))
+    ratio = median(a / b for a, b in zip(mine, theirs, strict=True))
+    print(f"{name}: {median(mine) * 1e3:.0f} ms; {reference_name}: {median(theirs) * 1e3:.0f} ms; ratio {ratio:.2f}")
+
+
+def main() -> None:
+    compared("edgebench --version", ["-m", "edgebench", "--version"], "import click", ["-c", "import click"])
+    compared("import edgebench", ["-c", "import edgebench"], "empty Python", ["-c", ""])
 
 
 if __name__ == "__main__":

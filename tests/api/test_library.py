@@ -1,0 +1,241 @@
+"""edgebench as a library: with the bundled engine, and every way in which a caller's own code can go wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab.paths import ROOT
+from lab.records import record
+from lab.tiny import tiny
+
+import edgebench
+from edgebench.api import results as results_module
+from edgebench.bench import events
+from edgebench.errors import ProfileError, StoreError, UsageError
+
+QUICK = {"ctx": 256, "prompt_tokens": 8, "gen_tokens": 4, "rounds": 1, "settle": 0.0}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("models") / "small one.gguf")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEBENCH_STORE", raising=False)
+    return tmp_path
+
+
+# --- what it costs and what it offers -----------------------------------------------------------
+
+
+def test_the_import_brings_nothing_that_a_function_would_need() -> None:
+    code = "import edgebench, sys; print(' '.join(sorted(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"click", "httpx", "numpy", "paramiko", "pydantic", "yaml", "rich", "altair", "asyncio", "edgebench.core"}
+    assert heavy & set(loaded) == set()
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    for name in edgebench.__all__:
+        assert getattr(edgebench, name) is not None
+        assert f"edgebench.{name}" in page or f"`{name}`" in page, f"{name} is not in docs/python.md"
+    assert set(dir(edgebench)) == set(edgebench.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        _ = edgebench.runn  # type: ignore[attr-defined]
+
+
+def test_the_functions_are_not_hidden_by_what_they_import(here: Path) -> None:
+    assert [device.name for device in edgebench.devices()].count("local") == 1
+    assert "smollm2-135m-q4_1" in [model.name for model in edgebench.models()]
+    assert callable(edgebench.models)
+
+
+def test_the_examples_of_the_documentation_run(here: Path) -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 5
+    script = here / "examples.py"
+    script.write_text("\n".join(examples), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Did you mean local?" in done.stdout
+    assert (here / "report.html").stat().st_size > 10_000
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+def test_a_run_gives_what_the_store_keeps(here: Path, model: Path) -> None:
+    seen: list[tuple[str, str]] = []
+    results = edgebench.run(
+        models=model, threads="1..2", on_event=lambda name, event: seen.append((name, type(event).__name__)), **QUICK
+    )
+    assert [one.trial.options["threads"] for one in results] == [1, 2]
+    assert all(one.status == "ok" and one.id and one.run["id"] == results[0].run["id"] for one in results)
+    assert seen[0] == ("local", "DeviceBegan")
+    assert seen[-1] == ("local", "DeviceDone")
+    kinds = [kind for _, kind in seen]
+    assert kinds.count("Began") == kinds.count("Measured") == kinds.count("Ended") == 2
+    assert (here / "reports" / "results.sqlite").is_file()
+    assert _without_samples(edgebench.load()) == _without_samples(results)
+    assert [one.id for one in edgebench.load(newest=1)] == [results[-1].id]
+
+
+def _without_samples(results: edgebench.Results) -> list[edgebench.Record]:
+    return [replace(one, rounds=tuple(replace(each, samples=()) for each in one.rounds)) for one in results]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_failed_record_and_its_log_is_kept(here: Path, model: Path) -> None:
+    broken = here / "broken.gguf"
+    broken.write_bytes(model.read_bytes()[:-2000])
+    try:
+        results = edgebench.run(models=[broken, model], **QUICK)
+    except edgebench.EdgebenchError as error:
+        assert "broken" in str(error)
+        return
+    assert {one.trial.model: one.status for one in results} == {"broken": "failed", "small one": "ok"}
+
+
+def test_two_runs_of_one_process_share_a_store(here: Path, model: Path) -> None:
+    done: list[edgebench.Results] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(edgebench.run(models=model, name="shared", **QUICK)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [len(one) for one in done] == [1, 1]
+    assert len(edgebench.load(runs="shared")) == 2
+
+
+def test_what_a_callback_raises_ends_the_run_and_reaches_the_caller(here: Path, model: Path) -> None:
+    class Mine(Exception):
+        pass
+
+    def stop(device: str, event: events.Event) -> None:
+        if isinstance(event, events.Measured):
+            raise Mine
+
+    with pytest.raises(Mine):
+        edgebench.run(models=model, **{**QUICK, "rounds": 50}, on_event=stop)
+    (kept,) = edgebench.load()
+    assert len(kept.rounds) == 1
+
+
+def test_ctrl_c_is_raised_with_the_engines_ended_and_the_rounds_kept(here: Path, model: Path) -> None:
+    script = f"""
+import edgebench, sys
+def show(device, event):
+    if type(event).__name__ == "Measured":
+        print("measured", flush=True)
+try:
+    edgebench.run(models={str(model)!r}, ctx=256, prompt_tokens=8, gen_tokens=4, rounds=1000, settle=0, on_event=show)
+except KeyboardInterrupt as interrupt:
+    print(type(interrupt).__name__, interrupt.run, interrupt.measured, flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "measured\n"
+    child.send_signal(signal.SIGINT)
+    printed = child.stdout.read().splitlines()
+    assert child.wait(60) == 0
+    name, run, measured = printed[-1].split()
+    assert (name, measured) == ("RunInterrupted", "True")
+    (kept,) = edgebench.load(runs=run)
+    assert len(kept.rounds) >= 1
+    assert not _children_of(child.pid)
+
+
+def _children_of(pid: int) -> list[str]:
+    """Processes whose parent is this one: none is left once the kernel has given them another."""
+    deadline = time.monotonic() + 20
+    while True:
+        listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
+        left = [line for line in listed.splitlines() if line.split(maxsplit=1)[0] == str(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path, model: Path) -> None:
+    with pytest.raises(ProfileError, match="no device named 'locl'") as typo:
+        edgebench.run("locl")
+    assert "Did you mean local" in typo.value.hint
+    with pytest.raises(UsageError, match="thraeds"):
+        edgebench.run(models=model, **QUICK, thraeds=4)
+    with pytest.raises(UsageError, match=r"threads: '4\.\.1' runs backwards"):
+        edgebench.run(models=model, **QUICK, threads="4..1")
+    with pytest.raises(StoreError, match="there is no store"):
+        edgebench.load("nowhere.sqlite")
+    with pytest.raises(UsageError, match=r"unknown report format '\.docx'"):
+        edgebench.Results([record()]).report("x.docx")
+    assert not (here / "x.docx").exists()
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def test_results_are_filtered_sliced_and_added() -> None:
+    results = edgebench.Results([record(options={"threads": n}, device=f"d{n}") for n in (1, 2, 4)])
+    assert [one.trial.device for one in results.filter(threads=[1, 4])] == ["d1", "d4"]
+    assert [one.trial.device for one in results.filter(lambda one: one.trial.device != "d2", status="ok")] == [
+        "d1",
+        "d4",
+    ]
+    assert isinstance(results[:2], edgebench.Results)
+    assert len(results[:2] + results[2:]) == 3
+    assert repr(results) == "<Results: 3 records>"
+    with pytest.raises(UsageError, match="no record has 'thread'"):
+        results.filter(thread=1)
+
+
+def test_a_data_frame_has_a_row_for_each_record() -> None:
+    frame = edgebench.Results([record(options={"threads": n}, doubts=["steal"]) for n in (1, 2)]).to_dataframe()
+    assert list(frame["threads"]) == [1, 2]
+    assert list(frame["decode_tps"]) == [40.0, 40.0]
+    assert list(frame["doubts"]) == ["steal", "steal"]
+    mixed = edgebench.Results([record(options={"gpu_layers": n}) for n in ("all", 4)]).to_dataframe()
+    assert list(mixed["gpu_layers"]) == ["all", "4"]
+
+
+def test_without_pandas_and_polars_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="requires pandas or Polars") as missing:
+        edgebench.Results([record()]).to_dataframe()
+    assert "pip install" in missing.value.hint
+
+
+def test_a_notebook_gets_a_table_and_a_chart_and_no_script_of_a_device() -> None:
+    evil = "<script>alert(1)</script>"
+    bundle = edgebench.Results([record(device=evil), record(device="good")])._repr_mimebundle_()
+    assert evil not in bundle["text/html"]
+    assert "&lt;script&gt;" in bundle["text/html"]
+    assert bundle["text/plain"] == "<Results: 2 records>"
+    assert json.dumps(bundle["application/vnd.vegalite.v5+json"])
+    assert "application/vnd.vegalite.v5+json" not in edgebench.Results([])._repr_mimebundle_()
+
+
+@pytest.mark.parametrize("suffix", sorted(results_module.FORMATS))
+def test_reports_are_written_whole_in_every_form(tmp_path: Path, suffix: str) -> None:
+    path = edgebench.Results([record()]).report(tmp_path / "deep" / f"report{suffix}")
+    assert "synthetic-laptop" in path.read_text("utf-8")
+    assert list(path.parent.iterdir()) == [path]
