@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from edgebench.core import Record, Round, Sample, Trial
+from edgebench.core import Facts, Record, Round, Sample, Trial
 from edgebench.judging import judge
 from edgebench.judging.over_rounds import over_rounds
 from edgebench.store import ids
@@ -48,11 +48,11 @@ def _template(number: int, *, chance: random.Random) -> Record:
         "device", f"model{number % 7}", "llama.cpp", chance.choice(["cpu", "cuda", "metal"]),
         "throughput", {"ctx": 4096, "threads": number % 16 + 1, "prompt_tokens": 512, "gen_tokens": 128},
     )  # fmt: skip
-    facts = {
+    facts = Facts.of({
         "device": {"cpu": "A processor", "ram_b": 16 << 30, "os": "A system", "cores": 8},
         "model": {"sha256": f"{number % 7:064x}", "quantization": "Q4_0", "layers": 32},
         "engine": {"build": "b1", "backend": trial.backend, "instruction_sets": ["AVX", "AVX2", "FMA"]},
-    }
+    })  # fmt: skip
     rounds = tuple(_round(index, rate, sampled=number % 10 == 0, chance=chance) for index in range(5))
     record = Record(
         "", {}, "ok", trial, facts, over_rounds(rounds), rounds=rounds,

@@ -17,6 +17,7 @@ from edgebench.core import (
     Doubt,
     Engine,
     EngineStart,
+    Facts,
     Failure,
     Json,
     Launch,
@@ -64,7 +65,7 @@ class TrialState:
     """What is known of the other devices that hold parts of the model."""
     started: str = ""
 
-    def facts(self, known: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+    def facts(self, known: Mapping[str, Mapping[str, Json]]) -> Facts:
         """Of device, engine and model; ``known`` is what holds for the whole run."""
         model = self.planned.model
         about = {
@@ -79,8 +80,8 @@ class TrialState:
         need = fits.estimate(model.facts, self.planned.trial.options)
         if need is not None:
             about["estimate"] = need.facts()
-        others = {"rpc": self.rpc} if self.rpc else {}
-        return {**known, "engine": {**known["engine"], **self.engine}, "model": about, **others}
+        parts = {**known, "engine": {**known["engine"], **self.engine}, "model": about}
+        return Facts.of({**parts, "rpc": self.rpc} if self.rpc else parts)
 
     def record(self, known: Mapping[str, Mapping[str, Json]]) -> Record:
         record = Record(

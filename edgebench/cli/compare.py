@@ -200,8 +200,7 @@ def _begins(id: str, value: str) -> bool:
 
 
 def _build(record: Record) -> str | None:
-    engine = record.facts.get("engine")
-    return engine.get("build") if isinstance(engine, dict) else None
+    return record.facts.engine.build
 
 
 def _agreed(found: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[_Meaning, _Meaning]:

@@ -37,6 +37,7 @@ from edgebench.core.engine import (
     Sampling,
     TokenClock,
 )
+from edgebench.core.facts import DeviceFacts, EngineFacts, Facts, ModelFacts
 from edgebench.core.metric import EngineStart, MetricDefinition, RoundData, SampleReader, Span, SweepRound
 from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
 from edgebench.core.queries import Capability, CostQuery, DivergenceQuery, LikelihoodQuery, Message, Query
@@ -71,15 +72,18 @@ __all__ = [
     "Command",
     "CostQuery",
     "Device",
+    "DeviceFacts",
     "DeviceSession",
     "Divergence",
     "DivergenceQuery",
     "Doubt",
     "Drafting",
     "Engine",
+    "EngineFacts",
     "EngineInfo",
     "EngineStart",
     "Fact",
+    "Facts",
     "Failure",
     "Files",
     "FollowUp",
@@ -91,6 +95,7 @@ __all__ = [
     "Message",
     "Metric",
     "MetricDefinition",
+    "ModelFacts",
     "ModelFile",
     "Option",
     "Output",

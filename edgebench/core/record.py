@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from edgebench.core.engine import Reply
+from edgebench.core.facts import Facts
 from edgebench.core.probe import Sample
 from edgebench.core.queries import Query
 from edgebench.core.turn import Turn
@@ -91,8 +92,7 @@ class Record:
     """``id``, ``name``, ``started``, ``command``, ``seed``, ``version`` of edgebench."""
     status: Status
     trial: Trial
-    facts: Mapping[str, Json]
-    """``device``, ``model``, ``engine``, ``controller``."""
+    facts: Facts
     metrics: Mapping[str, Metric]
     doubts: tuple[Doubt, ...] = ()
     rounds: tuple[Round, ...] = ()

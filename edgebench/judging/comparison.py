@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgebench.core import Json, Option, Record
+from edgebench.core import Facts, Option, Record
 from edgebench.judging import metrics, stats
 from edgebench.judging.over_rounds import load_regime
 
@@ -43,14 +43,14 @@ _FREE: Mapping[Axis, frozenset[str]] = {
 }
 _EACH_ITS_OWN: frozenset[Axis] = frozenset({"device", "engine"})
 """Where nothing was done the same way on both sides, each side's fastest way stands for it."""
-_CONTEXT = (
-    ("engine build", "engine", "build"),
-    ("model sha256", "model", "sha256"),
-    ("quantization", "model", "quantization"),
-    ("system", "device", "os"),
-    ("kernel", "device", "kernel"),
-    ("driver", "device", "driver"),
-)
+_CONTEXT: Mapping[str, Callable[[Facts], str | None]] = {
+    "engine build": lambda facts: facts.engine.build,
+    "model sha256": lambda facts: facts.model.sha256,
+    "quantization": lambda facts: facts.model.quantization,
+    "system": lambda facts: facts.device.os,
+    "kernel": lambda facts: facts.device.kernel,
+    "driver": lambda facts: facts.device.driver,
+}
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def likeness(record: Record) -> dict[str, Option | None]:
     return {
         "device": trial.device,
         "model": trial.model,
-        "model sha256": _fact(record, "model", "sha256"),
-        "quantization": _fact(record, "model", "quantization"),
+        "model sha256": record.facts.model.sha256,
+        "quantization": record.facts.model.quantization,
         "engine": trial.engine,
-        "backend": _fact(record, "engine", "backend") or trial.backend,
+        "backend": record.facts.engine.backend or trial.backend,
         "scenario": trial.scenario,
         **{f"option {name}": value for name, value in sorted(trial.options.items())},
     }
@@ -191,8 +191,8 @@ def _same_run(a: Record, b: Record) -> bool:
 def _pair(a: Record, b: Record, names: Sequence[str]) -> Pair:
     shown = [name for name in names if name in a.metrics or name in b.metrics]
     context: dict[str, tuple[str, str]] = {}
-    for label, part, name in _CONTEXT:
-        values = (_fact(a, part, name), _fact(b, part, name))
+    for label, fact in _CONTEXT.items():
+        values = (fact(a.facts), fact(b.facts))
         if values[0] != values[1]:
             context[label] = (_shown(values[0]), _shown(values[1]))
     earlier = (_earlier(a), _earlier(b))
@@ -236,12 +236,6 @@ def _by_round(record: Record, name: str) -> dict[int, float | None]:
     """A metric's readings by the number of their round, which some trial may have missed."""
     indexes = sorted(one.index for one in record.rounds)
     return dict(zip(indexes, record.metrics[name].rounds, strict=False))
-
-
-def _fact(record: Record, part: str, name: str) -> str | None:
-    found: Json = record.facts.get(part)
-    value = found.get(name) if isinstance(found, Mapping) else None
-    return None if value is None else str(value)
 
 
 def _shown(value: Option | None) -> str:

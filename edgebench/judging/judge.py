@@ -84,11 +84,11 @@ def _values(record: Record, name: str) -> Iterator[float]:
 
 def _engine(record: Record) -> Iterator[Doubt]:
     yield from _backend(record)
-    engine = record.facts.get("engine", {})
-    if counts := engine.get("token_counts"):
+    engine = record.facts.engine
+    if counts := engine.token_counts:
         yield named("estimated", f"token counts are {counts}")
-    room, asked = engine.get("kv_capacity"), record.trial.options.get("ctx")
-    if isinstance(room, int) and isinstance(asked, int) and room < asked:
+    room, asked = engine.kv_capacity, record.trial.options.get("ctx")
+    if room is not None and isinstance(asked, int) and room < asked:
         yield named("context-clipped", f"the engine made room for {room} of {asked} tokens")
     if "itl_s_p50" in record.metrics and any(
         turn.token_clock == "arrival" for one in record.rounds for turn in one.turns
@@ -111,23 +111,22 @@ def _short(record: Record) -> Iterator[Doubt]:
 
 def _backend(record: Record) -> Iterator[Doubt]:
     """Asked for against used: the backend, and how many layers of the model it took."""
-    engine = record.facts.get("engine") or {}
-    used, asked = engine.get("backend"), record.trial.backend
+    engine = record.facts.engine
+    used, asked = engine.backend, record.trial.backend
     if used is None and record.rounds and record.status != "interrupted":  # what it said was not kept yet
         yield named("backend-unknown")
-    elif isinstance(used, str) and used.lower() != asked.lower():
+    elif used is not None and used.lower() != asked.lower():
         yield named("backend-mismatch", f"asked for {asked}, used {used}")
-    there, layers = engine.get("layers_offloaded"), engine.get("layers")
-    buffers = engine.get("buffers") or {}
-    for part in record.facts.get("rpc", ()) if buffers else ():
+    there, layers, buffers = engine.layers_offloaded, engine.layers, engine.buffers
+    for part in record.facts.rpc if buffers else ():
         name = part.get("device") or part.get("address")
         if not any(place.startswith("RPC") and f"[{name}] model" in place for place in buffers):
             yield named("backend-mismatch", f"no weights are on {name}")
-    if (asked == "cpu" and not record.facts.get("rpc")) or there is None or layers is None:
+    if (asked == "cpu" and not record.facts.rpc) or there is None or layers is None:
         return
     wanted = record.trial.options.get("gpu_layers", "all")
-    most = int(layers) if wanted == "all" else min(int(wanted), int(layers))
-    if int(there) < most:
+    most = layers if wanted == "all" else min(int(wanted), layers)
+    if there < most:
         yield named("backend-mismatch", f"{there} of {most} layers are on {used or asked}")
 
 
@@ -141,16 +140,14 @@ SPILL = 0.1
 
 def _memory(record: Record) -> Iterator[Doubt]:
     """Weights held twice, by the engine's own buffers and what of the file stayed resident; memory that spilled."""
-    engine, model = record.facts.get("engine"), record.facts.get("model")
-    buffers = engine.get("buffers") if isinstance(engine, dict) else None
-    weights = model.get("weights_bytes") if isinstance(model, dict) else None
-    if not isinstance(engine, dict) or not isinstance(buffers, dict) or not weights:
+    engine, weights = record.facts.engine, record.facts.model.weights_bytes
+    if not engine.buffers or not weights:
         return
-    on_gpu = sum(size for name, size in buffers.items() if name.endswith(" model") and not _HOST.match(name))
-    if on_gpu < 0.5 * weights or engine.get("backend") == "cpu":
+    on_gpu = sum(size for name, size in engine.buffers.items() if name.endswith(" model") and not _HOST.match(name))
+    if on_gpu < 0.5 * weights or engine.backend == "cpu":
         return
     # Layers that aren't on the GPU are in RAM by right.
-    beyond = engine.get("weights_mapped_b", 0) - max(0, weights - on_gpu)
+    beyond = (engine.weights_mapped_b or 0) - max(0, weights - on_gpu)
     if beyond >= HELD * on_gpu:
         yield named(
             "weights-twice", f"{on_gpu / 2**20:.0f} MiB on the GPU, {beyond / 2**20:.0f} MiB of them in RAM too"

@@ -35,14 +35,12 @@ _PARTS = {
 
 def check_estimate(record: Record) -> list[EstimateCheck]:
     """The estimate part by part beside the engine's own buffers, and as a whole beside the measured footprint."""
-    model, engine = record.facts.get("model"), record.facts.get("engine")
-    need = model.get("estimate") if isinstance(model, Mapping) else None
-    if not isinstance(need, Mapping):
+    need, buffers = record.facts.model.estimate, record.facts.engine.buffers
+    if not need:
         return []
-    buffers = engine.get("buffers") if isinstance(engine, Mapping) else None
     found = []
     for part, (name, kinds) in _PARTS.items():
-        sizes = [size for key, size in (buffers or {}).items() if key.rpartition(" ")[2] in kinds]
+        sizes = [size for key, size in buffers.items() if key.rpartition(" ")[2] in kinds]
         found.append(EstimateCheck(part, float(need.get(name, 0)), float(sum(sizes)) if sizes else None, "engine"))
     peak = record.metrics.get("peak_footprint_b")
     whole = float(need.get("total_b", 0))

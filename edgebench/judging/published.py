@@ -30,9 +30,9 @@ def matches(row: Published, record: Record) -> bool:
 
 def differences(row: Published, record: Record) -> list[str]:
     """What is not alike in method, most important first: ``model smollm2, not llama-2-7b-chat``."""
-    trial, model = record.trial, record.facts.get("model") or {}
+    trial, model = record.trial, record.facts.model
     pairs: list[tuple[str, object, object]] = [("model", trial.model, row.model)]
-    pairs.append(("quantization", model.get("quantization"), row.quantization))
+    pairs.append(("quantization", model.quantization, row.quantization))
     pairs.append(("scenario", trial.scenario, row.scenario))
     pairs += [(name.replace("_", " "), trial.options.get(name), value) for name, value in row.options.items()]
     found = [] if row.profiles else [f"device {trial.device}, theirs was not named"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgebench.core import Json, Option, Record
+from edgebench.core import Option, Record
 from edgebench.judging import comparison
 from edgebench.judging.comparison import TUNING_OPTIONS
 
@@ -39,18 +39,13 @@ class Configuration:
     settings: tuple[tuple[str, Option], ...]
 
 
-def _part(record: Record, name: str) -> Mapping[str, Json]:
-    found = record.facts.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
 def workload(record: Record) -> Workload:
-    model = _part(record, "model")
+    model = record.facts.model
     work = tuple(sorted((n, v) for n, v in record.trial.options.items() if n not in TUNING_OPTIONS))
     return Workload(
         record.trial.model,
-        str(model.get("quantization") or ""),
-        str(model.get("sha256") or ""),
+        model.quantization or "",
+        model.sha256 or "",
         record.trial.scenario,
         work,
     )
@@ -68,8 +63,7 @@ def configuration(record: Record) -> Configuration:
 
 def used_backend(record: Record) -> str | None:
     """The backend that computed by the engine's own word; None where it didn't say."""
-    found = _part(record, "engine").get("backend")
-    return str(found) if found else None
+    return record.facts.engine.backend or None
 
 
 def fell_back(record: Record) -> bool:

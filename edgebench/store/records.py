@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import PurePath
 from typing import Any
 
-from edgebench.core import SCHEMA, Json, Metric, Record, Round, Turn
+from edgebench.core import SCHEMA, DeviceFacts, EngineFacts, Facts, Json, Metric, ModelFacts, Record, Round, Turn
 from edgebench.errors import StoreError
 
 
 def to_json(record: Record, *, samples: bool = True) -> dict[str, Json]:
     """A record as plain JSON values. Metrics and samples that aren't finite are left out."""
-    document: dict[str, Json] = plain(dataclasses.replace(record, rounds=()))
+    document: dict[str, Json] = plain(dataclasses.replace(record, rounds=(), facts=Facts()))
+    document["facts"] = plain(record.facts.document())
     document["metrics"] = {name: plain(metric) for name, metric in record.metrics.items() if _finite(metric.value)}
     document["rounds"] = [round_to_json(one, samples=samples) for one in record.rounds]
     return {"schema": document.pop("schema"), **document}
@@ -102,6 +103,8 @@ def from_json(value: Json) -> Record:
         )
     if schema == 1:
         value = {**value, "schema": SCHEMA, "rounds": [_upgraded(one) for one in value.get("rounds") or ()]}
+    if isinstance(value, Mapping) and isinstance(value.get("facts"), Mapping):
+        value = {**value, "facts": Facts.of(value["facts"])}
     record: Record = _validated(Record, value, "record")
     return record
 
@@ -153,6 +156,10 @@ def schema() -> dict[str, Json]:
         # Written always, even where the dataclass has a default.
         body = record if kind is Record else definitions[kind.__name__]
         body["required"] = [field.name for field in dataclasses.fields(kind)]
+    for facts in (DeviceFacts, EngineFacts, ModelFacts, Facts):
+        # What has no field of its own stands beside what has one.
+        del definitions[facts.__name__]["properties"]["extra"]
+        definitions[facts.__name__]["additionalProperties"] = True
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "edgebench records",

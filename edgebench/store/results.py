@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from edgebench.core import Failure, Json, Record, Round, Trial
+from edgebench.core import Facts, Failure, Json, Record, Round, Trial
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging import judge
 from edgebench.judging.over_rounds import over_rounds
@@ -80,7 +80,7 @@ class Store:
             (meta,) = self._db.execute("SELECT meta FROM runs WHERE id = ?", (run,)).fetchone()
         return _public(json.loads(meta))
 
-    def begin_trial(self, run: str, trial: Trial, facts: Mapping[str, Json], *, id: str | None = None) -> str:
+    def begin_trial(self, run: str, trial: Trial, facts: Facts, *, id: str | None = None) -> str:
         """A trial that is about to run; returns the id of its record, a new one where none is given."""
         id = id or ids.new()
         with database.faults(self.path):
@@ -134,9 +134,9 @@ class Store:
         values = (str(meta["id"]), str(meta.get("name") or ""), str(meta.get("started") or ""), packing.dumps(meta))
         self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
 
-    def _put_trial(self, id: str, run: str, started: str, trial: Trial, facts: Mapping[str, Json]) -> None:
+    def _put_trial(self, id: str, run: str, started: str, trial: Trial, facts: Facts) -> None:
         names = (trial.device, trial.model, trial.engine, trial.backend, trial.scenario)
-        values = (id, run, started, *names, packing.dumps(trial.options), packing.pack(facts))
+        values = (id, run, started, *names, packing.dumps(trial.options), packing.pack(facts.document()))
         self._db.execute(f"INSERT INTO trials VALUES ({_marks(values)})", values)
 
     def _put_round(self, trial: str, one: Round) -> None:
@@ -266,7 +266,7 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
         run=_public(meta),
         status="running" if running else "interrupted",
         trial=Trial(device, model, engine, backend, scenario, json.loads(options)),
-        facts=packing.unpack(facts),  # type: ignore[arg-type]  # the one blob among the texts
+        facts=Facts.of(packing.unpack(facts)),  # type: ignore[arg-type]  # the one blob among the texts
         metrics=over_rounds(rounds),
         rounds=rounds,
         failure=None if running else Failure("the run was ended before this trial was", "Run it again."),

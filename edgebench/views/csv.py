@@ -56,10 +56,10 @@ def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | 
 
 def _rows(records: Iterable[Record], options: Sequence[str], names: Sequence[str]) -> Iterator[list[Option | None]]:
     for record in records:
-        trial, model, engine = record.trial, record.facts.get("model") or {}, record.facts.get("engine") or {}
+        trial, model, engine = record.trial, record.facts.model, record.facts.engine
         about: list[Option | None] = [record.id, record.run.get("id"), record.run.get("name"), record.started]
-        about += [record.status, trial.device, trial.model, model.get("sha256"), model.get("quantization")]
-        about += [trial.engine, engine.get("build"), trial.backend, engine.get("backend"), trial.scenario]
+        about += [record.status, trial.device, trial.model, model.sha256, model.quantization]
+        about += [trial.engine, engine.build, trial.backend, engine.backend, trial.scenario]
         about += [trial.options.get(name) for name in options]
         about += [" ".join(dict.fromkeys(doubt.id for doubt in record.doubts))]
         about += [record.failure.message if record.failure else None]

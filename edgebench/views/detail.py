@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from edgebench.core import Json, Record, Turn
+from edgebench.core import Record, Turn
 from edgebench.judging import doubts, stats
 from edgebench.judging.memory_fit import check_estimate
 from edgebench.judging.readings import metrics_of
@@ -31,7 +31,7 @@ def detail(record: Record) -> str:
         _turns(record),
         _doubts(record),
         [f"{what}: {text}" for what, text in sampled(record)],
-        [f"{clean('.'.join(path))}: {clean(text)}" for path, text in flat(record.facts)],
+        [f"{clean('.'.join(path))}: {clean(text)}" for path, text in flat(record.facts.document())],
         _next(record),
     ]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
@@ -117,7 +117,7 @@ def _doubts(record: Record) -> Iterator[str]:
             yield f"  {kind.meaning} {kind.remedy}"
 
 
-def flat(facts: Json, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+def flat(facts: object, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Nested facts as (names, text), each in one line."""
     if isinstance(facts, Mapping):
         for name, inner in facts.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgebench.core import Json, MetricDefinition, Option, Record
+from edgebench.core import MetricDefinition, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.judging.readings import metric, metrics_of
 from edgebench.judging.workload import Workload, by_workload, fell_back, regime, settings, used_backend
@@ -205,7 +205,7 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         memory=tuple(needs(record)),
         facts=(
             ("readings", tuple(sampled(record))),
-            *((name, _pairs(record.facts[name])) for name in sorted(record.facts)),
+            *((name, _pairs(part)) for name, part in sorted(record.facts.document().items())),
         ),
         hint=failure.hint if failure else "",
         log=tuple(line[:LOG_WIDTH] for line in log[-LOG_LINES:]),
@@ -214,5 +214,5 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
     )
 
 
-def _pairs(facts: Json) -> tuple[tuple[str, str], ...]:
+def _pairs(facts: object) -> tuple[tuple[str, str], ...]:
     return tuple((" ".join(path), text) for path, text in flat(facts))

@@ -311,7 +311,7 @@ def test_a_store_and_a_run(call: Call, tmp_path: Path) -> None:
 
 def test_builds_of_an_engine(call: Call) -> None:
     for build, rate in (("b100", 40), ("b200", 60)):
-        facts = dict(noisy().facts)
+        facts = noisy().facts.document()
         facts["engine"] = {"build": build, "backend": "cpu"}
         fill(DEFAULT, noisy(rate, seed=rate, facts=facts))
     result = call("compare", "b100", "b200")

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from edgebench.bench.events import DeviceBegan, Doing, Ended, Measured
 from edgebench.cli.progress import Display, fitted, told_apart
-from edgebench.core import Failure, Record, Round, Trial
+from edgebench.core import Facts, Failure, Record, Round, Trial
 from edgebench.plan import Plan, Planned
 
 DRAFTS = ("none", "a-long-name", "a-long-name", "prompt-lookup")
@@ -96,7 +96,7 @@ def test_a_trial_that_failed_is_told_whole_wherever_it_is_shown(
     device: Any = SimpleNamespace(name="local")
     words = "the engine ended with SIGILL " * 8
     plan = Plan(device, "llama.cpp", "cpu", (Planned(trial(), device, device),))
-    ended = Ended(0, Record("", {}, "failed", trial(), {}, {}, failure=Failure(words.strip())))
+    ended = Ended(0, Record("", {}, "failed", trial(), Facts(), {}, failure=Failure(words.strip())))
     with Display() as display:
         display.show("local", DeviceBegan(plan))
         display.show("local", ended)

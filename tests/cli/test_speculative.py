@@ -27,6 +27,7 @@ from edgebench.core import (
     CostQuery,
     Divergence,
     DivergenceQuery,
+    Facts,
     FollowUp,
     Metric,
     Record,
@@ -366,7 +367,7 @@ def record(k: int, *rates: float, text: str = "same", costs: Any = None, positio
         Round(i, "", {"decode_tps": rate, **({"tokens_per_verification": 2.0} if k else {})}, (turn(),))
         for i, rate in enumerate(rates)
     )
-    return Record("r", {}, "ok", trial, {}, {"decode_tps": Metric(rates[0], "tokens/s")}, rounds=rounds)
+    return Record("r", {}, "ok", trial, Facts(), {"decode_tps": Metric(rates[0], "tokens/s")}, rounds=rounds)
 
 
 def test_speed_ups_are_paired_by_round() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 from lab.paths import RECORDED
 
-from edgebench.core import Metric, Record, RoundData, Trial, Turn
+from edgebench.core import Facts, Metric, Record, RoundData, Trial, Turn
 from edgebench.judging import judge, metrics
 from edgebench.judging.metrics import rates
 from edgebench.probes.windows_gpu import WindowsGpu
@@ -47,7 +47,7 @@ def record(buffers: dict[str, int], mapped: int | None = None, **metrics: float)
         run={},
         status="ok",
         trial=Trial("d", "m", "llama.cpp", "cuda", "throughput", {}),
-        facts={"model": {"weights_bytes": 4_000_000_000}, "engine": engine},
+        facts=Facts.of({"model": {"weights_bytes": 4_000_000_000}, "engine": engine}),
         metrics={name: Metric(value, "bytes", (value,) * 5) for name, value in metrics.items()},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from edgebench.core import Doubt, Failure, Metric, Option, Record, Round, Sample, Status, Trial, Turn
+from edgebench.core import Doubt, Facts, Failure, Metric, Option, Record, Round, Sample, Status, Trial, Turn
 
 MIB = 1024**2
 UNITS = {"_s": "s", "_tps": "tokens/s", "_b": "bytes", "_w": "W", "_j": "J", "_c": "°C"}
@@ -66,13 +66,19 @@ def record(
         run={"id": run, "name": "", "started": started, "command": "edgebench run", "seed": 0, "version": "0"},
         status=status,
         trial=Trial(device, model, engine, backend, scenario, dict(options or {"ctx": 2048})),
-        facts=dict(facts)
+        facts=Facts.of(facts)
         if facts is not None
-        else {
-            "device": {"cpu": "Synthetic CPU", "cores": 8, "ram_b": 16 * 1024**3, "os": "Synthetic OS 1"},
-            "model": {"name": model, "sha256": model.encode().hex().ljust(64, "0")[:64], "quantization": quantization},
-            "engine": {"build": "b0", "backend": used or backend},
-        },
+        else Facts.of(
+            {
+                "device": {"cpu": "Synthetic CPU", "cores": 8, "ram_b": 16 * 1024**3, "os": "Synthetic OS 1"},
+                "model": {
+                    "name": model,
+                    "sha256": model.encode().hex().ljust(64, "0")[:64],
+                    "quantization": quantization,
+                },
+                "engine": {"build": "b0", "backend": used or backend},
+            }
+        ),
         metrics={name: metric(name, value, spread, rounds) for name, value in values.items()} if done else {},
         doubts=tuple(Doubt(name, "synthetic") for name in doubts),
         rounds=made,

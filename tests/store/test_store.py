@@ -222,11 +222,12 @@ def test_filters(tmp_path: Path) -> None:
 BEGIN = """
 import sys, time
 from pathlib import Path
-from edgebench.core import Round, Trial, Turn
+from edgebench.core import Facts, Round, Trial, Turn
 from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({"name": "killed"})
-trial = store.begin_trial(run, Trial("local", "m", "llama.cpp", "cpu", "throughput", {}), {"device": {"cpu": "x"}})
+facts = Facts.of({"device": {"cpu": "x"}})
+trial = store.begin_trial(run, Trial("local", "m", "llama.cpp", "cpu", "throughput", {}), facts)
 for index in range(int(sys.argv[2])):
     store.add_round(trial, Round(index, "", {"decode_tps": 50.0 + index}))
     print(index, flush=True)
@@ -250,7 +251,7 @@ def test_a_run_that_goes_on_shows_as_running_and_once_killed_as_interrupted(tmp_
     assert one.failure is not None
     assert one.metrics["decode_tps"].rounds == (50.0, 51.0, 52.0)
     assert one.run["name"] == "killed"
-    assert one.facts == {"device": {"cpu": "x"}}
+    assert one.facts.document() == {"device": {"cpu": "x"}}
     doubted = {doubt.id for doubt in one.doubts}
     assert "few-rounds" in doubted
     assert "backend-unknown" not in doubted  # the engine did say; the record was not written yet
@@ -260,7 +261,7 @@ def test_a_run_that_goes_on_shows_as_running_and_once_killed_as_interrupted(tmp_
 WRITE = """
 import sys
 from pathlib import Path
-from edgebench.core import Record, Round, Sample, Trial, Turn
+from edgebench.core import Facts, Record, Round, Sample, Trial, Turn
 from edgebench.store.results import Store
 from edgebench.judging import stats
 from edgebench.judging.over_rounds import over_rounds
@@ -269,14 +270,14 @@ name, trials, kept = sys.argv[2], int(sys.argv[3]), 5
 run = store.begin_run({"name": name})
 for _ in range(trials):
     trial = Trial(name, "m", "llama.cpp", "cpu", "throughput", {})
-    id = store.begin_trial(run, trial, {})
+    id = store.begin_trial(run, trial, Facts())
     rounds = []
     for index in range(kept):
         samples = tuple(Sample("rss_b", float(at), float(at), {}) for at in range(500))
         rounds.append(Round(index, "", {"decode_tps": 50.0 + index}, samples=samples))
         store.add_round(id, rounds[-1])
         print(f"round {id} {index}", flush=True)
-    store.finish(Record(id, store.run(run), "ok", trial, {}, over_rounds(rounds), rounds=tuple(rounds)))
+    store.finish(Record(id, store.run(run), "ok", trial, Facts(), over_rounds(rounds), rounds=tuple(rounds)))
     print(f"record {id}", flush=True)
 """
 
@@ -522,12 +523,12 @@ def test_a_damaged_document_is_named_and_no_traceback(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from edgebench.core import Round, Sample, Trial, Turn
+from edgebench.core import Facts, Round, Sample, Trial, Turn
 from edgebench.errors import StoreError
 from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({})
-id = store.begin_trial(run, Trial("local", "m", "e", "cpu", "s", {}), {})
+id = store.begin_trial(run, Trial("local", "m", "e", "cpu", "s", {}), Facts())
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 import random
 chance = random.Random(0)
