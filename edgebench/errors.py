@@ -6,10 +6,14 @@ Anything else that reaches the top is a defect and may show its traceback.
 from __future__ import annotations
 
 import errno
+from pathlib import PurePath
 from typing import ClassVar
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 """What the system says where there is no space left."""
+
+MAX_TEXT = 500
+"""Characters of a plugin's exception that are kept in a message."""
 
 
 class EdgebenchError(Exception):
@@ -81,3 +85,30 @@ class EngineFailed(EdgebenchError):
 
 class EngineRefused(EngineFailed):
     """The engine is there and says no: waiting longer won't help."""
+
+
+class UnexpectedError(EdgebenchError):
+    """An exception that was not raised on purpose, caught where nothing else may end by it.
+
+    ``context`` comes before the exception's own text: ``the engine x of the package y raised``.
+    ``located``: the message also says in which line.
+    """
+
+    def __init__(self, context: str, error: BaseException, hint: str = "", *, located: bool = True) -> None:
+        import traceback
+
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames and located else ""
+        # An exception's own __str__ may raise too; this doesn't.
+        text = " ".join(traceback.format_exception_only(error)[-1].split())[:MAX_TEXT]
+        super().__init__(f"{context} {text}{place}", hint)
+        self.trace = "".join(traceback.format_exception(error))
+        """The traceback, as text."""
+
+
+class PartFailed(UnexpectedError, UsageError):
+    """A plugin raised what its contract doesn't allow. In a run this ends a trial or a reading, nothing else."""
+
+
+class InternalError(UnexpectedError):
+    """A defect of edgebench itself."""

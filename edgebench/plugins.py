@@ -7,19 +7,20 @@ A plugin is one file and one entry-point line, in this package or in another:
         fan = my_package.fan:Fan
 
 Every fault of another package's plugin that shows while it is imported or created is a
-``UsageError`` that names the package; a fault of edgebench's own stays a traceback.
+``PartFailed`` (a ``UsageError``) that names the package; a fault of edgebench's own stays a traceback.
+While a plugin is used, ``guard`` and ``boundary`` do the same for every plugin: a fault ends one trial.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from functools import cache, wraps
 from importlib.metadata import EntryPoint, entry_points
-from typing import Literal, NoReturn, cast, overload
+from typing import Literal, NoReturn, TypeVar, cast, overload
 
 from edgebench.core import Engine, MetricDefinition, Probe, Scenario, System, Transport, View
-from edgebench.errors import EdgebenchError, UsageError
+from edgebench.errors import EdgebenchError, PartFailed, UsageError
 
 PluginGroup = Literal["transports", "systems", "engines", "probes", "scenarios", "views", "metrics"]
 
@@ -125,13 +126,88 @@ def attributed(group: PluginGroup, name: str, problem: str) -> Iterator[None]:
         _blame(group, name, problem, error)
 
 
+@contextlib.contextmanager
+def boundary(group: PluginGroup, name: str) -> Iterator[None]:
+    """Around code of a plugin in use: turns what it raises by mistake into ``PartFailed``.
+
+    Unlike ``attributed`` also for edgebench's own plugins: their defects end no other trial either.
+    """
+    try:
+        yield
+    except EdgebenchError:
+        raise
+    except Exception as error:
+        raise fault(group, name, error) from error
+
+
+def fault(group: PluginGroup, name: str, error: Exception) -> PartFailed:
+    """The error that says which plugin raised ``error``."""
+    package = _package(_entry_points(group)[name][0]) if name in _entry_points(group) else "edgebench"
+    return PartFailed(f"the {group[:-1]} {name} of the package {package} raised", error)
+
+
+def misuse(group: PluginGroup, name: str, problem: str) -> PartFailed:
+    """The error for a value from a plugin that its contract doesn't allow."""
+    return fault(group, name, TypeError(problem))
+
+
+Part = TypeVar("Part")
+
+
+def guard(group: PluginGroup, name: str, part: Part) -> Part:
+    """The part behind a ``boundary``: every method call, every attribute, every step of what it yields.
+
+    All its public attributes are there as properties, so that a runtime-checkable protocol sees the
+    same capabilities as on the part itself.
+    """
+    public = {attribute: _member(attribute) for attribute in dir(part) if not attribute.startswith("_")}
+    guarded = cast(Callable[..., object], type(part.__class__.__name__, (_Guarded,), public))
+    return cast(Part, guarded(group, name, part))
+
+
+class _Guarded:
+    """A part and where it came from."""
+
+    def __init__(self, group: PluginGroup, name: str, part: object) -> None:
+        self._part = part
+        self._boundary: Boundary = lambda: boundary(group, name)
+
+
+def _member(attribute: str) -> property:
+    def get(guarded: _Guarded) -> object:
+        with guarded._boundary():
+            value: object = getattr(guarded._part, attribute)
+        return _method(value, guarded._boundary) if callable(value) and not isinstance(value, type) else value
+
+    return property(get)
+
+
+Steps = Generator[object, object, object]
+Boundary = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def _method(method: Callable[..., object], bounds: Boundary) -> Callable[..., object]:
+    @wraps(method)
+    def call(*args: object, **named: object) -> object:
+        with bounds():
+            result = method(*args, **named)
+        return _steps(cast(Steps, result), bounds) if isinstance(result, Iterator) else result
+
+    return call
+
+
+def _steps(steps: Steps, bounds: Boundary) -> Steps:
+    with bounds():
+        return (yield from steps)
+
+
 def _blame(group: PluginGroup, name: str, problem: str, error: BaseException) -> NoReturn:
     package = _package(_entry_points(group)[name][0])
     if package == "edgebench":
         raise error
-    raise UsageError(
-        f"the {group[:-1]} {name} of the package {package} {problem}: {type(error).__name__}: {error}",
-        f"Fix it, or remove it: pip uninstall {package}",
+    hint = f"Fix it, or remove it: pip uninstall {package}"
+    raise PartFailed(
+        f"the {group[:-1]} {name} of the package {package} {problem}:", error, hint, located=False
     ) from error
 
 

@@ -13,14 +13,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgebench import plugins
 from edgebench.bench import events
 from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.trials import Bench
 from edgebench.core import Json, Record
 from edgebench.device import lock
 from edgebench.device.session import Session
-from edgebench.errors import DeviceLost, EdgebenchError
+from edgebench.errors import DeviceLost, EdgebenchError, InternalError
 from edgebench.judging import metrics
 from edgebench.plan import Plan
 from edgebench.store.results import Store
@@ -109,8 +108,6 @@ class DeviceWorker(threading.Thread):
         self._bench: Bench | None = None
         self.plan = plan
         self.error: EdgebenchError | None = None
-        self.defect: Exception | None = None
-        """Anything else that ended it: a defect of edgebench."""
 
     def run(self) -> None:
         plan = self.plan
@@ -121,10 +118,7 @@ class DeviceWorker(threading.Thread):
                 patience = lock.Patience(plan.wait, self._announce)
                 stack.enter_context(lock.held(session, patience))
                 workers = stack.enter_context(RpcWorkers(session, plan.rpc, patience)) if plan.rpc else None
-                engine = plugins.create(
-                    "engines", plan.engine, session, config=plan.device.engines.get(plan.engine, {})
-                )
-                self._bench = Bench(plan, session, engine, workers, run=self._run_meta)
+                self._bench = Bench(plan, session, helpers=workers, run=self._run_meta)
                 with closing(self._bench.events()) as happening:
                     for event in happening:
                         if self._aborted:
@@ -132,8 +126,8 @@ class DeviceWorker(threading.Thread):
                         self._happened.put((self._number, event))
         except EdgebenchError as error:
             self.error = error
-        except Exception as defect:  # noqa: BLE001 - raised again in the caller's thread
-            self.defect = defect
+        except Exception as defect:  # noqa: BLE001 - the other devices go on
+            self.error = InternalError("edgebench raised", defect, "This is a defect; please report it.")
         finally:
             self._happened.put((self._number, events.DeviceDone(self.error)))
 
@@ -204,8 +198,6 @@ def _consume_events(
             writer.write(number, event)
             if isinstance(event, events.DeviceDone):
                 running -= 1
-                if defect := workers[number].defect:
-                    raise defect
                 event = replace(event, last=not running)
             on_event(workers[number].name, event)
     except BaseException:

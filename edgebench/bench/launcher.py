@@ -21,7 +21,7 @@ from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.pagecache import Regime, first_start, prepare_cache
 from edgebench.device.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
 from edgebench.device.session import Session, SupervisedProcess
-from edgebench.errors import EngineFailed, EngineRefused
+from edgebench.errors import EngineFailed, EngineRefused, PartFailed, UnexpectedError
 
 KEY_VARIABLE = "LLAMA_API_KEY"
 POLL_S = 0.02
@@ -78,6 +78,8 @@ class EngineProcess:
         self.sampler: Sampler
         self.running: SupervisedProcess
         self.load: Load
+        self._fault: PartFailed | None = None
+        """Why the engine's log is not watched any more."""
 
     def __enter__(self) -> EngineProcess:
         for _ in self.opening():
@@ -120,6 +122,12 @@ class EngineProcess:
         """The log's last lines."""
         return tuple(self.log[-LOG_TAIL:])
 
+    def transcript(self) -> str:
+        """The log as it is kept: marked where lines are missing, with the tracebacks of probes that failed."""
+        faults = self.sampler.faults.values() if hasattr(self, "sampler") else ()
+        traces = [fault.trace for fault in faults if isinstance(fault, UnexpectedError)]
+        return "\n".join([*self.running.kept_log(), *traces])
+
     def notes(self) -> EngineInfo:
         notes = self._engine.notes(self.log)
         if self.helpers is None:
@@ -138,8 +146,14 @@ class EngineProcess:
         found = self._death("while it was measured")
         return self.helpers.blamed(found) if self.helpers else found
 
+    def raise_fault(self) -> None:
+        """Raises ``PartFailed`` where the engine's log could not be watched to the end."""
+        if self._fault:
+            raise self._fault
+
     def _death(self, when: str) -> EngineFailed:
-        """The end of the engine, in its own words where it had any."""
+        """The end of the engine, in its own words where it had any. Raises ``PartFailed``."""
+        self.raise_fault()
         found = death(self.running, when)
         if not isinstance(self._engine, LogDiagnostics):
             return found
@@ -158,7 +172,11 @@ class EngineProcess:
         """End an engine that goes on without its model's thread: nobody would ever be answered."""
         assert isinstance(self._engine, LogDiagnostics)
         while not running.wait(WATCH_S):
-            if self._engine.verdict(running.log_text()):
+            try:
+                hopeless = self._engine.verdict(running.log_text()) is not None
+            except PartFailed as error:
+                self._fault, hopeless = error, True
+            if hopeless:
                 running.stop(patience=2)
                 return
 

@@ -34,7 +34,7 @@ from edgebench.core import (
 from edgebench.device import cores
 from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
-from edgebench.errors import EngineFailed, Unreadable
+from edgebench.errors import EngineFailed, PartFailed, Unreadable
 from edgebench.judging import doubts, judge, metrics
 from edgebench.judging.over_rounds import over_rounds
 from edgebench.modelfiles import fits
@@ -42,6 +42,9 @@ from edgebench.plan import Planned
 
 CLOCK_S = 0.1
 """An offset between the clocks known less well than this, seconds, is a doubt."""
+
+MAX_REQUESTS = 5000
+"""In one round: a scenario whose end depends on the replies might never end."""
 
 WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
 
@@ -111,12 +114,14 @@ class RoundRunner:
         conditions: Conditions,
         known: Mapping[str, Mapping[str, Json]],
         seed: int,
+        engine_name: str,
     ) -> None:
         self._session = session
         self._engine = engine
         self._conditions = conditions
         self._facts = known
         self._seed = seed
+        self._name = engine_name
 
     def round(self, state: TrialState, live: EngineProcess, number: int, *, fresh: bool, shared: bool = False) -> Round:
         """Carry out one round. ``fresh``: the engine was started for it; ``shared``: one process serves
@@ -135,7 +140,8 @@ class RoundRunner:
             self._learn(state, live)
         try:
             own = self._drive(state, live, turns)
-        except EngineFailed:
+            live.raise_fault()
+        except (EngineFailed, PartFailed):
             state.notes.append(broken_off(number, turns))
             raise
         end = time.monotonic()
@@ -166,32 +172,46 @@ class RoundRunner:
             count_tokens=lambda text: self._engine.count_tokens(client, text),
             capabilities=plugins.load("engines", planned.trial.engine).capabilities,
         )
-        scenario = plugins.create("scenarios", planned.trial.scenario)
+        name = planned.trial.scenario
+        scenario = plugins.guard("scenarios", name, plugins.create("scenarios", name))
         asking: Generator[Request | Query, Reply, Mapping[str, float] | None] = scenario.turns(setting)
         try:
             request = next(asking)
             while True:
+                if len(turns) >= MAX_REQUESTS:
+                    raise EngineFailed(
+                        f"the scenario {name} did not end after {MAX_REQUESTS} requests in one round",
+                        f"Does the engine count tokens correctly? See: edgebench results show {state.id}",
+                    )
                 if isinstance(request, Request):
                     reply = self.complete(live, request)
                     turns.append(Turn.of(request, reply))
-                else:
+                elif isinstance(request, Query):
                     reply = self.answer(live, request)
                     turns.append(Turn.of_query(request, reply))
+                else:
+                    raise plugins.misuse("scenarios", name, f"turns yielded {type(request).__name__}, not Request")
                 request = asking.send(reply)
         except StopIteration as end:
-            return end.value or {}
+            return _own_metrics(name, end.value)
 
     def complete(self, live: EngineProcess, request: Request) -> Reply:
         """One request and its reply. Raises ``EngineFailed``, with the reason of a death."""
         with self._naming_a_death(live):
-            return self._engine.complete(live.client, request)
+            return self._checked("complete", self._engine.complete(live.client, request))
 
     def answer(self, live: EngineProcess, query: Query) -> Reply:
         """The reply to a query. Raises ``EngineFailed``, too where the engine has no such capability."""
         if not isinstance(self._engine, AnswersQueries):
             raise EngineFailed(f"the engine cannot answer a {type(query).__name__}")
         with self._naming_a_death(live):
-            return self._engine.answer(live.client, query)
+            return self._checked("answer", self._engine.answer(live.client, query))
+
+    def _checked(self, method: str, reply: object) -> Reply:
+        """Raises ``PartFailed`` for what is no reply."""
+        if not isinstance(reply, Reply):
+            raise plugins.misuse("engines", self._name, f"{method} returned {type(reply).__name__}, not Reply")
+        return reply
 
     @contextlib.contextmanager
     def _naming_a_death(self, live: EngineProcess) -> Iterator[None]:
@@ -296,6 +316,15 @@ class RoundRunner:
         more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
         if more and state.planned.trial.backend == "cpu":
             state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
+
+
+def _own_metrics(scenario: str, given: object) -> Mapping[str, float]:
+    """What a scenario returned at its end. Raises ``PartFailed`` for what isn't numbers by name."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(value, int | float) for value in given.values()):
+        raise plugins.misuse("scenarios", scenario, f"turns returned {given!r:.80}, not numbers by name")
+    return given
 
 
 def broken_off(number: int, turns: Sequence[Turn]) -> str:

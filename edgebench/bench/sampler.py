@@ -17,7 +17,7 @@ from typing import Protocol
 
 from edgebench import plugins
 from edgebench.bench.series import TICK_S, Clock, SampleSeries, device_time
-from edgebench.core import DeviceSession, Probe, ProbeSource, Process, Transport
+from edgebench.core import DeviceSession, Probe, ProbeSource, Process, Quantity, Sample, Transport
 from edgebench.errors import DeviceLost, EdgebenchError, Unreadable
 
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
@@ -63,12 +63,26 @@ class Sampler(SampleSeries):
     """
 
     def __init__(self, session: Wire, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None) -> None:
-        self._probes = _load(probes)
-        super().__init__({name: what for probe in self._probes.values() for name, what in probe.quantities.items()})
+        self.faults: dict[str, EdgebenchError] = {}
+        """What probes raised by mistake, and nobody else ends by, by the name of the probe."""
+        self._probes: dict[str, Probe] = {}
+        self._sources: dict[str, _Source] = {}
+        quantities: dict[str, Quantity] = {}
+        self._reasons: dict[str, str] = {}
+        given: Mapping[str, Probe | None]
+        given = probes if isinstance(probes, Mapping) else dict.fromkeys(_names(probes))
+        for name, probe in given.items():
+            try:
+                made = probe or plugins.create("probes", name)
+                with plugins.boundary("probes", name):
+                    quantities |= _checked(made.quantities)
+                    self._probes[name] = made
+                    self._sources |= _sources(name, made, session.device.system)
+            except EdgebenchError as fault:
+                self._note_fault(name, fault)
+        super().__init__(quantities)
         self.pid = pid
         self._session = session
-        self._sources = _sources(self._probes, session.device.system)
-        self._reasons: dict[str, str] = {}
         self._costs: dict[str, tuple[float, float]] = {}
         self._process: Process | None = None
         self._thread: Thread | None = None
@@ -127,8 +141,10 @@ class Sampler(SampleSeries):
             sources = [source for source in self._sources.values() if source.probe == name]
             for quantity in probe.quantities.keys() - there:
                 known = reasons.setdefault(quantity, {})
-                if sources:
+                if sources or name in self._reasons:
                     known[name] = self._why(name, sources)
+        lost = self.faults.keys() - self._probes.keys()
+        reasons |= {f"probe {name}": {name: str(self.faults[name])} for name in lost}
         nowhere = f"not read on {self._session.device.system}"
         return {
             quantity: "; ".join(f"{name}: {why}" if len(known) > 1 else why for name, why in known.items()) or nowhere
@@ -224,11 +240,20 @@ class Sampler(SampleSeries):
         before, source.at = source.at, at
         try:
             for sample in self._probes[source.probe].parse(at, "\n".join(lines)):
+                if not isinstance(sample, Sample):
+                    raise TypeError(f"parse gave {type(sample).__name__}, not Sample")
                 self._since.append(at - TICK_S if before is None else before)
                 self.samples.append(sample)
-        except (EdgebenchError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-            said = str(error) if isinstance(error, Unreadable) else f"not understood: {error}"
-            self._reasons.setdefault(source.probe, said)
+        except Unreadable as error:
+            self._reasons.setdefault(source.probe, str(error))
+        except ValueError as error:
+            self._reasons.setdefault(source.probe, f"not understood: {error}")
+        except Exception as error:  # noqa: BLE001 - a fault of a probe costs its own readings only
+            self._note_fault(source.probe, plugins.fault("probes", source.probe, error))
+
+    def _note_fault(self, probe: str, fault: EdgebenchError) -> None:
+        self.faults.setdefault(probe, fault)
+        self._reasons.setdefault(probe, str(fault))
 
     def _spent(self, key: str, stat: str) -> None:
         """Note the processor time of a process of the loop, and of its children."""
@@ -241,18 +266,23 @@ class Sampler(SampleSeries):
             self._costs[f"{key} {pid}"] = 0.0, sum(map(int, ticks)) * TICK_S
 
 
-def _load(probes: Iterable[str] | Mapping[str, Probe] | None) -> dict[str, Probe]:
-    if isinstance(probes, Mapping):
-        return dict(probes)
-    return {name: plugins.create("probes", name) for name in (plugins.names("probes") if probes is None else probes)}
+def _names(probes: Iterable[str] | None) -> Iterable[str]:
+    return plugins.names("probes") if probes is None else probes
 
 
-def _sources(probes: Mapping[str, Probe], system: str) -> dict[str, _Source]:
+def _checked(quantities: Mapping[str, Quantity]) -> Mapping[str, Quantity]:
+    """Raises ``TypeError`` for what are no quantities."""
+    for name, quantity in dict(quantities).items():
+        if not isinstance(quantity, Quantity):
+            raise TypeError(f"quantities[{name!r}] is {type(quantity).__name__}, not Quantity")
+    return quantities
+
+
+def _sources(name: str, probe: Probe, system: str) -> dict[str, _Source]:
     sources = {}
-    for name, probe in probes.items():
-        for index, reading in enumerate(probe.sources.get(system, ())):
-            pattern = _pattern(reading.files) if reading.files else None
-            sources[f"{name}.{index}"] = _Source(name, reading, pattern)
+    for index, reading in enumerate(probe.sources.get(system, ())):
+        pattern = _pattern(reading.files) if reading.files else None
+        sources[f"{name}.{index}"] = _Source(name, reading, pattern)
     return sources
 
 

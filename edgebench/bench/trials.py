@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgebench import plugins
 from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
 from edgebench.bench.events import Began, Doing, Ended, Event, Logged, Measured
@@ -32,7 +33,15 @@ from edgebench.core import (
 )
 from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, EngineFailed
+from edgebench.errors import (
+    DeviceLost,
+    DeviceRefused,
+    EdgebenchError,
+    EngineFailed,
+    InternalError,
+    PartFailed,
+    UnexpectedError,
+)
 from edgebench.judging import doubts, memory_fit, stats
 from edgebench.modelfiles import fits
 from edgebench.plan import Plan
@@ -50,13 +59,17 @@ placement in memory) as long as loading costs no more than this share of the rou
 
 
 class Bench:
-    """One device's plan on its open session. ``events`` may be taken once."""
+    """One device's plan on its open session. ``events`` may be taken once.
+
+    ``engine``: one of the caller's own; the plan's engine where absent. What an engine, a scenario or
+    edgebench itself raises by mistake ends a trial, never the plan.
+    """
 
     def __init__(
         self,
         plan: Plan,
         session: Session,
-        engine: Engine,
+        engine: Engine | None = None,
         helpers: RpcWorkers | None = None,
         *,
         run: Mapping[str, Json] | None = None,
@@ -66,7 +79,8 @@ class Bench:
         self._plan = plan
         self._helpers = helpers
         self._session = session
-        self._engine = engine
+        self._given = engine
+        self._engine: Engine
         self._states: list[TrialState] = []
         self._notes: list[str] = []
         self._live: EngineProcess | None = None
@@ -81,31 +95,48 @@ class Bench:
 
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
-        engine = yield from deploy.engine(self._session, self._engine, self._plan)
-        self._facts = {"device": self._session.facts(), "engine": engine}
-        if self._helpers:
-            self._helpers.prepare()
-        self._rig = RoundRunner(self._session, self._engine, self._conditions, self._facts, self._plan.seed)
-        yield from self._prepare()
         try:
-            for index in itertools.count():
-                if index >= self._plan.rounds and not self._unsure(index):
-                    break
-                yield from self._whole_round(index)
-            if self._plan.afterwards:
-                yield from self._afterwards(self._plan.afterwards)
-            yield from self._stop()
-            for doubt in self._conditions.end():
-                for state in self._states:
-                    if state.rounds:  # without a figure there is nothing to doubt
-                        state.doubts.append(doubt)
+            yield from self._begin()
+            yield from self._measure()
         except DeviceLost as error:
+            if not self._states:
+                raise
             yield from self._lost(error)
+        except Exception as error:
+            known = isinstance(error, EdgebenchError) and not isinstance(error, UnexpectedError)
+            if known and not self._states:
+                raise
+            yield from self._broken(_known(error))
         finally:
             if self._live:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
             yield Ended(index, state.record(self._facts))
+
+    def _begin(self) -> Iterator[Event]:
+        """The engine found, the models in place, every trial begun."""
+        self._engine = self._given or _engine(self._session, self._plan.engine)
+        engine = yield from deploy.engine(self._session, self._engine, self._plan)
+        self._facts = {"device": self._session.facts(), "engine": engine}
+        if self._helpers:
+            self._helpers.prepare()
+        self._rig = RoundRunner(
+            self._session, self._engine, self._conditions, self._facts, self._plan.seed, self._plan.engine
+        )
+        yield from self._prepare()
+
+    def _measure(self) -> Iterator[Event]:
+        for index in itertools.count():
+            if index >= self._plan.rounds and not self._unsure(index):
+                break
+            yield from self._whole_round(index)
+        if self._plan.afterwards:
+            yield from self._afterwards(self._plan.afterwards)
+        yield from self._stop()
+        for doubt in self._conditions.end():
+            for state in self._states:
+                if state.rounds:  # without a figure there is nothing to doubt
+                    state.doubts.append(doubt)
 
     def _unsure(self, rounds: int) -> bool:
         """Whether an interval is still wider than asked for, and the limit of rounds isn't reached."""
@@ -142,6 +173,8 @@ class Bench:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
             yield Began(index, planned.trial, state.facts(self._facts), state.id, self._run)
+            if planned.fault:
+                yield from self._fail(index, planned.fault)
 
     def _look(self, path: str, size: int) -> Iterator[Event]:
         self._facts["device"] |= self._conditions.begin(path, size, self._gpu())
@@ -249,6 +282,9 @@ class Bench:
         except EdgebenchError as error:
             yield from self._failed(index, number, error)
             return
+        except Exception as defect:  # noqa: BLE001 - the other trials go on
+            yield from self._failed(index, number, _known(defect))
+            return
         if gate.doubt:
             state.doubts.append(gate.doubt)
         done = replace(done, notes={**done.notes, "gate": gate.notes()})
@@ -304,10 +340,10 @@ class Bench:
         try:
             for text in live.opening():
                 yield Doing(index, text, number)
-        except EdgebenchError:
+        except Exception:
             # What it said before it failed, compilers and drivers included, is what one needs then.
             if live.log:
-                yield Logged((index,), "\n".join(live.log))
+                yield Logged((index,), live.transcript())
             raise
         self._live = live
 
@@ -324,8 +360,11 @@ class Bench:
         """A dead or refusing engine: once another way where the engine knows one, else a failed trial."""
         state = self._states[index]
         yield from self._stop()
-        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
-        other = self._engine.fallback(state.launch, status or 0, log)
+        try:
+            other = self._fallback(state.launch, error)
+        except PartFailed as fault:
+            state.notes.append(f"before that: {error}")
+            other, error = None, fault
         if other is not None:
             launch, why = other
             for one in self._states:
@@ -336,13 +375,50 @@ class Bench:
             yield Doing(index, why, number)
             yield from self._trial(index, number)
             return
-        state.status = "failed"
+        yield from self._fail(index, error, number)
+        assert state.failure is not None
+        if memory_fit.ran_out_of_memory(state.failure.log, state.failure.signal):
+            yield from self._skip_larger(state, number)
+
+    def _fallback(self, launch: Launch, error: EdgebenchError) -> tuple[Launch, str] | None:
+        if isinstance(error, UnexpectedError):
+            return None  # the engine is not what went wrong
+        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
+        return self._engine.fallback(launch, status or 0, log)
+
+    def _fail(self, index: int, error: EdgebenchError, number: int | None = None) -> Iterator[Event]:
+        """A trial that ends here, as failed; the traceback of what was unexpected goes into its log."""
+        state = self._states[index]
+        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
         whole = len(state.rounds)
         survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
-        state.failure = Failure(f"{error}{survived}", error.hint, status, signal_name(status), log)
+        hint = error.hint
+        if isinstance(error, UnexpectedError):
+            yield Logged((index,), error.trace)
+            hint = f"Traceback: edgebench results show {state.id} --log"
+        state.status = "failed"
+        state.failure = Failure(f"{error}{survived}", hint, status, signal_name(status), log)
         yield Doing(index, f"failed: {error}{survived}", number, failed=True)
-        if memory_fit.ran_out_of_memory(log, state.failure.signal):
-            yield from self._skip_larger(state, number)
+
+    def _broken(self, error: EdgebenchError) -> Iterator[Event]:
+        """No trial can go on, nor begin: those that aren't complete have failed."""
+        if "device" not in self._facts:
+            with contextlib.suppress(EdgebenchError):
+                self._facts["device"] = self._session.facts()
+        self._facts = {"device": {}, "engine": {}, **self._facts}
+        for index, planned in enumerate(self._plan.trials):
+            if index == len(self._states):
+                notes = [*planned.notes, *self._notes]
+                state = TrialState(ids.new(), self._run, planned, Launch(model=""), notes=notes, started=now())
+                self._states.append(state)
+                yield Began(index, planned.trial, state.facts(self._facts), state.id, self._run)
+            state = self._states[index]
+            if not state.failure and len(state.rounds) >= self._plan.rounds:
+                state.notes.append(str(error))
+                if isinstance(error, UnexpectedError):
+                    yield Logged((index,), error.trace)
+            elif not state.failure:
+                yield from self._fail(index, error)
 
     def _skip_larger(self, failed: TrialState, number: int) -> Iterator[Event]:
         """Memory ran out: what needs at least as much needn't be tried."""
@@ -363,10 +439,26 @@ class Bench:
             return
         live, self._live = self._live, None
         live.__exit__(None, None, None)
-        yield Logged(tuple(sorted(self._users)), "\n".join(live.log))
+        if dropped := live.running.log_lines_dropped:
+            for index in self._users:
+                self._states[index].notes.append(f"the middle of the engine's log was dropped: {dropped} lines")
+        yield Logged(tuple(sorted(self._users)), live.transcript())
 
     def _lost(self, error: DeviceLost) -> Iterator[Event]:
         for index, state in enumerate(self._states):
             if not state.failure and len(state.rounds) < self._plan.rounds:
                 state.status, state.failure = "lost", Failure(str(error), error.hint)
                 yield Doing(index, f"device lost: {error}", failed=True)
+
+
+def _engine(session: Session, name: str) -> Engine:
+    """The engine of a plan. Raises ``PartFailed``."""
+    engine = plugins.create("engines", name, session, config=session.device.engines.get(name, {}))
+    return plugins.guard("engines", name, engine)
+
+
+def _known(error: Exception) -> EdgebenchError:
+    """An exception as an error of ours: what no contract allows is a defect."""
+    if isinstance(error, EdgebenchError):
+        return error
+    return InternalError("edgebench, or the device's transport or system, raised", error)

@@ -144,11 +144,11 @@ class Chosen:
 
 def render(view: str, records: Iterable[Record]) -> Iterator[str]:
     """The output of a view in pieces, generated lazily if the view supports streaming."""
-    made = plugins.create("views", view)
-    if isinstance(made, Streamed):
-        yield from made.pieces(records)
-    else:
-        yield made.render(list(records))
+    made = plugins.guard("views", view, plugins.create("views", view))
+    for text in made.pieces(records) if isinstance(made, Streamed) else [made.render(list(records))]:
+        if not isinstance(text, str):
+            raise plugins.misuse("views", view, f"render gave {type(text).__name__}, not str")
+        yield text
 
 
 def write(content: str | bytes | Iterable[str], output: Path | None) -> None:

@@ -188,6 +188,13 @@ class SupervisedProcess:
         """The program's own lines, both streams, in order of arrival."""
         return [line.text for line in list(self.log)]
 
+    def kept_log(self) -> list[str]:
+        """``log_text``, with a line that says so where lines were dropped."""
+        lines, dropped = self.log_text(), self.log_lines_dropped
+        if dropped:
+            lines.insert(LOG_LINES // 2, f"… {dropped:,} lines dropped …")
+        return lines
+
     def _beat(self) -> None:
         # A watcher may read its standard input in blocks: what comes with a secret would be lost.
         with self._changed:

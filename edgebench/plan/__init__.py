@@ -21,7 +21,7 @@ from edgebench.core import (
     Scenario,
     Trial,
 )
-from edgebench.errors import UsageError
+from edgebench.errors import PartFailed, UsageError
 
 CTX = 4096
 """Tokens of context where neither the command line nor the profile says: that of 2023."""
@@ -42,6 +42,8 @@ class Planned:
     """What was changed of what had been asked for."""
     clipped: bool = False
     """Whether a larger context had been asked for than the model has."""
+    fault: PartFailed | None = None
+    """Why it cannot run: what its scenario or its engine raised by mistake when it was planned."""
 
     def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
         """How the engine is started for it, with paths on the device."""
@@ -114,7 +116,7 @@ def trials(
     ``UsageError`` for an option that nothing here knows, a context too small for the scenario, or what
     the engine can't do on such a device.
     """
-    kinds = {name: plugins.create("scenarios", name) for name in scenarios}
+    kinds = {name: plugins.load("scenarios", name) for name in scenarios}
     unknown = set(asked) - LAUNCH_OPTIONS.union(*(scenario.options for scenario in kinds.values()))
     if unknown:
         raise _without(scenarios[0], min(unknown))
@@ -132,12 +134,12 @@ def trials(
         }
         grid |= {name: values for name, values in asked.items() if name in LAUNCH_OPTIONS or name in scenario.options}
         for values in itertools.product(*grid.values()):
-            one = _plan_one(device, model, engine, backend, name, scenario, dict(zip(grid, values, strict=True)))
+            one = _plan_one(device, model, engine, backend, name, dict(zip(grid, values, strict=True)))
             planned.setdefault(repr(one.trial), replace(one, notes=(*one.notes, *notes)))
     return tuple(planned.values())
 
 
-def _check_capabilities(name: str, scenario: Scenario, engine: str) -> None:
+def _check_capabilities(name: str, scenario: type[Scenario], engine: str) -> None:
     """Raises ``UsageError`` where the engine lacks what the scenario requires."""
     required: Sequence[Capability] = getattr(scenario, "requires", ())
 
@@ -165,7 +167,6 @@ def _plan_one(
     engine: str,
     backend: str,
     name: str,
-    scenario: Scenario,
     options: dict[str, Option],
 ) -> Planned:
     notes = []
@@ -174,7 +175,14 @@ def _plan_one(
     if longest is not None and int(options["ctx"]) > int(longest):
         notes.append(f"a context of {options['ctx']} was asked for; {model.name} has {longest}, so {longest} was used")
         options["ctx"], clipped = int(longest), True
-    least = scenario.needs(options)
+    fault: PartFailed | None = None
+    least = 0
+    try:
+        scenario = plugins.create("scenarios", name)
+        with plugins.boundary("scenarios", name):
+            least = int(scenario.needs(options))
+    except PartFailed as error:
+        fault = error
     if least > int(options["ctx"]):
         raise UsageError(
             f"scenario {name} needs a context of {least} tokens, and it is {options['ctx']}",
@@ -187,6 +195,10 @@ def _plan_one(
         options.setdefault("gpu_layers", "all")
     kind = plugins.load("engines", engine)
     if isinstance(kind, PreflightCheck):
-        kind.check(device, name, backend, options)
+        try:
+            with plugins.boundary("engines", engine):
+                kind.check(device, name, backend, options)
+        except PartFailed as error:
+            fault = fault or error
     trial = Trial(device.name, model.name, engine, backend, name, options)
-    return Planned(trial, device, model, notes=tuple(notes), clipped=clipped)
+    return Planned(trial, device, model, notes=tuple(notes), clipped=clipped, fault=fault)

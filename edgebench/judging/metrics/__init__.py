@@ -61,7 +61,8 @@ def _declared() -> Sequence[tuple[Group, str, MetricDefinition]]:
     found: list[tuple[Group, str, MetricDefinition]] = []
     for group in _GROUPS:
         for name in plugins.names(group):
-            with suppress(*([] if group == "metrics" else [UsageError])):
+            missing = () if group == "metrics" else (UsageError,)
+            with suppress(*missing), plugins.boundary(group, name):
                 own = _of_probe(plugins.load(group, name).quantities) if group == "probes" else _own(group, name)
                 found += [(group, name, metric) for metric in own]
     return found
