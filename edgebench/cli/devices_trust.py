@@ -9,7 +9,7 @@ from edgebench.cli.output import ProfileName, confirm
 from edgebench.core import Device
 
 
-@click.command("trust")
+@click.command("trust", short_help="Trust a device's SSH host key.")
 @click.argument("device", type=ProfileName("devices"))
 def trust(device: str) -> None:
     """Show a device's SSH host key and, on confirmation, add it to known_hosts.
