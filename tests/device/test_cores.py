@@ -152,11 +152,11 @@ def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ((), "is fastest with 1 thread on processors 0: 30 tokens/s\n"),
+        ((), "is fastest with 1 thread on processors 0: 30 tokens/s"),
         (("few-rounds", "other-load", "steal"), "(doubted: steal, other-load; measure again on a quiet device)"),
     ],
 )
-def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch, capsys):
+def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch):
     cpus = cores.parse(f"{BASE}0/topology/core_id:0\n{BASE}1/topology/core_id:1")
     monkeypatch.setattr(Sweep, "_read", lambda self, device: cpus)
     own = Device("here", "linux", {"kind": "local"})
@@ -165,8 +165,9 @@ def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch, c
         made(device="here", options={"threads": n}, metrics={"decode_tps": rate}, doubts=list(found))
         for n, rate in rows
     ]
-    Sweep([own]).conclude(write=False)(records)
-    assert said in capsys.readouterr().err
+    lines: list[str] = []
+    Sweep([own]).conclude(write=False, say_line=lines.append)(records)
+    assert said in "\n".join(lines)
 
 
 def test_write_profile_needs_something_to_write(edgebench: Program):
