@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Collection
 from typing import Any
 
-from edgebench import plugins, profiles
+from edgebench import engine_options, plugins, profiles
 from edgebench.core import Device
 from edgebench.modelfiles.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
 from edgebench.profiles.documents import adapter, required
@@ -33,6 +33,7 @@ def device() -> Schema:
     properties["engines"] = {"type": "object", "properties": engines, "additionalProperties": False}
     properties["defaults"] = _form(profiles.Defaults)
     properties["defaults"]["properties"]["engine"] = {"enum": plugins.names("engines")}
+    properties["defaults"]["properties"]["backend"] = {"enum": engine_options.all_backends()}
     return {"$schema": DIALECT, "title": "edgebench device profile", **shape}
 
 

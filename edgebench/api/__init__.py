@@ -107,7 +107,7 @@ def speculative(
     """
     (opened,) = planning.devices_of([device])
     lengths = planning.draft_lengths(str(k)) if isinstance(k, str | int) else [int(each) for each in k]
-    form = planning.model_format(engine)
+    form = planning.model_formats(engine)
     (target_file,) = planning.model_files([target], form)
     sweep = planning.SweepRequest(
         opened,

@@ -83,13 +83,13 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
             f"--rpc requires --engine {RPC_ENGINE} (engine is {engines[0]})", f"Give --engine {RPC_ENGINE}."
         )
     names = request.models or [defaults.MODEL]
-    files = {form: model_files(names, form, transfer) for form in dict.fromkeys(map(model_format, engines))}
+    files = {formats: model_files(names, formats, transfer) for formats in dict.fromkeys(map(model_formats, engines))}
     plans = []
     for device, engine in zip(devices, engines, strict=True):
         backend = backend_of(device, request.backend)
         planned = planner(
             device,
-            files[model_format(engine)],
+            files[model_formats(engine)],
             engine=engine,
             backend=backend,
             scenarios=scenarios,
@@ -167,14 +167,13 @@ def backend_of(device: Device, backend: str | None) -> str:
     return backend or str(device.defaults.get("backend", "cpu"))
 
 
-def model_format(engine: str) -> modelfiles.Form:
-    """The form of model that an engine takes. Raises ``UsageError`` for an unknown engine."""
-    form = plugins.load("engines", engine).format
-    return "mlc" if form == "mlc" else "gguf"
+def model_formats(engine: str) -> tuple[str, ...]:
+    """The model formats that an engine reads. Raises ``UsageError`` for an unknown engine."""
+    return plugins.load("engines", engine).formats
 
 
 def model_files(
-    names: Sequence[str | Path | ModelFile], form: modelfiles.Form, transfer: Transfer = silent_transfer
+    names: Sequence[str | Path | ModelFile], formats: Sequence[str], transfer: Transfer = silent_transfer
 ) -> list[ModelFile]:
     """Models by profile or path, fetched where they aren't here yet, each once.
 
@@ -186,7 +185,7 @@ def model_files(
             file = name
         else:
             with transfer(f"getting {name}") as progress:
-                file = modelfiles.resolve(str(name), form=form, progress=progress)
+                file = modelfiles.resolve(str(name), formats=formats, progress=progress)
         other = files.setdefault(file.name, file)
         if other.sha256 != file.sha256:  # their results could not be told apart
             raise UsageError(
@@ -225,7 +224,7 @@ def draft_of(name: str | ModelFile, engine: str, transfer: Transfer = silent_tra
     if any(name in drafts_without_model(other) for other in plugins.names("engines")):
         hint = f"Without a draft model it has: {', '.join(methods)}." if methods else "It drafts with a model only."
         raise UsageError(f"{engine} has no draft called {name!r}", hint)
-    (file,) = model_files([name], model_format(engine), transfer)
+    (file,) = model_files([name], model_formats(engine), transfer)
     return file
 
 

@@ -46,8 +46,6 @@ CLOCK_S = 0.1
 MAX_REQUESTS = 5000
 """In one round: a scenario whose end depends on the replies might never end."""
 
-WARMUP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
-
 
 @dataclass
 class TrialState:
@@ -133,7 +131,7 @@ class RoundRunner:
         turns: list[Turn] = []
         if fresh:
             begin = live.running.started_at or begin
-            turns.append(Turn.of(WARMUP, self.complete(live, WARMUP)))
+            turns.append(Turn.of(self._engine.warm_up, self.complete(live, self._engine.warm_up)))
         elif not shared:
             live.sampler.reset_peak()
         if fresh or not state.engine:

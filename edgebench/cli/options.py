@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from edgebench import plugins
+from edgebench import engine_options, plugins
 from edgebench.cli.selection import render, store_option, terminal, write
 from edgebench.core import Record
-from edgebench.errors import UsageError
 from edgebench.views import speculative, table
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Sections(click.Command):
@@ -68,24 +64,15 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
-"""Backends of the built-in engines; other names are passed through."""
-
-
-def _known_backend(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    name = text.lower() if text else text
-    near = get_close_matches(name, BACKENDS, n=1) if name and name not in BACKENDS else []
-    if near:
-        raise UsageError(f"--backend: unknown backend {text!r}", f"Did you mean {near[0]}?")
-    return name
-
-
-backend: Decorator = click.option(
-    "--backend",
-    type=PartName(words=BACKENDS),
-    callback=_known_backend,
-    help=f"Compute backend: {', '.join(BACKENDS)}.  [default: the device profile's, else cpu]",
-)
+def backend(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--backend``: a backend of any installed engine; the plan checks it against the chosen one."""
+    names = engine_options.all_backends()
+    return click.option(
+        "--backend",
+        type=PartName(words=names),
+        callback=lambda _context, _option, text: text.lower() if text else text,
+        help=f"Compute backend: {', '.join(names)}.  [default: the device profile's, else cpu]",
+    )(command)
 
 
 DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}

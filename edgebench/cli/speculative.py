@@ -93,7 +93,7 @@ def command(
     kind, facts = _look(opened, engine, auto, p_min)
     selection.can_keep(outcome.path, outcome.json_output)
     files = tuple(planning.draft_of(draft, kind, transfer) for draft in dict.fromkeys(drafts or [defaults.DRAFT]))
-    (target_file,) = planning.model_files([target], planning.model_format(kind), transfer)
+    (target_file,) = planning.model_files([target], planning.model_formats(kind), transfer)
     used = planning.backend_of(opened, backend)
     sweep = planning.SweepRequest(opened, kind, used, target_file, files, asked, p_min, planning.Conduct(**how))
     first = sweep.plan(wanted[-1:], rounds=1) if auto else sweep.plan(wanted)

@@ -21,6 +21,8 @@ from edgebench.core.device import (
     Transport,
 )
 from edgebench.core.engine import (
+    TEXT_WARM_UP,
+    TOKEN_WARM_UP,
     AnswersQueries,
     AppEngine,
     BandwidthKernel,
@@ -63,6 +65,8 @@ from edgebench.core.wire import TimedLine, json_lines, server_sent_events
 __all__ = [
     "SCHEMA",
     "SILENCED",
+    "TEXT_WARM_UP",
+    "TOKEN_WARM_UP",
     "AnswersQueries",
     "AppEngine",
     "BandwidthKernel",

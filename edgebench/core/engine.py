@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgebench.core.queries import Capability, Message, Query
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.values import Json, Option
 from edgebench.core.wire import TimedLine
+from edgebench.errors import EngineFailed
 
 TokenClock = Literal["engine", "arrival"]
 """Whose clock the times of tokens are by: the engine's own, or the controller's as they arrive."""
@@ -27,7 +29,7 @@ class ModelFile:
     size: int
     """Bytes."""
     format: str
-    """``gguf`` or ``mlc``."""
+    """Such as ``gguf`` or ``mlc``."""
     quantization: str
     architecture: str
     facts: Mapping[str, Json] = field(default_factory=dict)
@@ -190,45 +192,66 @@ class Client(Protocol):
         where the engine breaks off, and where it sends nothing for too long."""
 
 
+TOKEN_WARM_UP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
+"""A warm-up for engines that take token ids."""
+TEXT_WARM_UP = Request(messages=({"role": "user", "content": "Hi"},), max_tokens=8, measures=(), label="warm-up")
+"""A warm-up for engines that take text only."""
+
+
 class Engine(Protocol):
     """An inference engine: a process on the device that listens on the device's loopback.
 
-    A plugin is a class that takes (opened device, the profile's settings for this engine).
-    ``Config`` is a frozen dataclass of what a profile may say under ``engines: NAME:``.
+    A plugin is a subclass that takes (opened device, the profile's settings for this engine). It must
+    have ``Config``, ``formats``, ``backends`` and the abstract methods; the rest has defaults.
     """
 
     Config: ClassVar[type]
-    format: ClassVar[str]
-    """The form of model it takes: ``gguf`` or ``mlc``."""
-    k_per_request: ClassVar[bool]
+    """A frozen dataclass: what a profile may say under ``engines: NAME:``."""
+    formats: ClassVar[tuple[str, ...]]
+    """The model formats it reads, the preferred one first: ``gguf``, ``mlc``, or the suffix of a file."""
+    backends: ClassVar[tuple[str, ...]]
+    """The compute backends it can be asked for, such as ``cpu`` and ``vulkan``."""
+    warm_up: ClassVar[Request] = TOKEN_WARM_UP
+    """Sent after each start; recorded, and counted in no metric."""
+    k_per_request: ClassVar[bool] = False
     """Whether draft tokens are said with each request, so that one process serves every K."""
-    drafts_without_model: ClassVar[tuple[str, ...]]
+    drafts_without_model: ClassVar[tuple[str, ...]] = ()
     """Ways to draft without a draft model."""
-    ends_drafts: ClassVar[bool]
+    ends_drafts: ClassVar[bool] = False
     """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
-    capabilities: ClassVar[tuple[Capability, ...]]
+    capabilities: ClassVar[tuple[Capability, ...]] = ()
 
+    @abstractmethod
     def prepare(self) -> Mapping[str, Json]:
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
 
+    @abstractmethod
     def command(self, launch: Launch, port: int, key_variable: str) -> Command:
         """How to start it; its API key is in the environment variable ``key_variable``."""
 
+    @abstractmethod
     def ready(self, client: Client) -> bool:
         """Whether it answers. False: still loading."""
 
     def ready_line(self, text: str) -> bool:
         """Whether this line of its log says that it is loaded: a finer clock than asking."""
+        return False
 
-    def complete(self, client: Client, request: Request) -> Reply: ...
+    @abstractmethod
+    def complete(self, client: Client, request: Request) -> Reply:
+        """Send a request and read its reply. Raises ``EngineFailed``, ``Unreadable``."""
 
     def count_tokens(self, client: Client, text: str) -> int:
         """Tokens of a text by the engine's own tokenizer, special ones not added."""
+        raise EngineFailed("this engine does not count tokens", "Use a scenario that does not need it.")
 
-    def notes(self, log: Iterable[str]) -> EngineInfo: ...
+    @abstractmethod
+    def notes(self, log: Iterable[str]) -> EngineInfo:
+        """What its log says of it."""
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         """After a death: another launch worth one try and why, or None."""
+        return None
 
 
 @runtime_checkable

@@ -59,12 +59,11 @@ def run(device: Device) -> Iterator[Check]:
 
 def _offered(device: Device) -> list[str]:
     """For each form of models that no engine of the profile reads, an engine that does."""
-    forms = {plugins.load("engines", name).format for name in device.engines}
+    forms = {form for name in device.engines for form in plugins.load("engines", name).formats}
     found = []
     for name in sorted(plugins.names("engines"), key=lambda name: (name != FIRST, name)):
-        form = plugins.load("engines", name).format
-        if form not in forms:
-            forms.add(form)
+        if new := {*plugins.load("engines", name).formats} - forms:
+            forms |= new
             found.append(name)
     return found
 

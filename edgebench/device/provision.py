@@ -35,7 +35,7 @@ def place_model(session: Session, model: ModelFile, progress: Progress | None = 
     if model.format == "mlc":
         name, path = model.sha256[:16], _place_folder(session, model, progress)
     else:
-        name = f"{model.sha256}.gguf"
+        name = f"{model.sha256}.{model.format}"
         path = place_file(session, model.path, model.sha256, model.size, name, MODELS, progress)
     about = {"file": name, "name": model.name, "size_b": model.size, "used": f"{date.today()}"}
     # A device that cannot keep it can do without.

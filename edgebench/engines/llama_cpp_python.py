@@ -36,7 +36,6 @@ class LlamaCppPython(llama_server.Dialect):
     """The server of ``edgebench/servers/llama_cpp_python``, sent to the device as one file."""
 
     Config = Settings
-    format = "gguf"
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
     ends_drafts = True

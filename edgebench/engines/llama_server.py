@@ -13,6 +13,7 @@ from edgebench.core import (
     Client,
     DeviceSession,
     Divergence,
+    Engine,
     EngineInfo,
     Json,
     Launch,
@@ -24,9 +25,14 @@ from edgebench.core import (
 )
 from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
 
+BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
 
-class Dialect:
+
+class Dialect(Engine):
     """What all engines of this family do alike."""
+
+    formats = ("gguf",)
+    backends = BACKENDS
 
     def ready(self, client: Client) -> bool:
         return ready(client)

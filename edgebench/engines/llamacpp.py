@@ -46,8 +46,6 @@ class LlamaCpp(llama_server.Dialect):
     """One ``llama-server`` binary of any build from 2024 on: flags are chosen from its ``--help``."""
 
     Config = Settings
-    format = "gguf"
-    k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
     ends_drafts = True
     capabilities = llama_queries.CAPABILITIES

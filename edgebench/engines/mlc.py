@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgebench.core import Device, DeviceSession, Option
+from edgebench.core import Device, DeviceSession, Engine, Option
 from edgebench.engines import mlc_app, mlc_python
 from edgebench.engines.mlc_app import MlcApp
-from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
 from edgebench.engines.mlc_python import MlcPython
 
 
-class MlcLlm:
+class MlcLlm(Engine):
     """The one of the two that the device's system can have."""
 
     Config = Settings
-    format = "mlc"
-    k_per_request = False
-    drafts_without_model = ()
-    ends_drafts = False
-    capabilities = ()
+    formats = FORMATS
+    backends = BACKENDS
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
@@ -28,7 +25,7 @@ class MlcLlm:
         if device.system == "android":
             mlc_app.check(scenario, backend)
         else:
-            mlc_python.check(backend, options)
+            mlc_python.check(options)
 
     def __new__(cls, device: DeviceSession, config: Settings) -> Any:
         return (MlcApp if device.device.system == "android" else MlcPython)(device, config)

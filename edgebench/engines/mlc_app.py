@@ -12,9 +12,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from edgebench.core import Client, Command, DeviceSession, EngineInfo, Json, Launch, Line, Reply, Request
+from edgebench.core import (
+    TEXT_WARM_UP,
+    Client,
+    Command,
+    DeviceSession,
+    Engine,
+    EngineInfo,
+    Json,
+    Launch,
+    Line,
+    Reply,
+    Request,
+)
 from edgebench.engines import mlc_ends, mlc_install, mlc_server
-from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_install import FORMATS, Settings
 from edgebench.engines.mlc_phone import Phone
 from edgebench.engines.mlc_screen import (
     CHARACTERS_PER_TOKEN,
@@ -58,8 +70,13 @@ def check(scenario: str, backend: str) -> None:
         raise UsageError("MLCChat has no speculative mode", "Use mlc_llm serve, or llama.cpp.")
 
 
-class MlcApp:
+class MlcApp(Engine):
     """MLCChat, started afresh, its model loaded by its own list."""
+
+    Config = Settings
+    formats = FORMATS
+    backends = ("opencl",)
+    warm_up = TEXT_WARM_UP
 
     def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
@@ -192,16 +209,13 @@ class MlcApp:
         )
         return EngineRefused(words, f"{hint} {self._phone.keep_screen()}".strip())
 
-    def ready_line(self, text: str) -> bool:
-        return False
-
     # --- asking ------------------------------------------------------------------------------
 
     def complete(self, client: Client, request: Request) -> Reply:
         """Type the last message, wait for the answer, read its rates."""
-        if request.tokens is not None and request.measures:
+        if request.messages is None:
             raise EngineFailed("MLCChat takes text only, and this scenario asks with tokens", "Give --scenario chat.")
-        messages = request.messages or ({"role": "user", "content": "Hi"},)
+        messages = request.messages
         if len(messages) == 1:
             self._forget()
         text = typable(messages[-1]["content"])
@@ -282,9 +296,6 @@ class MlcApp:
         opencl = any("Initialize OpenCL platform" in line for line in lines)
         extra = {**found.extra, **({"ignored_options": self._ignored} if self._ignored else {})}
         return replace(found, backend="opencl" if opencl else None, extra=extra)
-
-    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
-        return None
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
         return None

@@ -22,6 +22,9 @@ class Settings:
     """Environment of the engine's process only, such as ``MLC_LLM_HOME``."""
 
 
+FORMATS = ("mlc",)
+BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
+
 WHEELS = "https://mlc.ai/wheels"
 GUIDE = "https://llm.mlc.ai/docs/install/mlc_llm.html"
 APP = "https://llm.mlc.ai/docs/deploy/android.html"

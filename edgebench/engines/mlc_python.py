@@ -6,22 +6,31 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from edgebench.core import Client, Command, DeviceSession, EngineInfo, Json, Launch, Line, Option, Reply, Request
+from edgebench.core import (
+    Client,
+    Command,
+    DeviceSession,
+    Engine,
+    EngineInfo,
+    Json,
+    Launch,
+    Line,
+    Option,
+    Reply,
+    Request,
+)
 from edgebench.engines import mlc_install, mlc_server
-from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut, UsageError
 from edgebench.modelfiles.mlc import CACHES, CONFIG
 
-BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
 VERIFIES = ("cuda", "vulkan", "metal")
 """Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
 CPU's, which has refused more than one token a request since April 2024: a draft would end the engine."""
 
 
-def check(backend: str, options: Mapping[str, Option]) -> None:
+def check(options: Mapping[str, Option]) -> None:
     """Raises ``UsageError`` for what serve can't be told, whatever its version."""
-    if backend not in BACKENDS:
-        raise UsageError(f"MLC-LLM has no backend {backend}", f"It has {', '.join(BACKENDS)}: give --backend.")
     if options.get("gpu_layers") not in (None, "all"):
         raise UsageError(
             "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
@@ -29,8 +38,12 @@ def check(backend: str, options: Mapping[str, Option]) -> None:
         )
 
 
-class MlcPython:
+class MlcPython(Engine):
     """``mlc_llm serve`` of v0.17 or later: its flags are read from its own source on the device."""
+
+    Config = Settings
+    formats = FORMATS
+    backends = BACKENDS
 
     def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
@@ -141,9 +154,6 @@ class MlcPython:
 
     def notes(self, log: Iterable[str]) -> EngineInfo:
         return mlc_server.notes(log)
-
-    def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
-        return None
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
         return mlc_server.compiling(log)

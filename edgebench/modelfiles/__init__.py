@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from edgebench import profiles
 from edgebench.core import ModelFile, Progress
@@ -25,25 +25,42 @@ Form = Literal["gguf", "mlc"]
 """llama.cpp's form of a model, a file; and MLC-LLM's, a folder."""
 
 
-def resolve(name_or_path: str, *, form: Form = "gguf", progress: Progress | None = None) -> ModelFile:
-    """A model in an engine's form as checked files on this machine, fetched where they aren't here yet.
+def resolve(name_or_path: str, *, formats: Sequence[str] = ("gguf",), progress: Progress | None = None) -> ModelFile:
+    """A model in a format of an engine as checked files on this machine, fetched where they aren't here yet.
 
-    Takes a profile's name, the path of a profile, or the path of a GGUF file or of a folder of
-    MLC-LLM's. Raises ``ProfileError`` for an unknown name, ``ModelError`` for what can't be had or
-    trusted, or is in the other form.
+    Takes a profile's name, the path of a profile, or the path of a model: a GGUF file, a folder of
+    MLC-LLM's, or a file whose suffix is one of ``formats``. Raises ``ProfileError`` for an unknown
+    name, ``ModelError`` for what can't be had or trusted, or is in another format.
     """
-    path = as_path(name_or_path)
+    path = as_path(name_or_path, formats)
     if path is None:
-        return pull(load(name_or_path), form, progress=progress)
-    if mlc.is_folder(path) != (form == "mlc"):
-        clash = (
-            "a folder of MLC-LLM's weights, and {} isn't one" if form == "mlc" else "a GGUF file, and {} is a folder"
-        )
-        raise ModelError(f"this engine takes {clash.format(path)}", "Name another model, or --engine.")
-    if form == "mlc":
-        return mlc.resolve(path, progress=progress)
-    facts = header(path)
-    return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
+        model = load(name_or_path)
+        form = next((form for name in formats for form in forms(model) if form == name), None)
+        if form is None and not {*formats} & {*get_args(Form)}:
+            raise ModelError(f"{model.name} is not available in {' or '.join(formats)}", "Name a model's file.")
+        return pull(model, form or ("mlc" if "mlc" in formats else "gguf"), progress=progress)
+    if mlc.is_folder(path):
+        if "mlc" in formats:
+            return mlc.resolve(path, progress=progress)
+    elif path.suffix != ".gguf" and path.suffix[1:] in formats:
+        return _opaque(path, progress)
+    elif "gguf" in formats:
+        facts = header(path)
+        return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
+    is_a, takes = "a folder" if path.is_dir() else "a file", " or ".join(_FORMS.get(name, name) for name in formats)
+    raise ModelError(f"this engine takes {takes}, and {path} is {is_a}", "Name another model, or --engine.")
+
+
+_FORMS = {"gguf": "a GGUF file", "mlc": "a folder of MLC-LLM's weights"}
+
+
+def _opaque(path: Path, progress: Progress | None) -> ModelFile:
+    """A model in a format that only its engine can read."""
+    try:
+        size, sha256 = path.stat().st_size, Cache().sha256(path, progress)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    return ModelFile(path.stem, path, sha256, size, path.suffix[1:], "unknown", "unknown")
 
 
 def at(path: Path, form: Form | None = None, *, again: bool = False, progress: Progress | None = None) -> ModelFile:
@@ -53,17 +70,17 @@ def at(path: Path, form: Form | None = None, *, again: bool = False, progress: P
     if again:
         for file in path.iterdir() if folder else [path]:
             Cache().forget(file)
-    return resolve(str(path), form=form or ("mlc" if folder else "gguf"), progress=progress)
+    return resolve(str(path), formats=(form or ("mlc" if folder else "gguf"),), progress=progress)
 
 
-def as_path(name_or_path: str) -> Path | None:
+def as_path(name_or_path: str, formats: Sequence[str] = ("gguf",)) -> Path | None:
     """The path of a model file where that is what is meant, not a profile."""
     path = Path(name_or_path).expanduser()
     if path.suffix in profiles.SUFFIXES or name_or_path in profiles.names("models"):
         return None
     if not name_or_path:
         return None
-    means_path = path.suffix == ".gguf" or len(path.parts) > 1 or path.exists()
+    means_path = path.suffix in (".gguf", *(f".{name}" for name in formats)) or len(path.parts) > 1 or path.exists()
     return path if means_path else None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from edgebench import plugins
+from edgebench import engine_options, plugins
 from edgebench.core import (
     Capability,
     Device,
@@ -116,6 +116,7 @@ def trials(
     ``UsageError`` for an option that nothing here knows, a context too small for the scenario, or what
     the engine can't do on such a device.
     """
+    engine_options.check_backend(engine, backend)
     kinds = {name: plugins.load("scenarios", name) for name in scenarios}
     unknown = set(asked) - LAUNCH_OPTIONS.union(*(scenario.options for scenario in kinds.values()))
     if unknown:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edgebench import plugins
+from edgebench import engine_options, plugins
 from edgebench.core import Device
 from edgebench.errors import ProfileError, UsageError
 from edgebench.profiles.documents import Document, nearest, shown
@@ -21,15 +21,14 @@ Kind = Literal["devices", "models", "references"]
 
 SUFFIXES = (".yaml", ".yml")
 
-Backend = Literal["cpu", "cuda", "metal", "opencl", "rocm", "sycl", "vulkan"]
-
 
 @dataclass(frozen=True)
 class Defaults:
     """What a device's trials are run with where the command line says nothing else."""
 
     engine: str | None = None
-    backend: Backend | None = None
+    backend: str | None = None
+    """A backend of the engine."""
     threads: int | None = None
     ctx: int | None = None
     """Context length, tokens."""
@@ -175,6 +174,12 @@ def _check_defaults(document: Document) -> None:
     known = plugins.names("engines")
     if engine is not None and engine not in known:
         document.unknown(("defaults", "engine"), engine, f"no engine named {shown(engine)}", known)
+        return
+    backend = defaults.backend if defaults else None
+    backends = plugins.load("engines", engine).backends if engine else engine_options.all_backends()
+    if backend is not None and backend not in backends:
+        wrong = f"{engine} has no backend" if engine else "no engine has a backend"
+        document.unknown(("defaults", "backend"), backend, f"{wrong} {shown(backend)}", backends)
 
 
 def _config(

@@ -220,7 +220,7 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"), [(("--backend", "sycl"), "no backend sycl"), (("--gpu-layers", "3"), "some of the layers")]
+    ("wrong", "words"), [(("--backend", "sycl"), "no backend 'sycl'"), (("--gpu-layers", "3"), "some of the layers")]
 )
 def test_what_serve_cannot_do_is_said_before_anything_is_sent(
     laptop: Laptop, wrong: tuple[str, ...], words: str

@@ -943,3 +943,15 @@ def test_the_engine_says_the_same_of_weights_and_cache(tmp_path: Path, smollm2: 
     said = dict(re.findall(r"(model|KV) buffer size = +([\d.]+) MiB", "".join(log)))
     assert float(said["KV"]) == facts["kv_bytes_per_token"] * 4096 / 2**20
     assert float(said["model"]) == pytest.approx(facts["weights_bytes"] / 2**20, abs=0.01)
+
+
+def test_a_format_that_only_its_engine_reads_is_a_file_with_that_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\x07weights")
+    found = modelfiles.resolve(str(path), formats=("onnx",))
+    assert (found.name, found.format, found.size, dict(found.facts)) == ("net", "onnx", 9, {})
+    assert len(found.sha256) == 64
+    with pytest.raises(ModelError, match=r"this engine takes a folder of MLC-LLM's weights, and .* is a file"):
+        modelfiles.resolve(str(path), formats=("mlc",))
+    with pytest.raises(ModelError, match="not available in onnx"):
+        modelfiles.resolve("smollm2-135m-q4_1", formats=("onnx",))

@@ -183,7 +183,7 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\ndefaults: {{backend: CUDA}}\n",
-            "4: defaults.backend: must be 'cpu', 'cuda', 'metal', 'opencl', 'rocm', 'sycl' or 'vulkan', not 'CUDA'",
+            "4: defaults.backend: no engine has a backend 'CUDA'; did you mean cuda?",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\ndefaults: {{engine: llama}}\n",
