@@ -272,7 +272,9 @@ class RoundRunner:
             notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
         steady = metrics.rates.steadiness(data.turns)
         if steady is not None and steady.slope is not None and steady.sustained is None:
-            state.doubts.append(doubts.named("never-settled", f"{steady.slope:+.1%} in 30 s at the end"))
+            slope = steady.slope
+            doubt = "never-settled" if slope.state == "changing" else "steadiness-unknown"
+            state.doubts.append(doubts.named(doubt, f"{slope.value:+.1%} ± {slope.half_width:.1%} in 30 s at the end"))
         return notes
 
     def _ceiling(self, state: TrialState) -> float | str:

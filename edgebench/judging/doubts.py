@@ -78,6 +78,12 @@ KINDS = _table(
         "Measure for longer.",
     ),
     Kind(
+        "steadiness-unknown",
+        "The decode rate scattered too much at the end of the round to tell whether it was still changing, so there is "
+        "no sustained rate.",
+        "Measure longer, on a quieter device.",
+    ),
+    Kind(
         "drift",
         "A fixed workload took a different time at the end of the run than at its start, because the device was "
         "warmer or busier at one of the two.",

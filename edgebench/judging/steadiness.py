@@ -1,59 +1,118 @@
-"""A rate over minutes: its burst, and whether and where it settled."""
+"""A rate over minutes: its burst, and whether it settled.
+
+Whether a rate is level is a question of equivalence: the interval of its slope has to lie within the
+margin. That no slope was shown proves nothing, for noise hides one. Neighbouring readings are alike
+(heat, clocks and other programs change slowly), so the standard error counts only as many readings as
+are worth independent ones: n (1 − r) ÷ (1 + r), r the lag-1 autocorrelation of the residuals (Santer et
+al., "Statistical significance of trends", J. Geophys. Res. 105, 2000), r corrected for its bias in short
+series (Kendall 1954).
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import Literal
 
-from edgebench.judging.stats import median, percentile
+from edgebench.judging.stats import median
+
+WINDOW_S = 30.0
+WINDOWS = 3
+"""Windows at the end whose slope decides."""
+MARGIN = 0.01
+"""Relative change per window within which a rate counts as level."""
+CONFIDENCE = 0.90
+"""Of the slope's interval: two one-sided tests at 5 % each (Schuirmann 1987)."""
+MOST_CORRELATION = 0.95
+LEAST_INDEPENDENT = 4.0
+"""A smooth curve leaves residuals that are all alike, however small they are: two degrees of freedom remain."""
+
+State = Literal["settled", "changing", "uncertain"]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Relative change per window, with half the width of its interval."""
+
+    value: float
+    half_width: float
+
+    @property
+    def state(self) -> State:
+        """``settled``: within ± ``MARGIN``; ``changing``: outside it; ``uncertain``: the interval holds both."""
+        low, high = self.value - self.half_width, self.value + self.half_width
+        if low > -MARGIN and high < MARGIN:
+            return "settled"
+        return "changing" if low > MARGIN or high < -MARGIN else "uncertain"
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """A rate in its first window and once it has settled. Rates in their own unit, times in s."""
+    """A rate in its first window and at its end. Rates in their own unit."""
 
     burst: float
     """Median of the first window."""
     sustained: float | None
-    """Median of the last windows when they are level; None: it never settled."""
-    slope: float | None
-    """Relative change per window over the last windows; None: too short to tell."""
+    """Median of the last windows where the rate settled; None otherwise."""
+    slope: Slope | None
+    """Over the last windows; None: the series is too short to tell."""
 
 
-def settled(
-    times: Sequence[float], rates: Sequence[float], *, window: float = 30.0, windows: int = 3, level: float = 0.01
-) -> Steadiness | None:
-    """Burst and sustained rate of a series. None for an empty one.
+def assess(times: Sequence[float], rates: Sequence[float]) -> Steadiness | None:
+    """Burst and sustained rate of a series; ``times`` in seconds. None for an empty one.
 
-    Settled means: a straight line through the medians of the last ``windows`` windows changes by
-    less than ``level`` of their mean per window, or by no more than the scatter within the windows
-    makes it change by chance. The burst window itself never counts among them.
+    The burst window never counts among the last ones: a series needs ``WINDOWS`` full windows after it.
     """
     if not times:
         return None
-    start = times[0]
-    bins: dict[int, list[float]] = {}
-    for at, rate in zip(times, rates, strict=True):
-        bins.setdefault(int((at - start) // window), []).append(rate)
-    burst = median(bins[0])
-    # The last window counts only when it is full: the series reaches its end.
-    full = [index for index in sorted(bins) if index > 0 and times[-1] - start >= (index + 1) * window - window * 0.1]
-    last = full[-windows:]
-    if len(last) < windows:
+    start, end = times[0], times[-1]
+    burst = median([rate for at, rate in zip(times, rates, strict=True) if at - start < WINDOW_S])
+    begin = end - WINDOWS * WINDOW_S
+    if begin < start + 0.9 * WINDOW_S:  # a reading a second leaves the last window a second short
         return Steadiness(burst, None, None)
-    middles = [median(bins[index]) for index in last]
-    mean = math.fsum(middles) / windows
-    centre = math.fsum(last) / windows
-    rise = math.fsum((x - centre) * (y - mean) for x, y in zip(last, middles, strict=True))
-    length = math.fsum((x - centre) ** 2 for x in last)
-    slope = rise / length / mean if mean else math.inf
-    by_chance = math.fsum((x - centre) ** 2 * _median_error(bins[x]) ** 2 for x in last) ** 0.5 / length
-    level_enough = abs(slope) < max(level, 2 * by_chance / mean if mean else 0)
-    return Steadiness(burst, median([rate for i in last for rate in bins[i]]) if level_enough else None, slope)
+    last = [(at, rate) for at, rate in zip(times, rates, strict=True) if at >= begin]
+    slope = slope_of([at for at, _ in last], [rate for _, rate in last])
+    level = median([rate for _, rate in last]) if slope is not None and slope.state == "settled" else None
+    return Steadiness(burst, level, slope)
 
 
-def _median_error(values: Sequence[float]) -> float:
-    """The standard error of a median, from the interquartile range as if the values were normal ones."""
-    deviation = (percentile(values, 0.75) - percentile(values, 0.25)) / 1.349
-    return math.sqrt(math.pi / 2 / len(values)) * deviation
+def slope_of(times: Sequence[float], rates: Sequence[float]) -> Slope | None:
+    """The least-squares slope per window relative to the mean. None for fewer than three readings or a mean of 0."""
+    n = len(times)
+    mean = fmean(rates) if rates else 0.0
+    if n < 3 or mean <= 0:
+        return None
+    centre = fmean(times)
+    length = math.fsum((at - centre) ** 2 for at in times)
+    rise = math.fsum((at - centre) * (rate - mean) for at, rate in zip(times, rates, strict=True)) / length
+    residuals = [rate - mean - rise * (at - centre) for at, rate in zip(times, rates, strict=True)]
+    squares = math.fsum(residual**2 for residual in residuals)
+    independent = max(LEAST_INDEPENDENT, _independent(residuals, squares))
+    scale = WINDOW_S / mean
+    error = math.sqrt(squares / (independent - 2) / length)
+    return Slope(rise * scale, _t_quantile((1 + CONFIDENCE) / 2, independent - 2) * error * scale)
+
+
+def _independent(residuals: Sequence[float], squares: float) -> float:
+    """How many independent readings the residuals are worth."""
+    n = len(residuals)
+    if squares <= 0:
+        return n
+    lagged = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares
+    correlation = max(0.0, lagged)
+    correlation = min(MOST_CORRELATION, correlation + (1 + 4 * correlation) / n)
+    return n * (1 - correlation) / (1 + correlation)
+
+
+def _t_quantile(p: float, freedom: float) -> float:
+    """Student's quantile by its Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5)."""
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))

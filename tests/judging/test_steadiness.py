@@ -31,7 +31,8 @@ def test_a_device_that_throttles_and_then_holds():
 def test_one_that_never_settles_has_no_sustained_rate():
     found = rates.steadiness([decoding(240, lambda t: 20 - t / 20)])
     assert found.sustained is None
-    assert found.slope < -0.01
+    assert found.slope.value < -0.01
+    assert found.slope.state == "changing"
 
 
 def test_a_short_round_says_nothing():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edgebench.core import MetricDefinition, RoundData, Turn
 from edgebench.judging.stats import percentile
-from edgebench.judging.steadiness import Steadiness, settled
+from edgebench.judging.steadiness import Steadiness, assess
 
 
 def prefill_rate(data: RoundData) -> float | None:
@@ -84,7 +84,7 @@ def steadiness(turns: Sequence[Turn]) -> Steadiness | None:
                 times.append(first + at)
                 rates.append((index - begin) / (at - ticks[begin]))
                 begin = index
-    return settled(times, rates)
+    return assess(times, rates)
 
 
 def burst(data: RoundData) -> float | None:
@@ -159,8 +159,8 @@ METRICS = (
         "decode_sustained_tps",
         "tokens/s",
         "decode rate, sustained",
-        "median decode rate of the last 90 s, if the rate changes by less than 1 % per 30 s or by no "
-        "more than chance; absent if it never settled (doubt never-settled)",
+        "median decode rate of the last 90 s, if the interval of its slope lies within ± 1 % per 30 s; absent if the "
+        "rate never settled (doubt never-settled) or scatters too much to tell (doubt steadiness-unknown)",
         "higher",
         compute=sustained,
     ),
