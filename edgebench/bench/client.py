@@ -67,7 +67,7 @@ class HttpClient:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             yield connection.getresponse()
         except TimeoutError as error:
-            raise EngineFailed(f"the engine said nothing for {self._silence:g} s while answering {path}") from error
+            raise EngineFailed(f"timed out: no data from the engine for {self._silence:g} s ({path})") from error
         except (OSError, HTTPException) as error:
             raise self._broke_off(path, str(error) or type(error).__name__) from error
         finally:
@@ -75,7 +75,7 @@ class HttpClient:
 
     @staticmethod
     def _broke_off(path: str, how: str) -> EngineFailed:
-        return EngineFailed(f"the engine broke off while answering {path}: {how}")
+        return EngineFailed(f"the engine's response to {path} ended unexpectedly: {how}")
 
 
 def _body(data: bytes) -> Json:

@@ -32,11 +32,11 @@ def explain_divergence(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> Follo
         own, its = pair
         key = repr(_parting(own, its))
         if "text-divergence" not in plugins.load("engines", trial.engine).capabilities:
-            answers[key] = Unreadable(f"{trial.engine} tells no logits")
+            answers[key] = Unreadable(f"{trial.engine} does not report logits")
         if key not in answers:
             try:
                 reply = yield alone, DivergenceQuery(MESSAGES, its, own, WEIGHING)
-                answers[key] = reply.divergence or Unreadable(f"{trial.engine} told nothing of the two texts")
+                answers[key] = reply.divergence or Unreadable(f"{trial.engine} did not report logits for the two texts")
             except EdgebenchError as error:
                 answers[key] = error
         found[index] = _judged(f"{trial.options.get('draft')} with k {trial.options['k']}", answers[key])

@@ -147,7 +147,7 @@ class RoundRunner:
         # joule, is in it: unless the next trial begins on the same process, and nothing is metered.
         since = begin if shared and not live.sampler.metered else end
         if not live.sampler.wait(lambda s: s.reaches(since), timeout=5):
-            state.doubts.append(doubts.named("lost-samples", "no reading came after the end of a round"))
+            state.doubts.append(doubts.named("lost-samples", "no sample arrived after the end of a round"))
         data = self._data(state, live, turns, begin, end, fresh=fresh, returned=own)
         figures = self._metrics(state, data)
         notes = self._observe(state, live, data)
@@ -201,7 +201,7 @@ class RoundRunner:
     def answer(self, live: EngineProcess, query: Query) -> Reply:
         """The reply to a query. Raises ``EngineFailed``, too where the engine has no such capability."""
         if not isinstance(self._engine, AnswersQueries):
-            raise EngineFailed(f"the engine cannot answer a {type(query).__name__}")
+            raise EngineFailed(f"the engine does not support {type(query).__name__}")
         with self._naming_a_death(live):
             return self._checked("answer", self._engine.answer(live.client, query))
 
@@ -278,12 +278,12 @@ class RoundRunner:
         return notes
 
     def _ceiling(self, state: TrialState) -> float | str:
-        """Bytes per second that what computes can read from its memory, or why nobody knows."""
+        """Bytes per second that what computes can read from its memory, or why that is unknown."""
         if state.launch.rpc:
             return "part of the model is on other devices"
         asked, used = state.planned.trial.backend, state.engine.get("backend")
         if used != asked:
-            return f"asked for {asked}, computed by {used or 'nobody knows what'}"
+            return f"requested {asked}, used {used}" if used else f"requested {asked}; the backend used is unknown"
         if asked == "cpu":
             found = self._conditions.bandwidth
         elif state.engine.get("layers_offloaded") == state.engine.get("layers"):
@@ -297,7 +297,7 @@ class RoundRunner:
         notes = live.notes()
         if live.helpers:
             state.rpc = live.helpers.facts()
-            state.notes.append("memory, load, heat and energy are those of the device that leads")
+            state.notes.append("memory, load, heat and energy are measured on the head device only")
         told = {
             "backend": notes.backend,
             "layers_offloaded": notes.layers_offloaded,
@@ -311,8 +311,8 @@ class RoundRunner:
         if state.launch.affinity and live.running.pid:
             state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))
             if state.engine["affinity"] != [state.launch.affinity]:
-                ran = " and ".join(state.engine["affinity"]) or "nobody knows where"
-                state.doubts.append(doubts.named("affinity", f"asked for {state.launch.affinity}, runs on {ran}"))
+                ran = " and ".join(state.engine["affinity"]) or "unknown CPUs"
+                state.doubts.append(doubts.named("affinity", f"pinned to {state.launch.affinity}, runs on {ran}"))
         more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
         if more and state.planned.trial.backend == "cpu":
             state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
@@ -331,7 +331,7 @@ def broken_off(number: int, turns: Sequence[Turn]) -> str:
     """What was measured of a round that an engine didn't survive: it is no round, but it was seen."""
     counted = [turn for turn in turns if turn.measures]
     rates = ", ".join(f"{name} {value:.4g}" for name, value in measure.rates(counted).items() if name.endswith("_tps"))
-    return f"round {number + 1} broke off after {len(counted)} answers" + (f": {rates} until then" if rates else "")
+    return f"round {number + 1} failed after {len(counted)} responses" + (f": {rates} until then" if rates else "")
 
 
 def missing_instruction_sets(device: Mapping[str, Json], engine: Mapping[str, Json]) -> list[str]:

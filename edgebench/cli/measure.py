@@ -59,17 +59,17 @@ def execute(
     code = exit_code(records, [error for _, error in errors])
     doubted = sum(bool(record.doubts) for record in records)
     if outcome.strict and doubted:
-        click.echo(f"--strict: {doubted} of {len(records)} results in doubt", err=True)
+        click.echo(f"--strict: {doubted} of {len(records)} results have doubts", err=True)
         return code or 1
     return code
 
 
 def _interrupted(interrupt: executor.RunInterrupted) -> int:
     if interrupt.measured:
-        click.echo(f"interrupted, exit code {INTERRUPTED}; what was measured is kept", err=True)
-        click.echo(f"  See it: edgebench results list --run {interrupt.run}", err=True)
+        click.echo(f"interrupted, exit code {INTERRUPTED}; finished rounds are kept", err=True)
+        click.echo(f"  Show them: edgebench results list --run {interrupt.run}", err=True)
     else:
-        click.echo(f"interrupted, exit code {INTERRUPTED}; nothing had been measured yet", err=True)
+        click.echo(f"interrupted, exit code {INTERRUPTED}; no round was finished", err=True)
     return INTERRUPTED
 
 

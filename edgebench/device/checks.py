@@ -123,7 +123,7 @@ def _files(session: Session) -> str:
 
 def _lock(session: Session) -> str:
     with lock.held(session):
-        return "nobody else uses it"
+        return "the device is not in use"
 
 
 def _engine(session: Session, name: str) -> str:

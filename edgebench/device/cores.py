@@ -117,7 +117,7 @@ def numbers(text: str) -> set[int]:
     for part in text.strip().split(","):
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if not ends:
-            raise Unreadable(f"{text!r} is no list of processors")
+            raise Unreadable(f"{text!r} is not a list of CPUs")
         found.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
     return found
 

@@ -153,6 +153,6 @@ def _take(session: Session, process: Process) -> None:
     if words and words[0].startswith("held "):
         raise InUse(
             f"{name} is in use by {words[0].removeprefix('held ')}",
-            f"Wait until it is done; a run does so with --wait. A lock that nobody renews ends after {LEASE_S} s.",
+            f"Use --wait to wait until it is free. A lock that is not renewed expires after {LEASE_S} s.",
         )
     raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'it says nothing'}")

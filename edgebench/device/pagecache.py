@@ -33,8 +33,8 @@ def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) 
     if cache is None:
         if wanted == "cold":
             raise EngineFailed(
-                f"{session.device.name} lets nobody look into its page cache: a cold start can't be verified",
-                "Leave --load cold out.",
+                f"cannot inspect the page cache of {session.device.name}, so a cold start cannot be verified",
+                "Omit --load cold.",
             )
         return None, "warm"
 

@@ -93,9 +93,11 @@ class Session(contextlib.AbstractContextManager["Session"]):
         if isinstance(self.transport, ReverseForwarding):
             return self.transport
         raise DeviceRefused(
-            f"{self.device.name} cannot lead: over {self.device.transport['kind']} it has no way back to this machine",
-            "Let a device over SSH lead (Termux on the same phone is one), or this machine; this one can hold a part: "
-            f"--rpc {self.device.name}. Or start ggml-rpc-server yourself where it can be reached: --rpc HOST:PORT",
+            f"{self.device.name} cannot be the head: "
+            f"{self.device.transport['kind']} cannot forward its ports to this machine",
+            "Use a device over SSH (such as Termux on the same phone) or this machine as the head, and this one as a "
+            "part: "
+            f"--rpc {self.device.name}. Or start ggml-rpc-server yourself and pass its address: --rpc HOST:PORT",
         )
 
     def facts(self) -> dict[str, Json]:
@@ -224,11 +226,11 @@ class SupervisedProcess:
         """Why an end is the wire's or this machine's doing, not the program's."""
         if self.status == SILENCED:
             return DeviceLost(
-                "the device heard nothing from here for some seconds and ended what ran",
+                "the device's watchdog received no heartbeat and stopped the engine",
                 "Was this machine asleep, edgebench stopped (Ctrl-Z), or the connection interrupted?",
             )
         if self.status is None and self.pid is not None:
-            return DeviceLost("the wire to the engine's watcher broke")
+            return DeviceLost("lost the connection to the engine's watchdog")
         return None
 
     def _end(self, lost: DeviceLost | None) -> None:

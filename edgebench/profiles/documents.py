@@ -81,7 +81,9 @@ class Document:
             if name in data:
                 line = self.line((*place, name))
                 self.mistakes.append(
-                    Mistake(key.start_mark.line + 1, _dotted((*place, name)), f"stands on line {line} already")
+                    Mistake(
+                        key.start_mark.line + 1, _dotted((*place, name)), f"duplicate key, first used on line {line}"
+                    )
                 )
                 continue
             data[name] = self._value(value, (*place, name))

@@ -38,7 +38,7 @@ def text(path: Path) -> str:
     """A file's text. Raises ``ValueError`` where it is no text, ``ProfileError`` where it can't be read."""
     try:
         if path.stat().st_size > LARGEST:
-            raise ValueError("is larger than 1 MiB: this is no profile")
+            raise ValueError("is larger than 1 MiB, so it is not a profile")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 text (byte {error.start})") from error
@@ -65,7 +65,7 @@ def checked(node: yaml.ScalarNode) -> str:
     neither be printed nor sent anywhere."""
     content: str = node.value
     if any("\ud800" <= char <= "\udfff" for char in content):
-        raise yaml.MarkedYAMLError(problem="half of a surrogate pair is no character", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(problem="an unpaired surrogate is not a character", problem_mark=node.start_mark)
     return content
 
 

@@ -20,8 +20,8 @@ class Chat:
 
     options: Mapping[str, Option] = {"conversations": 2, "reply_tokens": 256}
     helps: Mapping[str, str] = {
-        "conversations": "how many of the shipped conversations",
-        "reply_tokens": "tokens of the longest reply",
+        "conversations": "number of built-in conversations",
+        "reply_tokens": "maximum length of a reply, in tokens",
     }
 
     def needs(self, options: Mapping[str, Option]) -> int:

@@ -68,12 +68,12 @@ class Decoding:
         "gen_tokens": 48,
     }
     helps: Mapping[str, str] = {
-        "strategy": "how each token is chosen",
+        "strategy": "decoding strategies",
         "beams": "width of the beam search",
-        "temperature_pct": "temperature in hundredths",
-        "top_k": "likeliest tokens that top-k draws from",
-        "top_p_pct": "share of the probability that top-p draws from, per cent",
-        "gen_tokens": "tokens that are generated",
+        "temperature_pct": "temperature × 100",
+        "top_k": "number of most likely tokens that top-k samples from",
+        "top_p_pct": "cumulative probability that top-p samples from, in per cent",
+        "gen_tokens": "tokens to generate",
     }
     metrics: Sequence[MetricDefinition] = (
         rates.DECODE,
@@ -131,7 +131,7 @@ class Decoding:
             )
             scores = (yield LikelihoodQuery(messages, reply.tokens)).log_likelihoods
             if not scores:
-                raise EngineFailed("the engine told no likelihoods of the tokens that it generated")
+                raise EngineFailed("the engine did not report the log-likelihoods of the generated tokens")
             likelihoods.append(math.fsum(scores) / len(scores))
         return {"log_likelihood": math.fsum(likelihoods) / len(likelihoods)}
 

@@ -51,7 +51,7 @@ class KvCache:
 
     requires: tuple[Capability, ...] = ("no-kv-cache", "token-ids", "text-divergence")
     options: Mapping[str, Option] = {"gen_tokens": 64}
-    helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
+    helps: Mapping[str, str] = {"gen_tokens": "tokens to generate"}
     metrics: Sequence[MetricDefinition] = (
         MetricDefinition(
             "with_cache_s",

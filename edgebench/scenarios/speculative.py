@@ -33,7 +33,7 @@ class Speculative:
     """
 
     options: Mapping[str, Option] = {"gen_tokens": 192}
-    helps: Mapping[str, str] = {"gen_tokens": "tokens that are generated"}
+    helps: Mapping[str, str] = {"gen_tokens": "tokens to generate"}
     metrics: Sequence[MetricDefinition] = speculation.METRICS
 
     def needs(self, options: Mapping[str, Option]) -> int:

@@ -17,9 +17,9 @@ class Throughput:
 
     options: Mapping[str, Option] = {"prompt_tokens": 512, "gen_tokens": 128, "depth": 0}
     helps: Mapping[str, str] = {
-        "prompt_tokens": "tokens of the prompt that is evaluated",
-        "gen_tokens": "tokens that are generated",
-        "depth": "tokens that are in the context before",
+        "prompt_tokens": "prompt tokens to evaluate",
+        "gen_tokens": "tokens to generate",
+        "depth": "tokens in the context before that",
     }
 
     def needs(self, options: Mapping[str, Option]) -> int:

@@ -82,7 +82,7 @@ def libraries(program: str) -> tuple[str, list[str]]:
         found = sorted(str(path) for name in NAMES for path in folder.glob(name))
         if found:
             return str(folder), found
-    raise Absent("no shared libraries of ggml beside " + (program or "this Python's packages"))
+    raise Absent("no ggml shared libraries next to " + (program or "this Python's packages"))
 
 
 def first_gpu(ggml: Ggml) -> ctypes.c_void_p:

@@ -79,7 +79,7 @@ class Bundle:
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}", "Check the path.") from error
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise self._refused(f"it is no zip file, or was cut short ({error})") from error
+            raise self._refused(f"it is not a zip file, or truncated ({error})") from error
         try:
             self._members = self._listed()
             self.hash, self._sums = self._checked_sums()

@@ -69,7 +69,7 @@ class Windows:
 
     def supervise(self, command: Command, tag: str) -> str:
         if len(command.secrets) > 1:
-            raise UsageError("a program on Windows can be told one secret")
+            raise UsageError("on Windows a program can receive only one secret")
         image = ntpath.basename(command.argv[0])
         words = {
             "tag": tag,

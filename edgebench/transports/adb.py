@@ -147,7 +147,7 @@ class Adb:
             timer.cancel()
             self.let_go(shell.sock)
         if late.is_set():
-            raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}")
+            raise TimedOut(f"timed out: a command took longer than {timeout:g} s: {command[:200]}")
         if said is None:
             raise DeviceLost(self.why())
         return said

@@ -44,7 +44,7 @@ class Local:
                 out, err = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired as error:
                 _end_group(process)
-                raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}") from error
+                raise TimedOut(f"timed out: a command took longer than {timeout:g} s: {command[:200]}") from error
         return Output(out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), _status(process.returncode))
 
     def spawn(self, command: str) -> LocalProcess:

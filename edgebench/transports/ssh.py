@@ -62,7 +62,7 @@ class Ssh:
         except _Late as error:
             self.close()
             raise DeviceLost(
-                f"{self._config.host} let us in, but its shell has not answered for {SHELL_S:g} s",
+                f"logged in to {self._config.host}, but its shell did not respond within {SHELL_S:g} s",
                 "Log in by ssh and look at what it waits for: a busy machine, or its login shell's start-up files.",
             ) from error
 
@@ -124,7 +124,7 @@ class Ssh:
             said = self._run(f"echo $$\n{command}", timeout, stdin)
         except _Late as late:
             self._end(late.said)
-            raise TimedOut(f"a command took longer than {timeout:g} s: {command[:200]}") from late
+            raise TimedOut(f"timed out: a command took longer than {timeout:g} s: {command[:200]}") from late
         return replace(said, stdout=said.stdout.partition("\n")[2])
 
     def _end(self, said: str) -> None:
@@ -145,7 +145,7 @@ class Ssh:
                 if stream.is_alive():
                     if self._groups:
                         out.begun.wait(END_S)  # its first line says what to end
-                    raise _Late(f"a command took longer than {timeout:g} s: {command[:200]}", out.text)
+                    raise _Late(f"timed out: a command took longer than {timeout:g} s: {command[:200]}", out.text)
             # What has arrived of a stream that broke off is not all that was said.
             status = -1 if out.broke.is_set() or err.broke.is_set() else channel.recv_exit_status()
         if status < 0:
@@ -179,7 +179,7 @@ class Ssh:
             except paramiko.SFTPError as error:
                 raise DeviceRefused(
                     f"{self._config.host} offers no SFTP: {error}",
-                    "Does its login shell print something (~/.bashrc)? It must not where nobody looks.",
+                    "Check whether its login shell prints something in non-interactive sessions (~/.bashrc).",
                 ) from error
             except (paramiko.SSHException, EOFError) as error:
                 # A wire that broke a moment ago still counts as active: an answer proves that it is.
@@ -215,7 +215,7 @@ class Ssh:
                 if not wire.is_active():
                     raise
                 raise DeviceRefused(
-                    f"{self._config.host} lets no port lead back to here",
+                    f"{self._config.host} does not allow remote port forwarding",
                     "Set AllowTcpForwarding yes in its sshd_config.",
                 ) from error
         self._reversed[there] = port

@@ -47,7 +47,7 @@ def load(client: paramiko.SSHClient, file: Path) -> None:
         if file.exists():
             client.load_system_host_keys(str(file))
     except InvalidHostKey as error:
-        raise ProfileError(f"{file}: this is no host key: {error.args[0]}", "Remove the line.") from error
+        raise ProfileError(f"{file}: invalid host key: {error.args[0]}", "Remove the line.") from error
     except (OSError, ValueError) as error:
         raise ProfileError(f"{file}: {error}", "known_hosts: in the profile names another file.") from error
 

@@ -178,7 +178,7 @@ def _named(name: str, port: int, known: Path) -> Iterator[None]:
         raise DeviceRefused(
             f"the host key of {where} has changed: it is {error.key.get_name()} {error.key.fingerprint}, "
             f"known is {error.expected_key.get_name()} {error.expected_key.fingerprint}",
-            "Somebody may be in between. If you know why it changed, remove the old key "
+            "This may be a man-in-the-middle attack. If you know why it changed, remove the old key "
             f"(ssh-keygen -f {shlex.quote(str(known))} -R {shlex.quote(ssh_known.entry(error.hostname, port))}), then: "
             "edgebench devices trust NAME",
         ) from error

@@ -83,16 +83,19 @@ def test_an_answer_that_is_no_json_is_none(engine: Serve) -> None:
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        ([b'HTTP/1.1 400 Bad\r\nContent-Length: 99\r\n\r\n{"error": {"message": "no such key"}}'], "broke off"),
+        (
+            [b'HTTP/1.1 400 Bad\r\nContent-Length: 99\r\n\r\n{"error": {"message": "no such key"}}'],
+            "ended unexpectedly",
+        ),
         ([b'HTTP/1.1 400 Bad\r\n\r\n{"error": {"message": "no such key"}}'], "/completion with 400: no such key"),
-        ([CHUNKED, *chunks('data: {"n": 1}\n\n')], "broke off while answering /completion"),
-        ([CHUNKED, b"20\r\ndata: {"], "broke off while answering /completion"),
+        ([CHUNKED, *chunks('data: {"n": 1}\n\n')], "response to /completion ended unexpectedly"),
+        ([CHUNKED, b"20\r\ndata: {"], "response to /completion ended unexpectedly"),
         (
             [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: {}\n\n"],
-            "broke off while answering /completion: 89 bytes",
+            "response to /completion ended unexpectedly: 89 bytes",
         ),
-        ([b"\x00\x01garbage\r\n\r\n"], "broke off while answering /completion"),
-        ([b""], "broke off while answering /completion"),
+        ([b"\x00\x01garbage\r\n\r\n"], "response to /completion ended unexpectedly"),
+        ([b""], "response to /completion ended unexpectedly"),
     ],
 )
 def test_an_engine_that_breaks_off_is_a_failure_that_says_so(engine: Serve, pieces: list[bytes], said: str) -> None:
@@ -101,14 +104,14 @@ def test_an_engine_that_breaks_off_is_a_failure_that_says_so(engine: Serve, piec
 
 
 def test_an_engine_that_is_silent_is_given_up(engine: Serve) -> None:
-    with pytest.raises(EngineFailed, match=r"said nothing for 0\.2 s while answering /health"):
+    with pytest.raises(EngineFailed, match=r"no data from the engine for 0\.2 s"):
         engine(silence=0.2).get("/health")
 
 
 def test_nobody_on_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(EngineFailed, match=r"broke off while answering /health: .*refused"):
+    with pytest.raises(EngineFailed, match=r"response to /health ended unexpectedly: .*refused"):
         HttpClient(port, "k").get("/health")
 
 

@@ -181,7 +181,7 @@ def test_interrupt_ends_cleanly(edgebench: Program) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == 130
-    assert "what was measured is kept" in rest
+    assert "finished rounds are kept" in rest
     assert "exit code 130" in rest
     wait_for(lambda: not engines_of(edgebench.folder))
     (record,) = json.loads(edgebench("results", "list", "--json").stdout)["records"]
@@ -197,7 +197,7 @@ def test_an_interrupt_before_the_first_round_names_no_results(edgebench: Program
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == 130
-    assert rest.splitlines()[-1] == "interrupted, exit code 130; nothing had been measured yet"
+    assert rest.splitlines()[-1] == "interrupted, exit code 130; no round was finished"
     wait_for(lambda: not engines_of(edgebench.folder))
 
 

@@ -48,7 +48,7 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_the_limit_is_reached(edgeb
 def test_strict_makes_a_failure_of_a_doubt(edgebench: Program, small_model) -> None:
     ran = edgebench("run", *QUICK, *small_model, "--strict")
     assert ran.status == 1
-    assert "--strict: 1 of 1 results in doubt" in ran.stderr
+    assert "--strict: 1 of 1 results have doubts" in ran.stderr
     assert "few-rounds" in ran.stdout
 
 

@@ -506,7 +506,7 @@ def test_an_engine_without_logits_is_not_asked() -> None:
     asked, said = weigh(deaf, {})
     assert asked == []
     assert said[1][0].id == "output-differs"
-    assert "mlc-llm tells no logits" in said[1][0].detail
+    assert "mlc-llm does not report logits" in said[1][0].detail
 
 
 def test_equal_texts_raise_no_question() -> None:

@@ -89,7 +89,7 @@ def test_a_crash_after_a_round_is_a_result_of_its_own(mlcchat: Mlcchat, run: Cal
     assert "whole round" in failure
     assert len(record["rounds"]) >= 1
     assert record["metrics"]["decode_tps"]["value"] == pytest.approx(11.1)
-    assert any("broke off after" in note for note in record["notes"])
+    assert any("failed after" in note for note in record["notes"])
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,9 @@ def test_a_profile_is_read() -> None:
             ["1: is not YAML: the tag tag:yaml.org,2002:python/name:os.system is not allowed"],
         ),
         ("[" * 100_000, ["1: is nested too deeply"]),
-        ("x" * (1 << 20) + "y", ["1: is larger than 1 MiB: this is no profile"]),
-        (f"name: box\nsystem: linux\nname: box\ntransport: {SSH}\n", ["3: name: stands on line 1 already"]),
-        ('name: box\nsystem: "\\ud800"\n', ["2: is not YAML: half of a surrogate pair is no character"]),
+        ("x" * (1 << 20) + "y", ["1: is larger than 1 MiB, so it is not a profile"]),
+        (f"name: box\nsystem: linux\nname: box\ntransport: {SSH}\n", ["3: name: duplicate key, first used on line 1"]),
+        ('name: box\nsystem: "\\ud800"\n', ["2: is not YAML: an unpaired surrogate is not a character"]),
         ("? [a]\n: b\n", ["1: is not YAML: a key must be a word"]),
     ],
 )

@@ -30,8 +30,8 @@ def frontier(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = (
-        "Up is faster, left is smaller. The stepped line joins what no other configuration beats in both. "
-        "Thin lines are the 95\u00a0% intervals; a larger mark takes more energy per token, where that was measured."
+        "Up is faster, left is smaller. The stepped line is the Pareto front. "
+        "Thin lines are the 95\u00a0% intervals; a larger mark takes more energy per token, if it was measured."
     )
     return Figure("frontier", "Speed, memory and energy", reading, panels, cut(groups))
 
