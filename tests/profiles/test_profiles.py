@@ -398,7 +398,7 @@ def test_the_wheel_brings_the_profiles(tmp_path: Path) -> None:
     for kind in ("devices", "models"):
         shipped = {f"edgebench/data/{kind}/{path.name}" for path in (ROOT / kind).glob("*.yaml")}
         assert shipped == {name for name in inside if name.startswith(f"edgebench/data/{kind}/")}
-    program = "from edgebench import profiles; print(profiles.locate('modelfiles', 'smollm2-135m-q4_1'))"
+    program = "from edgebench import profiles; print(profiles.locate('models', 'smollm2-135m-q4_1'))"
     found = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},

@@ -188,11 +188,11 @@ def test_files_that_are_no_bundle(call: Call, bundle: Path, tmp_path: Path) -> N
     with pytest.raises(StoreError, match="cannot be read: Is a directory"):
         call("results", "import", tmp_path)
     (tmp_path / "text.zip").write_text("hello")
-    assert "no zip file" in refusal(call, tmp_path / "text.zip")
+    assert "not a zip file" in refusal(call, tmp_path / "text.zip")
     (tmp_path / "empty.zip").write_bytes(b"")
-    assert "no zip file" in refusal(call, tmp_path / "empty.zip")
+    assert "not a zip file" in refusal(call, tmp_path / "empty.zip")
     (tmp_path / "cut.zip").write_bytes(bundle.read_bytes()[: bundle.stat().st_size // 2])
-    assert "no zip file, or was cut short" in refusal(call, tmp_path / "cut.zip")
+    assert "not a zip file, or truncated" in refusal(call, tmp_path / "cut.zip")
 
 
 def test_records_that_are_none_are_refused_even_with_fitting_hashes(call: Call, bundle: Path) -> None:
