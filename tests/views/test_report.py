@@ -8,7 +8,6 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +21,7 @@ from click.testing import CliRunner, Result
 from hypothesis import Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from lab.pages import EVERY, HOSTILE, hostile_records, own, store
 from lab.records import everything, record, samples
 
 from edgebench.cli import cli
@@ -43,25 +43,6 @@ from edgebench.views.pictures import pictures
 from edgebench.views.report_data import ROWS, Digest, latest
 from edgebench.views.rows import table
 from edgebench.views.summary import answers
-
-HOSTILE = (
-    "<script>window.pwned=1</script>",
-    "</script><script>window.pwned=2</script>",
-    '"><img src=x onerror="window.pwned=3">',
-    "=cmd|' /C calc'!A0",
-    "{{7*7}}{% raw %}",
-    "\u202eolleh\u202c שלום عربى",
-    "🦙 模型 'quotes' & <b>",
-    "javascript:window.pwned=4",
-    "\\u003cscript\\u003e ${7*7} `x`",
-)
-
-
-def store(path: Path, records: Sequence[Record]) -> Path:
-    with Store(path) as opened:
-        for one in records:
-            opened.add(one)
-    return path
 
 
 def report(path: Path, *arguments: str) -> Result:
@@ -354,8 +335,6 @@ def test_loads_from_disk_and_from_memory_are_not_compared() -> None:
 
 # --- figures ----------------------------------------------------------------------------------
 
-EVERY = {"decode", "memory", "depth", "turns", "threads", "speculative", "frontier", "roofline", "timeline"}
-
 
 def test_every_figure_is_drawn_from_records_that_have_its_data() -> None:
     drawn = {figure.id: figure for figure in figures(everything())}
@@ -551,24 +530,6 @@ def test_units_that_people_read() -> None:
 # --- the page as text -------------------------------------------------------------------------
 
 
-def hostile_records() -> list[Record]:
-    made = [
-        record(
-            device=name, model=HOSTILE[i // 6], backend=f"b{i}", notes=(name,), options={"ctx": 2048, "threads": i + 1}
-        )
-        for i, name in enumerate(HOSTILE)
-    ]
-    return [
-        *made,
-        record(
-            device="x",
-            status="failed",
-            failure=Failure(HOSTILE[0], HOSTILE[1], log=HOSTILE),
-            facts={"device": dict(zip("abcdefghi", HOSTILE, strict=True)), "model": {}, "engine": {HOSTILE[2]: 1}},
-        ),
-    ]
-
-
 def test_hostile_text_stays_text() -> None:
     text = page(hostile_records())
     found = Tags(text)
@@ -661,19 +622,6 @@ def put_beside(*records: Record) -> list[reference_comparison.RowComparison]:
     """The rows of 2023 that some of these records stand for."""
     parts = reference_comparison.beside(references.load("edge-2023"), records)
     return [row for part in parts for row in part.rows if row.own]
-
-
-def own(**changes: object) -> Record:
-    settings: dict[str, object] = {
-        "device": "oneplus11",
-        "backend": "opencl",
-        "scenario": "chat",
-        "model": "llama-2-7b-chat-q4_0",
-        "quantization": "Q4_0",
-        "options": {"ctx": 4096, "batch": 16, "gpu_layers": "all"},
-        "metrics": {"decode_tps": 7.6, "load_s": 1.153, "peak_footprint_b": 4e9},
-    }
-    return record(**(settings | changes))  # type: ignore[arg-type]
 
 
 def test_own_rows_stand_beside_the_published_ones() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab.browser import PATIENCE, Seen
+from lab.pages import EVERY, HOSTILE, hostile_records, own, store
 from lab.records import conversation, everything, record
-from test_report import EVERY, HOSTILE, hostile_records, own, store
 
 from edgebench.profiles import references
 from edgebench.store.results import Store
