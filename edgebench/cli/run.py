@@ -24,12 +24,10 @@ SWEEPS = {
     "gpu_layers": "Layers on the GPU, or all.  [default: the device's, else all]",
 }
 SECTIONS = {
-    "What is measured": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
-    "Settings of the engine; RANGE is 4, 1,2,4, 1..16 or 1..16+5": tuple(
-        "--" + key.replace("_", "-") for key in SWEEPS
-    ),
-    "Settings of the scenario; RANGE is as above": None,
-    "How it is measured": (
+    "Targets": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
+    "Engine options (RANGE: 4, 1,2,4, 1..16 or 1..16+5)": tuple("--" + key.replace("_", "-") for key in SWEEPS),
+    "Scenario options (RANGE as above)": None,
+    "Measurement": (
         "--rounds",
         "--target-ci",
         "--max-rounds",
@@ -39,7 +37,7 @@ SECTIONS = {
         "--wait",
         "--seed",
     ),
-    "What becomes of it": ("--name", "--store", "--json", "--strict", "--write-profile", "--help"),
+    "Output": ("--name", "--store", "--json", "--strict", "--write-profile", "--help"),
 }
 
 
@@ -77,7 +75,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "devices",
     multiple=True,
     type=ProfileName("devices"),
-    help="Device profile; again for more; all: those of ./devices, at the same time.  [default: local]",
+    help="Device profile; repeatable. 'all' runs every profile in ./devices in parallel.  [default: local]",
 )
 @click.option(
     "--model",
@@ -85,7 +83,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "models",
     multiple=True,
     type=ProfileName("models"),
-    help=f"Model profile, GGUF file or folder of MLC weights; again for more.  [default: {defaults.MODEL}]",
+    help=f"Model profile, GGUF file or folder of MLC weights; repeatable.  [default: {defaults.MODEL}]",
 )
 @click.option("--engine", type=options.PartName("engines"), help="Engine.  [default: the device's, else llama.cpp]")
 @options.backend
@@ -95,11 +93,13 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     "scenarios",
     multiple=True,
     type=options.PartName("scenarios"),
-    help="Scenario; again for more.  [default: throughput]",
+    help="Scenario; repeatable.  [default: throughput]",
 )
 @_sweeps
 @options.how
-@click.option("--load", type=click.Choice(["warm", "cold"]), default="warm", help="Page cache before each start.")
+@click.option(
+    "--load", type=click.Choice(["warm", "cold"]), default="warm", help="State of the page cache before each start."
+)
 @click.option(
     "--rpc",
     metavar="NAME|HOST:PORT,…",
@@ -112,8 +112,14 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SHARE",
     help="Go on after --rounds until the interval of the rate is this narrow (± 2% or 0.02), at most --max-rounds.",
 )
-@click.option("--max-rounds", type=options.Number(1, 1000), metavar="N", default=50, help="Where --target-ci gives up.")
-@click.option("--write-profile", is_flag=True, help="Keep what --threads auto found in the device's profile.")
+@click.option(
+    "--max-rounds",
+    type=options.Number(1, 1000),
+    metavar="N",
+    default=50,
+    help="Maximum number of rounds with --target-ci.",
+)
+@click.option("--write-profile", is_flag=True, help="Store the result of --threads auto in the device profile.")
 @options.outcome
 def command(
     devices: Sequence[str],
@@ -173,7 +179,7 @@ def _share(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share < 1:
-        raise UsageError(f"--target-ci: {text!r} is no share between 0 and 1", "Give 2% or 0.02.")
+        raise UsageError(f"--target-ci must be between 0 and 1, not {text!r}", "Examples: 2%, 0.02.")
     return share
 
 

@@ -24,10 +24,10 @@ CONFIRMED = 3
 
 
 SECTIONS = {
-    "What is measured": ("--device", "--target", "--draft", "--k", "--p-min", "--gen-tokens", "--engine", "--backend"),
-    "Settings of the engine": None,
-    "How it is measured": ("--rounds", "--load-timeout", "--settle", "--wait", "--seed"),
-    "What becomes of it": ("--name", "--store", "--json", "--strict", "--help"),
+    "Targets": ("--device", "--target", "--draft", "--k", "--p-min", "--gen-tokens", "--engine", "--backend"),
+    "Engine options": None,
+    "Measurement": ("--rounds", "--load-timeout", "--settle", "--wait", "--seed"),
+    "Output": ("--name", "--store", "--json", "--strict", "--help"),
 }
 
 
@@ -40,7 +40,7 @@ SECTIONS = {
     multiple=True,
     type=ProfileName("models"),
     help="Profile or GGUF file; or a way to draft without a model: prompt-lookup (llama-cpp-python), ngram-simple, "
-    f"ngram-map-k, ngram-map-k4v (llama.cpp). Again for more rows.  [default: {defaults.DRAFT}]",
+    f"ngram-map-k, ngram-map-k4v (llama.cpp). Repeatable.  [default: {defaults.DRAFT}]",
 )
 @click.option("--k", "ks", default="1..16", metavar="RANGE|auto", help="Draft tokens at once; auto: by prediction.")
 @click.option(

@@ -155,4 +155,4 @@ def _take(session: Session, process: Process) -> None:
             f"{name} is in use by {words[0].removeprefix('held ')}",
             f"Use --wait to wait until it is free. A lock that is not renewed expires after {LEASE_S} s.",
         )
-    raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'it says nothing'}")
+    raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'no output'}")

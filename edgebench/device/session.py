@@ -167,7 +167,7 @@ class SupervisedProcess:
             self._changed.wait_for(lambda: self.pid is not None or self._over, timeout)
         if self.pid is None:
             words = "; ".join(line.text for line in self.log[-5:])
-            raise self.lost or DeviceRefused(f"the device could not start a program: {words or 'it said nothing'}")
+            raise self.lost or DeviceRefused(f"the device could not start a program: {words or 'no output'}")
         return self.pid
 
     def wait(self, timeout: float) -> bool:

@@ -38,7 +38,9 @@ def answer(client: Client, query: Query, rereads: bool) -> Reply:
     elif isinstance(query, DivergenceQuery):
         reply = Reply("", divergence=divergence(client, query))
     else:
-        raise EngineFailed("llama-server tells no log-likelihoods of given tokens", "Use --engine llama-cpp-python.")
+        raise EngineFailed(
+            "llama-server cannot compute log-likelihoods of given tokens", "Use --engine llama-cpp-python."
+        )
     return replace(reply, token_clock="engine", sent_at=sent_at, total_s=time.monotonic() - sent_at)  # noqa: S106 - a clock
 
 
@@ -136,7 +138,7 @@ def _noise(client: Client, text: Sequence[int], rows: Sequence[Any]) -> float:
         once = _complete(client, read, 1, n_probs=CANDIDATES, ignore_eos=True, cache_prompt=False)
         changes += [_difference(rows[-1 - back], row) for row in once.get("completion_probabilities") or ()]
     if not changes:
-        raise EngineFailed("this build tells no log-probabilities of tokens")
+        raise EngineFailed("this build does not report log-probabilities")
     return max(changes)
 
 
@@ -162,7 +164,7 @@ def _rows(completion: Any) -> list[Any]:
     """Each generated token with its candidates."""
     found = completion.get("completion_probabilities")
     if not isinstance(found, list) or not all(isinstance(row, dict) and "top_logprobs" in row for row in found):
-        raise EngineFailed("this build tells no log-probabilities of tokens")
+        raise EngineFailed("this build does not report log-probabilities")
     return found
 
 

@@ -226,16 +226,16 @@ class MlcApp(Engine):
             if CUT in said:
                 words = f"the conversation has met the context that {self._model} was built into MLCChat with"
                 raise EngineFailed(
-                    words, "Give a smaller --ctx: it ends the conversations, and the app isn't told of it."
+                    words, "Use a smaller --ctx: it only limits the conversations and is not passed to the app."
                 )
             # Its engine's errors arrive as answers; without them it said nothing at all.
-            words = f"MLCChat told no rates, but: {said[-500:]}" if said else "MLCChat gave no answer"
+            words = f"MLCChat reported no rates, but: {said[-500:]}" if said else "MLCChat gave no answer"
             raise EngineFailed(words, self._phone.keep_screen())
         return answer(screen, text, sum(len(m["content"]) for m in messages[:-1]), sent_at, time.monotonic())
 
     def _forget(self) -> None:
         """A new conversation."""
-        screen = self._wait(lambda screen: screen.loaded, PATIENCE_S, "to be ready")
+        screen = self._wait(lambda screen: screen.loaded, PATIENCE_S, "to become ready")
         button = screen.described(RESET)
         if button is not None and (screen.rates != (None, None) or screen.answer("")):
             self._phone.tap(button)
@@ -243,7 +243,7 @@ class MlcApp(Engine):
 
     def _send(self, text: str) -> tuple[float, Rates]:
         """When it was sent, and the rates that stood in the heading then."""
-        screen = self._wait(lambda screen: screen.loaded and screen.field is not None, PATIENCE_S, "to be ready")
+        screen = self._wait(lambda screen: screen.loaded and screen.field is not None, PATIENCE_S, "to become ready")
         if screen.field is not None:
             self._phone.tap(screen.field)
         for begin in range(0, len(text), PIECE):
@@ -276,7 +276,7 @@ class MlcApp(Engine):
             elif self.attach() is None:
                 raise EngineFailed("MLCChat is gone")
             time.sleep(pause)
-        raise EngineFailed(f"MLCChat was waited for {patience:g} s {what}", self._phone.keep_screen())
+        raise EngineFailed(f"timed out after {patience:g} s waiting for MLCChat {what}", self._phone.keep_screen())
 
     def _left(self, screen: Screen) -> tuple[str, str]:
         if self.attach() is None:

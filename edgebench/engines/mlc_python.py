@@ -198,14 +198,16 @@ class MlcPython(Engine):
         try:
             told = self._device.run(self._device.system.quote([self._python(), "-c", LOOK]), timeout=60)
         except TimedOut as error:
-            raise EngineMissing(f"{self._python()} on {name} said nothing for 60 s", how) from error
+            raise EngineMissing(f"timed out: no output from {self._python()} on {name} for 60 s", how) from error
         if told.status != 0:
             words = (told.stderr.strip() or told.stdout.strip())[-300:]
             raise EngineMissing(f"{self._python()} cannot run on {name} (exit status {told.status}): {words}", how)
         try:
             found: dict[str, Json] = json.loads(told.stdout.strip().splitlines()[-1])
         except (ValueError, IndexError) as error:
-            raise EngineMissing(f"{self._python()} on {name} is no Python: {told.stdout[:200]!r}", how) from error
+            raise EngineMissing(
+                f"{self._python()} on {name} is not a Python interpreter: {told.stdout[:200]!r}", how
+            ) from error
         if not found.get("path"):
             raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", how)
         return found

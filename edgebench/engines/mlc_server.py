@@ -90,7 +90,7 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float, *, models: int =
             finish = choice.get("finish_reason") or finish
         usage = event.get("usage") or usage
     if finish == "error":
-        raise EngineFailed(f"the engine ended the answer with an error: {''.join(text)[-300:] or 'it said nothing'}")
+        raise EngineFailed(f"the engine ended the answer with an error: {''.join(text)[-300:] or 'no text'}")
     if usage is None:
         raise Unreadable("the engine's answer ended without its usage")
     usage = {**usage, "completion_tokens": max(int(usage["completion_tokens"]) - (models - 1), 0)}

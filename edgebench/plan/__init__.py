@@ -122,7 +122,7 @@ def trials(
     if unknown:
         raise _without(scenarios[0], min(unknown))
     layers = [name for name in ("gpu_layers", "draft_gpu_layers") if any(asked.get(name, ()))]
-    ignored = f"{' and '.join(layers)} mean nothing to the CPU: name another backend"
+    ignored = f"{' and '.join(layers)}: ignored with --backend cpu"
     notes = (ignored,) if layers and backend == "cpu" else ()
     defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
     planned: dict[str, Planned] = {}
@@ -159,7 +159,7 @@ def _without(scenario: str, option: str) -> UsageError:
     """Of an option that the scenario doesn't have."""
     having = [name for name in plugins.names("scenarios") if option in plugins.load("scenarios", name).options]
     hint = f"It belongs to {' and '.join(having)}: give --scenario {having[0]}." if having else ""
-    return UsageError(f"--{option.replace('_', '-')} means nothing to the scenario {scenario}", hint)
+    return UsageError(f"scenario {scenario} has no option --{option.replace('_', '-')}", hint)
 
 
 def _plan_one(

@@ -65,7 +65,7 @@ def _models(drafts: Sequence[ModelFile | str]) -> list[ModelFile]:
     """The draft models among the drafts: none or one."""
     files = [draft for draft in drafts if isinstance(draft, ModelFile)]
     if len(files) > 1:
-        raise UsageError("one draft model at a time", "Drafts without a model may stand beside it.")
+        raise UsageError("only one draft model per sweep", "Drafts without a model can be combined with it.")
     return files
 
 

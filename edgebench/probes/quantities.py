@@ -6,9 +6,9 @@ from edgebench.core import Quantity, SampleMetric
 
 PEAK_RSS = Quantity(
     "bytes",
-    "The most memory of the engine's process tree since it started or since the last reset: the kernel's own peak of "
-    "resident memory (VmHWM, PeakWorkingSet64), or resident plus swapped out where that is more; several processes "
-    "are added up. Where the system keeps no peak it is the highest reading, and the label `how` says so.",
+    "Peak memory of the engine's process tree since it started or since the last reset: the kernel's peak resident "
+    "memory (VmHWM, PeakWorkingSet64), or resident plus swapped memory if larger; summed over processes. If the system "
+    "keeps no peak, the highest sample is used and the label `how` says so.",
     {"peak_rss_b": SampleMetric("max", "peak resident memory", "lower")},
 )
 RSS = Quantity(

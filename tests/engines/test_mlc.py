@@ -503,7 +503,7 @@ def test_a_reply_is_recomputed_from_counts_and_times() -> None:
         ([(0.0, event([{"text": "a"}]))], Unreadable, "without its usage"),
         ([(0.0, [1])], Unreadable, "not an object"),
         ([(0.0, {"object": "error", "message": "no"})], EngineFailed, "error: no"),
-        ([(0.0, event([{"text": "", "finish_reason": "error"}]))], EngineFailed, "said nothing"),
+        ([(0.0, event([{"text": "", "finish_reason": "error"}]))], EngineFailed, "no text"),
         (
             [
                 (0.0, event([{"text": "", "finish_reason": "length"}])),

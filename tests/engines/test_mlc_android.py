@@ -100,7 +100,7 @@ def test_a_crash_after_a_round_is_a_result_of_its_own(mlcchat: Mlcchat, run: Cal
         ("torn-weights", "the app wants to download the weights: they are not whole", False),
         ("fails", "could not load tiny-q4f16_1-MLC: MLCChat failed", False),
         ("pending", "the app is still looking at its weights", False),
-        ("no-rates", "MLCChat told no rates, but: Cannot parse the request", True),
+        ("no-rates", "MLCChat reported no rates, but: Cannot parse the request", True),
         ("no-answer", "MLCChat gave no answer", True),
         ("context-full", "has met the context that tiny-q4f16_1-MLC was built into MLCChat with", False),
         ("keyboard", "the keyboard of phone changed the prompt: 'Hallo", False),

@@ -55,7 +55,7 @@ def test_layers_on_the_gpu_only_where_there_is_one() -> None:
 
 def test_layers_asked_for_without_a_gpu_are_said_to_mean_nothing() -> None:
     (one,) = planned(gpu_layers=[27], draft_gpu_layers=["all"])
-    assert one.notes == ("gpu_layers and draft_gpu_layers mean nothing to the CPU: name another backend",)
+    assert one.notes == ("gpu_layers and draft_gpu_layers: ignored with --backend cpu",)
     assert planned(gpu_layers=[0])[0].notes == ()
 
 
@@ -76,7 +76,7 @@ def test_an_option_goes_to_the_scenario_that_has_it() -> None:
 
 
 def test_an_option_that_no_scenario_has_is_refused() -> None:
-    with pytest.raises(UsageError, match="--reply-tokens means nothing to the scenario throughput") as caught:
+    with pytest.raises(UsageError, match="scenario throughput has no option --reply-tokens") as caught:
         planned(reply_tokens=[8])
     assert caught.value.hint == "It belongs to chat: give --scenario chat."
 
