@@ -101,6 +101,8 @@ class Request:
     tokens: tuple[int, ...] | None = None
     messages: tuple[Message, ...] | None = None
     """``{"role": "user" | "assistant" | "system", "content": …}``"""
+    min_prompt_tokens: int | None = None
+    """Tokens of the messages' text that every chat template must keep, by the scenario's own count."""
     max_tokens: int = 128
     ignore_eos: bool = False
     reuse_cache: bool = False

@@ -26,6 +26,8 @@ class Turn:
     """All tokens of the prompt, cached ones included."""
     requested_prompt_tokens: int | None = None
     """Token ids that were sent as the prompt; None where text was sent."""
+    min_prompt_tokens: int | None = None
+    """Tokens the prompt must have at least, by the scenario's own count; None where it counted none."""
     cached_tokens: int = 0
     prefill_tokens: int = 0
     """Prompt tokens evaluated for this request."""
@@ -58,6 +60,14 @@ class Turn:
     def depth(self) -> int:
         """Tokens in the context when it ended."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def prompt_kept(self) -> bool:
+        """Whether the engine counted the prompt that was sent: exactly the token IDs, or the least that
+        every chat template keeps of the messages."""
+        if self.requested_prompt_tokens is not None:
+            return self.prompt_tokens == self.requested_prompt_tokens
+        return keeps_messages(self.prompt_tokens, self.min_prompt_tokens or 0)
 
     @property
     def first_token_at(self) -> float | None:
@@ -93,6 +103,7 @@ class Turn:
             total_s=reply.total_s,
             prompt_tokens=reply.prompt_tokens,
             requested_prompt_tokens=None if request.tokens is None else len(request.tokens),
+            min_prompt_tokens=request.min_prompt_tokens,
             cached_tokens=reply.cached_tokens,
             prefill_tokens=reply.prefill_tokens,
             prefill_s=reply.prefill_s,
@@ -112,3 +123,12 @@ class Turn:
             text=reply.text if request.messages is not None else None,
             tokens=reply.tokens if request.keep_tokens else None,
         )
+
+
+KEPT_SHARE = 0.9
+"""Text in a template may take a few tokens less than the same text alone, where two pieces merge."""
+
+
+def keeps_messages(prompt_tokens: int, min_prompt_tokens: int) -> bool:
+    """Whether a prompt can hold messages of so many tokens."""
+    return prompt_tokens >= KEPT_SHARE * min_prompt_tokens

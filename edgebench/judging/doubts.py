@@ -132,6 +132,12 @@ KINDS = _table(
         "Do not interpret phases at a finer resolution than the uncertainty of the offset.",
     ),
     Kind(
+        "prompt-differs",
+        "The engine counted another number of prompt tokens than were sent: it added or dropped some, its chat "
+        "template keeps no history, or it miscounts.",
+        "Compare prompt_tokens of the record's turns; check the model's chat template and the engine's truncation.",
+    ),
+    Kind(
         "stopped-early",
         "The engine generated fewer tokens than requested.",
         "Check the finish reason of the turns in the record.",

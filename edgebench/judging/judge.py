@@ -28,7 +28,7 @@ def judge(record: Record) -> tuple[Doubt, ...]:
     """
     kept = dict.fromkeys(record.doubts)
     known = {doubt.id for doubt in kept}
-    found = (doubt for judged in (_rounds, _limits, _engine, _memory, _short) for doubt in judged(record))
+    found = (doubt for judged in (_rounds, _limits, _engine, _memory, _prompts, _short) for doubt in judged(record))
     kept.update(dict.fromkeys(doubt for doubt in found if doubt.id not in known))
     return tuple(kept)
 
@@ -97,6 +97,22 @@ def _engine(record: Record) -> Iterator[Doubt]:
     regimes = {str(one.notes["load_regime"]) for one in record.rounds if one.fresh and "load_regime" in one.notes}
     if len(regimes) > 1:
         yield named("load-regime-mixed", " and ".join(sorted(regimes)))
+
+
+def _prompts(record: Record) -> Iterator[Doubt]:
+    """Prompts of which the engine counted another number of tokens than were sent."""
+    if record.facts.engine.token_counts:
+        return  # estimated, and doubted for that
+    for one in record.rounds:
+        for turn in one.turns:
+            if turn.measures and not turn.prompt_kept:
+                exact = turn.requested_prompt_tokens
+                sent = f"{exact}" if exact is not None else f"at least {turn.min_prompt_tokens}"
+                yield named(
+                    "prompt-differs",
+                    f"{turn.label or 'a request'}: {sent} tokens sent, the engine counted {turn.prompt_tokens}",
+                )
+                return
 
 
 def _short(record: Record) -> Iterator[Doubt]:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from edgebench.core import Option, Reply, Request, ScenarioContext
+from edgebench.core.turn import keeps_messages
 from edgebench.errors import UsageError
 
 TEMPLATE_TOKENS = 24
@@ -42,21 +43,34 @@ def _hold(setting: ScenarioContext, name: str, said: Iterator[str]) -> Generator
     """One conversation, until the next turn might not fit."""
     longest = int(setting.options["reply_tokens"])
     messages: list[Mapping[str, str]] = []
-    depth = 0
+    depth = sent = total = 0
     for turn in itertools.count(1):
         text = next(said)
-        if depth + setting.count_tokens(text) + TEMPLATE_TOKENS + longest > setting.ctx:
+        tokens = _at_least(setting.count_tokens(text), text)
+        if depth + tokens + TEMPLATE_TOKENS + longest > setting.ctx:
             return
+        sent += tokens
         messages.append({"role": "user", "content": text})
         reply = yield Request(
             messages=tuple(messages),
+            min_prompt_tokens=sent,
             max_tokens=longest,
             reuse_cache=True,
             seed=setting.seed,
             label=f"conversation {name}, turn {turn}",
         )
+        total += tokens + _at_least(reply.completion_tokens, reply.text)
         depth = reply.prompt_tokens + reply.completion_tokens
+        if not keeps_messages(reply.prompt_tokens, sent):
+            # The template keeps no history, or the engine miscounts (doubt prompt-differs): the
+            # conversation still ends, by what was sent and answered.
+            depth = max(depth, total)
         messages.append({"role": "assistant", "content": reply.text})
+
+
+def _at_least(counted: int, text: str) -> int:
+    """Tokens of a text, by an engine that may count too few: at least one a word, and one at all."""
+    return max(counted, len(text.split()), 1)
 
 
 @cache
