@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from edgebench import plugins
-from edgebench.bench import measure, observe
+from edgebench.bench import measure, observe, schedules
 from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
 from edgebench.core import (
@@ -29,6 +29,7 @@ from edgebench.core import (
     RoundData,
     ScenarioContext,
     Status,
+    Step,
     Turn,
 )
 from edgebench.device import cores
@@ -172,24 +173,30 @@ class RoundRunner:
         )
         name = planned.trial.scenario
         scenario = plugins.guard("scenarios", name, plugins.create("scenarios", name))
-        asking: Generator[Request | Query, Reply, Mapping[str, float] | None] = scenario.turns(setting)
+        asking: Generator[Step, Reply | tuple[Reply, ...] | None, Mapping[str, float] | None]
+        asking = scenario.turns(setting)
+        replies: Reply | tuple[Reply, ...] | None = None
         try:
-            request = next(asking)
             while True:
-                if len(turns) >= MAX_REQUESTS:
+                step = asking.send(replies)
+                if isinstance(step, Query):
+                    replies = self.answer(live, step)
+                    turns.append(Turn.of_query(step, replies))
+                    continue
+                try:
+                    schedule = schedules.of_step(step)
+                except (TypeError, ValueError) as error:
+                    raise plugins.fault("scenarios", name, error) from error
+                if len(turns) + len(schedule) > MAX_REQUESTS:
                     raise EngineFailed(
                         f"the scenario {name} did not end after {MAX_REQUESTS} requests in one round",
                         f"Does the engine count tokens correctly? See: edgebench results show {state.id}",
                     )
-                if isinstance(request, Request):
-                    reply = self.complete(live, request)
-                    turns.append(Turn.of(request, reply))
-                elif isinstance(request, Query):
-                    reply = self.answer(live, request)
-                    turns.append(Turn.of_query(request, reply))
-                else:
-                    raise plugins.misuse("scenarios", name, f"turns yielded {type(request).__name__}, not Request")
-                request = asking.send(reply)
+                answers = schedules.carry_out(
+                    schedule, lambda request: self.complete(live, request), lambda: live.running.ended
+                )
+                turns += map(Turn.of, (request for _, request in schedule), answers)
+                replies = answers[0] if isinstance(step, Request) else answers
         except StopIteration as end:
             return _own_metrics(name, end.value)
 

@@ -40,7 +40,7 @@ from edgebench.core.engine import (
     TokenClock,
 )
 from edgebench.core.facts import DeviceFacts, EngineFacts, Facts, ModelFacts
-from edgebench.core.metric import EngineStart, MetricDefinition, RoundData, SampleReader, Span, SweepRound
+from edgebench.core.metric import EngineStart, MetricDefinition, RoundData, SampleReader, SweepRound
 from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
 from edgebench.core.queries import Capability, CostQuery, DivergenceQuery, LikelihoodQuery, Message, Query
 from edgebench.core.record import (
@@ -56,7 +56,8 @@ from edgebench.core.record import (
     Trial,
     View,
 )
-from edgebench.core.scenario import Scenario, ScenarioContext
+from edgebench.core.scenario import Arrivals, Batch, Scenario, ScenarioContext, Step
+from edgebench.core.spans import Span
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.turn import Turn
 from edgebench.core.values import Better, Json, Option, Progress
@@ -69,7 +70,9 @@ __all__ = [
     "TOKEN_WARM_UP",
     "AnswersQueries",
     "AppEngine",
+    "Arrivals",
     "BandwidthKernel",
+    "Batch",
     "Better",
     "Capability",
     "Client",
@@ -128,6 +131,7 @@ __all__ = [
     "SpeculationCounts",
     "Statistic",
     "Status",
+    "Step",
     "Streamed",
     "SweepRound",
     "System",

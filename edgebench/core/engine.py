@@ -205,6 +205,10 @@ class Engine(Protocol):
 
     A plugin is a subclass that takes (opened device, the profile's settings for this engine). It must
     have ``Config``, ``formats``, ``backends`` and the abstract methods; the rest has defaults.
+
+    Every method may raise ``EngineFailed`` (the trial fails), ``EngineRefused`` (waiting longer won't help),
+    ``Unreadable`` (a reply that isn't understood), and ``DeviceLost`` or ``TimedOut`` of the device's own
+    calls. Anything else is a fault of the engine: the trial fails, with the traceback in its log.
     """
 
     Config: ClassVar[type]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 from edgebench.core.record import Record, Round
+from edgebench.core.spans import Phase, Span, phase_spans
 from edgebench.core.turn import Turn
 from edgebench.core.values import Better, Json
-
-Span = tuple[float, float]
-"""Two ``time.monotonic()`` of the controller."""
 
 
 class SampleReader(Protocol):
@@ -63,16 +61,9 @@ class RoundData:
         """The turns that count for a phase: ``prefill``, ``decode`` or ``ttft``."""
         return [turn for turn in self.turns if phase in turn.measures]
 
-    def spans(self, phase: Literal["prefill", "decode"]) -> list[Span]:
-        """When the turns that count for a phase were in it, by the arrival of tokens."""
-        found = []
-        for turn in self.measuring(phase):
-            first = turn.first_token_at
-            if first is not None:
-                start, end = (turn.sent_at, first) if phase == "prefill" else (first, turn.ended_at)
-                if end > start:
-                    found.append((start, end))
-        return found
+    def spans(self, phase: Phase) -> list[Span]:
+        """When the turns that count for a phase were in it: disjoint spans, in order."""
+        return phase_spans(self.turns, phase, lambda turn: phase in turn.measures)
 
     @cached_property
     def sampled_in_round(self) -> Mapping[str, float]:

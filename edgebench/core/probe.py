@@ -72,7 +72,8 @@ class Probe(Protocol):
     ``parse`` is fed the text of one reading at a time (``path:line`` for files; one line at a time
     of a command with interval 0), in order, and may keep what it needs of earlier ones. What is
     not in the text is absent from its result. It raises ``Unreadable`` or ``ValueError`` for text
-    it doesn't understand.
+    it doesn't understand; anything else is a fault of the probe. Either way its own readings are absent,
+    with the reason, and nothing else is.
     """
 
     quantities: Mapping[str, Quantity]

@@ -110,7 +110,10 @@ the ``EdgebenchError`` that came instead. Returns notes and doubts by the number
 
 @runtime_checkable
 class View(Protocol):
-    """A form of the results. A plugin is a class without arguments; it formats, nothing else."""
+    """A form of the results. A plugin is a class without arguments; it formats, nothing else.
+
+    It may raise ``UsageError``; anything else is a fault of the view, which is then named (exit code 2).
+    """
 
     suffix: ClassVar[str]
 

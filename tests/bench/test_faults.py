@@ -161,7 +161,7 @@ def test_an_engine_that_raises_fails_its_trial_and_no_other_device(
         ("needs", "ZeroDivisionError: a mishap in scenario.needs"),
         ("turns", "ZeroDivisionError: a mishap in scenario.turns"),
         ("reply", "ZeroDivisionError: a mishap in scenario.reply"),
-        ("yields", "TypeError: turns yielded int, not Request"),
+        ("yields", "TypeError: turns yielded int, not Request, Query, Batch or Arrivals"),
         ("returns", "TypeError: turns returned {'a': 'b'}, not numbers by name"),
     ],
 )

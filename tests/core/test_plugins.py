@@ -179,3 +179,26 @@ def test_a_name_that_two_packages_provide_is_refused_with_both(edgebench: Progra
         "  Keep one of them: pip uninstall verse",
     ]
     assert edgebench("results", "export", "--format", "csv").status == 0
+
+
+def test_a_scenario_may_send_several_requests_at_once(extended: Program) -> None:
+    ran = extended(
+        "run", "--device", "theirs", "--scenario", "at-once", "--ctx", "256", "--rounds", "1", "--json", "-"
+    )  # fmt: skip
+    assert ran.status == 0, ran.stderr
+    (one,) = ran.record["rounds"]
+    left, right, first, second = (turn for turn in one["turns"] if turn["label"] != "warm-up")
+    assert [turn["label"] for turn in (left, right, first, second)] == ["left", "right", "first", "second"]
+    for earlier, later in ((left, right), (first, second)):
+        assert max(earlier["sent_at"], later["sent_at"]) < min(
+            earlier["sent_at"] + earlier["total_s"], later["sent_at"] + later["total_s"]
+        )
+    assert second["sent_at"] - first["sent_at"] >= 0.009
+    turns = (left, right, first, second)
+    tokens = sum(turn["completion_tokens"] - 1 for turn in turns)
+    longest = sum(turn["decode_s"] for turn in turns)
+    begins = min(turn["sent_at"] for turn in turns)
+    ends = max(turn["sent_at"] + turn["total_s"] for turn in turns)
+    # The time the turns share counts once: never less than their own times together, never more than went by.
+    assert tokens / longest * 0.999 <= one["metrics"]["decode_tps"]
+    assert one["metrics"]["decode_tps"] >= tokens / (ends - begins)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from edgebench.core import MetricDefinition, RoundData
+from edgebench.core.spans import concurrent, decode_span
 
 
 def bytes_per_token(weights_b: float, kv_b_per_token: float, depth: float) -> float:
@@ -16,13 +17,15 @@ def by_depth(data: RoundData) -> list[tuple[float, float]]:
     """For each decoding turn: (its mean depth in tokens, the share of the bandwidth it used).
 
     Bytes the model must read per token × decode rate ÷ the read bandwidth. Nothing for turns with a
-    draft, where one reading of the weights yields several tokens.
+    draft, or that decode at the same time: one reading of the weights then yields several tokens.
     """
     weights = data.model.get("weights_read_bytes") or data.model.get("weights_bytes")
     if not weights or not data.bytes_per_s or data.bytes_per_s <= 0:
         return []
     found = []
-    for turn in data.measuring("decode"):
+    groups = concurrent(data.turns, decode_span)
+    alone = [group[0] for group in groups if len(group) == 1 and "decode" in group[0].measures]
+    for turn in alone:
         if turn.decode_tps is not None and not turn.draft_tokens:
             depth = turn.depth - turn.completion_tokens / 2
             read = bytes_per_token(weights, data.model.get("kv_bytes_per_token") or 0, depth)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edgebench.core import MetricDefinition, RoundData, Turn
+from edgebench.core.spans import busy_s, concurrent, decode_span
 from edgebench.judging.stats import percentile
 from edgebench.judging.steadiness import Steadiness, assess
 
 
 def prefill_rate(data: RoundData) -> float | None:
     turns = [turn for turn in data.measuring("prefill") if turn.prefill_tps is not None]
-    seconds = sum(turn.prefill_s or 0.0 for turn in turns)
+    seconds = busy_s(turns, "prefill")
     return sum(turn.prefill_tokens for turn in turns) / seconds if seconds else None
 
 
@@ -23,7 +24,7 @@ def decoded(data: RoundData) -> list[Turn]:
 
 def decode_rate(data: RoundData) -> float | None:
     turns = decoded(data)
-    seconds = sum(turn.decode_s or 0.0 for turn in turns)
+    seconds = busy_s(turns, "decode")
     return sum(turn.completion_tokens - 1 for turn in turns) / seconds if seconds else None
 
 
@@ -73,11 +74,7 @@ def steadiness(turns: Sequence[Turn]) -> Steadiness | None:
     """
     times: list[float] = []
     rates: list[float] = []
-    for turn in turns:
-        first = turn.first_token_at
-        if "decode" not in turn.measures or first is None:
-            continue
-        ticks = turn.token_times
+    for first, ticks in _streams(turns):
         begin = 0
         for index, at in enumerate(ticks):
             if at - ticks[begin] >= CHUNK_S:
@@ -85,6 +82,19 @@ def steadiness(turns: Sequence[Turn]) -> Steadiness | None:
                 rates.append((index - begin) / (at - ticks[begin]))
                 begin = index
     return assess(times, rates)
+
+
+def _streams(turns: Sequence[Turn]) -> Iterator[tuple[float, Sequence[float]]]:
+    """Tokens that come one after the other: their start, and their times from there. Turns that decode
+    at the same time are one stream."""
+    decoding = [turn for turn in turns if "decode" in turn.measures and turn.first_token_at is not None]
+    for group in concurrent(decoding, decode_span):
+        starts = [(turn.first_token_at or 0.0, turn.token_times) for turn in group]
+        if len(group) == 1:
+            yield starts[0]
+        else:
+            first = starts[0][0]
+            yield first, sorted(start - first + at for start, times in starts for at in times)
 
 
 def burst(data: RoundData) -> float | None:
@@ -102,7 +112,8 @@ DECODE = MetricDefinition(
     "tokens/s",
     "decode rate",
     "(n − 1) ÷ time from the first to the last of n generated tokens; always computed from counts "
-    "and times, never copied from a rate the engine printed",
+    "and times, never copied from a rate the engine printed; requests that overlap share their time, "
+    "which counts once: their tokens together ÷ the time in which any of them decoded",
     "higher",
     short_title="decode",
     heading="tokens/s",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgebench.core import Record, Round, Sample, Turn
+from edgebench.core.spans import Phase, concurrent, phase_spans
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.fields import labels
@@ -19,6 +20,7 @@ POINTS = 300
 SERIES = 6
 BINS = 120
 """Stretches of time in which tokens are counted."""
+PHASE_NAMES: Final[tuple[tuple[Phase, str], ...]] = (("prefill", "prompt"), ("decode", "tokens"))
 PHASES = 400
 """Requests whose phases are shaded."""
 
@@ -62,7 +64,7 @@ def timeline(records: Sequence[Record]) -> Figure | None:
     record, one = max(sampled, key=lambda pair: (pair[0].finished, pair[0].id, len(pair[1].samples)))
     times = [sample.at for sample in one.samples] + [at for turn in one.turns for at in _moments(turn)]
     start, end = min(times), max(times)
-    view = View(record, start, end, tuple(phase for turn in one.turns[:PHASES] for phase in _phases(turn, start)))
+    view = View(record, start, end, tuple(_request_bands(one.turns[:PHASES], start)))
     drawn = [_tokens(view, one), *(_track(view, one, track) for track in TRACKS)]
     panels = tuple(panel for panel in drawn if panel is not None)
     if not panels:
@@ -77,6 +79,18 @@ def timeline(records: Sequence[Record]) -> Figure | None:
 
 def _moments(turn: Turn) -> list[float]:
     return [turn.sent_at, turn.ended_at] if turn.sent_at else []
+
+
+def _request_bands(turns: Sequence[Turn], start: float) -> Iterator[Row]:
+    """The phases of each request; those of requests that overlap as one, so that no time is shaded twice."""
+    for group in concurrent(turns):
+        if len(group) == 1:
+            yield from _phases(group[0], start)
+            continue
+        for phase, name in PHASE_NAMES:
+            for begin, end in phase_spans(group, phase):
+                label = f"{len(group)} overlapping requests"
+                yield {"from": begin - start, "to": end - start, "phase": name, "label": label}
 
 
 def _phases(turn: Turn, start: float) -> list[Row]:

@@ -9,6 +9,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgebench.core import (
+    Arrivals,
+    Batch,
     MetricDefinition,
     Option,
     ProbeSource,
@@ -113,6 +115,25 @@ REPLIES = MetricDefinition(
     source="somebody else",
     compute=replies_per_minute,
 )
+
+
+class AtOnce:
+    """Two requests in the same moment, then two that arrive by the clock."""
+
+    options: Mapping[str, Option] = {"answer_tokens": 24}
+    helps: Mapping[str, str] = {"answer_tokens": "tokens of each answer"}
+
+    def needs(self, options: Mapping[str, Option]) -> int:
+        return 64
+
+    def turns(self, setting: ScenarioContext) -> Generator[Batch | Arrivals, tuple[Reply, ...], None]:
+        def request(label: str) -> Request:
+            tokens = int(setting.options["answer_tokens"])
+            return Request(tokens=tuple(range(5, 13)), max_tokens=tokens, ignore_eos=True, label=label)
+
+        replies = yield Batch((request("left"), request("right")))
+        assert [reply.completion_tokens for reply in replies] == [int(setting.options["answer_tokens"])] * 2
+        yield Arrivals(((0.0, request("first")), (0.01, request("second"))))
 
 
 class Haiku:
