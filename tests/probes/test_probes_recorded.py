@@ -41,7 +41,7 @@ def values(samples) -> dict[str, float]:
 
 
 def test_every_recorded_text_says_where_it_is_from():
-    texts = {path.stem for path in RECORDED.glob("*.txt")}
+    texts = {path.stem for path in RECORDED.iterdir() if path.suffix in (".txt", ".json")}
     assert texts == {path.stem for path in RECORDED.glob("*.source")}
 
 

@@ -19,6 +19,7 @@ from lab.tiny import LETTERS, tiny, tiny_state
 from edgebench import modelfiles
 from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
+from edgebench.engines.llama_server import divergence_of
 from edgebench.judging import divergence
 from edgebench.servers.llama_cpp_python.questions import characters
 
@@ -235,8 +236,9 @@ def same_or_tie(server: SpecServer, prompt: list[int], alone: list[int], tokens:
     if not found:
         assert alone == tokens
         return ""
-    assert divergence.is_tie(found), divergence.described(found)
-    return divergence.described(found)
+    between = divergence_of(found)
+    assert divergence.is_tie(between), divergence.described(between)
+    return divergence.described(between)
 
 
 @pytest.mark.parametrize("kind", ["draft-simple", "prompt-lookup"])
@@ -392,7 +394,7 @@ def test_where_texts_part_is_found_and_weighed(server: SpecServer) -> None:
     found = parting([*tokens[:3], 100, *tokens[4:]])
     assert found["position"] == 3
     assert found["gap"] > found["noise"] >= 0
-    assert not divergence.is_tie(found)
+    assert not divergence.is_tie(divergence_of(found))
 
 
 def test_logits_agree_with_the_greedy_choice_both_ways(server: SpecServer) -> None:
