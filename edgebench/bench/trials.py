@@ -441,7 +441,7 @@ class Bench:
         live.__exit__(None, None, None)
         if dropped := live.running.log_lines_dropped:
             for index in self._users:
-                self._states[index].notes.append(f"the middle of the engine's log was dropped: {dropped} lines")
+                self._states[index].notes.append(f"the middle of the engine's log lacks {dropped:,} lines")
         yield Logged(tuple(sorted(self._users)), live.transcript())
 
     def _lost(self, error: DeviceLost) -> Iterator[Event]:

@@ -189,3 +189,19 @@ def _values(key: str, text: str) -> Sequence[Option]:
         return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
+
+
+def _refuse_taken_options(flags: Sequence[str]) -> None:
+    """Raises ``UsageError`` where a scenario's option has a name that ``run`` uses for something else."""
+    for name in plugins.names("scenarios"):
+        for key in plugins.load("scenarios", name).options:
+            flag = "--" + key.replace("_", "-")
+            if flags.count(flag) > 1:
+                package = plugins.package("scenarios", name)
+                raise UsageError(
+                    f"the option {flag} of the scenario {name} of the package {package} is declared twice",
+                    f"edgebench run has an option of that name. Rename it, or remove it: pip uninstall {package}",
+                )
+
+
+_refuse_taken_options([flag for param in command.params for flag in param.opts])

@@ -194,7 +194,7 @@ class SupervisedProcess:
         """``log_text``, with a line that says so where lines were dropped."""
         lines, dropped = self.log_text(), self.log_lines_dropped
         if dropped:
-            lines.insert(LOG_LINES // 2, f"… {dropped:,} lines dropped …")
+            lines.insert(LOG_LINES // 2, f"… {dropped:,} {'line' if dropped == 1 else 'lines'} dropped …")
         return lines
 
     def _beat(self) -> None:

@@ -202,3 +202,17 @@ def test_a_scenario_may_send_several_requests_at_once(extended: Program) -> None
     # The time the turns share counts once: never less than their own times together, never more than went by.
     assert tokens / longest * 0.999 <= one["metrics"]["decode_tps"]
     assert one["metrics"]["decode_tps"] >= tokens / (ends - begins)
+
+
+def test_an_option_that_run_has_already_is_refused_with_its_package(edgebench: Program) -> None:
+    code = (
+        "class Ode:\n options = {'rounds': 3}\n def needs(self, options): return 1\n def turns(self, setting): yield\n"
+    )
+    install(edgebench, "verse", "[edgebench.scenarios]\node = verse:Ode\n", code)
+    ran = edgebench("run")
+    assert ran.status == 2
+    assert ran.stderr.splitlines() == [
+        "edgebench: the option --rounds of the scenario ode of the package verse is declared twice",
+        "  edgebench run has an option of that name. Rename it, or remove it: pip uninstall verse",
+    ]
+    assert edgebench("results", "list").status == 0
