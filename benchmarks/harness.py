@@ -118,7 +118,7 @@ def main() -> None:
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, Settings())
         engine.prepare()
-        with EngineProcess(session, engine, Launch(str(model.path), ctx=4096, threads=threads)) as live:
+        with EngineProcess(session, engine, Launch(str(model.path), options={"ctx": 4096, "threads": threads})) as live:
             fidelity(engine, live, tokens[:SHORT], 8 * rounds)
             live.sampler.__exit__(None, None, None)
             cost(session, engine, live, tokens, rounds)

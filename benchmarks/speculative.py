@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -28,7 +29,7 @@ from lab.native import bin_folder
 
 from edgebench import modelfiles, profiles
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Engine, Launch, Request
+from edgebench.core import Drafting, Engine, Launch, Request
 from edgebench.device.session import Session
 from edgebench.engines.llama_cpp_python import LlamaCppPython
 from edgebench.engines.llamacpp import LlamaCpp
@@ -65,12 +66,16 @@ def against_llama_server(ks: list[int], rounds: int, tokens: int, threads: int) 
         theirs: Engine = LlamaCpp(session, LlamaCpp.Config(path=path, env=env))
         print(f"own: {own.prepare().get('build')}; llama-server: {theirs.prepare().get('build')}")
         # Without repacked weights on both sides: some virtual machines forbid what repacking needs.
-        launch = Launch(str(target.path), ctx=512, threads=threads, draft=str(draft.path), repack=False)
+        launch = Launch(
+            str(target.path), options={"ctx": 512, "threads": threads, "repack": False}, draft=str(draft.path)
+        )
         for k in ks:
             with ExitStack() as stack:
                 live = {
                     "own": stack.enter_context(EngineProcess(session, own, launch)),
-                    "theirs": stack.enter_context(EngineProcess(session, theirs, Launch(**{**vars(launch), "k": k}))),
+                    "theirs": stack.enter_context(
+                        EngineProcess(session, theirs, replace(launch, drafting=Drafting(k)))
+                    ),
                 }
                 rates: dict[str, list[float]] = {"own": [], "theirs": []}
                 for number in range(rounds + 1):

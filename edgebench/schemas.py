@@ -7,10 +7,12 @@ program itself lie in ``docs/schemas``.
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import json
 import textwrap
 from collections.abc import Collection
+from dataclasses import is_dataclass
 from typing import Any
 
 from edgebench import engine_options, plugins, profiles
@@ -31,7 +33,7 @@ def device() -> Schema:
     properties["transport"] = {"oneOf": [_transport(name) for name in plugins.names("transports")]}
     engines = {name: _form(plugins.load("engines", name).Config) for name in plugins.names("engines")}
     properties["engines"] = {"type": "object", "properties": engines, "additionalProperties": False}
-    properties["defaults"] = _form(profiles.Defaults)
+    properties["defaults"] = _defaults()
     properties["defaults"]["properties"]["engine"] = {"enum": plugins.names("engines")}
     properties["defaults"]["properties"]["backend"] = {"enum": engine_options.all_backends()}
     return {"$schema": DIALECT, "title": "edgebench device profile", **shape}
@@ -51,6 +53,18 @@ def model() -> Schema:
 def printed(schema: Schema) -> str:
     """A schema as it is written to a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _defaults() -> Schema:
+    shape = _form(profiles.defaults_form())
+    for name, shared in engine_options.all_options().items():
+        option, value = shared.option, shape["properties"][name]
+        value["description"] = option.help
+        for part in value.get("anyOf", ()):
+            if part.get("type") in ("integer", "number"):
+                limits = {"minimum": option.minimum, "maximum": option.maximum}
+                part.update((side, limit) for side, limit in limits.items() if limit is not None)
+    return shape
 
 
 def _transport(name: str) -> Schema:
@@ -87,7 +101,15 @@ def _inlined(part: Any, definitions: Schema) -> Any:
 
 
 def field_docs(form: type) -> dict[str, str]:
-    """The text that stands under each field of a class, as one line."""
+    """The text that stands under each field of a class and of those it is made from, as one line."""
+    docs: dict[str, str] = {}
+    for base in reversed([one for one in form.__mro__ if is_dataclass(one)]):
+        with contextlib.suppress(OSError):  # made by a function: it has no source
+            docs |= _own_field_docs(base)
+    return docs
+
+
+def _own_field_docs(form: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(form))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs = {}

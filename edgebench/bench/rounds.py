@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from edgebench import plugins
+from edgebench import engine_options, plugins
 from edgebench.bench import measure, observe, schedules
 from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
@@ -21,6 +21,7 @@ from edgebench.core import (
     Failure,
     Json,
     Launch,
+    Option,
     Query,
     Record,
     Reply,
@@ -79,9 +80,9 @@ class TrialState:
             "architecture": model.architecture,
             **model.facts,
         }
-        need = fits.estimate(model.facts, self.planned.trial.options)
+        need = fits.estimate(self.planned.trial.engine, model.facts, self.planned.trial.options)
         if need is not None:
-            about["estimate"] = need.facts()
+            about["estimate"] = fits.facts(need)
         parts = {**known, "engine": {**known["engine"], **self.engine}, "model": about}
         return Facts.of({**parts, "rpc": self.rpc} if self.rpc else parts)
 
@@ -299,6 +300,12 @@ class RoundRunner:
             return "some layers are on the GPU and some are not"
         return found if isinstance(found, str) else found.bytes_per_s
 
+    @staticmethod
+    def _options_used(state: TrialState, live: EngineProcess) -> dict[str, Option]:
+        engine = state.planned.trial.engine
+        with plugins.boundary("engines", engine):
+            return engine_options.used(engine, live.log)
+
     def _learn(self, state: TrialState, live: EngineProcess) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""
         notes = live.notes()
@@ -310,6 +317,7 @@ class RoundRunner:
             "layers_offloaded": notes.layers_offloaded,
             "layers": notes.layers,
             "buffers": dict(notes.buffers) or None,
+            "options_used": self._options_used(state, live) or None,
             **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
         }
         if notes.backend not in (None, "cpu") and live.running.pid:

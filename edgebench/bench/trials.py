@@ -296,7 +296,7 @@ class Bench:
         """Bytes of memory that must be free for a start."""
         if state.launch.rpc:
             return 0.0  # how much of the model the others take shows only then
-        need = fits.estimate(state.planned.model.facts, state.planned.trial.options)
+        need = fits.estimate(state.planned.trial.engine, state.planned.model.facts, state.planned.trial.options)
         return need.total_b if need is not None else float(state.planned.model.size)
 
     def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], FollowUp]) -> Iterator[Event]:
@@ -429,7 +429,7 @@ class Bench:
             trial = state.planned.trial
             same = (trial.model, trial.engine, trial.backend) == (ours.model, ours.engine, ours.backend)
             untried = not state.failure and not state.rounds
-            if same and untried and memory_fit.needs_as_much(ours.options, trial.options):
+            if same and untried and memory_fit.needs_as_much(self._plan.engine, ours.options, trial.options):
                 why = f"it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
                 state.status, state.failure = "skipped", Failure(why)
                 yield Doing(index, f"skipped: {why}", number, failed=True)

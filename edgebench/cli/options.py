@@ -13,8 +13,11 @@ from click.shell_completion import CompletionItem
 
 from edgebench import engine_options, plugins
 from edgebench.cli.selection import render, store_option, terminal, write
-from edgebench.core import Record
+from edgebench.core import Option, Record
+from edgebench.plan import ranges
 from edgebench.views import speculative, table
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Sections(click.Command):
@@ -73,6 +76,43 @@ def backend(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda _context, _option, text: text.lower() if text else text,
         help=f"Compute backend: {', '.join(names)}.  [default: the device profile's, else cpu]",
     )(command)
+
+
+def launch_flags() -> tuple[str, ...]:
+    """The flags of the launch options of all installed engines."""
+    return tuple(shared.option.flag for shared in engine_options.all_options().values())
+
+
+def launch(*, drafting: bool = False, more: Mapping[str, str] | None = None) -> Decorator:
+    """The launch options of all installed engines, as texts; ``more``: what to add to the help of some.
+
+    ``drafting``: with those that concern a draft model.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        engines = plugins.names("engines")
+        for name, shared in reversed(engine_options.all_options().items()):
+            one = shared.option
+            if one.drafting and not drafting:
+                continue
+            others = [] if len(shared.engines) == len(engines) else [f"{', '.join(shared.engines)} only"]
+            default = [f"default: {one.default}"] if one.default else []
+            remarks = "; ".join([*default, *others])
+            text = f"{one.help}{(more or {}).get(name, '')}." + (f"  [{remarks}]" if remarks else "")
+            command = click.option(one.flag, name, metavar=one.metavar, help=text)(command)
+        return command
+
+    return decorate
+
+
+def launch_values(texts: Mapping[str, str | None]) -> dict[str, tuple[Option, ...]]:
+    """The values of launch options, taken from among ``texts``. Raises ``UsageError``."""
+    known = engine_options.all_options()
+    return {
+        name: ranges.parse_option(known[name].option, text)
+        for name, text in texts.items()
+        if text is not None and name in known
+    }
 
 
 DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgebench import plugins
+from edgebench import engine_options, plugins
 from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName
 from edgebench.cli.output import transfer as transferring
@@ -15,17 +15,9 @@ from edgebench.core import Option
 from edgebench.errors import UsageError
 from edgebench.plan import defaults, ranges
 
-SWEEPS = {
-    "threads": "Threads of the engine; auto: what this device's cores suggest, each pinned."
-    "  [default: the device's, else the engine's]",
-    "ctx": "Context, tokens.  [default: the device's, else 4096]",
-    "batch": "Batch, tokens.  [default: the device's, else the engine's]",
-    "ubatch": "Physical batch, tokens.  [default: as --batch]",
-    "gpu_layers": "Layers on the GPU, or all.  [default: the device's, else all]",
-}
 SECTIONS = {
     "Targets": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
-    "Engine options (RANGE: 4, 1,2,4, 1..16 or 1..16+5)": tuple("--" + key.replace("_", "-") for key in SWEEPS),
+    "Engine options (RANGE: 4, 1,2,4, 1..16 or 1..16+5)": options.launch_flags(),
     "Scenario options (RANGE as above)": None,
     "Measurement": (
         "--rounds",
@@ -48,20 +40,25 @@ def _words(key: str) -> list[str]:
 
 
 def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that take ranges: those of the launch, and each scenario's own."""
+    """The options of the scenarios, which take ranges. Raises ``UsageError`` for one that an engine has too."""
+    launch = engine_options.all_options()
     meant: dict[str, str] = {}
     defaults: dict[str, list[str]] = {}
     for name in plugins.names("scenarios"):
         scenario = plugins.load("scenarios", name)
         for key, default in scenario.options.items():
+            if key in launch:
+                raise UsageError(
+                    f"the option {launch[key].option.flag} is declared by the engine {launch[key].engines[0]} of the "
+                    f"package {plugins.package('engines', launch[key].engines[0])} and by the scenario {name} of the "
+                    f"package {plugins.package('scenarios', name)}",
+                    "Uninstall one of the packages, or rename the option in one of them.",
+                )
             meant[key] = meant.get(key) or getattr(scenario, "helps", {}).get(key, "").capitalize()
             defaults.setdefault(key, []).append(
                 f"{name}: {','.join(default) if isinstance(default, tuple) else default}"
             )
-    helps = {
-        **SWEEPS,
-        **{key: f"{meant[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in meant if key not in SWEEPS},
-    }
+    helps = {key: f"{meant[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in meant}
     for key, text in reversed(helps.items()):
         metavar = "WORD,…" if _words(key) else "RANGE"
         command = click.option("--" + key.replace("_", "-"), key, metavar=metavar, help=text)(command)
@@ -95,6 +92,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
     type=options.PartName("scenarios"),
     help="Scenario; repeatable.  [default: throughput]",
 )
+@options.launch(more={"threads": "; auto: what this device's cores suggest, each pinned"})
 @_sweeps
 @options.how
 @click.option(
@@ -149,7 +147,8 @@ def command(
         sweeps["threads"] = None
     elif write_profile:
         raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
-    asked = {key: _values(key, text) for key, text in sweeps.items() if text is not None}
+    asked: dict[str, Sequence[Option]] = dict(options.launch_values(sweeps))
+    asked |= {key: _values(key, text) for key, text in sweeps.items() if text is not None and key not in asked}
     request = planning.RunRequest(
         devices=devices,
         models=models,
@@ -184,9 +183,8 @@ def _share(text: str) -> float:
 
 
 def _values(key: str, text: str) -> Sequence[Option]:
-    words = ["all"] if key == "gpu_layers" else _words(key)
     try:
-        return ranges.parse(text, words=words, least=0 if key in ("gpu_layers", "depth") else 1)
+        return ranges.parse(text, words=_words(key), least=0 if key == "depth" else 1)
     except UsageError as error:
         raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
 

@@ -12,7 +12,7 @@ from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName, transfer
 from edgebench.core import Device, Json, Option, Record
 from edgebench.errors import EngineMissing, UsageError
-from edgebench.plan import defaults, ranges
+from edgebench.plan import defaults
 
 if TYPE_CHECKING:
     from edgebench.api import planning
@@ -49,11 +49,7 @@ SECTIONS = {
     help=f"Engine.  [default: {PREFERRED} where the device's Python has it, else {OTHERWISE}]",
 )
 @options.backend
-@click.option("--gpu-layers", metavar="N|all", help="Layers of the target on the GPU.")
-@click.option("--draft-gpu-layers", metavar="N|all", help="Layers of the draft on the GPU.")
-@click.option("--threads", metavar="N", type=options.Number(1), help="Threads of the engine.")
-@click.option("--ctx", metavar="N", type=options.Number(1), help="Context, tokens.  [default: 4096]")
-@click.option("--batch", metavar="N", type=options.Number(1), help="Batch, tokens.")
+@options.launch(drafting=True)
 @click.option(
     "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens generated for each figure."
 )
@@ -74,9 +70,10 @@ def command(
     engine: str | None,
     backend: str | None,
     p_min: float,
+    gen_tokens: int,
     how: Mapping[str, Any],
     outcome: options.Outcome,
-    **settings: Any,
+    **settings: str | None,
 ) -> int:
     """Sweep the number of draft tokens K, with the target alone in every round.
 
@@ -88,7 +85,7 @@ def command(
     from edgebench.judging import speculation
 
     auto, wanted = ks == "auto", _ks(ks)
-    asked = _asked(settings)
+    asked = _asked(gen_tokens, settings)
     (opened,) = planning.devices_of([device])
     kind, facts = _look(opened, engine, auto, p_min)
     selection.can_keep(outcome.path, outcome.json_output)
@@ -128,22 +125,14 @@ def _ks(text: str) -> list[int]:
     return list(range(1, 17)) if text == "auto" else planning.draft_lengths(text)
 
 
-def _asked(settings: dict[str, Any]) -> dict[str, Option]:
-    asked: dict[str, Option] = {name: value for name, value in settings.items() if value is not None}
-    for name in ("gpu_layers", "draft_gpu_layers"):
-        if name in asked:
-            asked[name] = _layers("--" + name.replace("_", "-"), str(asked[name]))
+def _asked(gen_tokens: int, settings: Mapping[str, str | None]) -> dict[str, Option]:
+    asked: dict[str, Option] = {"gen_tokens": gen_tokens}
+    for name, values in options.launch_values(settings).items():
+        if len(values) > 1:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag}: a sweep over draft tokens takes one value, not {settings[name]}", "Give one.")
+        asked[name] = values[0]
     return asked
-
-
-def _layers(flag: str, text: str) -> Option:
-    try:
-        first, *more = ranges.parse(text, words=["all"], least=0)
-    except UsageError as error:
-        raise UsageError(f"{flag}: {error}", error.hint) from error
-    if more:
-        raise UsageError(f"{flag}: a sweep over draft tokens takes one number of layers, not {text}", "Or all.")
-    return first
 
 
 def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple[str, Mapping[str, Json]]:
@@ -190,7 +179,7 @@ def _check_memory(plan: Plan, facts: Mapping[str, Json]) -> None:
 
     most = max(plan.trials, key=lambda planned: planned.draft is not None)
     options = most.trial.options
-    parts = {most.model.name: pairs.needs_bytes(most.model, options, options.get("gpu_layers"))}
+    parts = {most.model.name: pairs.needs_bytes(plan.engine, most.model, options, options.get("gpu_layers"))}
     if most.draft:
-        parts[most.draft.name] = pairs.needs_bytes(most.draft, options, options.get("draft_gpu_layers"))
+        parts[most.draft.name] = pairs.needs_bytes(plan.engine, most.draft, options, options.get("draft_gpu_layers"))
     pairs.check_fit(parts, facts, plan.device, plan.backend)

@@ -32,6 +32,7 @@ from edgebench.core.engine import (
     EngineInfo,
     Launch,
     LogDiagnostics,
+    MemoryEstimate,
     ModelFile,
     PreflightCheck,
     Reply,
@@ -40,6 +41,15 @@ from edgebench.core.engine import (
     TokenClock,
 )
 from edgebench.core.facts import DeviceFacts, EngineFacts, Facts, ModelFacts
+from edgebench.core.launch_options import (
+    LaunchOption,
+    arguments,
+    declared_options,
+    environment,
+    keyed,
+    option,
+    options_as,
+)
 from edgebench.core.metric import EngineStart, MetricDefinition, RoundData, SampleReader, SweepRound
 from edgebench.core.probe import Probe, ProbeSource, Quantity, Sample, SampleMetric, Statistic
 from edgebench.core.queries import Capability, CostQuery, DivergenceQuery, LikelihoodQuery, Message, Query
@@ -96,9 +106,11 @@ __all__ = [
     "FollowUp",
     "Json",
     "Launch",
+    "LaunchOption",
     "LikelihoodQuery",
     "Line",
     "LogDiagnostics",
+    "MemoryEstimate",
     "Message",
     "Metric",
     "MetricDefinition",
@@ -141,6 +153,12 @@ __all__ = [
     "Trial",
     "Turn",
     "View",
+    "arguments",
+    "declared_options",
+    "environment",
     "json_lines",
+    "keyed",
+    "option",
+    "options_as",
     "server_sent_events",
 ]

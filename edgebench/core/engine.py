@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from edgebench.core.device import Command, Device, Line
+from edgebench.core.launch_options import NoOptions
 from edgebench.core.queries import Capability, Message, Query
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
 from edgebench.core.values import Json, Option
@@ -38,44 +39,8 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class Launch:
-    """With what an engine is started. Equal launches share one engine process.
-
-    None means the engine's own default. Paths are on the device.
-    """
-
-    model: str
-    backend: str = "cpu"
-    ctx: int | None = None
-    batch: int | None = None
-    ubatch: int | None = None
-    threads: int | None = None
-    gpu_layers: int | Literal["all"] | None = None
-    draft: str | None = None
-    draft_gpu_layers: int | Literal["all"] | None = None
-    k: int | None = None
-    """Draft tokens proposed at once, where the engine can only be told at its start."""
-    p_min: float | None = None
-    """A draft ends below this probability of its own, where the engine can only be told at its start."""
-    spec_type: str | None = None
-    """llama.cpp's name of a way to draft without a model, such as ``ngram-simple``."""
-    rpc: str | None = None
-    """Other devices that hold parts of the model, separated by commas: their names, and in the
-    launch that an engine is given their addresses as the device sees them."""
-    affinity: str | None = None
-    """Processors the engine may run on, as ``0-3,8``."""
-    repack: bool = True
-    """False: weights are not rearranged for the CPU's matrix units (llama.cpp's extra buffer
-    types), the way out where a virtual machine claims AMX and forbids it."""
-    extra: Mapping[str, Option] = field(default_factory=dict)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-
-@dataclass(frozen=True)
 class Drafting:
-    """How a request is to be speculated on, where an engine can be told with each."""
+    """How to speculate: in a launch for engines that can only be told at their start, else in each request."""
 
     n_max: int
     """Draft tokens proposed at once; 0: none."""
@@ -83,6 +48,30 @@ class Drafting:
     """A way to draft without a draft model; empty: with the draft model."""
     p_min: float | None = None
     """A draft ends below this probability of its own."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What an engine is started with. Equal launches share one engine process.
+
+    Paths are on the device.
+    """
+
+    model: str
+    backend: str = "cpu"
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Values of the engine's own ``Options``, see ``options_as``; one that is absent is the engine's default."""
+    draft: str | None = None
+    drafting: Drafting | None = None
+    """How to speculate, where the engine can only be told at its start."""
+    rpc: str | None = None
+    """Other devices that hold parts of the model, separated by commas: their names, and in the
+    launch that an engine is given their addresses as the device sees them."""
+    affinity: str | None = None
+    """Processors the engine may run on, as ``0-3,8``."""
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 @dataclass(frozen=True)
@@ -165,6 +154,19 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes, before anything has started."""
+
+    weights_b: float
+    kv_b: float
+    compute_b: float = 0.0
+
+    @property
+    def total_b(self) -> float:
+        return self.weights_b + self.kv_b + self.compute_b
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """What an engine said of itself, from its own log and answers."""
 
@@ -217,6 +219,8 @@ class Engine(Protocol):
     """The model formats it reads, the preferred one first: ``gguf``, ``mlc``, or the suffix of a file."""
     backends: ClassVar[tuple[str, ...]]
     """The compute backends it can be asked for, such as ``cpu`` and ``vulkan``."""
+    Options: ClassVar[type] = NoOptions
+    """A frozen dataclass of its launch options, see ``option``."""
     warm_up: ClassVar[Request] = TOKEN_WARM_UP
     """Sent after each start; recorded, and counted in no metric."""
     k_per_request: ClassVar[bool] = False
@@ -254,6 +258,17 @@ class Engine(Protocol):
     @abstractmethod
     def notes(self, log: Iterable[str]) -> EngineInfo:
         """What its log says of it."""
+
+    @staticmethod
+    def estimate_memory(model: Mapping[str, Json], options: Mapping[str, Option]) -> MemoryEstimate | None:
+        """Memory needed by facts of the model's header and options of the trial; None where they don't tell.
+
+        What each launch option adds by its own ``memory_b`` is not in it.
+        """
+        weights = model.get("weights_bytes")
+        if not weights:
+            return None
+        return MemoryEstimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * int(options.get("ctx", 0)))
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         """After a death: another launch worth one try and why, or None."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from edgebench.core.values import Option
+
 Kind = TypeVar("Kind")
 
 
@@ -66,6 +68,8 @@ class EngineFacts:
     """Tokens it made room for."""
     token_counts: str | None = None
     """How it counts tokens, where it only estimates them."""
+    options_used: Mapping[str, Option] = field(default_factory=dict)
+    """Values of launch options that are in use, by the engine's own word."""
     weights_mapped_b: float | None = None
     """Bytes of the model's file that stayed resident in RAM."""
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class EngineFacts:
             instruction_sets=values.names("instruction_sets"),
             kv_capacity=values.take("kv_capacity", int),
             token_counts=values.take("token_counts", str),
+            options_used=values.scalars("options_used"),
             weights_mapped_b=values.number("weights_mapped_b"),
             extra=values.rest,
         )
@@ -206,6 +211,15 @@ class _Values:
     def numbers(self, name: str) -> dict[str, float]:
         value = self.rest.get(name)
         if not isinstance(value, Mapping) or not value or not all(type(one) in (int, float) for one in value.values()):
+            return {}
+        del self.rest[name]
+        return dict(value)
+
+    def scalars(self, name: str) -> dict[str, Option]:
+        value = self.rest.get(name)
+        if not isinstance(value, Mapping) or not all(
+            isinstance(one, bool | int | float | str) for one in value.values()
+        ):
             return {}
         del self.rest[name]
         return dict(value)

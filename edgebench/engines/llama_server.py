@@ -23,6 +23,7 @@ from edgebench.core import (
     SpeculationCounts,
     server_sent_events,
 )
+from edgebench.engines.llama_options import LlamaOptions, estimate_memory
 from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOut, Unreadable
 
 BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
@@ -33,6 +34,8 @@ class Dialect(Engine):
 
     formats = ("gguf",)
     backends = BACKENDS
+    Options = LlamaOptions
+    estimate_memory = staticmethod(estimate_memory)
 
     def ready(self, client: Client) -> bool:
         return ready(client)
@@ -330,8 +333,8 @@ def _backend(buffers: Mapping[str, int]) -> str | None:
 def fallback(launch: Launch, status: int) -> tuple[Launch, str] | None:
     """Without repacked weights after SIGILL, SIGSEGV or SIGBUS: the known death on virtual machines
     whose CPU claims AMX while their kernel forbids it."""
-    if launch.repack and status - 128 in (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS):
+    if launch.options.get("repack", True) and status - 128 in (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS):
         name = signal.Signals(status - 128).name
         why = f"the engine died by {name}; started again without repacked weights (--no-repack)"
-        return replace(launch, repack=False), why
+        return replace(launch, options={**launch.options, "repack": False}), why
     return None

@@ -9,9 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Client, Command, DeviceSession, Json, Launch, Query, Reply, Request
+from edgebench.core import (
+    Client,
+    Command,
+    DeviceSession,
+    Drafting,
+    Json,
+    Launch,
+    Query,
+    Reply,
+    Request,
+    arguments,
+    options_as,
+)
 from edgebench.device import provenance
 from edgebench.engines import llama_queries, llama_server
+from edgebench.engines.llama_options import LlamaOptions
 from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
 
 NGRAM = 3
@@ -37,6 +50,9 @@ class Settings:
             if (getattr(self, name) or "").startswith("~"):
                 raise ValueError(f"{name}: ~ stands for nothing on a device; write the whole path")
 
+
+ALL_LAYERS = 999
+"""More than any model has."""
 
 RPC_SERVERS = ("ggml-rpc-server", "rpc-server")
 """Names of the program; the second one until b9823."""
@@ -221,6 +237,7 @@ def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> 
 
     Raises ``UsageError`` for what it can't be told.
     """
+    options = options_as(LlamaOptions, launch.options)
     argv = ["-m", launch.model, "-np", "1"]
 
     def say(value: object, *names: str, needed: bool = True) -> None:
@@ -233,16 +250,19 @@ def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> 
             return
         argv.extend([name] if value is True else [name, str(value)])
 
-    say(launch.ctx, "-c", "--ctx-size")
-    # A verification must fit into one logical batch, or the server aborts; the physical one stays.
-    say(max(launch.batch, (launch.k or 0) + 1) if launch.batch else None, "-b", "--batch-size")
-    say(launch.ubatch if launch.ubatch is not None else launch.batch, "-ub", "--ubatch-size")
-    say(launch.threads, "-t", "--threads")
-    say(launch.threads, "-tb", "--threads-batch")
-    say(launch.rpc, "--rpc")
+    k = launch.drafting.n_max if launch.drafting else 0
     on_cpu = launch.backend == "cpu" and launch.rpc is None
-    layers = 0 if on_cpu else launch.gpu_layers
-    say({"all": 999}.get(str(layers), layers), "-ngl", "--n-gpu-layers", "--gpu-layers")
+    layers = 0 if on_cpu else options.gpu_layers
+    passed = replace(
+        options,
+        # A verification must fit into one logical batch, or the server aborts; the physical one stays.
+        batch=max(options.batch, k + 1) if options.batch else None,
+        ubatch=options.ubatch if options.ubatch is not None else options.batch,
+        gpu_layers=ALL_LAYERS if layers == "all" else layers,
+    )
+    say(options.threads, "-tb", "--threads-batch")
+    say(launch.rpc, "--rpc")
+    argv += arguments(passed, known, "this build of llama-server")
     # With 0 layers a GPU build still sends long prompts there; without a device it can't.
     say("none" if on_cpu else devices, "--device", "-dev", needed=False)
     # One request at a time, nothing kept between them that a repeat could profit from, no guessing
@@ -253,23 +273,24 @@ def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> 
     say(True, "--no-ui", "--no-webui", needed=False)
     say(True, "--metrics", needed=False)
     say(4, "-lv", "--log-verbosity", "--verbosity", needed=False)
-    say(not launch.repack, "--no-repack", "-nr")
-    if launch.draft is not None or launch.spec_type is not None:
-        _draft(launch, say)
+    if launch.draft is not None or launch.drafting is not None:
+        _draft(launch, options, say)
     return argv
 
 
-def _draft(launch: Launch, say: Any) -> None:
-    if launch.spec_type is not None:
-        say(launch.spec_type, "--spec-type")
-        say(NGRAM, f"--spec-{launch.spec_type}-size-n")
-        say(launch.k, f"--spec-{launch.spec_type}-size-m")
+def _draft(launch: Launch, options: LlamaOptions, say: Any) -> None:
+    drafting = launch.drafting or Drafting(0)
+    k = drafting.n_max or None
+    if launch.draft is None:
+        say(drafting.method, "--spec-type")
+        say(NGRAM, f"--spec-{drafting.method}-size-n")
+        say(k, f"--spec-{drafting.method}-size-m")
         return
     say(launch.draft, "-md", "--model-draft", "--spec-draft-model")
     # Since b9464 a draft model alone doesn't speculate.
     say("draft-simple", "--spec-type", needed=False)
-    say(launch.k, "--spec-draft-n-max", "--draft-max", "--draft")
+    say(k, "--spec-draft-n-max", "--draft-max", "--draft")
     say(0, "--spec-draft-n-min", "--draft-min", needed=False)
-    say(launch.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", needed=bool(launch.p_min))
-    layers = launch.draft_gpu_layers
-    say({"all": 999}.get(str(layers), layers), "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
+    say(drafting.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", needed=bool(drafting.p_min))
+    layers = options.draft_gpu_layers
+    say(ALL_LAYERS if layers == "all" else layers, "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")

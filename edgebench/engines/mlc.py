@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgebench.core import Device, DeviceSession, Engine, Option
-from edgebench.engines import mlc_app, mlc_python
+from edgebench.engines import mlc_app
 from edgebench.engines.mlc_app import MlcApp
 from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
+from edgebench.engines.mlc_options import MlcOptions
 from edgebench.engines.mlc_python import MlcPython
 
 
@@ -18,14 +19,13 @@ class MlcLlm(Engine):
     Config = Settings
     formats = FORMATS
     backends = BACKENDS
+    Options = MlcOptions
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
         """See ``core.PreflightCheck``."""
         if device.system == "android":
             mlc_app.check(scenario, backend)
-        else:
-            mlc_python.check(options)
 
     def __new__(cls, device: DeviceSession, config: Settings) -> Any:
         return (MlcApp if device.device.system == "android" else MlcPython)(device, config)

@@ -106,8 +106,7 @@ class MlcApp(Engine):
         }
 
     def command(self, launch: Launch, port: int, key_variable: str) -> Command:
-        named = ("batch", "ubatch", "threads", "ctx")
-        self._ignored = [name for name in named if getattr(launch, name) is not None]
+        self._ignored = list(launch.options)
         self._model = PurePosixPath(launch.model).name
         self._load_began, self._since, self._swipes, self._heard = None, ("", 0.0), 0, ""
         self._install(launch.model)

@@ -18,24 +18,19 @@ from edgebench.core import (
     Option,
     Reply,
     Request,
+    environment,
+    keyed,
+    options_as,
 )
 from edgebench.engines import mlc_install, mlc_server
 from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
-from edgebench.errors import EngineFailed, EngineMissing, TimedOut, UsageError
+from edgebench.engines.mlc_options import MlcOptions
+from edgebench.errors import EngineFailed, EngineMissing, TimedOut
 from edgebench.modelfiles.mlc import CACHES, CONFIG
 
 VERIFIES = ("cuda", "vulkan", "metal")
 """Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
 CPU's, which has refused more than one token a request since April 2024: a draft would end the engine."""
-
-
-def check(options: Mapping[str, Option]) -> None:
-    """Raises ``UsageError`` for what serve can't be told, whatever its version."""
-    if options.get("gpu_layers") not in (None, "all"):
-        raise UsageError(
-            "MLC-LLM puts a model on one device as a whole: it can't offload some of the layers",
-            "Leave --gpu-layers out.",
-        )
 
 
 class MlcPython(Engine):
@@ -44,6 +39,7 @@ class MlcPython(Engine):
     Config = Settings
     formats = FORMATS
     backends = BACKENDS
+    Options = MlcOptions
 
     def __init__(self, device: DeviceSession, config: Settings) -> None:
         self._device = device
@@ -90,9 +86,8 @@ class MlcPython(Engine):
         keyed = "--api-key" in self._flags
         argv = [self._python(), "-c", serve_code(key_variable, keyed), *self.flags(launch)]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
-        env = {"PYTHONUNBUFFERED": "1", **self._config.env}
-        if launch.threads is not None:
-            env["TVM_NUM_THREADS"] = str(launch.threads)
+        options = options_as(MlcOptions, launch.options)
+        env = {"PYTHONUNBUFFERED": "1", **self._config.env, **environment(options)}
         return Command(argv, env=env, secrets=(key_variable,))
 
     def flags(self, launch: Launch) -> list[str]:
@@ -102,13 +97,14 @@ class MlcPython(Engine):
         argv = [launch.model, "--device", launch.backend, "--mode", "interactive", "--enable-debug"]
         argv += ["--prefix-cache-mode", "disable"]
         argv += ["--model-lib", lib] if lib else []
-        chunk = launch.batch or launch.ubatch
-        overrides: dict[str, int | None] = {"context_window_size": launch.ctx, "prefill_chunk_size": chunk}
+        options = options_as(MlcOptions, launch.options)
+        chunk = options.batch or options.ubatch
+        overrides: dict[str, Option] = keyed(replace(options, batch=chunk))
         if launch.draft is not None:
             k = self._draft_length(launch, launch.draft, chunk)
             argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
             overrides |= {"max_num_sequence": k + 1 if lib else sequences(k), "spec_draft_length": k}
-        told = ";".join(f"{name}={value}" for name, value in overrides.items() if value is not None)
+        told = ";".join(f"{name}={value}" for name, value in overrides.items())
         argv += ["--overrides", told] if told else []
         unknown = [word for word in argv[1:] if word.startswith("--") and word not in self._flags]
         if unknown:
@@ -117,8 +113,8 @@ class MlcPython(Engine):
 
     def _draft_length(self, launch: Launch, draft: str, chunk: int | None) -> int:
         """K. Raises ``EngineFailed`` where the engine would end at the first draft, or draft nothing."""
-        k = launch.k
-        if k is None:
+        k = launch.drafting.n_max if launch.drafting else 0
+        if not k:
             raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
         old = self.cache_name == "ndarray-cache.json"
         if launch.backend not in VERIFIES or (launch.backend == "metal" and old):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+from edgebench import engine_options
 from edgebench.core import Facts, Option, Record
 from edgebench.judging import metrics, stats
 from edgebench.judging.over_rounds import load_regime
@@ -13,33 +15,25 @@ from edgebench.judging.over_rounds import load_regime
 Axis = Literal["run", "store", "record", "device", "engine", "backend", "build"]
 """What is compared. A device or an engine is then what may differ, and nothing else."""
 
-TUNING_OPTIONS = frozenset(
-    {
-        "threads",
-        "batch",
-        "ubatch",
-        "gpu_layers",
-        "draft",
-        "draft_gpu_layers",
-        "k",
-        "p_min",
-        "costs",
-        "repack",
-        "affinity",
-        "rpc",
-    }
-)
-"""Options that are compared. Every other option is part of the work and must be equal."""
-_HOW = frozenset({"backend", *(f"option {name}" for name in TUNING_OPTIONS)})
-"""How a device or an engine does its work: each has settings that suit it."""
+
+@cache
+def tuning_options() -> frozenset[str]:
+    """Options that are compared. Every other option is part of the work and must be equal."""
+    return engine_options.tuning_options()
+
+
+def _how() -> frozenset[str]:
+    """How a device or an engine does its work: each has settings that suit it."""
+    return frozenset({"backend", *(f"option {name}" for name in tuning_options())})
+
 
 _FREE: Mapping[Axis, frozenset[str]] = {
     "device": frozenset({"device"}),
     # An engine has its own form of the model and its own backends: what differs is said beside.
     "engine": frozenset({"engine", "model sha256", "quantization", "backend"}),
-    "backend": frozenset({"backend", "option gpu_layers"}),
+    "backend": frozenset({"backend"}),
     # Two results that somebody picked: the same work, however it was done.
-    "record": frozenset({"device", "engine", *_HOW}),
+    "record": frozenset({"device", "engine"}),
 }
 _EACH_ITS_OWN: frozenset[Axis] = frozenset({"device", "engine"})
 """Where nothing was done the same way on both sides, each side's fastest way stands for it."""
@@ -123,7 +117,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequenc
     free = _free(axis)
     sides = (_grouped(_newest_last(a), free), _grouped(_newest_last(b), free))
     if axis in _EACH_ITS_OWN and not sides[0].keys() & sides[1].keys():
-        sides = (_grouped(_fastest_last(a), free | _HOW), _grouped(_fastest_last(b), free | _HOW))
+        sides = (_grouped(_fastest_last(a), free | _how()), _grouped(_fastest_last(b), free | _how()))
     pairs = [_pair(*_chosen(sides[0][key], sides[1][key]), names) for key in sides[0] if key in sides[1]]
     only_a, only_b = (
         tuple(group[-1] for key, group in one.items() if key not in other) for one, other in (sides, sides[::-1])
@@ -133,7 +127,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], axis: Axis, names: Sequenc
 
 def difference(a: Sequence[Record], b: Sequence[Record], axis: Axis) -> dict[str, tuple[str, str]]:
     """What keeps the two most similar records of two sides from being compared."""
-    free = _free(axis) | (_HOW if axis in _EACH_ITS_OWN else frozenset())
+    free = _free(axis) | (_how() if axis in _EACH_ITS_OWN else frozenset())
     options = [differing(likeness(x), likeness(y), free) for x in a for y in b]
     return min(options, key=len, default={})
 
@@ -147,7 +141,10 @@ def differing(
 
 
 def _free(axis: Axis) -> frozenset[str]:
-    return _FREE.get(axis, frozenset())
+    free = _FREE.get(axis, frozenset())
+    if axis == "backend":
+        return free | {f"option {name}" for name in engine_options.gpu_options()}
+    return free | _how() if axis == "record" else free
 
 
 def _fastest_last(records: Sequence[Record]) -> list[Record]:

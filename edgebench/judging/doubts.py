@@ -101,6 +101,11 @@ KINDS = _table(
         "Read the engine's log; treat the backend as unverified.",
     ),
     Kind(
+        "option-not-applied",
+        "The engine reports another value for a launch option than the requested one.",
+        "Read the engine's log (edgebench results show ID --log); request a value that this build and device support.",
+    ),
+    Kind(
         "engine-fallback",
         "The engine crashed with the requested settings and was restarted with different ones.",
         "Use a build that fits this machine; the record lists the changed settings.",

@@ -85,6 +85,10 @@ def _values(record: Record, name: str) -> Iterator[float]:
 def _engine(record: Record) -> Iterator[Doubt]:
     yield from _backend(record)
     engine = record.facts.engine
+    for name, used in engine.options_used.items():
+        wanted = record.trial.options.get(name)
+        if wanted is not None and wanted != used:
+            yield named("option-not-applied", f"--{name.replace('_', '-')} {wanted} requested, {used} used")
     if counts := engine.token_counts:
         yield named("estimated", f"token counts are {counts}")
     room, asked = engine.kv_capacity, record.trial.options.get("ctx")

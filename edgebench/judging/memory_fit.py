@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgebench import engine_options
 from edgebench.core import Option, Record
 
 _EXHAUSTED = re.compile(
@@ -52,14 +53,18 @@ def ran_out_of_memory(log: Sequence[str], signal: str | None) -> bool:
     return signal == "SIGKILL" or any(_EXHAUSTED.search(line) for line in log)
 
 
-def needs_as_much(failed: Mapping[str, Option], other: Mapping[str, Option]) -> bool:
+def needs_as_much(engine: str, failed: Mapping[str, Option], other: Mapping[str, Option]) -> bool:
     """Whether a trial that differs only in its options needs at least as much of everything.
 
-    ``gpu_layers`` decides where memory is needed: only equal ones can be compared.
+    An option that decides where memory is needed must be equal: only then can they be compared.
     """
-    if failed.get("gpu_layers") != other.get("gpu_layers"):
-        return False
-    return all(_size(other.get(name)) >= _size(failed.get(name)) for name in ("ctx", "batch", "ubatch"))
+    for name, option in engine_options.declared(engine).items():
+        before, now = failed.get(name), other.get(name)
+        if option.memory == "moves" and before != now:
+            return False
+        if option.memory == "grows" and _size(now) < _size(before):
+            return False
+    return True
 
 
 def _size(value: Option | None) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgebench.core import Option, Record
 from edgebench.judging import comparison
-from edgebench.judging.comparison import TUNING_OPTIONS
+from edgebench.judging.comparison import tuning_options
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Configuration:
 
 def workload(record: Record) -> Workload:
     model = record.facts.model
-    work = tuple(sorted((n, v) for n, v in record.trial.options.items() if n not in TUNING_OPTIONS))
+    work = tuple(sorted((n, v) for n, v in record.trial.options.items() if n not in tuning_options()))
     return Workload(
         record.trial.model,
         model.quantization or "",
@@ -53,7 +53,7 @@ def workload(record: Record) -> Workload:
 
 def settings(record: Record) -> tuple[tuple[str, Option], ...]:
     """What is compared, without ``costs``: that the costs of a sweep were timed too changes no figure."""
-    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in TUNING_OPTIONS and n != "costs"))
+    return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in tuning_options() and n != "costs"))
 
 
 def configuration(record: Record) -> Configuration:

@@ -71,9 +71,11 @@ def _text(token: bytes) -> str:
     return repr(token.decode("utf-8", "replace"))
 
 
-def needs_bytes(model: ModelFile, options: Mapping[str, Option], gpu_layers: Option | None) -> tuple[int, int]:
+def needs_bytes(
+    engine: str, model: ModelFile, options: Mapping[str, Option], gpu_layers: Option | None
+) -> tuple[int, int]:
     """Bytes that it takes in RAM and on the GPU, estimated from its header, by the layers that lie there."""
-    need = fits.estimate(model.facts, options)
+    need = fits.estimate(engine, model.facts, options)
     total = need.total_b if need else float(model.size)
     layers = int(model.facts.get("layers", 0))
     there = 1.0 if gpu_layers == "all" else min(int(gpu_layers or 0), layers) / layers if layers else 0.0

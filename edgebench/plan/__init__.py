@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from edgebench import engine_options, plugins
 from edgebench.core import (
     Capability,
     Device,
+    Drafting,
     FollowUp,
     Launch,
+    LaunchOption,
     ModelFile,
     Option,
     PreflightCheck,
@@ -25,9 +27,6 @@ from edgebench.errors import PartFailed, UsageError
 
 CTX = 4096
 """Tokens of context where neither the command line nor the profile says: that of 2023."""
-
-LAUNCH_OPTIONS = frozenset(field.name for field in fields(Launch)) - {"model", "draft", "backend", "repack", "extra"}
-"""Options that decide how an engine is started; all others are the scenario's."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,22 @@ class Planned:
 
     def launch(self, model_path: str, draft_path: str | None = None) -> Launch:
         """How the engine is started for it, with paths on the device."""
-        options: dict[str, Any] = {k: v for k, v in self.trial.options.items() if k in LAUNCH_OPTIONS}
-        k, p_min = options.pop("k", None), options.pop("p_min", None)
-        if k and not plugins.load("engines", self.trial.engine).k_per_request:
-            options.update(k=k, p_min=p_min)
-            if draft_path is None:
-                options["spec_type"] = self.trial.options.get("draft")
-        return Launch(model=model_path, draft=draft_path, backend=self.trial.backend, **options)
+        asked, engine = self.trial.options, self.trial.engine
+        k, drafting = int(asked.get("k", 0)), None
+        if k and not plugins.load("engines", engine).k_per_request:
+            p_min = asked.get("p_min")
+            method = "" if draft_path is not None else str(asked.get("draft", ""))
+            drafting = Drafting(k, method, None if p_min is None else float(p_min))
+        rpc, affinity = asked.get("rpc"), asked.get("affinity")
+        return Launch(
+            model=model_path,
+            backend=self.trial.backend,
+            options={name: asked[name] for name in engine_options.declared(engine) if name in asked},
+            draft=draft_path,
+            drafting=drafting,
+            rpc=None if rpc is None else str(rpc),
+            affinity=None if affinity is None else str(affinity),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,13 +126,19 @@ def trials(
     """
     engine_options.check_backend(engine, backend)
     kinds = {name: plugins.load("scenarios", name) for name in scenarios}
-    unknown = set(asked) - LAUNCH_OPTIONS.union(*(scenario.options for scenario in kinds.values()))
+    declared = engine_options.declared(engine)
+    unknown = set(asked) - {*declared, *engine_options.COMMON}.union(*(scenario.options for scenario in kinds.values()))
     if unknown:
-        raise _without(scenarios[0], min(unknown))
-    layers = [name for name in ("gpu_layers", "draft_gpu_layers") if any(asked.get(name, ()))]
-    ignored = f"{' and '.join(layers)}: ignored with --backend cpu"
-    notes = (ignored,) if layers and backend == "cpu" else ()
-    defaults = {name: [value] for name, value in device.defaults.items() if name in LAUNCH_OPTIONS}
+        raise engine_options.missing(engine, min(unknown)) or _without(scenarios[0], min(unknown))
+    for name, values in asked.items():
+        _check_values(declared.get(name), values)
+    layers = [name for name, one in declared.items() if one.gpu_only and any(asked.get(name, ()))]
+    ignored = f"{' and '.join(layers)} are ignored with --backend cpu"
+    notes: tuple[str, ...] = (ignored,) if layers and backend == "cpu" else ()
+    defaults = {name: [value] for name, value in device.defaults.items() if name in declared or name == "ctx"}
+    unused = [name for name in device.defaults if name not in defaults and name in engine_options.all_options()]
+    if unused:
+        notes += (f"{device.name}'s defaults for {', '.join(unused)} were not used: {engine} has no such option",)
     planned: dict[str, Planned] = {}
     for model, (name, scenario) in itertools.product(models, kinds.items()):
         _check_capabilities(name, scenario, engine)
@@ -133,11 +147,23 @@ def trials(
             **defaults,
             **{key: value if isinstance(value, tuple) else [value] for key, value in scenario.options.items()},
         }
-        grid |= {name: values for name, values in asked.items() if name in LAUNCH_OPTIONS or name in scenario.options}
+        ours = {*declared, *engine_options.COMMON, *scenario.options}
+        grid |= {name: values for name, values in asked.items() if name in ours}
         for values in itertools.product(*grid.values()):
             one = _plan_one(device, model, engine, backend, name, dict(zip(grid, values, strict=True)))
             planned.setdefault(repr(one.trial), replace(one, notes=(*one.notes, *notes)))
     return tuple(planned.values())
+
+
+def _check_values(option: LaunchOption | None, values: Sequence[Option]) -> None:
+    """Raises ``UsageError`` for a value that the option does not take."""
+    if option is None:
+        return
+    try:
+        for value in values:
+            option.check(value)
+    except ValueError as error:
+        raise UsageError(f"{option.flag}: {error}") from error
 
 
 def _check_capabilities(name: str, scenario: type[Scenario], engine: str) -> None:
@@ -189,11 +215,11 @@ def _plan_one(
             f"scenario {name} needs a context of {least} tokens, and it is {options['ctx']}",
             f"Give --ctx {least} or more, or ask for fewer tokens.",
         )
-    if backend == "cpu" and "rpc" not in options:
-        for layers in ("gpu_layers", "draft_gpu_layers"):
-            options.pop(layers, None)
-    else:
-        options.setdefault("gpu_layers", "all")
+    for launch_option in engine_options.declared(engine).values():
+        if launch_option.gpu_only and backend == "cpu" and "rpc" not in options:
+            options.pop(launch_option.name, None)
+        elif launch_option.preset is not None:
+            options.setdefault(launch_option.name, launch_option.preset)
     kind = plugins.load("engines", engine)
     if isinstance(kind, PreflightCheck):
         try:

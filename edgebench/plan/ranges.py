@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from edgebench.core import LaunchOption, Option
 from edgebench.errors import UsageError
 
 LIMIT = 1000
@@ -29,6 +30,39 @@ def parse(text: str, *, words: Iterable[str] = (), least: int = 0) -> tuple[int 
         if len(values) > LIMIT:
             raise _too_many(part.strip(), text)
     return tuple(values)
+
+
+def parse_option(option: LaunchOption, text: str) -> tuple[Option, ...]:
+    """The values of a launch option, by its type: a range of whole numbers, else values separated by commas.
+
+    Raises ``UsageError`` that says what would be right.
+    """
+    try:
+        if option.type is int:
+            values: tuple[Option, ...] = parse(text, words=option.words, least=int(option.minimum or 0))
+        else:
+            values = tuple(dict.fromkeys(_value(option, part.strip()) for part in text.split(",")))
+        for value in values:
+            option.check(value)
+    except UsageError as error:
+        raise UsageError(f"{option.flag}: {error}", error.hint) from error
+    except ValueError as error:
+        near = get_close_matches(text, option.words, n=1)
+        raise UsageError(f"{option.flag}: {error}", f"Did you mean {near[0]}?" if near else "") from error
+    return values
+
+
+def _value(option: LaunchOption, text: str) -> Option:
+    if option.type is bool:
+        if text not in ("on", "off"):
+            raise UsageError(f"{text!r} is neither on nor off", "Give on, off or on,off.")
+        return text == "on"
+    if option.type is float and text not in option.words:
+        try:
+            return float(text)
+        except ValueError:
+            return text  # refused by the option, which says what it takes
+    return text
 
 
 def _values(part: str, text: str, words: tuple[str, ...], least: int) -> Iterable[int | str]:

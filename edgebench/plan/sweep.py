@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgebench import plan, plugins
+from edgebench import engine_options, plan, plugins
 from edgebench.core import Device, ModelFile, Option, Trial
 from edgebench.errors import UsageError
 from edgebench.modelfiles import pairs
@@ -38,7 +38,7 @@ def sweep(
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
     (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
     own: dict[str, Option] = {"k": 0, "draft": BASELINE}
-    if files and backend != "cpu":
+    if files and backend != "cpu" and "draft_gpu_layers" in engine_options.declared(engine):
         own["draft_gpu_layers"] = baseline.trial.options.get("draft_gpu_layers", "all")
     if p_min and not files:
         raise UsageError("--p-min needs a draft model: nothing else is ever unsure", "Leave it out, or name one.")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgebench import engine_options, plugins
-from edgebench.core import Device
+from edgebench.core import Device, LaunchOption
 from edgebench.errors import ProfileError, UsageError
 from edgebench.profiles.documents import Document, nearest, shown
 
@@ -23,31 +24,40 @@ SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
-class Defaults:
+class _Defaults:
     """What a device's trials are run with where the command line says nothing else."""
 
     engine: str | None = None
     backend: str | None = None
     """A backend of the engine."""
-    threads: int | None = None
-    ctx: int | None = None
-    """Context length, tokens."""
-    batch: int | None = None
-    ubatch: int | None = None
-    gpu_layers: int | Literal["all"] | None = None
-    draft_gpu_layers: int | Literal["all"] | None = None
     power: Literal["mains", "battery"] | None = None
     """The power source its trials want; another one is a reason to wait, and then a doubt."""
 
-    def __post_init__(self) -> None:
-        for name in ("threads", "ctx", "batch", "ubatch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("gpu_layers", "draft_gpu_layers"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 0:
-                raise ValueError(f"{name} must be at least 0 or all, not {value}")
+
+@cache
+def defaults_form() -> type[_Defaults]:
+    """``defaults`` of a profile: with the launch options of all installed engines."""
+    options = engine_options.all_options()
+
+    def check(self: object) -> None:
+        for name, shared in options.items():
+            if (value := getattr(self, name)) is not None:
+                shared.option.check(value)
+
+    return make_dataclass(
+        "Defaults",
+        [(name, _annotation(shared.option), field(default=None)) for name, shared in options.items()],
+        bases=(_Defaults,),
+        namespace={"__post_init__": check, "__doc__": _Defaults.__doc__},
+        frozen=True,
+    )
+
+
+def _annotation(option: LaunchOption) -> Any:
+    if not option.words:
+        return option.type | None
+    words: Any = Literal.__getitem__(option.words)
+    return words | None if option.type is str else option.type | words | None
 
 
 def folders(kind: Kind) -> list[Path]:
@@ -169,7 +179,7 @@ def _check_system(document: Document) -> None:
 def _check_defaults(document: Document) -> None:
     if not isinstance(document.get("defaults"), Mapping):
         return
-    defaults = document.read(Defaults, "defaults")
+    defaults = document.read(defaults_form(), "defaults")
     engine = defaults.engine if defaults else None
     known = plugins.names("engines")
     if engine is not None and engine not in known:

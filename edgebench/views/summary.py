@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebench.core import MetricDefinition, Record
 from edgebench.judging.best import Best, Conclusion, conclusions
-from edgebench.judging.comparison import TUNING_OPTIONS
+from edgebench.judging.comparison import tuning_options
 from edgebench.judging.workload import Workload, fell_back, regime
 from edgebench.views import units
 from edgebench.views.fields import labels, some
@@ -75,7 +75,7 @@ def _answer(found: Conclusion) -> Answer:
     # Of places one per device, engine and backend is left: these name it. Settings are named where it had several.
     records = found.compared
     places = {(r.trial.device, r.trial.engine, r.trial.backend) for r in records}
-    short = labels(records, without=tuple(TUNING_OPTIONS) if len(places) == len(records) > 1 else ())
+    short = labels(records, without=tuple(tuning_options()) if len(places) == len(records) > 1 else ())
     names = labels(records) if found.fastest_only else short
     claims = tuple(_claim(best, len(records), names, short) for best in found.best)
     return Answer(found.workload, len(records), claims, tuple(_remarks(found, claims)))

@@ -40,7 +40,9 @@ def client(model: Path) -> Iterator[Client]:
     with Session(profiles.load_device("local")) as session:
         engine = LlamaCpp(session, LlamaCpp.Config())
         engine.prepare()
-        with EngineProcess(session, engine, Launch(str(model), ctx=512, threads=1, repack=False)) as live:
+        with EngineProcess(
+            session, engine, Launch(str(model), options={"ctx": 512, "threads": 1, "repack": False})
+        ) as live:
             yield live.client
 
 

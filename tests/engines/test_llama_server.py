@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.paths import recorded_llama_server
 
-from edgebench.core import Launch, server_sent_events
+from edgebench.core import Drafting, Launch, server_sent_events
 from edgebench.core.wire import split_lines
 from edgebench.engines import llama_server
 from edgebench.engines.llamacpp import flags, help_flags, instruction_sets, version
@@ -125,7 +125,7 @@ def test_a_log_without_words_leaves_the_backend_unknown() -> None:
 
 def test_flags_are_chosen_from_the_help_text() -> None:
     known = help_flags(recorded_llama_server("b10434-help.txt"))
-    argv = flags(Launch("/a model.gguf", ctx=4096, batch=16, threads=4), known)
+    argv = flags(Launch("/a model.gguf", options={"ctx": 4096, "batch": 16, "threads": 4}), known)
     assert argv[argv.index("-m") + 1] == "/a model.gguf"
     assert argv[argv.index("-ub") + 1] == "16"
     assert argv[argv.index("-ngl") : argv.index("-ngl") + 4] == ["-ngl", "0", "--device", "none"]
@@ -136,17 +136,19 @@ def test_flags_are_chosen_from_the_help_text() -> None:
 
 def test_an_older_build_gets_the_names_it_knows() -> None:
     known = frozenset({"-m", "--model", "-np", "-c", "-ngl", "--no-webui", "-md", "--draft-max", "-lv"})
-    argv = flags(Launch("m", backend="cuda", gpu_layers="all", ctx=512, draft="d", k=4), known)
+    argv = flags(
+        Launch("m", options={"gpu_layers": "all", "ctx": 512}, backend="cuda", draft="d", drafting=Drafting(4)), known
+    )
     assert "--no-webui" in argv
     assert argv[argv.index("--draft-max") + 1] == "4"
     assert "-fit" not in argv
     with pytest.raises(UsageError, match="--draft-p-min"):
-        flags(Launch("m", draft="d", k=4, p_min=0.5), known)
+        flags(Launch("m", draft="d", drafting=Drafting(4, p_min=0.5)), known)
     for name in ("--spec-draft-p-min", "--draft-p-min"):
-        argv = flags(Launch("m", draft="d", k=4, p_min=0.5), known | {name})
+        argv = flags(Launch("m", draft="d", drafting=Drafting(4, p_min=0.5)), known | {name})
         assert argv[argv.index(name) + 1] == "0.5"
     with pytest.raises(UsageError, match="--no-repack"):
-        flags(Launch("m", repack=False), known)
+        flags(Launch("m", options={"repack": False}), known)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from lab.tiny import tiny
 
 from edgebench import profiles
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Launch, Line, Request, server_sent_events
+from edgebench.core import Drafting, Launch, Line, Request, server_sent_events
 from edgebench.core.wire import split_lines
 from edgebench.device.session import Session
 from edgebench.engines import mlc_install, mlc_python, mlc_server
@@ -147,7 +147,7 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         assert engine.prepare()["key"] is True
-        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=256)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 256})) as live:
             _, key = live.client.address
             tree = [psutil.Process(live.running.pid), *psutil.Process(live.running.pid).children(recursive=True)]
             assert not [process for process in tree if any(key in word for word in process.cmdline())]
@@ -177,7 +177,10 @@ def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
 def test_acceptance_leaves_out_the_verifiers_own_token(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
     # The stand-in proposes 4 and takes 3 of them, 4 tokens a step with its own one; 20 follow the first.
-    for reply in speculate(laptop, Launch(str(laptop.model), ctx=256, draft=str(draft), k=4, backend="vulkan")):
+    for reply in speculate(
+        laptop,
+        Launch(str(laptop.model), "vulkan", {"ctx": 256}, str(draft), Drafting(4)),
+    ):
         assert (reply.draft_tokens, reply.draft_accepted) == (20, 15)
         assert reply.completion_tokens == 21
         assert reply.decode_s > 0
@@ -203,24 +206,28 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        flags = engine.flags(Launch(str(laptop.model), draft=str(draft), k=7, batch=8, backend="cuda"))
+        flags = engine.flags(Launch(str(laptop.model), "cuda", {"batch": 8}, str(draft), Drafting(7)))
         assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
         # The library is compiled for the room: not for each K of a sweep anew, and never for too little.
         rooms = {k: mlc_python.sequences(k) for k in range(1, 17)}
         assert all(k < room for k, room in rooms.items())
         assert sorted(set(rooms.values())) == [2, 4, 8, 16, 32]
         for wrong, words in (
-            (Launch("m", draft="d", k=7, batch=7, backend="cuda"), "chunk of 7 is too small for K = 7"),
+            (
+                Launch("m", "cuda", {"batch": 7}, "d", Drafting(7)),
+                "chunk of 7 is too small for K = 7",
+            ),
             (Launch("m", draft="d", backend="cuda"), "nothing without a fixed length"),
-            (Launch("m", draft="d,e", k=1, backend="metal"), "comma"),
-            *((Launch("m", draft="d", k=1, backend=b), f"drafts on {b}") for b in ("cpu", "opencl", "rocm")),
+            (Launch("m", draft="d,e", backend="metal", drafting=Drafting(1)), "comma"),
+            *((Launch("m", b, draft="d", drafting=Drafting(1)), f"drafts on {b}") for b in ("cpu", "opencl", "rocm")),
         ):
             with pytest.raises(EngineFailed, match=words):
                 engine.flags(wrong)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"), [(("--backend", "sycl"), "no backend 'sycl'"), (("--gpu-layers", "3"), "some of the layers")]
+    ("wrong", "words"),
+    [(("--backend", "sycl"), "no backend 'sycl'"), (("--gpu-layers", "3"), "--gpu-layers is not an option of mlc-llm")],
 )
 def test_what_serve_cannot_do_is_said_before_anything_is_sent(
     laptop: Laptop, wrong: tuple[str, ...], words: str
@@ -233,7 +240,7 @@ def test_what_serve_cannot_do_is_said_before_anything_is_sent(
 
 def test_an_engine_that_lives_on_without_its_model_is_noticed(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
-    launch = Launch(str(laptop.model), ctx=256, draft=str(draft), k=4, backend="vulkan")
+    launch = Launch(str(laptop.model), "vulkan", {"ctx": 256}, str(draft), Drafting(4))
     with pytest.raises(EngineFailed, match=r"failed while it was measured: Check failed: .* \(5 vs\. 4\) : 5 4"):
         speculate(laptop, launch, fault="draft-too-long")
 
@@ -284,7 +291,7 @@ def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=32)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 32})) as live:
             assert engine.complete(live.client, Request(tokens=(1,) * 31, max_tokens=8)).finish == "length"
             with pytest.raises(EngineFailed, match="does not fit the engine's context"):
                 engine.complete(live.client, Request(tokens=(1,) * 32, max_tokens=8))
@@ -436,7 +443,7 @@ def test_the_stand_in_streams_in_the_form_that_a_real_build_does(laptop: Laptop)
     with Session(device) as session:
         engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
         engine.prepare()
-        with EngineProcess(session, engine, Launch(str(laptop.model), ctx=256)) as live:
+        with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 256})) as live:
             for real, request in (
                 (ECHO, Request(messages=({"role": "user", "content": "a"},), max_tokens=2)),
                 (ECHO_TEXT, Request(tokens=(1,), max_tokens=2)),

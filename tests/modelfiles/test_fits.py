@@ -15,15 +15,15 @@ from edgebench.modelfiles import fits
 def test_smollm2_as_llama_cpp_itself_says_it():
     """b11549 of the bundled server at ctx 4096: KV 94,371,840, compute 19,545,457, model 96,573,850 bytes."""
     model = {"weights_bytes": 96_576_768, "kv_bytes_per_token": 23_040, "embedding": 576}
-    found = fits.estimate(model, {"ctx": 4096})
+    found = fits.estimate("llama.cpp", model, {"ctx": 4096})
     assert found.kv_b == 94_371_840
     assert found.compute_b == pytest.approx(19_545_457, rel=0.05)
     assert found.total_b == pytest.approx(96_573_850 + 94_371_840 + 19_545_457, rel=0.02)
-    assert found.facts()["total_b"] == found.total_b
+    assert fits.facts(found)["total_b"] == found.total_b
 
 
 def test_without_a_header_there_is_no_estimate():
-    assert fits.estimate({}, {"ctx": 4096}) is None
+    assert fits.estimate("llama.cpp", {}, {"ctx": 4096}) is None
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ sizes = st.fixed_dictionaries(
 
 @given(sizes, sizes)
 def test_only_what_needs_at_least_as_much_must_fail_too(one, other):
-    assert memory_fit.needs_as_much(one, one)
-    if memory_fit.needs_as_much(one, other) and memory_fit.needs_as_much(other, one):
+    assert memory_fit.needs_as_much("llama.cpp", one, one)
+    if memory_fit.needs_as_much("llama.cpp", one, other) and memory_fit.needs_as_much("llama.cpp", other, one):
         assert one == other
     smaller = {**one, "ctx": one["ctx"] - 1}
-    assert not memory_fit.needs_as_much(one, smaller)
-    assert not memory_fit.needs_as_much(one, {**one, "gpu_layers": 99})
+    assert not memory_fit.needs_as_much("llama.cpp", one, smaller)
+    assert not memory_fit.needs_as_much("llama.cpp", one, {**one, "gpu_layers": 99})
 
 
 def rounds(*values: float) -> list[Round]:

@@ -55,7 +55,7 @@ def test_layers_on_the_gpu_only_where_there_is_one() -> None:
 
 def test_layers_asked_for_without_a_gpu_are_said_to_mean_nothing() -> None:
     (one,) = planned(gpu_layers=[27], draft_gpu_layers=["all"])
-    assert one.notes == ("gpu_layers and draft_gpu_layers: ignored with --backend cpu",)
+    assert one.notes == ("gpu_layers and draft_gpu_layers are ignored with --backend cpu",)
     assert planned(gpu_layers=[0])[0].notes == ()
 
 

@@ -1,0 +1,179 @@
+"""Launch options: what an engine can be started with, declared once as the fields of a dataclass.
+
+    @dataclass(frozen=True)
+    class Options:
+        threads: int | None = option("Number of threads.", minimum=1, flags=("-t", "--threads"))
+
+The type of a field says what its values are: ``int``, ``float``, ``str``, ``bool``, and the words of a
+``Literal``; ``None`` stands for the engine's own default. From these declarations come the options of
+``edgebench run`` with their help and sweeps, the defaults that a device profile may have, the record,
+what ``compare`` compares, and the memory estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edgebench.core.values import Json, Option
+from edgebench.errors import UsageError
+
+Kind = TypeVar("Kind")
+
+MemoryEffect = Literal["none", "grows", "moves"]
+"""``grows``: a larger value needs at least as much memory. ``moves``: another value needs memory elsewhere."""
+
+ReadBack = Callable[[Sequence[str]], Option | None]
+"""A pure parser of the engine's log: the value that is in use, None where the log does not say."""
+
+ExtraBytes = Callable[[Option, Mapping[str, Json]], float]
+"""Bytes of memory that a value needs on top, by the facts of the model's header."""
+
+
+@dataclass(frozen=True)
+class LaunchOption:
+    """One launch option of an engine."""
+
+    help: str
+    name: str = ""
+    type: type = str
+    words: tuple[str, ...] = ()
+    """Values that are words, beside those of ``type``."""
+    minimum: float | None = None
+    maximum: float | None = None
+    default: str = ""
+    """What holds where nobody says, for the help."""
+    preset: Option | None = None
+    """The value that a trial has, and its record names, where nobody says; None: none."""
+    flags: tuple[str, ...] = ()
+    """Flags that pass the value on; the first one that the program has is used."""
+    off_flags: tuple[str, ...] = ()
+    """Of a bool: flags that switch it off."""
+    env: str = ""
+    """Environment variable that passes the value on."""
+    key: str = ""
+    """Name of the value in the engine's requests or settings."""
+    used: ReadBack | None = None
+    tunes: bool = True
+    """Whether it only changes how the work is done, so that ``compare`` compares its values; else it is
+    part of the work, and must be equal on both sides."""
+    memory: MemoryEffect = "none"
+    memory_b: ExtraBytes | None = None
+    gpu_only: bool = False
+    """Whether it means nothing to the CPU backend."""
+    drafting: bool = False
+    """Whether it means nothing without a draft model."""
+    exposed: bool = True
+    """Whether it can be given on the command line and in profiles."""
+
+    @property
+    def flag(self) -> str:
+        """On edgebench's own command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def metavar(self) -> str:
+        if self.type is bool:
+            return "on|off"
+        return "RANGE" if self.type is int else "WORD,…" if self.words else "VALUE,…"
+
+    def check(self, value: object) -> None:
+        """Raises ``ValueError`` with what would be right."""
+        if isinstance(value, str) and value in self.words:
+            return
+        allowed = (int, float) if self.type is float else (self.type,)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and self.type is not bool) or self._only_words:
+            raise ValueError(f"{self.name} must be {self._kind()}, not {value!r}")
+        for limit, bound, side in ((self.minimum, -1, "at least"), (self.maximum, 1, "at most")):
+            if limit is not None and isinstance(value, int | float) and bound * value > bound * limit:
+                raise ValueError(f"{self.name} must be {side} {limit:g}{self._or_words()}, not {value}")
+
+    @property
+    def _only_words(self) -> bool:
+        return self.type is str and bool(self.words)
+
+    def _kind(self) -> str:
+        if self._only_words:
+            return " or ".join(self.words)
+        names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        return names.get(self.type, self.type.__name__) + self._or_words()
+
+    def _or_words(self) -> str:
+        return "".join(f" or {word}" for word in self.words)
+
+
+def option(help: str, *, initial: Option | None = None, **declared: Any) -> Any:
+    """A field of an engine's ``Options``; ``declared`` are fields of ``LaunchOption``."""
+    return field(default=initial, metadata={LaunchOption: LaunchOption(help, **declared)})
+
+
+def declared_options(form: type) -> Mapping[str, LaunchOption]:
+    """The launch options of a dataclass by name. Raises ``TypeError`` for a field of another type."""
+    return _declared(form)
+
+
+@cache
+def _declared(form: Any) -> Mapping[str, LaunchOption]:
+    hints = get_type_hints(form)
+    options: dict[str, LaunchOption] = {}
+    for one in fields(form):
+        known = one.metadata.get(LaunchOption)
+        if known is None:
+            raise TypeError(f"the launch option {one.name} is not declared by option()")
+        kind, words = _values(one.name, hints[one.name])
+        options[one.name] = replace(known, name=one.name, type=kind, words=words)
+    return options
+
+
+def _values(name: str, hint: object) -> tuple[type, tuple[str, ...]]:
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
+    kinds = [part for part in parts if part in (int, float, str, bool)]
+    if len(kinds) > 1 or not (kinds or words) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"the launch option {name} must be int, float, str, bool or words, not {hint}")
+    return (kinds[0] if kinds else str), words
+
+
+def options_as(form: type[Kind], options: Mapping[str, Option]) -> Kind:
+    """The options of a launch as an instance of the engine's dataclass."""
+    return form(**{name: options[name] for name in declared_options(form) if name in options})
+
+
+def arguments(options: object, known: Collection[str] | None = None, program: str = "this engine") -> list[str]:
+    """The options that are passed on by flags, as arguments; ``known``: the flags that the program has.
+
+    Raises ``UsageError`` for a value that the program has no flag for.
+    """
+    argv: list[str] = []
+    for name, declared in declared_options(type(options)).items():
+        value = getattr(options, name)
+        flags = declared.off_flags if value is False else declared.flags
+        if value is None or not flags:
+            continue
+        flag = next((flag for flag in flags if known is None or flag in known), None)
+        if flag is None:
+            raise UsageError(f"{program} has none of {', '.join(flags)}", f"Leave {declared.flag} out.")
+        argv += [flag] if isinstance(value, bool) else [flag, str(value)]
+    return argv
+
+
+def environment(options: object) -> dict[str, str]:
+    """The options that are passed on by environment variables."""
+    declared = declared_options(type(options))
+    values = {one.env: getattr(options, name) for name, one in declared.items() if one.env}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def keyed(options: object) -> dict[str, Option]:
+    """The options that are passed on by name in requests or settings."""
+    declared = declared_options(type(options))
+    values = {one.key: getattr(options, name) for name, one in declared.items() if one.key}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of an engine that has no launch options."""

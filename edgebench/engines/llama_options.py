@@ -1,0 +1,92 @@
+"""Launch options of llama.cpp and of what is built on it, and the memory that they make it need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgebench.core import Json, MemoryEstimate, Option, option
+
+UBATCH = 512
+"""llama.cpp's physical batch where nobody says otherwise."""
+
+_THREADS = re.compile(r"system_info: n_threads = (\d+)")
+
+
+def threads_used(log: Sequence[str]) -> int | None:
+    """From ``system_info: n_threads = 4 (n_threads_batch = 4) / 8 | …``."""
+    found = next((match for line in log if (match := _THREADS.search(line))), None)
+    return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class LlamaOptions:
+    """Values of None are the engine's own defaults."""
+
+    threads: int | None = option(
+        "Threads of the engine",
+        minimum=1,
+        default="the device's, else the engine's",
+        flags=("-t", "--threads"),
+        used=threads_used,
+    )
+    ctx: int | None = option(
+        "Context, tokens",
+        minimum=1,
+        default="the device's, else 4096",
+        flags=("-c", "--ctx-size"),
+        tunes=False,
+        memory="grows",
+    )
+    batch: int | None = option(
+        "Batch, tokens",
+        minimum=1,
+        default="the device's, else the engine's",
+        flags=("-b", "--batch-size"),
+        memory="grows",
+    )
+    ubatch: int | None = option(
+        "Physical batch, tokens", minimum=1, default="as --batch", flags=("-ub", "--ubatch-size"), memory="grows"
+    )
+    gpu_layers: int | Literal["all"] | None = option(
+        "Layers on the GPU, or all",
+        minimum=0,
+        default="the device's, else all",
+        preset="all",
+        flags=("-ngl", "--n-gpu-layers", "--gpu-layers"),
+        memory="moves",
+        gpu_only=True,
+    )
+    draft_gpu_layers: int | Literal["all"] | None = option(
+        "Layers of a draft model on the GPU, or all",
+        minimum=0,
+        default="the device's, else all",
+        memory="moves",
+        gpu_only=True,
+        drafting=True,
+    )
+    repack: bool = option(
+        "Rearrange weights for the CPU's matrix units (llama.cpp's extra buffer types). Off is the way out where a "
+        "virtual machine claims AMX and forbids it",
+        initial=True,
+        off_flags=("--no-repack", "-nr"),
+        exposed=False,
+    )
+
+
+def estimate_memory(model: Mapping[str, Json], options: Mapping[str, Option]) -> MemoryEstimate | None:
+    """Weights, KV cache at that context (F16), and llama.cpp's compute buffer; None without a header.
+
+    The compute buffer holds a physical batch of activations and its attention mask:
+    ubatch × (4 × context + 40 × embedding length) bytes, within 5 % of what llama.cpp b11549 says of
+    SmolLM2-135M at a context of 4096. A copy of the weights in another layout (repacking) is not in it.
+    """
+    weights = model.get("weights_bytes")
+    if not weights:
+        return None
+    ctx = int(options.get("ctx", 0))
+    batch = int(options.get("ubatch") or min(UBATCH, int(options.get("batch") or UBATCH)))
+    compute = batch * (4.0 * ctx + 40.0 * float(model.get("embedding") or 0))
+    return MemoryEstimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * ctx, compute)
