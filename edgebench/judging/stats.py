@@ -132,7 +132,7 @@ def paired(a: Sequence[float | None], b: Sequence[float | None]) -> Change | Non
 
     None where no round has a positive reading on both sides.
     """
-    ratios = [math.log(y / x) for x, y in zip(a, b, strict=False) if x and y and x > 0 and y > 0]
+    ratios = [math.log(y) - math.log(x) for x, y in zip(a, b, strict=False) if x and y and x > 0 and y > 0]
     if not ratios:
         return None
     return _change(intervals.of_paired_shift(ratios), ratios[0], len(ratios), paired=True)
@@ -153,5 +153,13 @@ def unpaired(a: Sequence[float | None], b: Sequence[float | None]) -> Change | N
 def _change(shift: intervals.Interval | None, alone: float, rounds: int, *, paired: bool) -> Change:
     """A shift of logarithms as a ratio; ``alone``: the shift where there are too few values for an interval."""
     if shift is None:
-        return Change(math.exp(alone), None, None, rounds, paired)
-    return Change(math.exp(shift.estimate), math.exp(shift.low), math.exp(shift.high), rounds, paired)
+        return Change(_ratio(alone), None, None, rounds, paired)
+    return Change(_ratio(shift.estimate), _ratio(shift.low), _ratio(shift.high), rounds, paired)
+
+
+def _ratio(logarithm: float) -> float:
+    """The ratio of which this is the logarithm; infinite where it is larger than any number."""
+    try:
+        return math.exp(logarithm)
+    except OverflowError:
+        return math.inf

@@ -8,7 +8,9 @@ import random
 import runpy
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -390,3 +392,11 @@ def test_layers_left_on_the_cpu_are_a_doubt() -> None:
     found = judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
     assert [(doubt.id, doubt.detail) for doubt in found] == [("backend-mismatch", "20 of 33 layers are on cuda")]
     assert judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()
+
+
+@pytest.mark.parametrize("compare", [stats.paired, stats.unpaired])
+def test_a_ratio_larger_than_any_number_is_infinite(compare: Callable[..., Any]) -> None:
+    change = compare([5e-324] * 6, [1e300] * 6)
+    assert (change.ratio, change.low, change.high) == (math.inf, math.inf, math.inf)
+    back = compare([1e300] * 6, [5e-324] * 6)
+    assert (back.ratio, back.low, back.high) == (0, 0, 0)
