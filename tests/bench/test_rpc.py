@@ -277,12 +277,12 @@ def test_a_phone_on_adb_cannot_lead(edgebench: Program, android: Place, linux: P
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("-d", "lead", "--rpc", "lead"), "twice"),
-        (("-d", "lead", "--rpc", "part,part"), "twice"),
-        (("-d", "lead", "-d", "part", "--rpc", "h:1"), "one device leads"),
+        (("-d", "lead", "--rpc", "lead"), "repeats a device"),
+        (("-d", "lead", "--rpc", "part,part"), "repeats a device"),
+        (("-d", "lead", "-d", "part", "--rpc", "h:1"), "--rpc takes one --device"),
         (("-d", "lead", "--rpc", "nobody"), "no device named 'nobody'"),
-        (("-d", "lead", "--rpc", "h:99999"), "has no port from 1 to 65535"),
-        (("-d", "lead", "--rpc", "part", "--engine", "llama-cpp-python"), "is a way of llama.cpp"),
+        (("-d", "lead", "--rpc", "h:99999"), "must be between 1 and 65535"),
+        (("-d", "lead", "--rpc", "part", "--engine", "llama-cpp-python"), "--rpc requires --engine llama.cpp"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_touched(

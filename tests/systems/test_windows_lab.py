@@ -256,7 +256,7 @@ def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session, 
     one = session.start(Command([TELL, word, "--wait"]))
     assert one.wait(LONG)
     assert one.status == SILENCED
-    assert "heard nothing from here" in str(one.lost)
+    assert "received no heartbeat" in str(one.lost)
     assert not running(word)
 
 

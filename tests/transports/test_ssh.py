@@ -250,7 +250,7 @@ def test_a_login_shell_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.M
     server = Sshd(tmp_path / "sshd", "ForceCommand sleep 20\n")
     try:
         transport = Place("asleep", "linux", server.transport, "", tmp_path, server.port).make()
-        with pytest.raises(DeviceLost, match="its shell has not answered"):
+        with pytest.raises(DeviceLost, match="its shell did not respond"):
             transport.open()
         with pytest.raises(DeviceLost, match="is closed"):
             transport.run("echo")
