@@ -66,11 +66,11 @@ def run(
     ``RunInterrupted`` (a ``KeyboardInterrupt``) on Ctrl-C: engines are ended, finished rounds kept.
     """
     request = planning.RunRequest(
-        devices=_several(devices),
-        models=_several(models),
+        devices=_several("devices", devices),
+        models=_several("models", models),
         engine=engine,
         backend=backend,
-        scenarios=_several(scenario),
+        scenarios=_several("scenario", scenario),
         options={key: _values(key, value) for key, value in options.items()},
         rpc=rpc,
         load=load,
@@ -114,7 +114,7 @@ def speculative(
         engine,
         planning.backend_of(opened, backend),
         target_file,
-        tuple(planning.draft_of(each, engine) for each in _several(draft)),
+        tuple(planning.draft_of(each, engine) for each in _several("draft", draft)),
         options,
         p_min,
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
@@ -141,12 +141,12 @@ def load(
     """
     path = _path(store)
     where = Where(
-        runs=_several(runs),
-        devices=_several(devices),
-        models=_several(models),
-        engines=_several(engines),
-        backends=_several(backends),
-        scenarios=_several(scenarios),
+        runs=_selected(runs),
+        devices=_selected(devices),
+        models=_selected(models),
+        engines=_selected(engines),
+        backends=_selected(backends),
+        scenarios=_selected(scenarios),
         since=since,
         newest=newest,
     )
@@ -207,13 +207,19 @@ def _path(store: str | PathLike[str] | None) -> Path:
     return default_path() if store is None else Path(store)
 
 
-def _several(given: object) -> list:  # type: ignore[type-arg]  # of whatever it was given
-    """One thing or several, as a list."""
-    if isinstance(given, str | Path | Device | ModelFile):
-        return [given]
-    if isinstance(given, Sequence):
-        return list(given)
-    raise UsageError(f"{given!r} is neither a name nor a sequence of names")
+def _several(name: str, given: object) -> list:  # type: ignore[type-arg]  # of whatever it was given
+    """One thing or several, as a list. Raises ``UsageError`` for none."""
+    several = [given] if isinstance(given, str | Path | Device | ModelFile) else given
+    if not isinstance(several, Sequence):
+        raise UsageError(f"{name} must be a name or a sequence of names, not {given!r}")
+    if not several:
+        raise UsageError(f"{name} is empty: there is nothing to measure", f"Omit {name} for the default.")
+    return list(several)
+
+
+def _selected(given: Some) -> list[str]:
+    """Values of a filter; none selects everything."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _values(key: str, value: Values) -> Sequence[Option]:
@@ -224,4 +230,6 @@ def _values(key: str, value: Values) -> Sequence[Option]:
             raise UsageError(f"{key}: {error}", error.hint) from error
     if isinstance(value, str | bool | int | float):
         return [value]
+    if not isinstance(value, Sequence) or not value:
+        raise UsageError(f"{key} must be a value, a range such as '1..8' or a sequence of values, not {value!r}")
     return list(value)

@@ -27,6 +27,15 @@ def silent_transfer(label: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total: None)
 
 
+def _check_number(name: str, value: object, low: float, high: float = float("inf"), *, whole: bool = False) -> None:
+    """Raises ``UsageError`` for another type or a value out of range."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise UsageError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
+    if not low <= value <= high:
+        limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        raise UsageError(f"{name} must be {limits}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Conduct:
     """How plans are executed, whatever they measure: see ``Plan`` for each field."""
@@ -36,6 +45,13 @@ class Conduct:
     settle: float = 120.0
     wait: float = 0.0
     load_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        _check_number("rounds", self.rounds, 1, 1000, whole=True)
+        _check_number("seed", self.seed, -(2**63), 2**63, whole=True)
+        _check_number("settle", self.settle, 0)
+        _check_number("wait", self.wait, 0)
+        _check_number("load_timeout", self.load_timeout, 0.001)
 
     def fields(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -58,6 +74,13 @@ class RunRequest:
     target_ci: float | None = None
     max_rounds: int = 50
     conduct: Conduct = Conduct()
+
+    def __post_init__(self) -> None:
+        if self.load not in ("warm", "cold"):
+            raise UsageError(f"load must be warm or cold, not {self.load!r}")
+        _check_number("max_rounds", self.max_rounds, 1, 1000, whole=True)
+        if self.target_ci is not None:
+            _check_number("target_ci", self.target_ci, 1e-6, 1 - 1e-6)
 
 
 Planner = Callable[..., tuple[Planned, ...]]

@@ -54,7 +54,7 @@ def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) 
         if share is None or share > 0.01:
             raise EngineFailed(
                 f"the model's pages are still in the page cache ({share or 0:.0%}): this start would not be cold",
-                "Another program may hold the file open. Leave --load cold out, or end that program.",
+                "Another program may hold the file open. Omit --load cold, or end that program.",
             )
     return share, wanted
 

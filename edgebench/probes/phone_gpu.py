@@ -36,7 +36,7 @@ class PhoneGpu:
     """Adreno's memory outside of the process's resident memory, use, clock and temperature.
 
     Where the kernel's file is forbidden, ``dumpsys meminfo`` tells "GL mtrack"; the label ``how``
-    says which. ProbeSource ``gpubusy`` resets it, so this is its only reader.
+    says which. Reading ``gpubusy`` resets it, so this is its only reader.
     """
 
     quantities: Mapping[str, Quantity] = {

@@ -184,6 +184,20 @@ def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path,
         edgebench.run(models=model, **QUICK, thraeds=4)
     with pytest.raises(UsageError, match=r"threads: '4\.\.1' runs backwards"):
         edgebench.run(models=model, **QUICK, threads="4..1")
+    for wrong, words in (
+        ({"load": "colld"}, "load must be warm or cold"),
+        ({"rounds": 0}, "rounds must be between 1 and 1000, not 0"),
+        ({"rounds": "3"}, "rounds must be a whole number"),
+        ({"settle": -1}, "settle must be at least 0"),
+        ({"target_ci": 5}, "target_ci must be between"),
+        ({"threads": None}, "threads must be a value"),
+        ({"threads": []}, "threads must be a value"),
+        ({"devices": []}, "devices is empty"),
+        ({"models": 7}, "models must be a name"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            edgebench.run(**{"models": model, **QUICK, **wrong})
+    assert not (here / "reports").exists()
     with pytest.raises(StoreError, match="there is no store"):
         edgebench.load("nowhere.sqlite")
     with pytest.raises(UsageError, match=r"unknown report format '\.docx'"):
