@@ -193,7 +193,6 @@ def test_a_scenario_may_send_several_requests_at_once(extended: Program) -> None
         assert max(earlier["sent_at"], later["sent_at"]) < min(
             earlier["sent_at"] + earlier["total_s"], later["sent_at"] + later["total_s"]
         )
-    assert second["sent_at"] - first["sent_at"] >= 0.009
     turns = (left, right, first, second)
     tokens = sum(turn["completion_tokens"] - 1 for turn in turns)
     longest = sum(turn["decode_s"] for turn in turns)
