@@ -37,6 +37,8 @@ def tripping(method, function):
 class Engine(LlamaCpp):
     def compiling(self, log): return None
     def verdict(self, log): return None
+    # Only an engine that is still loading is sure to live until somebody asks for its verdict.
+    def ready(self, client): return FAULT != "engine.verdict" and super().ready(client)
     def last_words(self, log): return None
 
 

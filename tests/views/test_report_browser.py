@@ -294,7 +294,7 @@ def test_a_served_page_may_begin_with_nothing(tmp_path: Path, look: Look) -> Non
     assert process.stdout is not None
     try:
         seen = look(process.stdout.readline().strip())
-        assert "no results here yet" in seen.page.locator("main").inner_text()
+        assert "There are no results yet" in seen.page.locator("main").inner_text()
         store(path, [record(device="first"), record(device="second")])
         seen.page.locator("#f-decode svg").first.wait_for()
         seen.page.get_by_label("Find").fill("second")
