@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgebench import modelfiles, plugins, profiles
-from edgebench.core import Device, ModelFile, Option, Progress
+from edgebench.core import Device, ModelFile, Option, Progress, RpcHost
 from edgebench.errors import UsageError
-from edgebench.plan import Plan, Planned, defaults, ranges, trials
+from edgebench.plan import Plan, Planned, defaults, k_per_request, ranges, trials
 from edgebench.plan.sweep import MOST_K, sweep
 
 ALL = "all"
 """Stands for every device profile of the folder that is looked in first."""
-RPC_ENGINE = "llama.cpp"
 
 Transfer = Callable[[str], AbstractContextManager[Progress]]
 """Opened with what is being transferred, for its progress."""
@@ -101,9 +100,11 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
     engines = [engine_of(device, request.engine) for device in devices]
-    if members and engines != [RPC_ENGINE]:
+    if members and not isinstance(plugins.load("engines", engines[0]), RpcHost):
+        able = [name for name in plugins.names("engines") if isinstance(plugins.load("engines", name), RpcHost)]
         raise UsageError(
-            f"--rpc requires --engine {RPC_ENGINE} (engine is {engines[0]})", f"Give --engine {RPC_ENGINE}."
+            f"--rpc requires an engine with RPC servers (engine is {engines[0]})",
+            f"Give --engine {' or '.join(able)}." if able else "",
         )
     names = request.models or [defaults.MODEL]
     files = {formats: model_files(names, formats, transfer) for formats in dict.fromkeys(map(model_formats, engines))}
@@ -161,7 +162,7 @@ class SweepRequest:
             asked=self.options,
             p_min=self.p_min,
         )
-        once = plugins.load("engines", self.engine).k_per_request
+        once = k_per_request(self.engine)
         fields = {**self.conduct.fields(), **changed}
         return Plan(
             self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence, **fields

@@ -117,7 +117,8 @@ class DeviceWorker(threading.Thread):
                 stack.enter_context(self._mutex.mine(session, self._announce))
                 patience = lock.Patience(plan.wait, self._announce)
                 stack.enter_context(lock.held(session, patience))
-                workers = stack.enter_context(RpcWorkers(session, plan.rpc, patience)) if plan.rpc else None
+                rpc = RpcWorkers(session, plan.engine, plan.rpc, patience) if plan.rpc else None
+                workers = stack.enter_context(rpc) if rpc else None
                 self._bench = Bench(plan, session, helpers=workers, run=self._run_meta)
                 with closing(self._bench.events()) as happening:
                     for event in happening:

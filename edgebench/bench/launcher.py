@@ -19,11 +19,10 @@ from edgebench.core import AppEngine, Engine, EngineInfo, Launch, LogDiagnostics
 from edgebench.device import cores
 from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.pagecache import Regime, first_start, prepare_cache
-from edgebench.device.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
+from edgebench.device.ports import PORT_TRIES, PORTS, PortTaken
 from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import EngineFailed, EngineRefused, PartFailed, UnexpectedError
 
-KEY_VARIABLE = "LLAMA_API_KEY"
 POLL_S = 0.02
 WATCH_S = 0.2
 """Between two looks at the log of an engine that may lose its wits and live on."""
@@ -129,7 +128,7 @@ class EngineProcess:
         return "\n".join([*self.running.kept_log(), *traces])
 
     def notes(self) -> EngineInfo:
-        notes = self._engine.notes(self.log)
+        notes = self._engine.info(self.log)
         if self.helpers is None:
             return notes
         named = {self.helpers.named(name): size for name, size in notes.buffers.items()}
@@ -186,10 +185,10 @@ class EngineProcess:
             port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
             with contextlib.ExitStack() as inner:
                 launch = inner.enter_context(self.helpers.serving(self.launch)) if self.helpers else self.launch
-                command = self._engine.command(launch, port, KEY_VARIABLE)
+                command = self._engine.command(launch, port)
                 if self.launch.affinity:
                     command = replace(command, argv=["taskset", cores.mask(self.launch.affinity), *command.argv])
-                self.running = self._session.start(command, [key])
+                self.running = self._session.start(command, [key] * len(command.secrets))
                 inner.callback(self.running.stop)
                 pid = self._attached(self.running.wait_started())
                 if isinstance(self._engine, LogDiagnostics):
@@ -232,7 +231,7 @@ class EngineProcess:
             if self.running.ended:
                 if self.running.lost:
                     raise self.running.lost
-                if any(TAKEN.search(text) for text in self.log[-LOG_TAIL:]):
+                if self._engine.port_taken(self.log[-LOG_TAIL:]):
                     raise PortTaken(
                         "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
                     )

@@ -1,4 +1,4 @@
-"""A model over several devices: llama.cpp's RPC servers on those that hold a part of it.
+"""A model over several devices: the engine's RPC servers on those that hold a part of it.
 
 Such a server believes whoever reaches it, so it listens on its device's loopback only. The device
 that leads reaches it through the controller: its wire back to here, and the other's wire from here.
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from edgebench.core import Device, Json, Launch
+from edgebench import plugins
+from edgebench.core import Device, Json, Launch, RpcHost
 from edgebench.device import lock
 from edgebench.device.deaths import LOG_TAIL, death
-from edgebench.device.ports import PORT_TRIES, PORTS, TAKEN, PortTaken
+from edgebench.device.ports import PORT_TRIES, PORTS, PortTaken
 from edgebench.device.session import Session, SupervisedProcess
-from edgebench.engines.llamacpp import LlamaCpp
-from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed
-
-ENGINE = "llama.cpp"
+from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, UsageError
 
 START_S = 60.0
 """Longest time until a server takes connections; a GPU's driver may need a while."""
@@ -37,11 +34,13 @@ POLL_S = 0.05
 class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
     """The devices that hold parts of a model, open and locked; and servers that run already."""
 
-    def __init__(self, head: Session, asked: Sequence[Device | str], patience: lock.Patience = lock.AT_ONCE) -> None:
+    def __init__(
+        self, head: Session, engine: str, asked: Sequence[Device | str], patience: lock.Patience = lock.AT_ONCE
+    ) -> None:
         """``asked``: a device, or ``HOST:PORT`` as the device that leads sees it."""
         self._head = head
         self._patience = patience
-        self._members = [RpcWorker(one) if isinstance(one, Device) else one for one in asked]
+        self._members = [RpcWorker(one, engine) if isinstance(one, Device) else one for one in asked]
         self._names: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
 
@@ -125,12 +124,14 @@ class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
 class RpcWorker:
     """One device that holds a part of a model."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, engine: str) -> None:
         self.name = device.name
         self.session = Session(device)
         self.running: SupervisedProcess | None = None
-        config = LlamaCpp.Config(**device.engines.get(ENGINE, {}))
-        self._engine = LlamaCpp(self.session, config)
+        host = plugins.create("engines", engine, self.session, config=device.engines.get(engine, {}))
+        if not isinstance(host, RpcHost):
+            raise UsageError(f"{engine} has no RPC server")
+        self._engine: RpcHost = host
         self.facts: dict[str, Json] = {"device": device.name}
 
     @contextlib.contextmanager
@@ -149,7 +150,7 @@ class RpcWorker:
     def known(self) -> dict[str, Json]:
         """Facts, and what the running server said: it keeps its words to itself until somebody connects."""
         if self.running:
-            self.facts |= told(self.running.log_text())
+            self.facts |= self._engine.rpc_facts(self.running.log_text())
         return dict(self.facts)
 
     @contextlib.contextmanager
@@ -179,7 +180,7 @@ class RpcWorker:
             if running.ended:
                 if running.lost:
                     raise DeviceLost(f"{self.name}: {running.lost}", running.lost.hint)
-                if any(TAKEN.search(text) for text in running.log_text()):
+                if self._engine.port_taken(running.log_text()):
                     return False
                 failed = death(running, f"as an RPC server on {self.name}")
                 raise EngineFailed(str(failed), failed.hint, status=failed.status, log=failed.log)
@@ -200,18 +201,3 @@ def _silent(port: int) -> bool:
     except OSError:
         pass
     return False
-
-
-def told(log: Sequence[str]) -> dict[str, Json]:
-    """What a server says of itself at its start: ``protocol``, and ``devices`` as it names them.
-
-    ``Starting RPC server v4.0.3``, then after ``Devices:`` a line each (rpc-server.cpp, ggml-rpc.cpp).
-    """
-    text = "\n".join(log)
-    facts: dict[str, Json] = {}
-    if version := re.search(r"Starting RPC server v(\d+(?:\.\d+)*)", text):
-        facts["protocol"] = version[1]
-    _, found, rest = text.partition("Devices:\n")
-    if found:
-        facts["devices"] = re.findall(r"^[ \t]+(\S.* MiB.*)$", rest, re.M)
-    return facts

@@ -12,7 +12,7 @@ from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName, transfer
 from edgebench.core import Device, Json, Option, Record
 from edgebench.errors import EngineMissing, UsageError
-from edgebench.plan import defaults
+from edgebench.plan import defaults, k_per_request
 
 if TYPE_CHECKING:
     from edgebench.api import planning
@@ -167,7 +167,7 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
             f"--p-min is not possible with {engine}: it takes no such threshold",
             f"{PREFERRED} and {OTHERWISE} do.",
         )
-    if auto and p_min and not kind.k_per_request:
+    if auto and p_min and not k_per_request(engine):
         raise UsageError(
             f"--k auto cannot predict with --p-min on {engine}, which does not tell acceptance by position",
             f"Give a range, or --engine {PREFERRED}.",

@@ -37,7 +37,9 @@ from edgebench.core.engine import (
     PreflightCheck,
     Reply,
     Request,
+    RpcHost,
     Sampling,
+    SpeculativeEngine,
     TokenClock,
 )
 from edgebench.core.facts import DeviceFacts, EngineFacts, Facts, ModelFacts
@@ -72,6 +74,7 @@ from edgebench.core.speculation import Divergence, SpeculationCosts, Speculation
 from edgebench.core.turn import Turn
 from edgebench.core.values import Better, Json, Option, Progress
 from edgebench.core.wire import TimedLine, json_lines, server_sent_events
+from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, Unreadable, UsageError
 
 __all__ = [
     "SCHEMA",
@@ -97,7 +100,10 @@ __all__ = [
     "Drafting",
     "Engine",
     "EngineFacts",
+    "EngineFailed",
     "EngineInfo",
+    "EngineMissing",
+    "EngineRefused",
     "EngineStart",
     "Fact",
     "Facts",
@@ -132,6 +138,7 @@ __all__ = [
     "ReverseForwarding",
     "Round",
     "RoundData",
+    "RpcHost",
     "Sample",
     "SampleMetric",
     "SampleReader",
@@ -141,6 +148,7 @@ __all__ = [
     "Span",
     "SpeculationCosts",
     "SpeculationCounts",
+    "SpeculativeEngine",
     "Statistic",
     "Status",
     "Step",
@@ -152,6 +160,8 @@ __all__ = [
     "Transport",
     "Trial",
     "Turn",
+    "Unreadable",
+    "UsageError",
     "View",
     "arguments",
     "declared_options",

@@ -223,12 +223,6 @@ class Engine(Protocol):
     """A frozen dataclass of its launch options, see ``option``."""
     warm_up: ClassVar[Request] = TOKEN_WARM_UP
     """Sent after each start; recorded, and counted in no metric."""
-    k_per_request: ClassVar[bool] = False
-    """Whether draft tokens are said with each request, so that one process serves every K."""
-    drafts_without_model: ClassVar[tuple[str, ...]] = ()
-    """Ways to draft without a draft model."""
-    ends_drafts: ClassVar[bool] = False
-    """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
     capabilities: ClassVar[tuple[Capability, ...]] = ()
 
     @abstractmethod
@@ -236,8 +230,9 @@ class Engine(Protocol):
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
 
     @abstractmethod
-    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
-        """How to start it; its API key is in the environment variable ``key_variable``."""
+    def command(self, launch: Launch, port: int) -> Command:
+        """How to start it. An environment variable named in the command's ``secrets`` holds the key
+        that ``Client`` sends with each request."""
 
     @abstractmethod
     def ready(self, client: Client) -> bool:
@@ -256,7 +251,7 @@ class Engine(Protocol):
         raise EngineFailed("this engine does not count tokens", "Use a scenario that does not need it.")
 
     @abstractmethod
-    def notes(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineInfo:
         """What its log says of it."""
 
     @staticmethod
@@ -270,9 +265,41 @@ class Engine(Protocol):
             return None
         return MemoryEstimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * int(options.get("ctx", 0)))
 
+    def port_taken(self, log: Sequence[str]) -> bool:
+        """Whether it ended because another program listens on its port: it is started on another one."""
+        return any("address already in use" in line.lower() for line in log)
+
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         """After a death: another launch worth one try and why, or None."""
         return None
+
+
+@runtime_checkable
+class SpeculativeEngine(Protocol):
+    """An engine that can decode speculatively."""
+
+    k_per_request: ClassVar[bool]
+    """Whether draft tokens are said with each request, so that one process serves every K."""
+    drafts_without_model: ClassVar[tuple[str, ...]]
+    """Ways to draft without a draft model."""
+    ends_drafts: ClassVar[bool]
+    """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
+
+
+@runtime_checkable
+class RpcHost(Protocol):
+    """An engine that can use devices other than its own: each runs an RPC server that holds a part of the model."""
+
+    def find_rpc(self) -> Mapping[str, Json]:
+        """Find the server's program on this device; facts of it. Raises ``EngineMissing``."""
+
+    def rpc_command(self, port: int) -> Command:
+        """After ``find_rpc``: how to start it, on the device's loopback only."""
+
+    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, Json]:
+        """What a running server says of itself."""
+
+    def port_taken(self, log: Sequence[str]) -> bool: ...
 
 
 @runtime_checkable

@@ -86,10 +86,10 @@ class LaunchOption:
             return
         allowed = (int, float) if self.type is float else (self.type,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.type is not bool) or self._only_words:
-            raise ValueError(f"{self.name} must be {self._kind()}, not {value!r}")
+            raise ValueError(f"must be {self._kind()}, not {value!r}")
         for limit, bound, side in ((self.minimum, -1, "at least"), (self.maximum, 1, "at most")):
             if limit is not None and isinstance(value, int | float) and bound * value > bound * limit:
-                raise ValueError(f"{self.name} must be {side} {limit:g}{self._or_words()}, not {value}")
+                raise ValueError(f"must be {side} {limit:g}{self._or_words()}, not {value}")
 
     @property
     def _only_words(self) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from edgebench.errors import EngineFailed
 
 PORTS = range(20_000, 32_000)
 """Below the range that Linux, Android and Windows hand out by themselves."""
 PORT_TRIES = 5
-TAKEN = re.compile(r"couldn't bind|address already in use", re.I)
 
 
 class PortTaken(EngineFailed):

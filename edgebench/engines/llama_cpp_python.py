@@ -73,9 +73,9 @@ class LlamaCppPython(llama_server.Dialect):
             facts["instruction_sets"] = list(sets)
         return facts
 
-    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+    def command(self, launch: Launch, port: int) -> Command:
         argv = [*self._program, *llamacpp.flags(launch, known_flags()), "--host", "127.0.0.1", "--port", str(port)]
-        return Command(argv, env=self._config.env, secrets=(key_variable,))
+        return Command(argv, env=self._config.env, secrets=(llama_server.KEY_VARIABLE,))
 
     def routine(self) -> Command:
         return Command([self._program[0], "-"], env=self._config.env)

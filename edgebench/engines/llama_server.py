@@ -29,6 +29,10 @@ from edgebench.errors import EngineFailed, EngineMissing, EngineRefused, TimedOu
 BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
 
 
+KEY_VARIABLE = "LLAMA_API_KEY"
+"""Where llama-server looks for its key by itself."""
+
+
 class Dialect(Engine):
     """What all engines of this family do alike."""
 
@@ -43,8 +47,11 @@ class Dialect(Engine):
     def count_tokens(self, client: Client, text: str) -> int:
         return count_tokens(client, text)
 
-    def notes(self, log: Iterable[str]) -> EngineInfo:
-        return notes(log)
+    def info(self, log: Iterable[str]) -> EngineInfo:
+        return info(log)
+
+    def port_taken(self, log: Sequence[str]) -> bool:
+        return super().port_taken(log) or any("couldn't bind" in line for line in log)
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
         return fallback(launch, status)
@@ -290,7 +297,7 @@ _DEVICES = {
 """The beginning of a buffer's name → the backend that computes with what is in it."""
 
 
-def notes(log: Iterable[str]) -> EngineInfo:
+def info(log: Iterable[str]) -> EngineInfo:
     """What an engine of this family said while it loaded: buffers, layers offloaded, the backend used.
 
     Lines are searched, not anchored: since b9151 each begins with a time stamp. The backend is

@@ -62,6 +62,7 @@ class LlamaCpp(llama_server.Dialect):
     """One ``llama-server`` binary of any build from 2024 on: flags are chosen from its ``--help``."""
 
     Config = Settings
+    k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
     ends_drafts = True
     capabilities = llama_queries.CAPABILITIES
@@ -90,10 +91,10 @@ class LlamaCpp(llama_server.Dialect):
         known = {} if self.bundled else provenance.digest(self._device, path)
         return {"name": "llama.cpp", "bundled": self.bundled, "path": path, **version(told), **known}
 
-    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+    def command(self, launch: Launch, port: int) -> Command:
         devices = self._rpc_devices(launch.rpc) if launch.rpc and launch.backend == "cpu" else None
         argv = [*self._program(), *flags(launch, self._flags, devices), "--host", "127.0.0.1", "--port", str(port)]
-        return Command(argv, env=self._config.env, secrets=(key_variable,))
+        return Command(argv, env=self._config.env, secrets=(llama_server.KEY_VARIABLE,))
 
     def routine(self) -> Command:
         near = self._config.path
@@ -144,6 +145,9 @@ class LlamaCpp(llama_server.Dialect):
         argv = [self._config.rpc, "-H", "127.0.0.1", "-p", str(port)]
         threads = self._device.device.defaults.get("threads")
         return Command([*argv, *(["-t", str(threads)] if threads else [])], env=self._config.env)
+
+    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, Json]:
+        return rpc_facts(log)
 
     def _beside(self, names: Sequence[str]) -> str:
         """The first of these programs in the folder of ``llama-server``."""
@@ -294,3 +298,18 @@ def _draft(launch: Launch, options: LlamaOptions, say: Any) -> None:
     say(drafting.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", needed=bool(drafting.p_min))
     layers = options.draft_gpu_layers
     say(ALL_LAYERS if layers == "all" else layers, "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
+
+
+def rpc_facts(log: Sequence[str]) -> dict[str, Json]:
+    """What a server says of itself at its start: ``protocol``, and ``devices`` as it names them.
+
+    ``Starting RPC server v4.0.3``, then after ``Devices:`` a line each (rpc-server.cpp, ggml-rpc.cpp).
+    """
+    text = "\n".join(log)
+    facts: dict[str, Json] = {}
+    if version := re.search(r"Starting RPC server v(\d+(?:\.\d+)*)", text):
+        facts["protocol"] = version[1]
+    _, found, rest = text.partition("Devices:\n")
+    if found:
+        facts["devices"] = re.findall(r"^[ \t]+(\S.* MiB.*)$", rest, re.M)
+    return facts

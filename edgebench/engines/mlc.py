@@ -20,6 +20,9 @@ class MlcLlm(Engine):
     formats = FORMATS
     backends = BACKENDS
     Options = MlcOptions
+    k_per_request = False
+    drafts_without_model = ()
+    ends_drafts = False
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:

@@ -26,7 +26,7 @@ from edgebench.core import (
     Request,
 )
 from edgebench.engines import mlc_ends, mlc_install, mlc_server
-from edgebench.engines.mlc_install import FORMATS, Settings
+from edgebench.engines.mlc_install import FORMATS, KEY_VARIABLE, Settings
 from edgebench.engines.mlc_phone import Phone
 from edgebench.engines.mlc_screen import (
     CHARACTERS_PER_TOKEN,
@@ -105,12 +105,12 @@ class MlcApp(Engine):
             "token_counts": f"estimated: {CHARACTERS_PER_TOKEN} characters a token; the rates are the app's own",
         }
 
-    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+    def command(self, launch: Launch, port: int) -> Command:
         self._ignored = list(launch.options)
         self._model = PurePosixPath(launch.model).name
         self._load_began, self._since, self._swipes, self._heard = None, ("", 0.0), 0, ""
         self._install(launch.model)
-        return Command(["sh", "-c", mlc_ends.SCRIPT], secrets=(key_variable,))
+        return Command(["sh", "-c", mlc_ends.SCRIPT], secrets=(KEY_VARIABLE,))
 
     def _install(self, folder: str) -> None:
         """The weights into the app's own folder, where they aren't there yet."""
@@ -289,9 +289,9 @@ class MlcApp(Engine):
 
     # --- what it said ------------------------------------------------------------------------
 
-    def notes(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineInfo:
         lines = list(log)
-        found = mlc_server.notes(lines)
+        found = mlc_server.info(lines)
         opencl = any("Initialize OpenCL platform" in line for line in lines)
         extra = {**found.extra, **({"ignored_options": self._ignored} if self._ignored else {})}
         return replace(found, backend="opencl" if opencl else None, extra=extra)

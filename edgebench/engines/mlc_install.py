@@ -25,6 +25,8 @@ class Settings:
 FORMATS = ("mlc",)
 BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl", "rocm")
 
+KEY_VARIABLE = "EDGEBENCH_ENGINE_KEY"
+
 WHEELS = "https://mlc.ai/wheels"
 GUIDE = "https://llm.mlc.ai/docs/install/mlc_llm.html"
 APP = "https://llm.mlc.ai/docs/deploy/android.html"

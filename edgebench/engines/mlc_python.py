@@ -23,7 +23,7 @@ from edgebench.core import (
     options_as,
 )
 from edgebench.engines import mlc_install, mlc_server
-from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
+from edgebench.engines.mlc_install import BACKENDS, FORMATS, KEY_VARIABLE, Settings
 from edgebench.engines.mlc_options import MlcOptions
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut
 from edgebench.modelfiles.mlc import CACHES, CONFIG
@@ -79,16 +79,16 @@ class MlcPython(Engine):
             "key": "--api-key" in self._flags,
         }
 
-    def command(self, launch: Launch, port: int, key_variable: str) -> Command:
+    def command(self, launch: Launch, port: int) -> Command:
         self._speculative, self._drafts = launch.draft is not None, (0, 0)
         for folder in filter(None, (launch.model, launch.draft)):
             self._check(folder)
         keyed = "--api-key" in self._flags
-        argv = [self._python(), "-c", serve_code(key_variable, keyed), *self.flags(launch)]
+        argv = [self._python(), "-c", serve_code(keyed), *self.flags(launch)]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
         options = options_as(MlcOptions, launch.options)
         env = {"PYTHONUNBUFFERED": "1", **self._config.env, **environment(options)}
-        return Command(argv, env=env, secrets=(key_variable,))
+        return Command(argv, env=env, secrets=(KEY_VARIABLE,))
 
     def flags(self, launch: Launch) -> list[str]:
         """A launch as serve's own arguments. Raises ``EngineFailed`` for what it can't be told, and
@@ -148,8 +148,8 @@ class MlcPython(Engine):
             self._counted[text] = mlc_server.count_tokens(client, text)
         return self._counted[text]
 
-    def notes(self, log: Iterable[str]) -> EngineInfo:
-        return mlc_server.notes(log)
+    def info(self, log: Iterable[str]) -> EngineInfo:
+        return mlc_server.info(log)
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
         return mlc_server.compiling(log)
@@ -240,7 +240,7 @@ LOOK = ";".join(
 line with single quotes only, so that every shell can quote it."""
 
 
-def serve_code(key_variable: str, keyed: bool) -> str:
+def serve_code(keyed: bool) -> str:
     """Program for the device's Python: what ``python -m mlc_llm serve`` does, with the key taken out
     of the environment instead of the argv that every user of the machine can read, and the resident
     memory of Python, TVM and the compiler told before the model is loaded."""
@@ -249,7 +249,7 @@ def serve_code(key_variable: str, keyed: bool) -> str:
     return ";".join(
         (
             "import os,runpy,sys",
-            f"k=os.environ.pop('{key_variable}')",
+            f"k=os.environ.pop('{KEY_VARIABLE}')",
             "import mlc_llm.cli.serve",
             f"os.path.exists('/proc/self/statm') and print('edgebench:',{statm},"
             "'bytes resident before the model loads',flush=True)",

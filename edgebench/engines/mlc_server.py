@@ -172,7 +172,7 @@ _BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
 _PARTS = ("total", "parameters", "KV cache", "temporary")
 
 
-def notes(log: Iterable[str]) -> EngineInfo:
+def info(log: Iterable[str]) -> EngineInfo:
     """Device, the engine's own estimate of its memory and its final settings, from its log.
 
     The device is the one it found when it was told to use just that one; it refuses to start

@@ -21,12 +21,19 @@ from edgebench.core import (
     PreflightCheck,
     Round,
     Scenario,
+    SpeculativeEngine,
     Trial,
 )
 from edgebench.errors import PartFailed, UsageError
 
 CTX = 4096
 """Tokens of context where neither the command line nor the profile says: that of 2023."""
+
+
+def k_per_request(engine: str) -> bool:
+    """Whether the number of draft tokens is said with each request."""
+    kind = plugins.load("engines", engine)
+    return isinstance(kind, SpeculativeEngine) and kind.k_per_request
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Planned:
         """How the engine is started for it, with paths on the device."""
         asked, engine = self.trial.options, self.trial.engine
         k, drafting = int(asked.get("k", 0)), None
-        if k and not plugins.load("engines", engine).k_per_request:
+        if k and not k_per_request(engine):
             p_min = asked.get("p_min")
             method = "" if draft_path is not None else str(asked.get("draft", ""))
             drafting = Drafting(k, method, None if p_min is None else float(p_min))
@@ -163,7 +170,7 @@ def _check_values(option: LaunchOption | None, values: Sequence[Option]) -> None
         for value in values:
             option.check(value)
     except ValueError as error:
-        raise UsageError(f"{option.flag}: {error}") from error
+        raise UsageError(f"{option.flag} {error}") from error
 
 
 def _check_capabilities(name: str, scenario: type[Scenario], engine: str) -> None:

@@ -48,7 +48,7 @@ def parse_option(option: LaunchOption, text: str) -> tuple[Option, ...]:
         raise UsageError(f"{option.flag}: {error}", error.hint) from error
     except ValueError as error:
         near = get_close_matches(text, option.words, n=1)
-        raise UsageError(f"{option.flag}: {error}", f"Did you mean {near[0]}?" if near else "") from error
+        raise UsageError(f"{option.flag} {error}", f"Did you mean {near[0]}?" if near else "") from error
     return values
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgebench import engine_options, plan, plugins
-from edgebench.core import Device, ModelFile, Option, Trial
+from edgebench.core import Device, ModelFile, Option, SpeculativeEngine, Trial
 from edgebench.errors import UsageError
 from edgebench.modelfiles import pairs
 from edgebench.plan import Planned
@@ -32,6 +32,11 @@ def sweep(
     A draft is a model's file or one of the engine's ways to draft without a model.
     """
     kind = plugins.load("engines", engine)
+    if not isinstance(kind, SpeculativeEngine):
+        kinds = {name: plugins.load("engines", name) for name in plugins.names("engines")}
+        able = [name for name, other in kinds.items() if isinstance(other, SpeculativeEngine)]
+        raise UsageError(f"{engine} does not decode speculatively", f"Engines that do: {', '.join(able)}.")
+    per_request = kind.k_per_request
     files = _models(drafts)
     pairs.check_rolls_back(target)
     notes = tuple(note for file in files for note in pairs.check(target, file))
@@ -43,7 +48,7 @@ def sweep(
     if p_min and not files:
         raise UsageError("--p-min needs a draft model: nothing else is ever unsure", "Leave it out, or name one.")
     trial = replace(baseline.trial, options={**baseline.trial.options, **own})
-    together = files[0] if files and kind.k_per_request else None
+    together = files[0] if files and per_request else None
     baseline = replace(baseline, trial=trial, draft=together, notes=(*baseline.notes, *notes))
     planned = [baseline]
     for draft in drafts:
@@ -54,9 +59,9 @@ def sweep(
             if p_min and isinstance(draft, ModelFile):
                 its["p_min"] = p_min
             trial = replace(baseline.trial, options={**baseline.trial.options, **its})
-            said = () if kind.k_per_request else _batch(trial)
+            said = () if per_request else _batch(trial)
             planned.append(replace(baseline, trial=trial, draft=file, notes=(*baseline.notes, *said)))
-    if files and not kind.k_per_request and "speculation-costs" in kind.capabilities:
+    if files and not per_request and "speculation-costs" in plugins.load("engines", engine).capabilities:
         planned.append(_alone(baseline, files[0]))
     return tuple(planned)
 

@@ -42,7 +42,10 @@ def defaults_form() -> type[_Defaults]:
     def check(self: object) -> None:
         for name, shared in options.items():
             if (value := getattr(self, name)) is not None:
-                shared.option.check(value)
+                try:
+                    shared.option.check(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} {error}") from error
 
     return make_dataclass(
         "Defaults",

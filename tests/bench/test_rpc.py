@@ -20,7 +20,7 @@ from lab.proxy import Proxy
 from lab.sshd import Sshd
 from lab.tiny import tiny
 
-from edgebench.bench.rpc import told
+from edgebench.engines.llamacpp import rpc_facts
 
 QUICK = ("--rounds", "1", "--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "256", "--threads", "1")
 
@@ -299,6 +299,6 @@ def test_what_a_server_says_of_itself():
     """ggml-rpc-server of b10434, as it printed in the lab."""
     log = ["Starting RPC server v5.0.0", "  endpoint       : 127.0.0.1:31999", "  local cache    : n/a", "Devices:"]
     log += ["  CPU: Intel(R) Xeon(R) Processor (24152 MiB, 24152 MiB free)", "  transport      : TCP"]
-    assert told(log)["protocol"] == "5.0.0"
-    assert told(log)["devices"] == ["CPU: Intel(R) Xeon(R) Processor (24152 MiB, 24152 MiB free)"]
-    assert told(["garbage"]) == {}
+    assert rpc_facts(log)["protocol"] == "5.0.0"
+    assert rpc_facts(log)["devices"] == ["CPU: Intel(R) Xeon(R) Processor (24152 MiB, 24152 MiB free)"]
+    assert rpc_facts(["garbage"]) == {}

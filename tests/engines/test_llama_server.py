@@ -95,7 +95,7 @@ def test_answers_that_are_none(event: object, error: type[Exception]) -> None:
 
 
 def test_notes_of_a_cpu_build_with_repacked_weights() -> None:
-    notes = llama_server.notes(recorded_llama_server("b10434-load.txt").splitlines())
+    notes = llama_server.info(recorded_llama_server("b10434-load.txt").splitlines())
     assert notes.backend == "cpu"
     assert (notes.layers_offloaded, notes.layers) == (0, 31)
     assert notes.buffers["AMX model"] == pytest.approx(95.34 * MIB, abs=1)
@@ -104,7 +104,7 @@ def test_notes_of_a_cpu_build_with_repacked_weights() -> None:
 
 
 def test_notes_of_two_gpus_in_2024() -> None:
-    notes = llama_server.notes(recorded_llama_server("cuda-2024.txt").splitlines())
+    notes = llama_server.info(recorded_llama_server("cuda-2024.txt").splitlines())
     assert notes.backend == "cuda"
     assert (notes.layers_offloaded, notes.layers) == (41, 41)
     assert notes.buffers["CUDA1 model"] == pytest.approx(13989.53 * MIB, abs=1)
@@ -112,15 +112,15 @@ def test_notes_of_two_gpus_in_2024() -> None:
 
 
 def test_a_silent_fall_back_to_the_cpu_is_seen() -> None:
-    assert llama_server.notes(recorded_llama_server("fell-back-2024.txt").splitlines()).backend == "cpu"
+    assert llama_server.info(recorded_llama_server("fell-back-2024.txt").splitlines()).backend == "cpu"
 
 
 def test_pinned_host_memory_is_the_cpus() -> None:
-    assert llama_server.notes(["load_tensors:    CUDA_Host model buffer size =   100.00 MiB"]).backend == "cpu"
+    assert llama_server.info(["load_tensors:    CUDA_Host model buffer size =   100.00 MiB"]).backend == "cpu"
 
 
 def test_a_log_without_words_leaves_the_backend_unknown() -> None:
-    assert llama_server.notes(["", "\x1b[2J", "x" * 10**6]).backend is None
+    assert llama_server.info(["", "\x1b[2J", "x" * 10**6]).backend is None
 
 
 def test_flags_are_chosen_from_the_help_text() -> None:

@@ -366,7 +366,7 @@ LOG = (
 
 
 def test_notes() -> None:
-    notes = mlc_server.notes(LOG)
+    notes = mlc_server.info(LOG)
     assert notes.backend == "cuda"
     assert notes.buffers["estimated total"] == round(4959.116 * 2**20)
     assert notes.extra == {
@@ -377,7 +377,7 @@ def test_notes() -> None:
     }
     assert mlc_server.ready_line(LOG[-1])
     # Two devices found and none chosen: nobody knows.
-    assert mlc_server.notes(LOG[:3]).backend is None
+    assert mlc_server.info(LOG[:3]).backend is None
 
 
 def test_compiling_adds_up_over_models() -> None:
@@ -566,7 +566,7 @@ def test_a_version_that_knows_less(laptop: Laptop, tmp_path: Path) -> None:
         with pytest.raises(EngineFailed, match="does not know --prefix-cache-mode"):
             engine.flags(Launch(str(laptop.model)))
         engine._flags |= {"--prefix-cache-mode"}
-        assert "--api-key" not in " ".join(engine.command(Launch(str(laptop.model)), 1, "KEY").argv)
+        assert "--api-key" not in " ".join(engine.command(Launch(str(laptop.model)), 1).argv)
 
 
 def test_a_build_from_source_is_known_by_its_packages_version(laptop: Laptop, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_wrong_key_is_refused_and_health_needs_none(server: SpecServer) -> Non
 
 
 def test_the_log_has_what_llama_server_logs(server: SpecServer) -> None:
-    notes = llama_server.notes(server.log.splitlines())
+    notes = llama_server.info(server.log.splitlines())
     assert notes.backend == "cpu"
     assert {"CPU KV", "CPU compute"} <= set(notes.buffers)
     assert "system_info: n_threads = 2" in server.log
