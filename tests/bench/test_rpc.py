@@ -282,7 +282,7 @@ def test_a_phone_on_adb_cannot_lead(edgebench: Program, android: Place, linux: P
         (("-d", "lead", "-d", "part", "--rpc", "h:1"), "--rpc takes one --device"),
         (("-d", "lead", "--rpc", "nobody"), "no device named 'nobody'"),
         (("-d", "lead", "--rpc", "h:99999"), "must be between 1 and 65535"),
-        (("-d", "lead", "--rpc", "part", "--engine", "llama-cpp-python"), "--rpc requires --engine llama.cpp"),
+        (("-d", "lead", "--rpc", "part", "--engine", "llama-cpp-python"), "--rpc requires an engine with RPC servers"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_touched(
