@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from edgebench.bench.sampler import Sampler
-from edgebench.core import Command, Doubt, Json
+from edgebench.core import Command, Doubt, GateNotes
 from edgebench.device import bandwidth
 from edgebench.device.session import Session
 from edgebench.errors import TimedOut
@@ -74,8 +74,8 @@ class Gate:
     def doubt(self) -> Doubt | None:
         return doubts.named("not-ready", "; ".join(self.missed)) if self.missed else None
 
-    def notes(self) -> dict[str, Json]:
-        return {"waited_s": round(self.waited_s, 1), "missed": list(self.missed)}
+    def notes(self) -> GateNotes:
+        return GateNotes(round(self.waited_s, 1), self.missed)
 
 
 class Conditions:
@@ -91,7 +91,7 @@ class Conditions:
         self.bandwidth: bandwidth.Bandwidth | str = "not looked at"
         self.gpu_bandwidth: bandwidth.Bandwidth | str | None = None
 
-    def begin(self, file: str = "", size: int = 0, gpu: Command | str | None = None) -> dict[str, Json]:
+    def begin(self, file: str = "", size: int = 0, gpu: Command | str | None = None) -> dict[str, object]:
         """Look at the idle device, for the record's facts. ``file`` is a large one that lies on it;
         ``gpu``, where one will compute, is what measures its bandwidth, or why nothing does."""
         if not self._settle:
@@ -173,9 +173,9 @@ class Conditions:
             missed.append(f"{look.available_b / 2**30:.1f} GiB of memory free, {need_b / 2**30:.1f} needed")
         return tuple(missed)
 
-    def _facts(self) -> dict[str, Json]:
+    def _facts(self) -> dict[str, object]:
         first = self._first
-        facts: dict[str, Json] = {}
+        facts: dict[str, object] = {}
         if first is not None:
             told = {"temp_c": first.temp_c, "load": first.load, "on_battery": first.on_battery}
             facts["at_start"] = {name: value for name, value in told.items() if value is not None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from edgebench import plugins
 from edgebench.bench.events import Doing, Event
-from edgebench.core import Engine, Json, ModelFile
+from edgebench.core import Engine, EngineFacts, ModelFile
 from edgebench.device import archives, provision
 from edgebench.device.session import Session
 from edgebench.errors import NoEngine
@@ -16,19 +17,27 @@ SENDING_S = 0.5
 """Between two looks at a transfer."""
 
 
-def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, None, dict[str, Json]]:
+def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, None, EngineFacts]:
     """Facts of the engine; one is put onto a bare device that has none.
 
     Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost``.
     """
     try:
-        return dict(engine.prepare())
+        return prepared(plan.engine, engine)
     except NoEngine:
         if not archives.known(session.device.system):
             raise
     for text in archives.bring(session, plan.engine, plan.backend):
         yield Doing(0, text)
-    return dict(engine.prepare())
+    return prepared(plan.engine, engine)
+
+
+def prepared(name: str, engine: Engine) -> EngineFacts:
+    """An engine's facts. Raises what ``Engine.prepare`` raises, ``PartFailed`` for another answer."""
+    facts: object = engine.prepare()
+    if not isinstance(facts, EngineFacts):
+        raise plugins.misuse("engines", name, f"prepare returned {type(facts).__name__}, not EngineFacts")
+    return facts
 
 
 def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgebench.core import Facts, Json, Record, Round, Trial
+from edgebench.core import Facts, Record, Round, Trial
 from edgebench.errors import EdgebenchError
 from edgebench.plan import Plan
 
@@ -19,7 +19,7 @@ class Began:
     facts: Facts
     id: str
     """Of its record."""
-    run: Mapping[str, Json]
+    run: Mapping[str, object]
     """As in its record."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgebench.bench import events
 from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.trials import Bench
-from edgebench.core import Json, Record
+from edgebench.core import Record
 from edgebench.device import lock
 from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, EdgebenchError, InternalError
@@ -64,7 +64,7 @@ def execute(
     plans: Sequence[Plan],
     store: Path,
     *,
-    meta: Mapping[str, Json],
+    meta: Mapping[str, object],
     on_event: OnEvent = lambda device, event: None,
     finish: Finish | None = None,
     next_plans: NextPlans | None = None,
@@ -96,7 +96,7 @@ class DeviceWorker(threading.Thread):
     """One device's plan in a thread of its own; what happens goes into the queue, ``DeviceDone`` at the end."""
 
     def __init__(
-        self, number: int, plan: Plan, run: Mapping[str, Json], happened: _Queue, mutex: lock.MachineMutex
+        self, number: int, plan: Plan, run: Mapping[str, object], happened: _Queue, mutex: lock.MachineMutex
     ) -> None:
         super().__init__(daemon=True, name=plan.device.name)
         self._number = number
@@ -182,7 +182,7 @@ class RecordWriter:
 
 
 def _consume_events(
-    plans: Sequence[Plan], run: Mapping[str, Json], writer: RecordWriter, on_event: OnEvent
+    plans: Sequence[Plan], run: Mapping[str, object], writer: RecordWriter, on_event: OnEvent
 ) -> list[tuple[str, EdgebenchError]]:
     """Take what happens on the devices first into the store, then to whoever watches."""
     happened: _Queue = queue.SimpleQueue()

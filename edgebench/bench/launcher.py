@@ -15,7 +15,7 @@ from typing import Literal
 from edgebench.bench.client import HttpClient
 from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.sampler import Sampler
-from edgebench.core import AppEngine, Engine, EngineInfo, Launch, LogDiagnostics
+from edgebench.core import AppEngine, Engine, EngineFacts, Launch, LogDiagnostics
 from edgebench.device import cores
 from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.pagecache import Regime, first_start, prepare_cache
@@ -127,7 +127,7 @@ class EngineProcess:
         traces = [fault.trace for fault in faults if isinstance(fault, UnexpectedError)]
         return "\n".join([*self.running.kept_log(), *traces])
 
-    def notes(self) -> EngineInfo:
+    def notes(self) -> EngineFacts:
         notes = self._engine.info(self.log)
         if self.helpers is None:
             return notes

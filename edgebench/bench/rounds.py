@@ -14,12 +14,13 @@ from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
 from edgebench.core import (
     AnswersQueries,
+    DeviceFacts,
     Doubt,
     Engine,
+    EngineFacts,
     EngineStart,
     Facts,
     Failure,
-    Json,
     Launch,
     Option,
     Query,
@@ -28,10 +29,12 @@ from edgebench.core import (
     Request,
     Round,
     RoundData,
+    RoundNotes,
     ScenarioContext,
     Status,
     Step,
     Turn,
+    merged,
 )
 from edgebench.device import cores
 from edgebench.device.pagecache import mapped_bytes
@@ -50,12 +53,20 @@ MAX_REQUESTS = 5000
 
 
 @dataclass
+class RunFacts:
+    """What is known of a device and its engine before its trials."""
+
+    device: DeviceFacts = DeviceFacts()
+    engine: EngineFacts = EngineFacts()
+
+
+@dataclass
 class TrialState:
     """A trial under way."""
 
     id: str
     """Of its record."""
-    run: Mapping[str, Json]
+    run: Mapping[str, object]
     planned: Planned
     launch: Launch
     rounds: list[Round] = field(default_factory=list)
@@ -63,36 +74,35 @@ class TrialState:
     doubts: list[Doubt] = field(default_factory=list)
     status: Status = "ok"
     failure: Failure | None = None
-    engine: dict[str, Json] = field(default_factory=dict)
-    rpc: list[dict[str, Json]] = field(default_factory=list)
+    engine: EngineFacts = EngineFacts()
+    """What it said while it loaded."""
+    rpc: list[dict[str, object]] = field(default_factory=list)
     """What is known of the other devices that hold parts of the model."""
     started: str = ""
 
-    def facts(self, known: Mapping[str, Mapping[str, Json]]) -> Facts:
-        """Of device, engine and model; ``known`` is what holds for the whole run."""
-        model = self.planned.model
-        about = {
-            "name": model.name,
-            "sha256": model.sha256,
-            "size_b": model.size,
-            "format": model.format,
-            "quantization": model.quantization,
-            "architecture": model.architecture,
-            **model.facts,
-        }
-        need = fits.estimate(self.planned.trial.engine, model.facts, self.planned.trial.options)
-        if need is not None:
-            about["estimate"] = fits.facts(need)
-        parts = {**known, "engine": {**known["engine"], **self.engine}, "model": about}
-        return Facts.of({**parts, "rpc": self.rpc} if self.rpc else parts)
+    def facts(self, run: RunFacts) -> Facts:
+        """Of device, engine and model."""
+        file = self.planned.model
+        need = fits.estimate(self.planned.trial.engine, file.facts, self.planned.trial.options)
+        model = replace(
+            file.facts,
+            name=file.name,
+            sha256=file.sha256,
+            size_b=file.size,
+            format=file.format,
+            quantization=file.quantization,
+            architecture=file.architecture,
+            estimate=fits.facts(need) if need else {},
+        )
+        return Facts(run.device, merged(run.engine, self.engine), model, tuple(self.rpc))
 
-    def record(self, known: Mapping[str, Mapping[str, Json]]) -> Record:
+    def record(self, run: RunFacts) -> Record:
         record = Record(
             id=self.id,
             run=self.run,
             status=self.status,
             trial=self.planned.trial,
-            facts=self.facts(known),
+            facts=self.facts(run),
             metrics=over_rounds(self.rounds),
             doubts=tuple(dict.fromkeys(self.doubts)),
             rounds=tuple(self.rounds),
@@ -112,14 +122,14 @@ class RoundRunner:
         session: Session,
         engine: Engine,
         conditions: Conditions,
-        known: Mapping[str, Mapping[str, Json]],
+        facts: RunFacts,
         seed: int,
         engine_name: str,
     ) -> None:
         self._session = session
         self._engine = engine
         self._conditions = conditions
-        self._facts = known
+        self._facts = facts
         self._seed = seed
         self._name = engine_name
 
@@ -136,7 +146,7 @@ class RoundRunner:
             turns.append(Turn.of(self._engine.warm_up, self.complete(live, self._engine.warm_up)))
         elif not shared:
             live.sampler.reset_peak()
-        if fresh or not state.engine:
+        if fresh or state.engine == EngineFacts():
             self._learn(state, live)
         try:
             own = self._drive(state, live, turns)
@@ -156,7 +166,8 @@ class RoundRunner:
         if fresh:
             if live.load.clock == "poll" and not self._session.is_local:
                 state.doubts.append(doubts.named("load-clock"))
-            notes.update(load_regime=live.load.regime, load_clock=live.load.clock, resident=live.load.resident)
+            load = live.load
+            notes = replace(notes, load_regime=load.regime, load_clock=load.clock, resident=load.resident)
         within = live.sampler.within(begin, end + 1)
         return Round(number, started, figures, tuple(turns), within, fresh, notes)
 
@@ -247,7 +258,7 @@ class RoundRunner:
             start=EngineStart(load.seconds, live.running.started_at, load.compile_s) if fresh else None,
             idle_w=idle.watts if idle else None,
             model=state.planned.model.facts,
-            engine=live.notes().extra,
+            engine=live.notes(),
             bytes_per_s=None if isinstance(ceiling, str) else ceiling,
             returned=returned,
         )
@@ -266,18 +277,17 @@ class RoundRunner:
         state.notes += faults
         return figures
 
-    def _observe(self, state: TrialState, live: EngineProcess, data: RoundData) -> dict[str, Json]:
+    def _observe(self, state: TrialState, live: EngineProcess, data: RoundData) -> RoundNotes:
         """Notes on what the sampler saw of a round; doubts about it go into ``state``."""
         sampler = live.sampler
         if sampler.clock and sampler.clock.uncertainty > CLOCK_S:
             state.doubts.append(doubts.named("clock-offset", f"± {sampler.clock.uncertainty:.2g} s"))
-        clusters = self._facts["device"].get("clusters", ())
-        notes = {**observe.notes(sampler, data), **observe.use(sampler, data, clusters)}
+        notes = observe.notes(sampler, data, self._facts.device.clusters)
         ceiling = self._ceiling(state)
         if isinstance(ceiling, str):
-            notes["mbu_absent"] = ceiling
-        elif uses := metrics.bandwidth.by_depth(data):
-            notes["mbu_by_depth"] = [[depth, use] for depth, use in uses]
+            notes = replace(notes, mbu_absent=ceiling)
+        else:
+            notes = replace(notes, mbu_by_depth=tuple(metrics.bandwidth.by_depth(data)))
         steady = metrics.rates.steadiness(data.turns)
         if steady is not None and steady.slope is not None and steady.sustained is None:
             slope = steady.slope
@@ -289,12 +299,12 @@ class RoundRunner:
         """Bytes per second that what computes can read from its memory, or why that is unknown."""
         if state.launch.rpc:
             return "part of the model is on other devices"
-        asked, used = state.planned.trial.backend, state.engine.get("backend")
+        asked, used = state.planned.trial.backend, state.engine.backend
         if used != asked:
             return f"requested {asked}, used {used}" if used else f"requested {asked}; the backend used is unknown"
         if asked == "cpu":
             found = self._conditions.bandwidth
-        elif state.engine.get("layers_offloaded") == state.engine.get("layers"):
+        elif state.engine.layers_offloaded == state.engine.layers:
             found = self._conditions.gpu_bandwidth or "not measured"
         else:
             return "some layers are on the GPU and some are not"
@@ -312,23 +322,17 @@ class RoundRunner:
         if live.helpers:
             state.rpc = live.helpers.facts()
             state.notes.append("memory, load, heat and energy are measured on the head device only")
-        told = {
-            "backend": notes.backend,
-            "layers_offloaded": notes.layers_offloaded,
-            "layers": notes.layers,
-            "buffers": dict(notes.buffers) or None,
-            "options_used": self._options_used(state, live) or None,
-            **{name: value for name, value in notes.extra.items() if name != "base_rss_b"},
-        }
+        notes = replace(notes, options_used=self._options_used(state, live))
         if notes.backend not in (None, "cpu") and live.running.pid:
-            told["weights_mapped_b"] = mapped_bytes(self._session, live.running.pid, state.launch.model)
-        state.engine.update({name: value for name, value in told.items() if value is not None})
+            mapped = mapped_bytes(self._session, live.running.pid, state.launch.model)
+            notes = replace(notes, weights_mapped_b=mapped)
         if state.launch.affinity and live.running.pid:
-            state.engine["affinity"] = sorted(cores.allowed(self._session, live.running.pid))
-            if state.engine["affinity"] != [state.launch.affinity]:
-                ran = " and ".join(state.engine["affinity"]) or "unknown CPUs"
+            notes = replace(notes, affinity=tuple(sorted(cores.allowed(self._session, live.running.pid))))
+            if notes.affinity != (state.launch.affinity,):
+                ran = " and ".join(notes.affinity) or "unknown CPUs"
                 state.doubts.append(doubts.named("affinity", f"pinned to {state.launch.affinity}, runs on {ran}"))
-        more = missing_instruction_sets(self._facts["device"], self._facts["engine"])
+        state.engine = merged(state.engine, notes)
+        more = missing_instruction_sets(self._facts.device, self._facts.engine)
         if more and state.planned.trial.backend == "cpu":
             state.doubts.append(doubts.named("instruction-sets", f"the CPU also has {', '.join(more)}"))
 
@@ -349,11 +353,11 @@ def broken_off(number: int, turns: Sequence[Turn]) -> str:
     return f"round {number + 1} failed after {len(counted)} responses" + (f": {rates} until then" if rates else "")
 
 
-def missing_instruction_sets(device: Mapping[str, Json], engine: Mapping[str, Json]) -> list[str]:
+def missing_instruction_sets(device: DeviceFacts, engine: EngineFacts) -> list[str]:
     """Instruction sets that the CPU has and the engine was built without; none where either is unknown."""
-    if not engine.get("instruction_sets"):
+    if not engine.instruction_sets:
         return []
-    return [name for name in device.get("instruction_sets", ()) if name not in engine["instruction_sets"]]
+    return [name for name in device.instruction_sets if name not in engine.instruction_sets]
 
 
 def now() -> str:

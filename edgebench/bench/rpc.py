@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from edgebench import plugins
-from edgebench.core import Device, Json, Launch, RpcHost
+from edgebench.core import Device, Launch, RpcHost, flat
 from edgebench.device import lock
 from edgebench.device.deaths import LOG_TAIL, death
 from edgebench.device.ports import PORT_TRIES, PORTS, PortTaken
@@ -75,7 +75,7 @@ class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
         for helper in self._own:
             helper.prepare()
 
-    def facts(self) -> list[dict[str, Json]]:
+    def facts(self) -> list[dict[str, object]]:
         """One for each, in order: ``device``, its facts, the server's ``program``, ``protocol`` and ``devices``."""
         return [one.known() if isinstance(one, RpcWorker) else {"address": one} for one in self._members]
 
@@ -132,7 +132,7 @@ class RpcWorker:
         if not isinstance(host, RpcHost):
             raise UsageError(f"{engine} has no RPC server")
         self._engine: RpcHost = host
-        self.facts: dict[str, Json] = {"device": device.name}
+        self.facts: dict[str, object] = {"device": device.name}
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
@@ -145,9 +145,9 @@ class RpcWorker:
 
     def prepare(self) -> None:
         """Raises ``EngineMissing``."""
-        self.facts |= {**self._engine.find_rpc(), "facts": self.session.facts()}
+        self.facts |= {**self._engine.find_rpc(), "facts": flat(self.session.facts())}
 
-    def known(self) -> dict[str, Json]:
+    def known(self) -> dict[str, object]:
         """Facts, and what the running server said: it keeps its words to itself until somebody connects."""
         if self.running:
             self.facts |= self._engine.rpc_facts(self.running.log_text())

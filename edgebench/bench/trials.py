@@ -6,30 +6,31 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from edgebench import plugins
 from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
 from edgebench.bench.events import Began, Doing, Ended, Event, Logged, Measured
 from edgebench.bench.launcher import EngineProcess
-from edgebench.bench.rounds import RoundRunner, TrialState, now
+from edgebench.bench.rounds import RoundRunner, RunFacts, TrialState, now
 from edgebench.bench.rpc import RpcWorkers
 from edgebench.core import (
     BandwidthKernel,
     Command,
+    DeviceFacts,
     Doubt,
     Engine,
     Failure,
     FollowUp,
-    Json,
     Launch,
     ModelFile,
     Round,
     Trial,
+    merged,
 )
 from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
@@ -46,6 +47,8 @@ from edgebench.judging import doubts, memory_fit, stats
 from edgebench.modelfiles import fits
 from edgebench.plan import Plan
 from edgebench.store import ids
+
+Result = TypeVar("Result")
 
 BACK_OFF = (1.0, 3.0, 8.0, 15.0)
 """Seconds before each try to reach a lost device again."""
@@ -72,7 +75,7 @@ class Bench:
         engine: Engine | None = None,
         helpers: RpcWorkers | None = None,
         *,
-        run: Mapping[str, Json] | None = None,
+        run: Mapping[str, object] | None = None,
     ) -> None:
         """``run``: what the records say of the run they belong to."""
         self._run = dict(run or {})
@@ -85,7 +88,7 @@ class Bench:
         self._notes: list[str] = []
         self._live: EngineProcess | None = None
         self._users: set[int] = set()
-        self._facts: dict[str, dict[str, Json]] = {}
+        self._facts = RunFacts()
         self._rig: RoundRunner
         self._round_s = 0.0
         self._conditions = Conditions(session, plan.settle)
@@ -116,8 +119,8 @@ class Bench:
     def _begin(self) -> Iterator[Event]:
         """The engine found, the models in place, every trial begun."""
         self._engine = self._given or _engine(self._session, self._plan.engine)
-        engine = yield from deploy.engine(self._session, self._engine, self._plan)
-        self._facts = {"device": self._session.facts(), "engine": engine}
+        self._facts.engine = yield from deploy.engine(self._session, self._engine, self._plan)
+        self._facts.device = self._session.facts()
         if self._helpers:
             self._helpers.prepare()
         self._rig = RoundRunner(
@@ -176,8 +179,9 @@ class Bench:
             if planned.fault:
                 yield from self._fail(index, planned.fault)
 
-    def _look(self, path: str, size: int) -> Iterator[Event]:
-        self._facts["device"] |= self._conditions.begin(path, size, self._gpu())
+    def _look(self, path: str, size: int) -> Generator[Event, None, None]:
+        seen = self._conditions.begin(path, size, self._gpu())
+        self._facts.device = merged(self._facts.device, DeviceFacts(extra=seen))
         yield from ()
 
     def _place(self, model: ModelFile) -> Generator[Event, None, str]:
@@ -186,7 +190,7 @@ class Bench:
         insisting = self._insist(
             lambda: deploy.model(self._session, model, done), "while models were sent", lambda: done[1]
         )
-        return str((yield from insisting))
+        return (yield from insisting)
 
     def _gpu(self) -> Command | str | None:
         """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
@@ -204,8 +208,8 @@ class Bench:
         return sum(len(state.rounds) for state in self._states)
 
     def _insist(
-        self, step: Callable[[], Iterable[Event]], when: str, reached: Callable[[], int] = lambda: 0
-    ) -> Generator[Event, None, Any]:
+        self, step: Callable[[], Generator[Event, None, Result]], when: str, reached: Callable[[], int] = lambda: 0
+    ) -> Generator[Event, None, Result]:
         """A step done again if the device was lost and comes back.
 
         Raises ``DeviceLost`` where it stays away, or is lost time after time without getting further:
@@ -246,7 +250,7 @@ class Bench:
                 return
         raise error
 
-    def _round(self, number: int) -> Iterator[Event]:
+    def _round(self, number: int) -> Generator[Event, None, None]:
         began = time.monotonic()
         order = [index for index in self._plan.order(number) if not self._states[index].failure]
         single = not self._plan.start_once and len({repr(self._states[index].launch) for index in order}) == 1
@@ -287,7 +291,7 @@ class Bench:
             return
         if gate.doubt:
             state.doubts.append(gate.doubt)
-        done = replace(done, notes={**done.notes, "gate": gate.notes()})
+        done = replace(done, notes=replace(done.notes, gate=gate.notes()))
         state.rounds.append(done)
         yield Measured(index, done)
 
@@ -351,8 +355,8 @@ class Bench:
         """What a GPU's driver compiles at the first start: a name fit for a folder."""
         if launch.backend == "cpu":
             return ""
-        engine = self._facts["engine"]
-        return re.sub(r"[^\w.-]", "_", f"{engine['name']}-{engine.get('build', 'unknown')}-{launch.backend}")
+        engine = self._facts.engine
+        return re.sub(r"[^\w.-]", "_", f"{engine.name}-{engine.build or 'unknown'}-{launch.backend}")
 
     # --- ends --------------------------------------------------------------------------------
 
@@ -402,10 +406,9 @@ class Bench:
 
     def _broken(self, error: EdgebenchError) -> Iterator[Event]:
         """No trial can go on, nor begin: those that aren't complete have failed."""
-        if "device" not in self._facts:
+        if self._facts.device == DeviceFacts():
             with contextlib.suppress(EdgebenchError):
-                self._facts["device"] = self._session.facts()
-        self._facts = {"device": {}, "engine": {}, **self._facts}
+                self._facts.device = self._session.facts()
         for index, planned in enumerate(self._plan.trials):
             if index == len(self._states):
                 notes = [*planned.notes, *self._notes]

@@ -57,7 +57,7 @@ def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
         print_json({"devices": [{**_summary(d), **({"reached": reached[d.name]} if probe else {})} for d in found]})
     else:
         rows = [
-            (d.name, d.system, d.transport["kind"], ", ".join(d.engines), reached.get(d.name, d.description))
+            (d.name, d.system, str(d.transport["kind"]), ", ".join(d.engines), reached.get(d.name, d.description))
             for d in found
         ]
         print_table(("DEVICE", "SYSTEM", "TRANSPORT", "ENGINES", "REACHABLE" if probe else "DESCRIPTION"), rows)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import click
 
 from edgebench.cli.devices_trust import learn
 from edgebench.cli.output import ALL
-from edgebench.core import Device, Json
+from edgebench.core import Device
 from edgebench.errors import DeviceRefused, ProfileError, UsageError
 
 POSIX = "uname -s; echo ${TERMUX_VERSION:+termux}"
@@ -40,7 +39,7 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
     file = Path("devices") / f"{name}.yaml"
     if file.exists():
         raise ProfileError(f"{file} already exists", "Remove it, or choose another name.")
-    transport: dict[str, Json] = {"kind": "adb", "serial": serial}
+    transport: dict[str, object] = {"kind": "adb", "serial": serial}
     if host is not None:
         more = {"key": key, "known_hosts": known_hosts}
         transport = {"kind": "ssh", **_address(host), **{k: v for k, v in more.items() if v}}
@@ -52,7 +51,7 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
     click.echo(f"wrote {file}; next: edgebench devices check {name}", err=True)
 
 
-def _address(text: str) -> dict[str, Json]:
+def _address(text: str) -> dict[str, str | int]:
     from edgebench.transports.ssh_login import hop
 
     found = hop(text)
@@ -61,7 +60,7 @@ def _address(text: str) -> dict[str, Json]:
     return {name: value for name, value in zip(("host", "user", "port"), found, strict=True) if value is not None}
 
 
-def _ask(name: str, transport: dict[str, Json]) -> str:
+def _ask(name: str, transport: dict[str, object]) -> str:
     """The profile's text."""
     import yaml
 
@@ -75,9 +74,14 @@ def _ask(name: str, transport: dict[str, Json]) -> str:
     with Session(Device(name, system, transport)) as session:
         facts = session.facts()
         found = session.system.find("llama-server")
-        server = str(found.parse(session.run(found.command).stdout).get("path", ""))
-    words = [str(facts[key]) for key in ("model", "cpu", "os") if key in facts]
-    profile: dict[str, Any] = {"name": name, "description": ", ".join(words), "system": system, "transport": transport}
+        server = found.parse(session.run(found.command).stdout)
+    words = [text for text in (facts.model, facts.cpu, facts.os) if text]
+    profile: dict[str, object] = {
+        "name": name,
+        "description": ", ".join(words),
+        "system": system,
+        "transport": transport,
+    }
     profile["engines"] = {"llama.cpp": {"path": server} if server else {}}
     head = f"# yaml-language-server: $schema=../{SCHEMA}\n" if SCHEMA.is_file() else ""
     note = (

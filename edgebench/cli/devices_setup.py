@@ -35,7 +35,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
         else:
             _archive(session, backend or str(found.defaults.get("backend", "cpu")), mirror)
         facts = plugins.create("engines", ENGINE, session, config=settings).prepare()
-    told = ", ".join(str(facts[key]) for key in ("build", "path") if facts.get(key))
+    told = ", ".join(text for text in (facts.build, facts.path) if text)
     click.echo(f"{device} runs {ENGINE}: {told}", err=True)
 
 

@@ -11,7 +11,7 @@ import click
 from edgebench import modelfiles, profiles
 from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table, transfer
-from edgebench.core import Json, ModelFile
+from edgebench.core import Json, ModelFile, flat
 from edgebench.errors import ProfileError
 from edgebench.modelfiles import mlc
 from edgebench.modelfiles.catalogue import SOURCES, Model
@@ -189,7 +189,7 @@ def _source(model: Model) -> dict[str, Json]:
 
 def _file(file: ModelFile) -> dict[str, Json]:
     fields = {"name": file.name, "path": str(file.path), "sha256": file.sha256, "size": file.size}
-    return fields | {"quantization": file.quantization, "architecture": file.architecture, "facts": dict(file.facts)}
+    return fields | {"quantization": file.quantization, "architecture": file.architecture, "facts": flat(file.facts)}
 
 
 def _profile_lines(model: Model) -> dict[str, str]:
@@ -212,48 +212,42 @@ def _file_lines(file: ModelFile) -> dict[str, str]:
         "file": f"{file.path} ({quantity(file.size, 'B')})",
         "sha256": file.sha256,
         "architecture": file.architecture,
-        "quantization": file.quantization + (f" ({_types(facts['tensor_types'])})" if "tensor_types" in facts else ""),
-        "parameters": number(facts["parameters"]) if "parameters" in facts else "",
-        "weights": quantity(facts["weights_bytes"], "B") if "weights_bytes" in facts else "",
-        "weight index": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.get("caches", ())),
-        "layers": str(facts.get("layers", "")),
-        "context": f"{facts['context_length']} tokens" if "context_length" in facts else "",
-        "vocabulary": f"{facts['vocabulary']} tokens ({facts.get('tokenizer', 'own')})"
-        if "vocabulary" in facts
-        else "",
+        "quantization": file.quantization + (f" ({_types(facts.tensor_types)})" if facts.tensor_types else ""),
+        "parameters": number(facts.parameters) if facts.parameters else "",
+        "weights": quantity(facts.weights_bytes, "B") if facts.weights_bytes else "",
+        "weight index": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.caches),
+        "layers": str(facts.layers or ""),
+        "context": f"{facts.context_length} tokens" if facts.context_length else "",
+        "vocabulary": f"{facts.vocabulary} tokens ({facts.tokenizer or 'own'})" if facts.vocabulary else "",
         "KV cache": _cache(file),
         "memory": _memory(file),
-        "chat template": {True: "yes", False: "no"}.get(facts.get("chat_template", ""), ""),
+        "chat template": "" if facts.chat_template is None else "yes" if facts.chat_template else "no",
     }
     return {name: text for name, text in lines.items() if text}
 
 
-def _types(by_type: dict[str, int]) -> str:
+def _types(by_type: Mapping[str, float]) -> str:
     total = sum(by_type.values())
     return ", ".join(f"{kind} {quantity(size / total, 'ratio')}" for kind, size in by_type.items())
 
 
 def _cache(file: ModelFile) -> str:
-    per_token = file.facts.get("kv_bytes_per_token")
+    per_token = file.facts.kv_bytes_per_token
     return (
         ""
         if per_token is None
         else f"{quantity(per_token, 'B')} per token"
         + (" at F16" if file.format == "gguf" else "")
-        + (
-            f"; less beyond a sliding window of {file.facts['sliding_window']} tokens"
-            if "sliding_window" in file.facts
-            else ""
-        )
+        + (f"; less beyond a sliding window of {file.facts.sliding_window} tokens" if file.facts.sliding_window else "")
     )
 
 
 def _memory(file: ModelFile) -> str:
     """Weights and KV cache: the parts known before a run."""
-    per_token, context = file.facts.get("kv_bytes_per_token"), file.facts.get("context_length")
-    if per_token is None or context is None or "weights_bytes" not in file.facts:
+    per_token, context, weights = file.facts.kv_bytes_per_token, file.facts.context_length, file.facts.weights_bytes
+    if per_token is None or context is None or weights is None:
         return ""
     needs = []
     for length in sorted({min(4096, context), context}):
-        needs.append(f"{quantity(file.facts['weights_bytes'] + per_token * length, 'B')} at {length} tokens")
+        needs.append(f"{quantity(weights + per_token * length, 'B')} at {length} tokens")
     return f"{', '.join(needs)} (weights and KV cache, without the engine's own buffers)"

@@ -10,7 +10,7 @@ import click
 from edgebench import plugins
 from edgebench.cli import options, selection
 from edgebench.cli.output import ProfileName, transfer
-from edgebench.core import Device, Json, Option, Record
+from edgebench.core import Device, DeviceFacts, Option, Record
 from edgebench.errors import EngineMissing, UsageError
 from edgebench.plan import defaults, k_per_request
 
@@ -135,7 +135,7 @@ def _asked(gen_tokens: int, settings: Mapping[str, str | None]) -> dict[str, Opt
     return asked
 
 
-def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple[str, Mapping[str, Json]]:
+def _look(device: Device, engine: str | None, auto: bool, p_min: float) -> tuple[str, DeviceFacts]:
     """The engine, and what the device says of itself.
 
     Without a name: llama-cpp-python where it can run, else llama.cpp; said, as the two differ in
@@ -174,7 +174,7 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
         )
 
 
-def _check_memory(plan: Plan, facts: Mapping[str, Json]) -> None:
+def _check_memory(plan: Plan, facts: DeviceFacts) -> None:
     from edgebench.modelfiles import pairs
 
     most = max(plan.trials, key=lambda planned: planned.draft is not None)

@@ -12,6 +12,8 @@ from edgebench.core.device import (
     DeviceSession,
     Fact,
     Files,
+    FileState,
+    Folder,
     Line,
     Output,
     PageCache,
@@ -29,7 +31,6 @@ from edgebench.core.engine import (
     Client,
     Drafting,
     Engine,
-    EngineInfo,
     Launch,
     LogDiagnostics,
     MemoryEstimate,
@@ -42,7 +43,8 @@ from edgebench.core.engine import (
     SpeculativeEngine,
     TokenClock,
 )
-from edgebench.core.facts import DeviceFacts, EngineFacts, Facts, ModelFacts
+from edgebench.core.facts import Cluster, DeviceFacts, EngineFacts, Facts, Gpu, ModelFacts, merged
+from edgebench.core.fields import Fields, flat
 from edgebench.core.launch_options import (
     LaunchOption,
     arguments,
@@ -68,6 +70,7 @@ from edgebench.core.record import (
     Trial,
     View,
 )
+from edgebench.core.round_notes import EnergyNotes, GateNotes, RoundNotes, Throttling
 from edgebench.core.scenario import Arrivals, Batch, Scenario, ScenarioContext, Step
 from edgebench.core.spans import Span
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
@@ -89,6 +92,7 @@ __all__ = [
     "Better",
     "Capability",
     "Client",
+    "Cluster",
     "Command",
     "CostQuery",
     "Device",
@@ -98,18 +102,23 @@ __all__ = [
     "DivergenceQuery",
     "Doubt",
     "Drafting",
+    "EnergyNotes",
     "Engine",
     "EngineFacts",
     "EngineFailed",
-    "EngineInfo",
     "EngineMissing",
     "EngineRefused",
     "EngineStart",
     "Fact",
     "Facts",
     "Failure",
+    "Fields",
+    "FileState",
     "Files",
+    "Folder",
     "FollowUp",
+    "GateNotes",
+    "Gpu",
     "Json",
     "Launch",
     "LaunchOption",
@@ -138,6 +147,7 @@ __all__ = [
     "ReverseForwarding",
     "Round",
     "RoundData",
+    "RoundNotes",
     "RpcHost",
     "Sample",
     "SampleMetric",
@@ -155,6 +165,7 @@ __all__ = [
     "Streamed",
     "SweepRound",
     "System",
+    "Throttling",
     "TimedLine",
     "TokenClock",
     "Transport",
@@ -166,8 +177,10 @@ __all__ = [
     "arguments",
     "declared_options",
     "environment",
+    "flat",
     "json_lines",
     "keyed",
+    "merged",
     "option",
     "options_as",
     "server_sent_events",

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
+from edgebench.core.facts import DeviceFacts
 from edgebench.core.probe import ProbeSource
-from edgebench.core.values import Json, Option, Progress
+from edgebench.core.values import Option, Progress
+
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,12 @@ class Device:
 
     name: str
     system: str
-    transport: Mapping[str, Json]
+    transport: Mapping[str, object]
     """``{"kind": NAME, …}``: the rest is validated by that transport's own ``Config``."""
     description: str = ""
     workspace: str | None = None
     """Folder on the device that edgebench may fill; the system's default where absent."""
-    engines: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    engines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     defaults: Mapping[str, Option] = field(default_factory=dict)
     source: Path | None = None
 
@@ -108,15 +111,36 @@ class ReverseForwarding(Protocol):
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A question to a device: a command and the pure reader of its text (law 1).
+class Fact(Generic[Answer_co]):
+    """A question to a device: a command and the pure parser of its text (law 1).
 
-    ``parse`` returns the facts it found (``{"cpu": …, "ram_b": …}``); what isn't in the text is
-    absent from the result. It raises ``Unreadable`` for text it doesn't understand at all.
+    What isn't in the text is absent from the answer. ``parse`` raises ``Unreadable`` for text it
+    doesn't understand at all.
     """
 
     command: str
-    parse: Callable[[str], Mapping[str, Json]]
+    parse: Callable[[str], Answer_co]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on a device."""
+
+    path: str
+    """Absolute."""
+    free_b: int | None = None
+    """On its disk."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file on a device."""
+
+    size_b: int
+    sealed: bool
+    """Whether it was not written to since it was sealed."""
+    modified: int | None = None
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +159,8 @@ class Command:
 class PageCache:
     """How a file's place in the operating system's page cache is seen and changed."""
 
-    resident: Fact
-    """→ ``resident``: share of the file, 0…1, that is cached."""
+    resident: Fact[float]
+    """Share of the file, 0…1, that is cached."""
     fill: str
     """Command that reads the file through."""
     evict: str
@@ -148,26 +172,26 @@ class Files(Protocol):
 
     def join(self, *parts: str) -> str: ...
 
-    def folder(self, path: str) -> Fact:
-        """Make a folder and those above it → ``path``, absolute, and ``free_b`` on its disk."""
+    def make_folder(self, path: str) -> Fact[Folder]:
+        """Make a folder and those above it."""
 
-    def look(self, path: str) -> Fact:
-        """→ ``size_b``, ``sealed`` and ``modified``; nothing where there is no such file."""
+    def state(self, path: str) -> Fact[FileState | None]:
+        """None where there is no such file."""
 
     def seal(self, path: str) -> str:
-        """Mark a file so that ``look`` tells whether it was written to since."""
+        """Mark a file so that ``state`` tells whether it was written to since."""
 
-    def sha256(self, path: str) -> Fact:
-        """→ ``sha256``, in lower case."""
+    def sha256(self, path: str) -> Fact[str]:
+        """In lower case."""
 
-    def list(self, folder: str) -> Fact:
-        """→ ``files``: ``name`` and ``size_b`` of each; none where there is no such folder."""
+    def sizes(self, folder: str) -> Fact[Mapping[str, int]]:
+        """Bytes of each file in a folder, by name; none where there is no such folder."""
 
-    def note(self, path: str, line: str) -> str:
+    def write_line(self, path: str, line: str) -> str:
         """Make a file of one line of ASCII; its name ends in ``.json``."""
 
-    def notes(self, folder: str) -> Fact:
-        """→ ``lines`` of the notes in a folder; none where there is no such folder."""
+    def read_lines(self, folder: str) -> Fact[Sequence[str]]:
+        """The lines of all ``.json`` files in a folder; none where there is no such folder."""
 
     def move(self, source: str, target: str) -> str: ...
 
@@ -192,7 +216,7 @@ SILENCED = 128 + 14
 class System(Protocol):
     """An operating system: how it is spoken to."""
 
-    facts: Mapping[str, Fact]
+    facts: Mapping[str, Fact[DeviceFacts]]
     files: Files
     default_workspace: str
     """Under the home folder unless absolute."""
@@ -206,8 +230,8 @@ class System(Protocol):
     def echo(self, text: str) -> str:
         """Print a line of text: what tells whether text arrives."""
 
-    def find(self, program: str) -> Fact:
-        """→ ``path`` of a program on the PATH, nothing where there is none."""
+    def find(self, program: str) -> Fact[str | None]:
+        """The path of a program on the PATH, None where there is none."""
 
     def supervise(self, command: Command, tag: str) -> str:
         """Text that runs a command under a watcher which ends it without its controller.

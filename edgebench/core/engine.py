@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from edgebench.core.device import Command, Device, Line
+from edgebench.core.facts import EngineFacts, ModelFacts
 from edgebench.core.launch_options import NoOptions
 from edgebench.core.queries import Capability, Message, Query
 from edgebench.core.speculation import Divergence, SpeculationCosts, SpeculationCounts
@@ -33,9 +34,8 @@ class ModelFile:
     """Such as ``gguf`` or ``mlc``."""
     quantization: str
     architecture: str
-    facts: Mapping[str, Json] = field(default_factory=dict)
-    """From the header: ``layers``, ``context_length``, ``vocabulary``, ``kv_bytes_per_token``,
-    ``parameters``, ``weights_bytes``, ``tokenizer`` …"""
+    facts: ModelFacts = ModelFacts()
+    """From its header."""
 
 
 @dataclass(frozen=True)
@@ -166,31 +166,15 @@ class MemoryEstimate:
         return self.weights_b + self.kv_b + self.compute_b
 
 
-@dataclass(frozen=True)
-class EngineInfo:
-    """What an engine said of itself, from its own log and answers."""
-
-    build: str | None = None
-    backend: str | None = None
-    """The backend that really computes: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan``."""
-    layers_offloaded: int | None = None
-    layers: int | None = None
-    buffers: Mapping[str, int] = field(default_factory=dict)
-    """``{"CPU model": bytes, "CPU KV": bytes, …}``"""
-    instruction_sets: tuple[str, ...] = ()
-    load_s: float | None = None
-    extra: Mapping[str, Json] = field(default_factory=dict)
-
-
 class Client(Protocol):
     """An engine's HTTP address, reached through a forwarded loopback port, with its key."""
 
     def get(self, path: str) -> tuple[int, Json]:
         """Status and body (None where the body isn't JSON). Raises ``EngineFailed``."""
 
-    def post(self, path: str, body: Json) -> tuple[int, Json]: ...
+    def post(self, path: str, body: object) -> tuple[int, Json]: ...
 
-    def lines(self, path: str, body: Json) -> Iterator[TimedLine]:
+    def lines(self, path: str, body: object) -> Iterator[TimedLine]:
         """The lines of a streamed answer to a POST, with the times they arrived at, for
         ``server_sent_events`` or ``json_lines``. Raises ``EngineFailed`` where the status is not 200,
         where the engine breaks off, and where it sends nothing for too long."""
@@ -226,7 +210,7 @@ class Engine(Protocol):
     capabilities: ClassVar[tuple[Capability, ...]] = ()
 
     @abstractmethod
-    def prepare(self) -> Mapping[str, Json]:
+    def prepare(self) -> EngineFacts:
         """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
 
     @abstractmethod
@@ -251,19 +235,18 @@ class Engine(Protocol):
         raise EngineFailed("this engine does not count tokens", "Use a scenario that does not need it.")
 
     @abstractmethod
-    def info(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineFacts:
         """What its log says of it."""
 
     @staticmethod
-    def estimate_memory(model: Mapping[str, Json], options: Mapping[str, Option]) -> MemoryEstimate | None:
+    def estimate_memory(model: ModelFacts, options: Mapping[str, Option]) -> MemoryEstimate | None:
         """Memory needed by facts of the model's header and options of the trial; None where they don't tell.
 
         What each launch option adds by its own ``memory_b`` is not in it.
         """
-        weights = model.get("weights_bytes")
-        if not weights:
+        if not model.weights_bytes:
             return None
-        return MemoryEstimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * int(options.get("ctx", 0)))
+        return MemoryEstimate(model.weights_bytes, (model.kv_bytes_per_token or 0.0) * int(options.get("ctx", 0)))
 
     def port_taken(self, log: Sequence[str]) -> bool:
         """Whether it ended because another program listens on its port: it is started on another one."""
@@ -290,13 +273,13 @@ class SpeculativeEngine(Protocol):
 class RpcHost(Protocol):
     """An engine that can use devices other than its own: each runs an RPC server that holds a part of the model."""
 
-    def find_rpc(self) -> Mapping[str, Json]:
+    def find_rpc(self) -> Mapping[str, object]:
         """Find the server's program on this device; facts of it. Raises ``EngineMissing``."""
 
     def rpc_command(self, port: int) -> Command:
         """After ``find_rpc``: how to start it, on the device's loopback only."""
 
-    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, Json]:
+    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, object]:
         """What a running server says of itself."""
 
     def port_taken(self, log: Sequence[str]) -> bool: ...

@@ -8,11 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
+from edgebench.core.fields import Fields, flat
 from edgebench.core.values import Option
 
-Kind = TypeVar("Kind")
+Part = TypeVar("Part", "DeviceFacts", "EngineFacts", "ModelFacts")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Processors of one kind."""
+
+    cpus: tuple[int, ...] = ()
+    max_hz: int | None = None
+    threads: int | None = None
+    """How many they are, where the system does not say which."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics processor, by its driver."""
+
+    name: str | None = None
+    driver: str | None = None
+    """Version of the driver."""
+    memory_b: int | None = None
+    cores: int | None = None
 
 
 @dataclass(frozen=True)
@@ -23,31 +45,34 @@ class DeviceFacts:
     model: str | None = None
     os: str | None = None
     kernel: str | None = None
+    build: str | None = None
+    """Of the operating system."""
     driver: str | None = None
     """Version of the GPU's driver."""
     architecture: str | None = None
     cores: int | None = None
     threads: int | None = None
     ram_b: float | None = None
+    ram_available_b: float | None = None
+    swap_b: float | None = None
     instruction_sets: tuple[str, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+    """The fastest first, where the system does not number its processors."""
+    gpus: tuple[Gpu, ...] = ()
+    boot: str | None = None
+    """The same for all profiles of one machine until it boots again."""
+    hypervisor: str | None = None
+    governor: str | None = None
+    """Of the first processor's clock."""
+    power_source: str | None = None
+    """``mains`` or ``battery``."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Why a question has no answer, by its name."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: object) -> DeviceFacts:
-        values = _Values(document)
-        return cls(
-            cpu=values.take("cpu", str),
-            model=values.take("model", str),
-            os=values.take("os", str),
-            kernel=values.take("kernel", str),
-            driver=values.take("driver", str),
-            architecture=values.take("architecture", str),
-            cores=values.take("cores", int),
-            threads=values.take("threads", int),
-            ram_b=values.number("ram_b"),
-            instruction_sets=values.names("instruction_sets"),
-            extra=values.rest,
-        )
+        return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
@@ -56,8 +81,12 @@ class EngineFacts:
 
     name: str | None = None
     build: str | None = None
+    path: str | None = None
+    """Of its program on the device."""
+    sha256: str | None = None
+    """Of its program."""
     backend: str | None = None
-    """The backend that computes, by the engine's own word."""
+    """The backend that computes, by the engine's own word: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan`` …"""
     layers_offloaded: int | None = None
     layers: int | None = None
     buffers: Mapping[str, float] = field(default_factory=dict)
@@ -72,25 +101,15 @@ class EngineFacts:
     """Values of launch options that are in use, by the engine's own word."""
     weights_mapped_b: float | None = None
     """Bytes of the model's file that stayed resident in RAM."""
+    base_rss_b: float | None = None
+    """Bytes resident before it loaded the model."""
+    affinity: tuple[str, ...] = ()
+    """Processors its threads may run on, such as ``0-3,8``."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: object) -> EngineFacts:
-        values = _Values(document)
-        return cls(
-            name=values.take("name", str),
-            build=values.take("build", str),
-            backend=values.take("backend", str),
-            layers_offloaded=values.take("layers_offloaded", int),
-            layers=values.take("layers", int),
-            buffers=values.numbers("buffers"),
-            instruction_sets=values.names("instruction_sets"),
-            kv_capacity=values.take("kv_capacity", int),
-            token_counts=values.take("token_counts", str),
-            options_used=values.scalars("options_used"),
-            weights_mapped_b=values.number("weights_mapped_b"),
-            extra=values.rest,
-        )
+        return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
@@ -107,45 +126,40 @@ class ModelFacts:
     context_length: int | None = None
     vocabulary: int | None = None
     embedding: int | None = None
+    """Length of an embedding."""
     parameters: float | None = None
     weights_bytes: float | None = None
     weights_read_bytes: float | None = None
     """Bytes of the weights that are read for each token."""
     kv_bytes_per_token: float | None = None
+    """At F16 for GGUF files, else in the type that the model computes in."""
     experts: int | None = None
+    experts_used: int | None = None
+    recurrent: bool | None = None
     sliding_window: int | None = None
     tokenizer: str | None = None
+    tokenizer_pre: str | None = None
+    bos_id: int | None = None
+    eos_id: int | None = None
+    add_bos: bool | None = None
+    add_eos: bool | None = None
+    chat_template: bool | None = None
+    """Whether there is one."""
+    tensor_types: Mapping[str, float] = field(default_factory=dict)
+    """Bytes of the weights by their type."""
+    title: str | None = None
+    license: str | None = None
+    id: str | None = None
+    """By which MLC-LLM knows it."""
+    caches: tuple[str, ...] = ()
+    """MLC-LLM's lists of weights that lie in its folder."""
     estimate: Mapping[str, float] = field(default_factory=dict)
     """Memory it was estimated to need: ``weights_b``, ``kv_b``, ``compute_b``, ``total_b``."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: object) -> ModelFacts:
-        values = _Values(document)
-        return cls(
-            name=values.take("name", str),
-            sha256=values.take("sha256", str),
-            size_b=values.number("size_b"),
-            format=values.take("format", str),
-            quantization=values.take("quantization", str),
-            architecture=values.take("architecture", str),
-            layers=values.take("layers", int),
-            context_length=values.take("context_length", int),
-            vocabulary=values.take("vocabulary", int),
-            embedding=values.take("embedding", int),
-            parameters=values.number("parameters"),
-            weights_bytes=values.number("weights_bytes"),
-            weights_read_bytes=values.number("weights_read_bytes"),
-            kv_bytes_per_token=values.number("kv_bytes_per_token"),
-            experts=values.take("experts", int),
-            sliding_window=values.take("sliding_window", int),
-            tokenizer=values.take("tokenizer", str),
-            estimate=values.numbers("estimate"),
-            extra=values.rest,
-        )
-
-
-_Part: TypeAlias = DeviceFacts | EngineFacts | ModelFacts
+        return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
@@ -162,78 +176,22 @@ class Facts:
     @classmethod
     def of(cls, document: object) -> Facts:
         """From the flat objects of a JSON document; whatever it holds, nothing is lost and nothing raised."""
-        values = _Values(document)
+        fields = Fields(document)
         return cls(
-            device=DeviceFacts.of(values.mapping("device")),
-            engine=EngineFacts.of(values.mapping("engine")),
-            model=ModelFacts.of(values.mapping("model")),
-            rpc=values.objects("rpc"),
-            extra=values.rest,
+            device=DeviceFacts.of(fields.mapping("device")),
+            engine=EngineFacts.of(fields.mapping("engine")),
+            model=ModelFacts.of(fields.mapping("model")),
+            rpc=fields.objects("rpc"),
+            extra=fields.rest,
         )
 
     def document(self) -> dict[str, object]:
         """The flat objects of a JSON document; what isn't known is left out."""
-        parts: dict[str, _Part] = {"device": self.device, "model": self.model, "engine": self.engine}
-        flat = {name: document for name, part in parts.items() if (document := _flat(part))}
-        return {**flat, **({"rpc": [dict(part) for part in self.rpc]} if self.rpc else {}), **self.extra}
+        parts = {"device": flat(self.device), "model": flat(self.model), "engine": flat(self.engine)}
+        known = {name: document for name, document in parts.items() if document}
+        return {**known, **({"rpc": [dict(part) for part in self.rpc]} if self.rpc else {}), **self.extra}
 
 
-def _flat(part: _Part) -> dict[str, object]:
-    known = {name: value for name, value in vars(part).items() if name != "extra" and value not in (None, (), {})}
-    return {**known, **part.extra}
-
-
-class _Values:
-    """Values of a JSON object, taken one after the other where they have the type that is expected."""
-
-    def __init__(self, document: object) -> None:
-        self.rest: dict[str, object] = dict(document) if isinstance(document, Mapping) else {}
-        """Those that nobody took."""
-
-    def take(self, name: str, kind: type[Kind]) -> Kind | None:
-        value = self.rest.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return None
-        del self.rest[name]
-        return value
-
-    def number(self, name: str) -> float | None:
-        whole = self.take(name, int)
-        return self.take(name, float) if whole is None else whole
-
-    def names(self, name: str) -> tuple[str, ...]:
-        value = self.rest.get(name)
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str) for one in value):
-            return ()
-        del self.rest[name]
-        return tuple(value)
-
-    def numbers(self, name: str) -> dict[str, float]:
-        value = self.rest.get(name)
-        if not isinstance(value, Mapping) or not value or not all(type(one) in (int, float) for one in value.values()):
-            return {}
-        del self.rest[name]
-        return dict(value)
-
-    def scalars(self, name: str) -> dict[str, Option]:
-        value = self.rest.get(name)
-        if not isinstance(value, Mapping) or not all(
-            isinstance(one, bool | int | float | str) for one in value.values()
-        ):
-            return {}
-        del self.rest[name]
-        return dict(value)
-
-    def mapping(self, name: str) -> Mapping[str, object]:
-        value = self.rest.get(name)
-        if not isinstance(value, Mapping) or not value:
-            return {}
-        del self.rest[name]
-        return value
-
-    def objects(self, name: str) -> tuple[Mapping[str, object], ...]:
-        value = self.rest.get(name)
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
-            return ()
-        del self.rest[name]
-        return tuple(value)
+def merged(below: Part, above: Part) -> Part:
+    """Facts of one part, those of ``above`` where both know."""
+    return Fields({**flat(below), **flat(above)}).into(type(below))

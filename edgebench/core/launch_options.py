@@ -18,7 +18,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from edgebench.core.values import Json, Option
+from edgebench.core.facts import ModelFacts
+from edgebench.core.values import Option
 from edgebench.errors import UsageError
 
 Kind = TypeVar("Kind")
@@ -29,8 +30,8 @@ MemoryEffect = Literal["none", "grows", "moves"]
 ReadBack = Callable[[Sequence[str]], Option | None]
 """A pure parser of the engine's log: the value that is in use, None where the log does not say."""
 
-ExtraBytes = Callable[[Option, Mapping[str, Json]], float]
-"""Bytes of memory that a value needs on top, by the facts of the model's header."""
+ExtraBytes = Callable[[Option, ModelFacts], float]
+"""Bytes of memory that a value needs on top, by the model's header."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+from edgebench.core.facts import EngineFacts, ModelFacts
 from edgebench.core.record import Record, Round
 from edgebench.core.spans import Phase, Span, phase_spans
 from edgebench.core.turn import Turn
-from edgebench.core.values import Better, Json
+from edgebench.core.values import Better
 
 
 class SampleReader(Protocol):
@@ -48,9 +49,9 @@ class RoundData:
     """Of a round that started its engine."""
     idle_w: Mapping[str, float] | None = None
     """Watts of the idle device, by source."""
-    model: Mapping[str, Json] = field(default_factory=dict)
-    """Facts of the model's header."""
-    engine: Mapping[str, Json] = field(default_factory=dict)
+    model: ModelFacts = ModelFacts()
+    """From the model's header."""
+    engine: EngineFacts = EngineFacts()
     """What the engine said of itself."""
     bytes_per_s: float | None = None
     """Read bandwidth of the memory that the computing processor reads from."""

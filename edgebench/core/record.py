@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from edgebench.core.engine import Reply
 from edgebench.core.facts import Facts
 from edgebench.core.probe import Sample
 from edgebench.core.queries import Query
+from edgebench.core.round_notes import RoundNotes
 from edgebench.core.turn import Turn
-from edgebench.core.values import Json, Option
+from edgebench.core.values import Option
 
 SCHEMA = 2
 """Version of the record's form, written into every record and every JSON document."""
@@ -80,7 +81,7 @@ class Round:
     samples: tuple[Sample, ...] = ()
     fresh: bool = False
     """Whether the engine was started for this round (its ``load_s`` counts)."""
-    notes: Mapping[str, Json] = field(default_factory=dict)
+    notes: RoundNotes = RoundNotes()
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Record:
     """How one trial ended: immutable, versioned, everything a view is drawn from."""
 
     id: str
-    run: Mapping[str, Json]
+    run: Mapping[str, object]
     """``id``, ``name``, ``started``, ``command``, ``seed``, ``version`` of edgebench."""
     status: Status
     trial: Trial

@@ -173,8 +173,8 @@ def place(session: Session, archive: Archive, path: Path) -> Iterator[str]:
 
 def machine(session: Session) -> str:
     """``x86_64``, ``aarch64``, ``arm64``. Raises ``UsageError`` where the system doesn't say."""
-    if told := session.facts().get("architecture"):
-        return str(told)
+    if architecture := session.facts().architecture:
+        return architecture
     said = session.run("uname -m")
     if said.status != 0 or not said.stdout.strip():
         raise UsageError(f"{session.device.name} does not say what kind of machine it is: {said.stderr.strip()}")

@@ -93,10 +93,9 @@ def _commands(session: Session) -> str:
 
 def _facts(session: Session) -> str:
     facts = session.facts()
-    told = [str(facts[name]) for name in ("model", "cpu", "os") if name in facts]
-    absent = facts.get("absent", {})
-    without = f"; not told: {', '.join(absent)}" if absent else ""
-    if not told and len(absent) == len(session.system.facts):
+    told = [text for text in (facts.model, facts.cpu, facts.os) if text]
+    without = f"; not told: {', '.join(facts.absent)}" if facts.absent else ""
+    if not told and len(facts.absent) == len(session.system.facts):
         raise EdgebenchError("the device answers none of the questions", "Is system: in the profile right?")
     return (", ".join(told) or "some") + without
 
@@ -104,8 +103,8 @@ def _facts(session: Session) -> str:
 def _workspace(session: Session) -> str:
     if session.is_local:
         return "this machine: models stay where they are"
-    there = provision.ask(session, session.system.files.folder(session.workspace))
-    return f"{there['path']}" + (f", {there['free_b'] // 10**9} GB free" if "free_b" in there else "")
+    there = provision.ask(session, session.system.files.make_folder(session.workspace))
+    return there.path + (f", {there.free_b // 10**9} GB free" if there.free_b is not None else "")
 
 
 def _files(session: Session) -> str:
@@ -128,4 +127,4 @@ def _lock(session: Session) -> str:
 
 def _engine(session: Session, name: str) -> str:
     facts = plugins.create("engines", name, session, config=session.device.engines.get(name, {})).prepare()
-    return ", ".join(str(facts[key]) for key in ("name", "build", "version", "path") if facts.get(key))
+    return ", ".join(text for text in (facts.name, facts.build, facts.path) if text)

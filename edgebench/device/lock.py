@@ -52,7 +52,7 @@ def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
         yield
         return
     files = session.system.files
-    said = session.run(files.folder(session.workspace).command)
+    said = session.run(files.make_folder(session.workspace).command)
     if said.status != 0:
         raise DeviceRefused(
             f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}",

@@ -17,9 +17,9 @@ def first_start(session: Session, kernels: str) -> bool:
     (Vulkan's pipeline cache, OpenCL's binaries). Remembered by a folder in the workspace."""
     files = session.system.files
     mark = files.join(session.workspace, "started", kernels)
-    if provision.ask(session, files.look(mark)):
+    if provision.ask(session, files.state(mark)):
         return False
-    provision.ask(session, files.folder(mark))
+    provision.ask(session, files.make_folder(mark))
     return True
 
 
@@ -40,7 +40,7 @@ def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) 
 
     def resident() -> float | None:
         try:
-            return float(cache.resident.parse(session.run(cache.resident.command).stdout)["resident"])
+            return cache.resident.parse(session.run(cache.resident.command).stdout)
         except (Unreadable, TimedOut):
             return None
 

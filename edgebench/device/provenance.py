@@ -12,26 +12,26 @@ HASH_S = 300.0
 """Longest wait for a device to read a program through."""
 
 
-def digest(device: DeviceSession, program: str) -> dict[str, str]:
-    """``sha256`` of a program on a device; nothing where the device doesn't tell.
+def digest(device: DeviceSession, program: str) -> str | None:
+    """SHA-256 of a program on a device; None where the device doesn't tell.
 
     It is hashed once: the answer is kept here under the device, the path, the size and the time of
     change. Of a build in parts this is the part that was started, not its libraries.
     """
     files = device.system.files
     try:
-        looked = files.look(program)
-        state = looked.parse(device.run(looked.command).stdout)
-        if not state:
-            return {}
+        asked = files.state(program)
+        state = asked.parse(device.run(asked.command).stdout)
+        if state is None:
+            return None
         wire = sorted((name, str(value)) for name, value in device.device.transport.items())
-        kept = _kept(repr([wire, program, state["size_b"], state.get("modified")]))
-        if "modified" in state and kept.is_file():
-            return {"sha256": kept.read_text()}
-        asked = files.sha256(program)
-        found = str(asked.parse(device.run(asked.command, timeout=HASH_S).stdout)["sha256"])
+        kept = _kept(repr([wire, program, state.size_b, state.modified]))
+        if state.modified is not None and kept.is_file():
+            return kept.read_text()
+        hashed = files.sha256(program)
+        found = hashed.parse(device.run(hashed.command, timeout=HASH_S).stdout)
     except (TimedOut, Unreadable):
-        return {}
+        return None
     part = kept.with_suffix(".part")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def digest(device: DeviceSession, program: str) -> dict[str, str]:
         part.replace(kept)
     except OSError:
         pass  # then it is asked again
-    return {"sha256": found}
+    return found
 
 
 def _kept(key: str) -> Path:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
-from edgebench.core import Fact, Json, ModelFile, Progress
+from edgebench.core import Fact, Folder, ModelFile, Progress
+from edgebench.core.fields import Fields
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, Unreadable
+
+Answer = TypeVar("Answer")
 
 MODELS = "models"
 """Their folder in a workspace."""
@@ -39,7 +42,7 @@ def place_model(session: Session, model: ModelFile, progress: Progress | None = 
         path = place_file(session, model.path, model.sha256, model.size, name, MODELS, progress)
     about = {"file": name, "name": model.name, "size_b": model.size, "used": f"{date.today()}"}
     # A device that cannot keep it can do without.
-    session.run(session.system.files.note(_models(session, f"{name}.json"), json.dumps(about)))
+    session.run(session.system.files.write_line(_models(session, f"{name}.json"), json.dumps(about)))
     return path
 
 
@@ -49,27 +52,32 @@ class Placed:
 
     file: str
     size_b: int
-    name: str | None
+    name: str | None = None
     """As it was called by the run that used it last; None where nobody noted it."""
-    used: str | None
+    used: str | None = None
     """That run's day, by its own machine's calendar."""
 
 
 def placed(session: Session) -> list[Placed]:
     """The models on a device, and what is left of unfinished transfers (``.part``)."""
     files, folder = session.system.files, _models(session)
-    known: dict[str, dict[str, Json]] = {}
-    for line in ask(session, files.notes(folder))["lines"]:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            about = json.loads(line)
-            kept = {"size_b": int(about["size_b"]), "name": str(about["name"]), "used": str(about["used"])}
-            known[str(about["file"])] = kept
-    there = {file["name"]: file["size_b"] for file in ask(session, files.list(folder))["files"]}
+    known = {one.file: one for one in map(_described, ask(session, files.read_lines(folder))) if one}
+    there = ask(session, files.sizes(folder))
     return [
-        Placed(file, **{"size_b": size, "name": None, "used": None, **known.get(file, {})})
+        known.get(file, Placed(file, size))
         for file, size in there.items()
         if file.removesuffix(".json") not in there.keys() - {file}
     ]
+
+
+def _described(line: str) -> Placed | None:
+    """What a run wrote beside its model."""
+    try:
+        fields = Fields(json.loads(line))
+    except ValueError:
+        return None
+    file, size = fields.text("file"), fields.integer("size_b")
+    return None if file is None or size is None else Placed(file, size, fields.text("name"), fields.text("used"))
 
 
 def remove(session: Session, models: Sequence[Placed]) -> None:
@@ -88,7 +96,7 @@ def _place_folder(session: Session, model: ModelFile, progress: Progress | None)
     from edgebench.modelfiles import mlc
 
     join = session.system.files.join
-    folder, done = join(join(MODELS, model.sha256[:16]), str(model.facts["id"])), 0
+    folder, done = join(join(MODELS, model.sha256[:16]), str(model.facts.id)), 0
 
     def told(part: int, _: int) -> None:
         if progress:
@@ -107,17 +115,17 @@ def place_file(
 ) -> str:
     """A file's path in a folder of the workspace, with exactly this content."""
     files = session.system.files
-    there = ask(session, files.folder(files.join(session.workspace, folder)))
-    target = files.join(str(there["path"]), name)
+    there = ask(session, files.make_folder(files.join(session.workspace, folder)))
+    target = files.join(there.path, name)
     part = f"{target}.part"
-    found = ask(session, files.look(target))
+    found = ask(session, files.state(target))
     # A name is given only to what was verified; the seal tells whether it was written to since.
-    if found.get("size_b") == size and (found["sealed"] or _digest(session, target) == sha256):
-        if not found["sealed"]:
+    if found and found.size_b == size and (found.sealed or _digest(session, target) == sha256):
+        if not found.sealed:
             say(session, files.seal(target))
         return target
-    arrived = int(ask(session, files.look(part)).get("size_b", 0))
-    _check_space(session, there, size - min(arrived, size))
+    unfinished = ask(session, files.state(part))
+    _check_space(session, there, size - min(unfinished.size_b if unfinished else 0, size))
     # Once more from the beginning: what lay there may not have been the beginning of this file.
     for _ in range(2):
         session.push(local, part, progress)
@@ -132,7 +140,7 @@ def place_file(
     )
 
 
-def ask(session: Session, fact: Fact) -> Mapping[str, Json]:
+def ask(session: Session, fact: Fact[Answer]) -> Answer:
     """A question to the device. Raises ``DeviceRefused`` with its own words where it says no."""
     said = session.run(fact.command)
     if said.status != 0:
@@ -142,23 +150,23 @@ def ask(session: Session, fact: Fact) -> Mapping[str, Json]:
 
 def say(session: Session, command: str) -> None:
     """A command to the device. Raises ``DeviceRefused`` with its own words where it fails."""
-    ask(session, Fact(command, lambda _: {}))
+    ask(session, Fact(command, lambda _: None))
 
 
 def _digest(session: Session, path: str) -> str:
     fact = session.system.files.sha256(path)
     said = session.run(fact.command, timeout=HASH_S)
     try:
-        return str(fact.parse(said.stdout)["sha256"])
+        return fact.parse(said.stdout)
     except Unreadable as error:
         raise DeviceRefused(f"{session.device.name} cannot verify {path}: {said.stderr.strip() or error}") from error
 
 
-def _check_space(session: Session, there: Mapping[str, Json], needed: int) -> None:
-    free = there.get("free_b")
+def _check_space(session: Session, there: Folder, needed: int) -> None:
+    free = there.free_b
     if free is not None and free < needed + SPARE:
         raise DeviceRefused(
-            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there['path']} and "
+            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there.path} and "
             f"{SPARE / 2**20:.0f} more to spare, {free / 2**20:.0f} MiB are free",
             f"Free some, edgebench devices clean {session.device.name} removes models, or choose another workspace:.",
         )

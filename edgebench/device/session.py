@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from edgebench.core import (
     SILENCED,
     Command,
     Device,
-    Json,
+    DeviceFacts,
     Line,
     Output,
     Process,
@@ -22,6 +23,7 @@ from edgebench.core import (
     ReverseForwarding,
     System,
     Transport,
+    merged,
 )
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
 from edgebench.transports.local import Local
@@ -36,7 +38,7 @@ LOG_LINES = 20_000
 def transport_of(device: Device) -> Transport:
     """The device's transport, not yet open. Raises ``UsageError`` where there is none of that name."""
     config = {name: value for name, value in device.transport.items() if name != "kind"}
-    return plugins.create("transports", device.transport["kind"], config=config)
+    return plugins.create("transports", str(device.transport["kind"]), config=config)
 
 
 class Session(contextlib.AbstractContextManager["Session"]):
@@ -100,10 +102,10 @@ class Session(contextlib.AbstractContextManager["Session"]):
             f"--rpc {self.device.name}. Or start ggml-rpc-server yourself and pass its address: --rpc HOST:PORT",
         )
 
-    def facts(self) -> dict[str, Json]:
+    def facts(self) -> DeviceFacts:
         """Everything the system can be asked about itself. What couldn't be learnt is in ``absent``
         with its reason, never a made-up value."""
-        known: dict[str, Json] = {}
+        known = DeviceFacts()
         absent: dict[str, str] = {}
         for name, fact in self.system.facts.items():
             try:
@@ -112,10 +114,10 @@ class Session(contextlib.AbstractContextManager["Session"]):
             except (TimedOut, Unreadable) as error:
                 absent[name] = str(error)
                 continue
-            if not found and said.status != 0:
+            if found == DeviceFacts() and said.status != 0:
                 absent[name] = (said.stderr.strip() or f"exit status {said.status}")[:200]
-            known.update(found)
-        return {**known, **({"absent": absent} if absent else {})}
+            known = merged(known, found)
+        return replace(known, absent=absent)
 
     def boot(self) -> str | None:
         """What all profiles of one running machine have in common, where its system tells."""
@@ -123,7 +125,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         if fact is None:
             return None
         with contextlib.suppress(TimedOut, Unreadable):
-            return fact.parse(self.run(fact.command, timeout=20).stdout).get("boot")
+            return fact.parse(self.run(fact.command, timeout=20).stdout).boot
         return None
 
     def start(self, command: Command, secret_values: Sequence[str] = ()) -> SupervisedProcess:

@@ -11,9 +11,21 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from edgebench.core import Capability, Client, Command, CostQuery, DivergenceQuery, Json, Launch, Query, Reply, Request
+from edgebench.core import (
+    Capability,
+    Client,
+    Command,
+    CostQuery,
+    DivergenceQuery,
+    EngineFacts,
+    Json,
+    Launch,
+    Query,
+    Reply,
+    Request,
+)
 from edgebench.device import provision
 from edgebench.device.session import Session
 from edgebench.engines import llama_server, llamacpp
@@ -53,8 +65,7 @@ class LlamaCppPython(llama_server.Dialect):
         self._config = config
         self._program: list[str] = []
 
-    def prepare(self) -> Mapping[str, Json]:
-        """Facts: ``name``, ``build``, ``instruction_sets``, ``path`` (of Python). Raises ``EngineMissing``."""
+    def prepare(self) -> EngineFacts:
         python = self._config.python or (sys.executable if self._device.is_local else "python3")
         self._program = [python, self._place()]
         told = llama_server.printed(
@@ -65,13 +76,13 @@ class LlamaCppPython(llama_server.Dialect):
             hint=f"On that device: `{python} -m pip install llama-cpp-python` (it compiles for about ten minutes), "
             "or name another Python under engines: llama-cpp-python: python.",
         )
-        facts: dict[str, Any] = {"name": "llama-cpp-python", "path": python}
         build = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("build:")), None)
-        if build:
-            facts["build"] = build
-        if sets := llamacpp.instruction_sets(told):
-            facts["instruction_sets"] = list(sets)
-        return facts
+        return EngineFacts(
+            name="llama-cpp-python",
+            build=build or None,
+            path=python,
+            instruction_sets=llamacpp.instruction_sets(told),
+        )
 
     def command(self, launch: Launch, port: int) -> Command:
         argv = [*self._program, *llamacpp.flags(launch, known_flags()), "--host", "127.0.0.1", "--port", str(port)]
@@ -94,7 +105,7 @@ class LlamaCppPython(llama_server.Dialect):
     def _answer(self, client: Client, query: Query) -> Reply:
         messages = [dict(message) for message in query.messages]
 
-        def ask(name: str, fields: dict[str, Json]) -> dict[str, Json]:
+        def ask(name: str, fields: Mapping[str, object]) -> dict[str, Json]:
             status, document = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
             if status != 200 or not isinstance(document, dict):
                 raise EngineFailed(f"/edgebench/{name} answered {status}: {str(document)[:300]}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgebench.core import Json, MemoryEstimate, Option, option
+from edgebench.core import MemoryEstimate, ModelFacts, Option, option
 
 UBATCH = 512
 """llama.cpp's physical batch where nobody says otherwise."""
@@ -76,17 +76,16 @@ class LlamaOptions:
     )
 
 
-def estimate_memory(model: Mapping[str, Json], options: Mapping[str, Option]) -> MemoryEstimate | None:
+def estimate_memory(model: ModelFacts, options: Mapping[str, Option]) -> MemoryEstimate | None:
     """Weights, KV cache at that context (F16), and llama.cpp's compute buffer; None without a header.
 
     The compute buffer holds a physical batch of activations and its attention mask:
     ubatch × (4 × context + 40 × embedding length) bytes, within 5 % of what llama.cpp b11549 says of
     SmolLM2-135M at a context of 4096. A copy of the weights in another layout (repacking) is not in it.
     """
-    weights = model.get("weights_bytes")
-    if not weights:
+    if not model.weights_bytes:
         return None
     ctx = int(options.get("ctx", 0))
     batch = int(options.get("ubatch") or min(UBATCH, int(options.get("batch") or UBATCH)))
-    compute = batch * (4.0 * ctx + 40.0 * float(model.get("embedding") or 0))
-    return MemoryEstimate(float(weights), float(model.get("kv_bytes_per_token") or 0) * ctx, compute)
+    compute = batch * (4.0 * ctx + 40.0 * (model.embedding or 0))
+    return MemoryEstimate(model.weights_bytes, (model.kv_bytes_per_token or 0.0) * ctx, compute)

@@ -14,7 +14,7 @@ from edgebench.core import (
     DeviceSession,
     Divergence,
     Engine,
-    EngineInfo,
+    EngineFacts,
     Json,
     Launch,
     Reply,
@@ -47,7 +47,7 @@ class Dialect(Engine):
     def count_tokens(self, client: Client, text: str) -> int:
         return count_tokens(client, text)
 
-    def info(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineFacts:
         return info(log)
 
     def port_taken(self, log: Sequence[str]) -> bool:
@@ -99,10 +99,10 @@ def count_tokens(client: Client, text: str) -> int:
     return len(body["tokens"])
 
 
-def body(request: Request) -> tuple[str, dict[str, Json]]:
+def body(request: Request) -> tuple[str, dict[str, object]]:
     """Path and body of a request. Token ids go to ``/completion``, messages to the chat endpoint,
     which applies the model's own template."""
-    common: dict[str, Json] = {
+    common: dict[str, object] = {
         "stream": True,
         "timings_per_token": True,
         "cache_prompt": request.reuse_cache,
@@ -118,9 +118,9 @@ def body(request: Request) -> tuple[str, dict[str, Json]]:
     return "/v1/chat/completions", {"messages": messages, "max_tokens": request.max_tokens, **common}
 
 
-def _dialect(request: Request) -> dict[str, Json]:
+def _dialect(request: Request) -> dict[str, object]:
     """What only this family understands. A field that a build doesn't know, it ignores."""
-    fields: dict[str, Json] = {"return_tokens": True} if request.keep_tokens else {}
+    fields: dict[str, object] = {"return_tokens": True} if request.keep_tokens else {}
     if not request.kv_cache:
         fields["kv_cache"] = False
     if (drafting := request.drafting) is not None:
@@ -297,7 +297,7 @@ _DEVICES = {
 """The beginning of a buffer's name → the backend that computes with what is in it."""
 
 
-def info(log: Iterable[str]) -> EngineInfo:
+def info(log: Iterable[str]) -> EngineFacts:
     """What an engine of this family said while it loaded: buffers, layers offloaded, the backend used.
 
     Lines are searched, not anchored: since b9151 each begins with a time stamp. The backend is
@@ -305,7 +305,7 @@ def info(log: Iterable[str]) -> EngineInfo:
     """
     layers = offloaded = None
     buffers: dict[str, int] = {}
-    extra: dict[str, Json] = {}
+    base_rss_b: int | None = None
     for line in log:
         if found := None if layers else _OFFLOADED.search(line):  # the draft's come after the target's
             offloaded, layers = int(found[1]), int(found[2])
@@ -313,9 +313,13 @@ def info(log: Iterable[str]) -> EngineInfo:
             name = f"{found[1]} {found[2] or 'model'}"
             buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
         elif found := _BASE.search(line):
-            extra["base_rss_b"] = int(found[1])
-    return EngineInfo(
-        backend=_backend(buffers), layers_offloaded=offloaded, layers=layers, buffers=buffers, extra=extra
+            base_rss_b = int(found[1])
+    return EngineFacts(
+        backend=_backend(buffers),
+        layers_offloaded=offloaded,
+        layers=layers,
+        buffers=buffers,
+        base_rss_b=base_rss_b,
     )
 
 

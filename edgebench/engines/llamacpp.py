@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from edgebench.core import (
     Client,
     Command,
     DeviceSession,
     Drafting,
-    Json,
+    EngineFacts,
     Launch,
     Query,
     Reply,
@@ -74,8 +74,7 @@ class LlamaCpp(llama_server.Dialect):
         self._rereads = False
         self.bundled = config.path is None and device.is_local
 
-    def prepare(self) -> Mapping[str, Json]:
-        """Facts: ``name``, ``build``, ``system_info``, ``instruction_sets``, ``path``, ``bundled``, ``sha256``."""
+    def prepare(self) -> EngineFacts:
         if self._config.path is None and not self.bundled:
             self._config = self._find()
         offered = self._say("--help")
@@ -86,10 +85,14 @@ class LlamaCpp(llama_server.Dialect):
                 f"{self._program()[0]} does not answer --help as llama-server does",
                 "Name llama.cpp's llama-server, no other of its programs, as the engine's path.",
             )
-        told = self._say("--version")
         path = self._program()[-1]
-        known = {} if self.bundled else provenance.digest(self._device, path)
-        return {"name": "llama.cpp", "bundled": self.bundled, "path": path, **version(told), **known}
+        return replace(
+            version(self._say("--version")),
+            name="llama.cpp",
+            path=path,
+            sha256=None if self.bundled else provenance.digest(self._device, path),
+            extra={"bundled": self.bundled},
+        )
 
     def command(self, launch: Launch, port: int) -> Command:
         devices = self._rpc_devices(launch.rpc) if launch.rpc and launch.backend == "cpu" else None
@@ -119,25 +122,26 @@ class LlamaCpp(llama_server.Dialect):
         """What ``edgebench devices setup`` put there, else what the device has on its PATH."""
         system, files = self._device.system, self._device.system.files
         folder = files.join(self._device.workspace, "engines", "llama.cpp")
-        placed = files.look(path := files.join(folder, f"llama-server{system.suffix}"))
+        placed = files.state(path := files.join(folder, f"llama-server{system.suffix}"))
         if placed.parse(self._device.run(placed.command).stdout):
             # Windows looks for a program's libraries beside it.
             libraries = {} if system.suffix else {"LD_LIBRARY_PATH": folder}
             return replace(self._config, path=path, env={**libraries, **self._config.env})
         found = system.find("llama-server")
         if there := found.parse(self._device.run(found.command).stdout):
-            return replace(self._config, path=str(there["path"]))
+            return replace(self._config, path=there)
         raise NoEngine(
             f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
             f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
         )
 
-    def find_rpc(self) -> Mapping[str, Json]:
+    def find_rpc(self) -> Mapping[str, object]:
         """The program that lends this device to another one's engine: ``program``. Raises ``EngineMissing``."""
         if self._config.rpc is None:
             self._config = replace(self._config, rpc=self._beside(RPC_SERVERS))
         assert self._config.rpc is not None
-        return {"program": self._config.rpc, **provenance.digest(self._device, self._config.rpc)}
+        sha256 = provenance.digest(self._device, self._config.rpc)
+        return {"program": self._config.rpc, **({"sha256": sha256} if sha256 else {})}
 
     def rpc_command(self, port: int) -> Command:
         """After ``find_rpc``: it listens on the device's loopback. It has no key to ask for."""
@@ -146,7 +150,7 @@ class LlamaCpp(llama_server.Dialect):
         threads = self._device.device.defaults.get("threads")
         return Command([*argv, *(["-t", str(threads)] if threads else [])], env=self._config.env)
 
-    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, Json]:
+    def rpc_facts(self, log: Sequence[str]) -> Mapping[str, object]:
         return rpc_facts(log)
 
     def _beside(self, names: Sequence[str]) -> str:
@@ -164,7 +168,7 @@ class LlamaCpp(llama_server.Dialect):
         folder = re.sub(r"[^\\/]*$", "", self._config.path)
         for program in names:
             path = folder + program + self._device.system.suffix
-            there = files.look(path)
+            there = files.state(path)
             if there.parse(self._device.run(there.command).stdout):
                 return path
         raise EngineMissing(
@@ -214,26 +218,27 @@ def help_flags(text: str) -> frozenset[str]:
     return frozenset(flag for head in heads if head for flag in re.findall(rf"(?<![\w-]){_FLAG}", head[1]))
 
 
-def version(text: str) -> dict[str, Any]:
+def version(text: str) -> EngineFacts:
     """``build`` (such as ``b11549`` or ``b10470-34af94cd9``) and ``instruction_sets`` of ``--version``.
 
     The number's form changed at b10394, and builds from a source archive call themselves 1.
     """
-    facts: dict[str, Any] = {}
-    told = re.search(r"\(build (\d+), commit ([0-9a-f]+)\)", text)
-    told = told or re.search(r"version:\s*b?(\d+)(?![\d.])(?:\s*\(([0-9a-f]{6,})\))?", text)
-    if told:
-        facts["build"] = f"b{told[1]}" + (f"-{told[2]}" if told[2] else "")
-    sets = instruction_sets(text)
-    if sets:
-        facts["instruction_sets"] = list(sets)
-    return facts
+    build = re.search(r"\(build (\d+), commit ([0-9a-f]+)\)", text)
+    build = build or re.search(r"version:\s*b?(\d+)(?![\d.])(?:\s*\(([0-9a-f]{6,})\))?", text)
+    return EngineFacts(
+        build=f"b{build[1]}" + (f"-{build[2]}" if build[2] else "") if build else None,
+        instruction_sets=instruction_sets(text),
+    )
 
 
 def instruction_sets(text: str) -> tuple[str, ...]:
     """Names set to 1 in a line such as ``CPU : SSE3 = 1 | AVX2 = 1 | …``."""
     line = re.search(r"CPU : ((?:\w+ = \d+ ?\|? ?)+)", text)
     return tuple(re.findall(r"(\w+) = 1", line[1])) if line else ()
+
+
+class _Say(Protocol):
+    def __call__(self, value: object, *names: str, needed: bool = True) -> None: ...
 
 
 def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> list[str]:
@@ -282,7 +287,7 @@ def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> 
     return argv
 
 
-def _draft(launch: Launch, options: LlamaOptions, say: Any) -> None:
+def _draft(launch: Launch, options: LlamaOptions, say: _Say) -> None:
     drafting = launch.drafting or Drafting(0)
     k = drafting.n_max or None
     if launch.draft is None:
@@ -300,13 +305,13 @@ def _draft(launch: Launch, options: LlamaOptions, say: Any) -> None:
     say(ALL_LAYERS if layers == "all" else layers, "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
 
 
-def rpc_facts(log: Sequence[str]) -> dict[str, Json]:
+def rpc_facts(log: Sequence[str]) -> dict[str, object]:
     """What a server says of itself at its start: ``protocol``, and ``devices`` as it names them.
 
     ``Starting RPC server v4.0.3``, then after ``Devices:`` a line each (rpc-server.cpp, ggml-rpc.cpp).
     """
     text = "\n".join(log)
-    facts: dict[str, Json] = {}
+    facts: dict[str, object] = {}
     if version := re.search(r"Starting RPC server v(\d+(?:\.\d+)*)", text):
         facts["protocol"] = version[1]
     _, found, rest = text.partition("Devices:\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -18,8 +18,7 @@ from edgebench.core import (
     Command,
     DeviceSession,
     Engine,
-    EngineInfo,
-    Json,
+    EngineFacts,
     Launch,
     Line,
     Reply,
@@ -90,20 +89,19 @@ class MlcApp(Engine):
 
     # --- before it runs ----------------------------------------------------------------------
 
-    def prepare(self) -> Mapping[str, Json]:
-        """Facts: ``name``, ``build``, ``path``, ``token_counts``. Raises ``EngineMissing``."""
+    def prepare(self) -> EngineFacts:
         there = self._phone.run("pm", "path", PACKAGE)
         if not there.startswith("package:"):
             raise EngineMissing(
                 f"MLCChat ({PACKAGE}) is not installed on {self._device.device.name}", mlc_install.how(self._device)
             )
         told = re.search(r"versionName=(\S+)", self._phone.run("dumpsys", "package", PACKAGE))
-        return {
-            "name": "mlc-llm",
-            "build": f"MLCChat {told[1]}" if told else "MLCChat",
-            "path": there.split("\n")[0].removeprefix("package:"),
-            "token_counts": f"estimated: {CHARACTERS_PER_TOKEN} characters a token; the rates are the app's own",
-        }
+        return EngineFacts(
+            name="mlc-llm",
+            build=f"MLCChat {told[1]}" if told else "MLCChat",
+            path=there.split("\n")[0].removeprefix("package:"),
+            token_counts=f"estimated: {CHARACTERS_PER_TOKEN} characters a token; the rates are the app's own",
+        )
 
     def command(self, launch: Launch, port: int) -> Command:
         self._ignored = list(launch.options)
@@ -289,7 +287,7 @@ class MlcApp(Engine):
 
     # --- what it said ------------------------------------------------------------------------
 
-    def info(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineFacts:
         lines = list(log)
         found = mlc_server.info(lines)
         opencl = any("Initialize OpenCL platform" in line for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from edgebench.core import (
@@ -11,8 +11,8 @@ from edgebench.core import (
     Command,
     DeviceSession,
     Engine,
-    EngineInfo,
-    Json,
+    EngineFacts,
+    Fields,
     Launch,
     Line,
     Option,
@@ -52,32 +52,32 @@ class MlcPython(Engine):
         self.cache_name: str | None = None
         """How the weights' cache file is called that this version reads."""
 
-    def prepare(self) -> Mapping[str, Json]:
-        """Facts: ``name``, ``build``, ``packages``, ``python``, ``path``, ``cache_name``, ``key``.
-
-        Nothing of MLC-LLM is imported for it: its source is read where it is installed.
-        """
+    def prepare(self) -> EngineFacts:
+        """Nothing of MLC-LLM is imported for it: its source is read where it is installed."""
         found = self._look()
-        self._flags = frozenset(found["flags"])
-        self.cache_name = found["cache_name"]
+        self._flags, version = frozenset(found.names("flags")), found.text("version") or ""
+        self.cache_name = found.text("cache_name")
         if "--enable-debug" not in self._flags:
             raise EngineMissing(
-                f"MLC-LLM {found['version']} on {self._device.device.name} is too old: serve knows no --enable-debug",
+                f"MLC-LLM {version} on {self._device.device.name} is too old: serve knows no --enable-debug",
                 mlc_install.how(self._device),
             )
-        packages = found["packages"]
+        packages = found.texts("packages")
         # Its source names itself mlc_llm, its wheels mlc-llm-nightly-…; only a release sets libinfo's version.
         installed = (v for name, v in packages.items() if name.lower().replace("_", "-").startswith("mlc-llm"))
-        return {
-            "name": "mlc-llm",
-            "build": next(installed, found["version"]),
+        extra = {
             "packages": packages,
-            "python": found["python"],
-            "path": found["path"],
+            "python": found.text("python"),
             "cache_name": self.cache_name,
             # Before March 2026 serve knew no key: loopback is all that guards it then.
             "key": "--api-key" in self._flags,
         }
+        return EngineFacts(
+            name="mlc-llm",
+            build=next(installed, version),
+            path=found.text("path"),
+            extra={name: value for name, value in extra.items() if value is not None},
+        )
 
     def command(self, launch: Launch, port: int) -> Command:
         self._speculative, self._drafts = launch.draft is not None, (0, 0)
@@ -148,7 +148,7 @@ class MlcPython(Engine):
             self._counted[text] = mlc_server.count_tokens(client, text)
         return self._counted[text]
 
-    def info(self, log: Iterable[str]) -> EngineInfo:
+    def info(self, log: Iterable[str]) -> EngineFacts:
         return mlc_server.info(log)
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
@@ -188,7 +188,7 @@ class MlcPython(Engine):
     def _python(self) -> str:
         return self._config.python or ("python" if self._device.device.system == "windows" else "python3")
 
-    def _look(self) -> dict[str, Json]:
+    def _look(self) -> Fields:
         """What the device's Python says of its MLC-LLM. Raises ``EngineMissing``."""
         name, how = self._device.device.name, mlc_install.how(self._device)
         try:
@@ -199,14 +199,14 @@ class MlcPython(Engine):
             words = (told.stderr.strip() or told.stdout.strip())[-300:]
             raise EngineMissing(f"{self._python()} cannot run on {name} (exit status {told.status}): {words}", how)
         try:
-            found: dict[str, Json] = json.loads(told.stdout.strip().splitlines()[-1])
+            found = json.loads(told.stdout.strip().splitlines()[-1])
         except (ValueError, IndexError) as error:
             raise EngineMissing(
                 f"{self._python()} on {name} is not a Python interpreter: {told.stdout[:200]!r}", how
             ) from error
-        if not found.get("path"):
+        if not isinstance(found, dict) or not found.get("path"):
             raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", how)
-        return found
+        return Fields(found)
 
 
 def sequences(k: int) -> int:

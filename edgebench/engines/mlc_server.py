@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgebench.core import Client, EngineInfo, Json, Line, Reply, Request, server_sent_events
+from edgebench.core import Client, EngineFacts, Json, Line, Reply, Request, server_sent_events
 from edgebench.errors import EngineFailed, EngineRefused, Unreadable
 
 MIB = 2**20
@@ -37,11 +37,11 @@ def count_tokens(client: Client, text: str) -> int:
     return int(usage["prompt_tokens"])
 
 
-def body(request: Request) -> tuple[str, dict[str, Json]]:
+def body(request: Request) -> tuple[str, dict[str, object]]:
     """Path and body of a request. Token ids go to ``/v1/completions``, messages to the chat endpoint,
     which applies the model's own template. ``ignore_eos`` counts only inside ``debug_config``.
     ``extra`` is for other dialects."""
-    common: dict[str, Json] = {
+    common: dict[str, object] = {
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": request.max_tokens,
@@ -172,7 +172,7 @@ _BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
 _PARTS = ("total", "parameters", "KV cache", "temporary")
 
 
-def info(log: Iterable[str]) -> EngineInfo:
+def info(log: Iterable[str]) -> EngineFacts:
     """Device, the engine's own estimate of its memory and its final settings, from its log.
 
     The device is the one it found when it was told to use just that one; it refuses to start
@@ -181,7 +181,8 @@ def info(log: Iterable[str]) -> EngineInfo:
     """
     used, found = None, set()
     buffers: dict[str, int] = {}
-    extra: dict[str, Json] = {}
+    kv_capacity = base_rss_b = None
+    extra: dict[str, object] = {}
     for line in map(plain, log):
         if device := _FOUND.search(line):
             found.add(device[2])
@@ -192,13 +193,13 @@ def info(log: Iterable[str]) -> EngineInfo:
                 for name, value in zip(_PARTS, estimate.groups(), strict=True)
             }
         elif actual := _ACTUAL.search(line):
-            extra["kv_capacity"], extra["prefill_chunk"] = int(actual[1]), int(actual[2])
+            kv_capacity, extra["prefill_chunk"] = int(actual[1]), int(actual[2])
         elif base := _BASE.search(line):
-            extra["base_rss_b"] = int(base[1])
+            base_rss_b = int(base[1])
         elif "Using cached model lib:" in line or "Using compiled model lib:" in line:
             extra["model_lib"] = line.split("model lib:", 1)[1].strip()
     backend = used or (found.pop() if len(found) == 1 else None)
-    return EngineInfo(backend=backend, buffers=buffers, extra=extra)
+    return EngineFacts(backend=backend, buffers=buffers, kv_capacity=kv_capacity, base_rss_b=base_rss_b, extra=extra)
 
 
 def plain(line: str) -> str:

@@ -72,8 +72,8 @@ def _limits(record: Record) -> Iterator[Doubt]:
             yield named(kind, f"up to {text.format(worst)} in a round")
     worst = max(_values(record, "throttled"), default=0.0)
     if worst > 0:
-        events = (event for one in record.rounds for event in one.notes.get("throttling", ()))
-        by = ", ".join(dict.fromkeys(str(event.get("by", "")) for event in events))
+        events = (event for one in record.rounds for event in one.notes.throttling)
+        by = ", ".join(dict.fromkeys(event.by or "" for event in events))
         yield named("throttled", f"up to {worst:.0%} of the time in a round" + (f", by {by}" if by else ""))
 
 
@@ -98,7 +98,7 @@ def _engine(record: Record) -> Iterator[Doubt]:
         turn.token_clock == "arrival" for one in record.rounds for turn in one.turns
     ):
         yield named("arrival-clock")
-    regimes = {str(one.notes["load_regime"]) for one in record.rounds if one.fresh and "load_regime" in one.notes}
+    regimes = {one.notes.load_regime for one in record.rounds if one.fresh and one.notes.load_regime}
     if len(regimes) > 1:
         yield named("load-regime-mixed", " and ".join(sorted(regimes)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgebench import profiles
-from edgebench.core import ModelFile, Progress
+from edgebench.core import ModelFacts, ModelFile, Progress
 from edgebench.errors import FULL, ModelError
 from edgebench.modelfiles import mlc
 from edgebench.modelfiles.cache import Cache, hash_file
@@ -139,9 +139,9 @@ def pull(
             f"Remove that file, then `edgebench models pull {model.name}`.",
         )
     facts = header(path)
-    if facts["quantization"] != model.gguf.quantization:
+    if facts.quantization != model.gguf.quantization:
         raise ModelError(
-            f"{model.name}: {path} is {facts['quantization']}, {model.profile} says {model.gguf.quantization}",
+            f"{model.name}: {path} is {facts.quantization}, {model.profile} says {model.gguf.quantization}",
             "Correct the profile, or name another file in it.",
         )
     return _model_file(model.name, path, sha256, facts)
@@ -206,7 +206,7 @@ def _bring(model: Model, source: Source, part: Path, progress: Progress | None, 
     from edgebench.modelfiles.requantize import WIDTH, requantize
 
     base = resolve(source.model, progress=progress)
-    sources.check_room(part, base.facts["parameters"] * WIDTH[source.type])
+    sources.check_room(part, round((base.facts.parameters or 0) * WIDTH[source.type]))
     requantize(base.path, part, source.type, progress)
     return hash_file(part)
 
@@ -240,6 +240,6 @@ def _local(model: Model, source: Local) -> Path:
     return model.profile.parent / Path(source.path).expanduser()
 
 
-def _model_file(name: str, path: Path, sha256: str, facts: dict[str, object]) -> ModelFile:
-    quantization, architecture = str(facts["quantization"]), str(facts["architecture"])
+def _model_file(name: str, path: Path, sha256: str, facts: ModelFacts) -> ModelFile:
+    quantization, architecture = facts.quantization or "", facts.architecture or ""
     return ModelFile(name, path, sha256, path.stat().st_size, "gguf", quantization, architecture, facts)

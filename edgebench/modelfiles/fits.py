@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from edgebench import engine_options, plugins
-from edgebench.core import Json, MemoryEstimate, Option
+from edgebench.core import MemoryEstimate, ModelFacts, Option
 
 
-def estimate(engine: str, model: Mapping[str, Json], options: Mapping[str, Option]) -> MemoryEstimate | None:
+def estimate(engine: str, model: ModelFacts, options: Mapping[str, Option]) -> MemoryEstimate | None:
     """By the engine's own estimate, and what each of its launch options adds; None without a header."""
     with plugins.boundary("engines", engine):
         need = plugins.load("engines", engine).estimate_memory(model, options)
@@ -23,6 +23,6 @@ def estimate(engine: str, model: Mapping[str, Json], options: Mapping[str, Optio
     return replace(need, compute_b=need.compute_b + more)
 
 
-def facts(need: MemoryEstimate) -> dict[str, Json]:
+def facts(need: MemoryEstimate) -> dict[str, float]:
     """As a record keeps it."""
     return {**asdict(need), "total_b": need.total_b}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Json
+from edgebench.core import ModelFacts
 from edgebench.errors import ModelError
 from edgebench.modelfiles import gguf_file
 from edgebench.modelfiles.gguf_file import Header, Skipped
@@ -15,15 +15,8 @@ from edgebench.modelfiles.gguf_file import Header, Skipped
 F16_BYTES = 2
 
 
-def header(path: Path | str) -> dict[str, Json]:
-    """Facts of a GGUF file; those it doesn't tell are absent.
-
-    ``architecture``, ``quantization``, ``layers``, ``context_length`` and ``vocabulary`` (tokens),
-    ``tokenizer``, ``tokenizer_pre``, ``bos_id``, ``eos_id``, ``add_bos``, ``add_eos``,
-    ``chat_template`` (whether there is one), ``recurrent``, ``sliding_window`` (tokens),
-    ``parameters``, ``weights_bytes``, ``weights_read_bytes`` (of them, read for each generated
-    token), ``kv_bytes_per_token`` (at F16), ``embedding`` (its length), ``tensor_types``
-    (bytes by type), ``experts``, ``experts_used``, ``title``, ``license``.
+def header(path: Path | str) -> ModelFacts:
+    """What a GGUF file says of its model.
 
     Raises ``ModelError`` for a file that is no GGUF, is damaged, or is not a language model.
     """
@@ -32,33 +25,32 @@ def header(path: Path | str) -> dict[str, Json]:
     _refuse_others(path, read)
     architecture = _text(read, "general.architecture")
     kv_bytes = kv_bytes_per_token(read.fields, architecture)
-    facts: dict[str, Json | None] = {
-        "architecture": architecture,
-        "quantization": quantization(read),
-        "layers": _whole(read, f"{architecture}.block_count"),
-        "context_length": _whole(read, f"{architecture}.context_length"),
-        "vocabulary": _length(read.fields.get("tokenizer.ggml.tokens")) or _whole(read, f"{architecture}.vocab_size"),
-        "tokenizer": _text(read, "tokenizer.ggml.model") or None,
-        "tokenizer_pre": _text(read, "tokenizer.ggml.pre") or None,
-        "bos_id": _whole(read, "tokenizer.ggml.bos_token_id"),
-        "eos_id": _whole(read, "tokenizer.ggml.eos_token_id"),
-        "add_bos": _yes_or_no(read, "tokenizer.ggml.add_bos_token"),
-        "add_eos": _yes_or_no(read, "tokenizer.ggml.add_eos_token"),
-        "chat_template": bool(read.fields.get("tokenizer.chat_template")),
-        "recurrent": _is_recurrent(read.fields, architecture),
-        "sliding_window": _whole(read, f"{architecture}.attention.sliding_window") or None,
-        "parameters": sum(tensor.elements for tensor in read.tensors),
-        "weights_bytes": sum(tensor.size for tensor in read.tensors),
-        "weights_read_bytes": weights_read(read, architecture),
-        "kv_bytes_per_token": kv_bytes,
-        "embedding": _whole(read, f"{architecture}.embedding_length"),
-        "tensor_types": dict(_bytes_by_type(read).most_common()),
-        "experts": _whole(read, f"{architecture}.expert_count") or None,
-        "experts_used": _whole(read, f"{architecture}.expert_used_count") or None,
-        "title": _text(read, "general.name") or None,
-        "license": _text(read, "general.license") or None,
-    }
-    return {name: value for name, value in facts.items() if value is not None}
+    return ModelFacts(
+        architecture=architecture,
+        quantization=quantization(read),
+        layers=_whole(read, f"{architecture}.block_count"),
+        context_length=_whole(read, f"{architecture}.context_length"),
+        vocabulary=_length(read.fields.get("tokenizer.ggml.tokens")) or _whole(read, f"{architecture}.vocab_size"),
+        tokenizer=_text(read, "tokenizer.ggml.model") or None,
+        tokenizer_pre=_text(read, "tokenizer.ggml.pre") or None,
+        bos_id=_whole(read, "tokenizer.ggml.bos_token_id"),
+        eos_id=_whole(read, "tokenizer.ggml.eos_token_id"),
+        add_bos=_yes_or_no(read, "tokenizer.ggml.add_bos_token"),
+        add_eos=_yes_or_no(read, "tokenizer.ggml.add_eos_token"),
+        chat_template=bool(read.fields.get("tokenizer.chat_template")),
+        recurrent=_is_recurrent(read.fields, architecture),
+        sliding_window=_whole(read, f"{architecture}.attention.sliding_window") or None,
+        parameters=sum(tensor.elements for tensor in read.tensors),
+        weights_bytes=sum(tensor.size for tensor in read.tensors),
+        weights_read_bytes=weights_read(read, architecture),
+        kv_bytes_per_token=kv_bytes,
+        embedding=_whole(read, f"{architecture}.embedding_length"),
+        tensor_types=dict(_bytes_by_type(read).most_common()),
+        experts=_whole(read, f"{architecture}.expert_count") or None,
+        experts_used=_whole(read, f"{architecture}.expert_used_count") or None,
+        title=_text(read, "general.name") or None,
+        license=_text(read, "general.license") or None,
+    )
 
 
 def tokens(path: Path) -> list[bytes]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgebench.core import Json, ModelFile, Progress
+from edgebench.core import Fields, ModelFacts, ModelFile, Progress
 from edgebench.errors import ModelError
 from edgebench.modelfiles.cache import CHUNK, Cache
 from edgebench.modelfiles.catalogue import Hub, Mlc, Model
@@ -60,7 +61,7 @@ def resolve(path: Path, *, name: str = "", id_: str = "", progress: Progress | N
     for file, sha256 in files(path):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256}\n".encode())
     size = sum(file.stat().st_size for file in wanted)
-    facts = {**_facts(path, config, listed), "caches": sorted(lists), "id": id_ or path.name}
+    facts = replace(_facts(path, config, listed), caches=tuple(sorted(lists)), id=id_ or path.name)
     quantization, architecture = str(config["quantization"]), str(config["model_type"])
     return ModelFile(name or path.name, path, digest.hexdigest(), size, "mlc", quantization, architecture, facts)
 
@@ -246,7 +247,7 @@ def _looked_up(listed: dict[str, Any]) -> int:
     return sum(int(tensor.get("nbytes", 0)) for tensor in tensors if "embed_tokens" in str(tensor.get("name")))
 
 
-def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[str, Json]:
+def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> ModelFacts:
     """What a trial must know, from the config. Raises ``ModelError``."""
     inner = config.get("model_config")
     try:
@@ -270,20 +271,17 @@ def _facts(path: Path, config: dict[str, Any], listed: dict[str, Any]) -> dict[s
         model_type, quantization = config["model_type"], config["quantization"]
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{path / CONFIG} is not understood: {error}", "Was it made by mlc_llm?") from error
-    facts: dict[str, Json] = {
-        "architecture": str(model_type),
-        "quantization": str(quantization),
-        "layers": layers,
-        "vocabulary": vocabulary,
+    about = Fields(listed.get("metadata"))
+    weights, bits = int(about.number("ParamBytes") or 0), about.number("BitsPerParam")
+    return ModelFacts(
+        architecture=str(model_type),
+        quantization=str(quantization),
+        layers=layers,
+        vocabulary=vocabulary,
+        context_length=longest if longest > 0 else None,
         # Keys and values are held in the type that the model computes in.
-        "kv_bytes_per_token": 2 * layers * kv_heads * width * (4 if "f32" in str(quantization) else 2),
-    }
-    if longest > 0:
-        facts["context_length"] = longest
-    about = listed.get("metadata")
-    if isinstance(about, dict) and about.get("ParamBytes"):
-        facts["weights_bytes"] = int(about["ParamBytes"])
-        facts["weights_read_bytes"] = int(about["ParamBytes"]) - _looked_up(listed)
-        if about.get("BitsPerParam"):
-            facts["parameters"] = round(int(about["ParamBytes"]) * 8 / float(about["BitsPerParam"]))
-    return facts
+        kv_bytes_per_token=2 * layers * kv_heads * width * (4 if "f32" in str(quantization) else 2),
+        weights_bytes=weights or None,
+        weights_read_bytes=weights - _looked_up(listed) if weights else None,
+        parameters=round(weights * 8 / bits) if weights and bits else None,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgebench.core import Device, Json, ModelFile, Option
+from edgebench.core import Device, DeviceFacts, ModelFile, Option
 from edgebench.errors import ModelError, UsageError
 from edgebench.modelfiles import fits
 
@@ -41,7 +41,7 @@ def check(target: ModelFile, draft: ModelFile) -> list[str]:
 
 def check_rolls_back(model: ModelFile) -> None:
     """Raises ``UsageError`` for a target or a draft that cannot drop refused tokens from its memory."""
-    if model.facts.get("recurrent"):
+    if model.facts.recurrent:
         raise UsageError(
             f"{model.name} ({model.architecture}) is recurrent: it cannot drop refused tokens from its memory",
             "Speculation needs models with a KV cache in every layer.",
@@ -52,18 +52,18 @@ def _difference(target: ModelFile, draft: ModelFile) -> str:
     from edgebench import modelfiles
 
     one, other = target.facts, draft.facts
-    if one.get("tokenizer") != other.get("tokenizer"):
-        return f"its tokenizer is of the type {other.get('tokenizer')}, the target's {one.get('tokenizer')}"
-    for name, what in (("add_bos", "adds a first token by itself"), ("add_eos", "adds a last token by itself")):
-        if name in one and name in other and one[name] != other[name]:
-            return f"one of the two {what}, the other does not"
-    sizes = [int(facts.get("vocabulary", 0)) for facts in (one, other)]
+    if one.tokenizer != other.tokenizer:
+        return f"its tokenizer is of the type {other.tokenizer}, the target's {one.tokenizer}"
+    for mine, its, what in ((one.add_bos, other.add_bos, "a first"), (one.add_eos, other.add_eos, "a last")):
+        if mine is not None and its is not None and mine != its:
+            return f"one of the two adds {what} token by itself, the other does not"
+    sizes = [facts.vocabulary or 0 for facts in (one, other)]
     if abs(sizes[0] - sizes[1]) > MOST_DIFFERENCE:
         return f"it has {sizes[1]} tokens, the target {sizes[0]}: more than {MOST_DIFFERENCE} apart"
     pairs = enumerate(zip(modelfiles.tokens(target.path), modelfiles.tokens(draft.path), strict=False))
-    for token, (mine, its) in pairs:
-        if token >= FIRST_COMPARED and mine != its:
-            return f"token {token} is {_text(its)}, in the target it is {_text(mine)}"
+    for token, (here, there) in pairs:
+        if token >= FIRST_COMPARED and here != there:
+            return f"token {token} is {_text(there)}, in the target it is {_text(here)}"
     return ""
 
 
@@ -77,27 +77,27 @@ def needs_bytes(
     """Bytes that it takes in RAM and on the GPU, estimated from its header, by the layers that lie there."""
     need = fits.estimate(engine, model.facts, options)
     total = need.total_b if need else float(model.size)
-    layers = int(model.facts.get("layers", 0))
+    layers = model.facts.layers or 0
     there = 1.0 if gpu_layers == "all" else min(int(gpu_layers or 0), layers) / layers if layers else 0.0
     return round(total * (1 - there)), round(total * there)
 
 
-def check_fit(parts: Mapping[str, tuple[int, int]], facts: Mapping[str, Json], device: Device, backend: str) -> None:
+def check_fit(parts: Mapping[str, tuple[int, int]], facts: DeviceFacts, device: Device, backend: str) -> None:
     """Raises ``ModelError`` where models need more memory than there is. ``parts``: ``needs_bytes`` by name.
 
     A GPU whose memory nobody tells is not judged; one that shares the RAM takes it from there.
     """
     shared = backend == "metal" or device.system == "android"
     ram = {name: here + there if shared else here for name, (here, there) in parts.items()}
-    _fit(ram, facts.get("ram_b"), device.name, "a smaller --ctx, or --gpu-layers.")
-    known = [] if shared else [int(gpu["memory_b"]) for gpu in facts.get("gpus", ()) if gpu.get("memory_b")]
+    _fit(ram, facts.ram_b, device.name, "a smaller --ctx, or --gpu-layers.")
+    known = [] if shared else [gpu.memory_b for gpu in facts.gpus if gpu.memory_b]
     if known:
         gpu = {name: there for name, (_, there) in parts.items()}
         place = f"the {'GPU' if len(known) == 1 else 'GPUs'} of {device.name}"
         _fit(gpu, sum(known), place, "a smaller --ctx, or fewer --gpu-layers or --draft-gpu-layers.")
 
 
-def _fit(parts: Mapping[str, int], held: int | None, place: str, hint: str) -> None:
+def _fit(parts: Mapping[str, int], held: float | None, place: str, hint: str) -> None:
     needed = sum(parts.values())
     if held is None or needed <= held:
         return

@@ -205,10 +205,10 @@ def _plan_one(
 ) -> Planned:
     notes = []
     clipped = False
-    longest = model.facts.get("context_length")
-    if longest is not None and int(options["ctx"]) > int(longest):
+    longest = model.facts.context_length
+    if longest is not None and int(options["ctx"]) > longest:
         notes.append(f"a context of {options['ctx']} was asked for; {model.name} has {longest}, so {longest} was used")
-        options["ctx"], clipped = int(longest), True
+        options["ctx"], clipped = longest, True
     fault: PartFailed | None = None
     least = 0
     try:

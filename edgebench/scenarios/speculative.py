@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 
-from edgebench.core import CostQuery, Drafting, Json, MetricDefinition, Option, Query, Reply, Request, ScenarioContext
+from edgebench.core import (
+    CostQuery,
+    Drafting,
+    MetricDefinition,
+    ModelFacts,
+    Option,
+    Query,
+    Reply,
+    Request,
+    ScenarioContext,
+)
 from edgebench.errors import EngineFailed
 from edgebench.judging.metrics import speculation
 
@@ -81,13 +91,13 @@ def _costs(reply: Reply, head: float) -> CostQuery:
     return CostQuery(MESSAGES, reply.tokens[:-1] or reply.text, SIZES, REPEATS, head)
 
 
-def output_share(facts: Mapping[str, Json]) -> float:
+def output_share(facts: ModelFacts) -> float:
     """The output layer's share of the arithmetic of one token, 0…1, from a model's header.
 
     Its matrix has vocabulary × embedding elements; that of the input is only looked up, and may be
     the same. Of a mixture of experts, whose token uses fewer of the others, it is at least this.
     """
-    output = float(facts.get("vocabulary") or 0) * float(facts.get("embedding") or 0)
-    tied = facts.get("weights_read_bytes") == facts.get("weights_bytes") or facts.get("experts")
-    used = float(facts.get("parameters") or 0) - (0.0 if tied else output)
+    output = float((facts.vocabulary or 0) * (facts.embedding or 0))
+    tied = facts.weights_read_bytes == facts.weights_bytes or facts.experts
+    used = (facts.parameters or 0.0) - (0.0 if tied else output)
     return output / used if used > output else 0.0

@@ -6,6 +6,7 @@ import random
 from collections.abc import Generator, Mapping
 
 from edgebench.core import Option, Reply, Request, ScenarioContext
+from edgebench.errors import EngineFailed
 
 
 class Throughput:
@@ -52,6 +53,8 @@ class Throughput:
 
 def random_tokens(setting: ScenarioContext, count: int) -> tuple[int, ...]:
     """``count`` ids drawn evenly from the model's vocabulary, reproducible by the seed."""
-    vocabulary = int(setting.model.facts["vocabulary"])
+    vocabulary = setting.model.facts.vocabulary
+    if not vocabulary:
+        raise EngineFailed(f"{setting.model.name} does not say how many tokens its vocabulary has")
     draw = random.Random(setting.seed)  # noqa: S311 - a workload, not a secret
     return tuple(draw.randrange(vocabulary) for _ in range(count))

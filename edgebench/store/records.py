@@ -10,7 +10,20 @@ from functools import cache
 from pathlib import PurePath
 from typing import Any
 
-from edgebench.core import SCHEMA, DeviceFacts, EngineFacts, Facts, Json, Metric, ModelFacts, Record, Round, Turn
+from edgebench.core import (
+    SCHEMA,
+    DeviceFacts,
+    EngineFacts,
+    Facts,
+    Json,
+    Metric,
+    ModelFacts,
+    Record,
+    Round,
+    RoundNotes,
+    Turn,
+    flat,
+)
 from edgebench.errors import StoreError
 
 
@@ -25,7 +38,8 @@ def to_json(record: Record, *, samples: bool = True) -> dict[str, Json]:
 
 def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
     """A round as plain JSON values."""
-    document: dict[str, Json] = plain(dataclasses.replace(one, samples=(), turns=()))
+    document = {name: plain(getattr(one, name)) for name in _fields(Round) if name not in ("turns", "notes", "samples")}
+    document["notes"] = plain(flat(one.notes))
     document["metrics"] = {name: float(value) for name, value in one.metrics.items() if _finite(value)}
     document["turns"] = [turn_to_json(turn) for turn in one.turns]
     if samples:
@@ -35,8 +49,6 @@ def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
             for sample in one.samples
             if _finite(sample.value) and _finite(sample.at)
         ]
-    else:
-        del document["samples"]
     return document
 
 
@@ -121,7 +133,11 @@ _RENAMED = {"asked_tokens": "requested_tokens", "speculative": "speculation", "p
 
 def _upgraded(value: Json) -> Json:
     """A round of any schema in the form of this one; what isn't a round at all is left to validation."""
-    turns = value.get("turns") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(value.get("notes"), Mapping):
+        value = {**value, "notes": RoundNotes.of(value["notes"])}
+    turns = value.get("turns")
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         return value
     return {**value, "turns": [_upgraded_turn(turn) if isinstance(turn, Mapping) else turn for turn in turns]}
@@ -156,7 +172,7 @@ def schema() -> dict[str, Json]:
         # Written always, even where the dataclass has a default.
         body = record if kind is Record else definitions[kind.__name__]
         body["required"] = [field.name for field in dataclasses.fields(kind)]
-    for facts in (DeviceFacts, EngineFacts, ModelFacts, Facts):
+    for facts in (DeviceFacts, EngineFacts, ModelFacts, Facts, RoundNotes):
         # What has no field of its own stands beside what has one.
         del definitions[facts.__name__]["properties"]["extra"]
         definitions[facts.__name__]["additionalProperties"] = True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from edgebench.core import Fact, Json
+from edgebench.core import DeviceFacts, Fact, Gpu
 from edgebench.systems import posix
-from edgebench.systems.linux import BOOT, CLUSTERS, INSTRUCTION_SETS, parse_meminfo
+from edgebench.systems.linux import BOOT, CLUSTERS, INSTRUCTION_SETS, parse_kernel, parse_meminfo
 
 
 class Android(posix.Posix):
@@ -16,7 +16,7 @@ class Android(posix.Posix):
     default_workspace = "edgebench"
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def facts(self) -> Mapping[str, Fact[DeviceFacts]]:
         return FACTS
 
 
@@ -24,55 +24,52 @@ class Termux(Android):
     """Termux over SSH: an app's sandbox with fewer readings, everything under its own home."""
 
 
-def parse_getprop(text: str) -> Mapping[str, Json]:
+def parse_getprop(text: str) -> DeviceFacts:
     """``[name]: [value]`` lines → ``model``, ``cpu`` (the chip), ``os``, ``build``."""
     known = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]\n]*)\]\s*$", text, re.M))
     chip = [known.get("ro.soc.manufacturer"), known.get("ro.soc.model") or known.get("ro.board.platform")]
     model = [known.get("ro.product.manufacturer"), known.get("ro.product.model")]
     release = known.get("ro.build.version.release")
-    facts = {
-        "model": " ".join(word for word in model if word),
-        "cpu": " ".join(word for word in chip if word),
-        "os": f"Android {release}" if release else "",
-        "build": known.get("ro.build.fingerprint", ""),
-    }
-    return {name: value for name, value in facts.items() if value}
+    return DeviceFacts(
+        model=" ".join(word for word in model if word) or None,
+        cpu=" ".join(word for word in chip if word) or None,
+        os=f"Android {release}" if release else None,
+        build=known.get("ro.build.fingerprint") or None,
+    )
 
 
-def parse_cpuinfo(text: str) -> Mapping[str, Json]:
+def parse_cpuinfo(text: str) -> DeviceFacts:
     """``/proc/cpuinfo`` → ``threads``, ``instruction_sets``."""
-    facts: dict[str, Json] = {}
     threads = len(re.findall(r"^processor\s*:", text, re.M))
-    if threads:
-        facts["threads"] = threads
     flags = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.M)
-    named = [name for flag, name in INSTRUCTION_SETS.items() if flag in flags[1].split()] if flags else []
-    return {**facts, **({"instruction_sets": named} if named else {})}
+    have = flags[1].split() if flags else []
+    sets = tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in have)
+    return DeviceFacts(threads=threads or None, instruction_sets=sets)
 
 
-def parse_battery(text: str) -> Mapping[str, Json]:
+def parse_battery(text: str) -> DeviceFacts:
     """``dumpsys battery`` (BatteryService.java) → ``power_source``."""
     powered = re.findall(r"^\s*(?:AC|USB|Wireless|Dock) powered: (true|false)\s*$", text, re.M)
     if not powered:
-        return {}
-    return {"power_source": "mains" if "true" in powered else "battery"}
+        return DeviceFacts()
+    return DeviceFacts(power_source="mains" if "true" in powered else "battery")
 
 
-def parse_gles(text: str) -> Mapping[str, Json]:
+def parse_gles(text: str) -> DeviceFacts:
     """``GLES: VENDOR, RENDERER, VERSION`` of ``dumpsys SurfaceFlinger`` → ``gpus``."""
     found = re.search(r"^\s*GLES: ([^,\n]+), ([^,\n]+), (.+)$", text, re.M)
-    return {"gpus": [{"name": f"{found[1]} {found[2]}", "driver": found[3].strip()}]} if found else {}
+    return DeviceFacts(gpus=(Gpu(f"{found[1]} {found[2]}", found[3].strip()),)) if found else DeviceFacts()
 
 
 _PROPERTIES = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fingerprint|version.release))"
 
-FACTS: Mapping[str, Fact] = {
+FACTS: Mapping[str, Fact[DeviceFacts]] = {
     "boot": BOOT,
     "device": Fact(f"getprop | grep -E '{_PROPERTIES}'", parse_getprop),
     "cpu": Fact("cat /proc/cpuinfo", parse_cpuinfo),
     "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),
-    "kernel": Fact("uname -srm", lambda text: {"kernel": text.strip()} if text.strip() else {}),
+    "kernel": Fact("uname -srm", parse_kernel),
     "power": Fact("dumpsys battery", parse_battery),
     "gpu": Fact("dumpsys SurfaceFlinger | grep GLES:", parse_gles),
 }

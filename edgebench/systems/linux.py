@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from edgebench.core import Fact, Json, PageCache, ProbeSource
+from edgebench.core import Cluster, DeviceFacts, Fact, Gpu, PageCache, ProbeSource
+from edgebench.core.fields import Fields
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix
 
@@ -17,7 +18,7 @@ class Linux(posix.Posix):
     default_workspace = ".cache/edgebench/device"
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def facts(self) -> Mapping[str, Fact[DeviceFacts]]:
         return FACTS
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
@@ -34,29 +35,30 @@ class Linux(posix.Posix):
         )
 
 
-def parse_lscpu(text: str) -> Mapping[str, Json]:
+def parse_lscpu(text: str) -> DeviceFacts:
     """``lscpu -J`` → ``cpu``, ``threads``, ``cores``, ``hypervisor``, ``instruction_sets``."""
     try:
-        fields = _flat(json.loads(text)["lscpu"])
-    except (ValueError, KeyError, TypeError) as error:
+        entries = Fields(json.loads(text)).items("lscpu")
+    except ValueError as error:
         raise Unreadable(f"lscpu -J printed something else: {text[:200]!r}") from error
-    facts: dict[str, Json] = {}
-    if "Model name" in fields:
-        facts["cpu"] = fields["Model name"]
-    if "Architecture" in fields:
-        facts["architecture"] = fields["Architecture"]
-    if fields.get("CPU(s)", "").isdigit():
-        facts["threads"] = int(fields["CPU(s)"])
+    if not entries:
+        raise Unreadable(f"lscpu -J printed something else: {text[:200]!r}")
+    fields = _flat(entries)
     cores, sockets = fields.get("Core(s) per socket", ""), fields.get("Socket(s)", "")
-    if cores.isdigit() and sockets.isdigit():
-        facts["cores"] = int(cores) * int(sockets)
-    if fields.get("Hypervisor vendor"):
-        facts["hypervisor"] = fields["Hypervisor vendor"]
     have = set(fields.get("Flags", "").split())
-    named = [name for flag, name in INSTRUCTION_SETS.items() if flag in have]
-    if named:
-        facts["instruction_sets"] = named
-    return facts
+    return DeviceFacts(
+        cpu=fields.get("Model name"),
+        architecture=fields.get("Architecture"),
+        threads=whole_number(fields.get("CPU(s)")),
+        cores=int(cores) * int(sockets) if cores.isdigit() and sockets.isdigit() else None,
+        hypervisor=fields.get("Hypervisor vendor") or None,
+        instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in have),
+    )
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number of a text of digits."""
+    return int(text) if text and text.isdigit() else None
 
 
 SAME_CLUSTER = 0.92
@@ -64,7 +66,7 @@ SAME_CLUSTER = 0.92
 cores of one kind differ by a few per cent."""
 
 
-def parse_clusters(text: str) -> Mapping[str, Json]:
+def parse_clusters(text: str) -> DeviceFacts:
     """``CPUS:KHZ`` of each cpufreq policy → ``clusters``: ``cpus`` and ``max_hz`` of each.
 
     Where each processor has a policy of its own (x86), those of about one speed are one cluster.
@@ -79,8 +81,7 @@ def parse_clusters(text: str) -> Mapping[str, Json]:
             else:
                 merged.append((cpus, khz))
         found = merged
-    clusters = [{"cpus": sorted(cpus), "max_hz": khz * 1000} for cpus, khz in found]
-    return {"clusters": clusters} if clusters else {}
+    return DeviceFacts(clusters=tuple(Cluster(tuple(sorted(cpus)), khz * 1000) for cpus, khz in found))
 
 
 INSTRUCTION_SETS = {
@@ -101,58 +102,70 @@ INSTRUCTION_SETS = {
 """The kernel's name of a CPU flag → llama.cpp's name of the instruction set."""
 
 
-def _flat(fields: list[dict[str, Json]]) -> dict[str, str]:
+def _flat(entries: Iterable[object]) -> dict[str, str]:
     flat: dict[str, str] = {}
-    for field in fields:
-        flat.setdefault(str(field["field"]).rstrip(":"), str(field.get("data") or ""))
-        flat.update({k: v for k, v in _flat(field.get("children") or []).items() if k not in flat})
+    for entry in map(Fields, entries):
+        flat.setdefault((entry.text("field") or "").rstrip(":"), entry.text("data") or "")
+        flat = {**_flat(entry.items("children")), **flat}
     return flat
 
 
-def parse_meminfo(text: str) -> Mapping[str, Json]:
+def parse_meminfo(text: str) -> DeviceFacts:
     """``/proc/meminfo`` (proc(5)) → ``ram_b``, ``swap_b``, ``ram_available_b``; its kB are KiB."""
-    names = {"MemTotal": "ram_b", "SwapTotal": "swap_b", "MemAvailable": "ram_available_b"}
-    pairs = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
-    return {names[name]: int(value) * 1024 for name, value in pairs if name in names}
+    sizes = {name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
+    return DeviceFacts(
+        ram_b=sizes.get("MemTotal"), swap_b=sizes.get("SwapTotal"), ram_available_b=sizes.get("MemAvailable")
+    )
 
 
-def parse_fincore(text: str) -> Mapping[str, Json]:
-    """``fincore -b -n -r -o RES,SIZE`` → ``resident``: share of the files in the page cache, 0…1."""
+def parse_fincore(text: str) -> float:
+    """``fincore -b -n -r -o RES,SIZE`` → share of the files in the page cache, 0…1."""
     numbers = text.split()
     if not numbers or len(numbers) % 2 or not all(number.isdigit() for number in numbers):
         raise Unreadable(f"fincore printed something else: {text[:200]!r}")
     cached, size = sum(map(int, numbers[::2])), sum(map(int, numbers[1::2]))
-    return {"resident": min(1.0, cached / size) if size else 1.0}
+    return min(1.0, cached / size) if size else 1.0
 
 
-def parse_os_release(text: str) -> Mapping[str, Json]:
+def parse_os_release(text: str) -> DeviceFacts:
     """``os-release(5)`` → ``os``."""
     found = re.search(r'^PRETTY_NAME=(?:"([^"]*)"|(\S+))', text, re.M)
-    return {"os": found[1] or found[2]} if found else {}
+    return DeviceFacts(os=found[1] or found[2]) if found else DeviceFacts()
 
 
-def parse_power(text: str) -> Mapping[str, Json]:
+def parse_power(text: str) -> DeviceFacts:
     """``type:online:status`` of each power supply → ``power_source``: ``mains`` or ``battery``."""
     supplies = [line.split(":") for line in text.splitlines() if line.count(":") == 2]
     if any(kind == "Mains" and online == "1" for kind, online, _ in supplies):
-        return {"power_source": "mains"}
+        return DeviceFacts(power_source="mains")
     if any(kind == "Battery" and status == "Discharging" for kind, _, status in supplies):
-        return {"power_source": "battery"}
-    return {}
+        return DeviceFacts(power_source="battery")
+    return DeviceFacts()
 
 
-def parse_nvidia(text: str) -> Mapping[str, Json]:
+def parse_nvidia(text: str) -> DeviceFacts:
     """``nvidia-smi --query-gpu=name,driver_version,memory.total`` → ``gpus``."""
     gpus = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 3 and parts[2].endswith("MiB"):
-            gpus.append({"name": parts[0], "driver": parts[1], "memory_b": int(parts[2].split()[0]) * 2**20})
-    return {"gpus": gpus} if gpus else {}
+            gpus.append(Gpu(parts[0], parts[1], int(parts[2].split()[0]) * 2**20))
+    return DeviceFacts(gpus=tuple(gpus))
 
 
-def _text(command: str, name: str) -> Fact:
-    return Fact(command, lambda text: {name: text.strip()} if text.strip() else {})
+def parse_kernel(text: str) -> DeviceFacts:
+    """``uname -srm`` → ``kernel``."""
+    return DeviceFacts(kernel=text.strip() or None)
+
+
+def parse_boot(text: str) -> DeviceFacts:
+    """The id of a boot → ``boot``."""
+    return DeviceFacts(boot=text.strip() or None)
+
+
+def parse_governor(text: str) -> DeviceFacts:
+    """``scaling_governor`` (cpufreq in the kernel's admin guide) → ``governor``."""
+    return DeviceFacts(governor=text.strip() or None)
 
 
 CLUSTERS = Fact(
@@ -160,18 +173,18 @@ CLUSTERS = Fact(
     " done 2>/dev/null; true",
     parse_clusters,
 )
-BOOT = _text("cat /proc/sys/kernel/random/boot_id", "boot")
+BOOT = Fact("cat /proc/sys/kernel/random/boot_id", parse_boot)
 """The same in every container, and for every user, of a running machine (random(4))."""
 _CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
-FACTS: Mapping[str, Fact] = {
+FACTS: Mapping[str, Fact[DeviceFacts]] = {
     "boot": BOOT,
     "cpu": Fact("LC_ALL=C lscpu -J", parse_lscpu),
     "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),
     "os": Fact("cat /etc/os-release", parse_os_release),
-    "kernel": _text("uname -srm", "kernel"),
-    "governor": _text(f"cat {_CPUFREQ} 2>/dev/null; true", "governor"),
+    "kernel": Fact("uname -srm", parse_kernel),
+    "governor": Fact(f"cat {_CPUFREQ} 2>/dev/null; true", parse_governor),
     "power": Fact(
         "for s in /sys/class/power_supply/*; do [ -r $s/type ] || continue; "
         'echo "$(cat $s/type):$(cat $s/online 2>/dev/null):$(cat $s/status 2>/dev/null)"; done; true',

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 
-from edgebench.core import Fact, Json, ProbeSource
+from edgebench.core import Cluster, DeviceFacts, Fact, Gpu, ProbeSource
+from edgebench.core.fields import Fields
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix, posix_files
+from edgebench.systems.linux import parse_boot, parse_kernel, whole_number
 
 
 class MacOs(posix.Posix):
@@ -20,54 +22,53 @@ class MacOs(posix.Posix):
     files = posix_files.Files(state="stat -Lf '%z %m'", digest="shasum -a 256")
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def facts(self) -> Mapping[str, Fact[DeviceFacts]]:
         return FACTS
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
         return loops.posix(sources, pid, proc=False)
 
 
-def parse_sysctl(text: str) -> Mapping[str, Json]:
+def parse_sysctl(text: str) -> DeviceFacts:
     """``sysctl NAME…`` → ``cpu``, ``ram_b``, ``threads``, ``cores``, ``clusters`` (the fastest first)."""
     known = dict(re.findall(r"^([\w.]+): (.*)$", text, re.M))
-    facts: dict[str, Json] = {}
-    if name := known.get("machdep.cpu.brand_string", "").strip():
-        facts["cpu"] = name
-    numbers = {"ram_b": "hw.memsize", "threads": "hw.logicalcpu", "cores": "hw.physicalcpu"}
-    facts.update({name: int(known[key]) for name, key in numbers.items() if known.get(key, "").isdigit()})
     levels = [known.get(f"hw.perflevel{n}.logicalcpu", "") for n in range(3)]
-    clusters = [{"threads": int(level)} for level in levels if level.isdigit()]
-    return {**facts, **({"clusters": clusters} if clusters else {})}
+    return DeviceFacts(
+        cpu=known.get("machdep.cpu.brand_string", "").strip() or None,
+        ram_b=whole_number(known.get("hw.memsize")),
+        threads=whole_number(known.get("hw.logicalcpu")),
+        cores=whole_number(known.get("hw.physicalcpu")),
+        clusters=tuple(Cluster(threads=int(level)) for level in levels if level.isdigit()),
+    )
 
 
-def parse_sw_vers(text: str) -> Mapping[str, Json]:
+def parse_sw_vers(text: str) -> DeviceFacts:
     """``sw_vers`` → ``os``, with the build."""
     known = dict(re.findall(r"^(\w+):\s+(.*)$", text, re.M))
     words = [known.get("ProductName", ""), known.get("ProductVersion", "")]
     build = f" ({known['BuildVersion']})" if "BuildVersion" in known else ""
-    return {"os": " ".join(words).strip() + build} if all(words) else {}
+    return DeviceFacts(os=" ".join(words).strip() + build if all(words) else None)
 
 
-def parse_displays(text: str) -> Mapping[str, Json]:
+def parse_displays(text: str) -> DeviceFacts:
     """``system_profiler SPDisplaysDataType -json`` → ``gpus``."""
     try:
-        cards = json.loads(text)["SPDisplaysDataType"]
-        gpus = [{"name": card["sppci_model"], **_cores(card)} for card in cards if "sppci_model" in card]
-    except (ValueError, KeyError, TypeError) as error:
+        document = json.loads(text)
+    except ValueError as error:
         raise Unreadable(f"system_profiler printed something else: {text[:200]!r}") from error
-    return {"gpus": gpus} if gpus else {}
+    cards = [(card.text("sppci_model"), card.text("sppci_cores")) for card in map(Fields, _cards(document))]
+    return DeviceFacts(gpus=tuple(Gpu(name, cores=whole_number(cores)) for name, cores in cards if name))
 
 
-def _cores(card: Mapping[str, Json]) -> dict[str, int]:
-    cores = str(card.get("sppci_cores", ""))
-    return {"cores": int(cores)} if cores.isdigit() else {}
+def _cards(document: object) -> tuple[object, ...]:
+    return Fields(document).items("SPDisplaysDataType")
 
 
-def parse_pmset(text: str) -> Mapping[str, Json]:
+def parse_pmset(text: str) -> DeviceFacts:
     """``pmset -g ps``: ``Now drawing from 'AC Power'`` → ``power_source``."""
     sources = {"AC Power": "mains", "Battery Power": "battery"}
     found = re.search(r"^Now drawing from '([^']+)'", text, re.M)
-    return {"power_source": sources[found[1]]} if found and found[1] in sources else {}
+    return DeviceFacts(power_source=sources.get(found[1]) if found else None)
 
 
 _NAMES = " ".join(
@@ -75,11 +76,11 @@ _NAMES = " ".join(
     + [f"hw.perflevel{n}.logicalcpu" for n in range(3)]
 )
 
-FACTS: Mapping[str, Fact] = {
-    "boot": Fact("sysctl -n kern.bootsessionuuid", lambda text: {"boot": text.strip()} if text.strip() else {}),
+FACTS: Mapping[str, Fact[DeviceFacts]] = {
+    "boot": Fact("sysctl -n kern.bootsessionuuid", parse_boot),
     "cpu": Fact(f"for n in {_NAMES}; do sysctl $n 2>/dev/null; done; true", parse_sysctl),
     "os": Fact("sw_vers", parse_sw_vers),
-    "kernel": Fact("uname -srm", lambda text: {"kernel": text.strip()} if text.strip() else {}),
+    "kernel": Fact("uname -srm", parse_kernel),
     "gpu": Fact("system_profiler SPDisplaysDataType -json", parse_displays),
     "power": Fact("pmset -g ps", parse_pmset),
 }

@@ -24,10 +24,10 @@ class Posix:
     def echo(self, text: str) -> str:
         return quote(["echo", text])
 
-    def find(self, program: str) -> Fact:
+    def find(self, program: str) -> Fact[str | None]:
         """POSIX, ``command -v``."""
         there = f"command -v {shlex.quote(program)}"
-        return Fact(there, lambda text: {"path": text.strip()} if text.strip() else {})
+        return Fact(there, lambda text: text.strip() or None)
 
     def supervise(self, command: Command, tag: str) -> str:
         return supervise(command, tag)

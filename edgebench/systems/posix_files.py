@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Fact, Json
+from edgebench.core import Fact, FileState, Folder
 from edgebench.errors import Unreadable
 
 SEAL = 946_684_800
@@ -61,29 +61,29 @@ class Files:
     def join(self, *parts: str) -> str:
         return "/".join(parts)
 
-    def folder(self, path: str) -> Fact:
+    def make_folder(self, path: str) -> Fact[Folder]:
         there = shlex.quote(path)
         return Fact(f"mkdir -p {there} && cd {there} && touch . && pwd && df -Pk .", parse_folder)
 
-    def look(self, path: str) -> Fact:
-        return Fact(f"{self._state} {shlex.quote(path)} 2>/dev/null; true", parse_look)
+    def state(self, path: str) -> Fact[FileState | None]:
+        return Fact(f"{self._state} {shlex.quote(path)} 2>/dev/null; true", parse_state)
 
     def seal(self, path: str) -> str:
         return f"TZ=UTC touch -t 200001010000 {shlex.quote(path)}"
 
-    def sha256(self, path: str) -> Fact:
+    def sha256(self, path: str) -> Fact[str]:
         return Fact(f"{self._digest} <{shlex.quote(path)}", parse_sha256)
 
-    def list(self, folder: str) -> Fact:
+    def sizes(self, folder: str) -> Fact[Mapping[str, int]]:
         each = f'for f in *; do s=$({self._state} "$f" 2>/dev/null) && printf "%s %s\\n" "${{s%% *}}" "$f"; done'
-        return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {each}; true", parse_list)
+        return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {each}; true", parse_sizes)
 
-    def note(self, path: str, line: str) -> str:
+    def write_line(self, path: str, line: str) -> str:
         return f"printf '%s\\n' {shlex.quote(line)} >{shlex.quote(path)}"
 
-    def notes(self, folder: str) -> Fact:
+    def read_lines(self, folder: str) -> Fact[Sequence[str]]:
         each = f"cat {shlex.quote(folder)}/*.json 2>/dev/null; true"
-        return Fact(each, lambda text: {"lines": text.splitlines()})
+        return Fact(each, str.splitlines)
 
     def move(self, source: str, target: str) -> str:
         return shlex.join(["mv", "-f", source, target])
@@ -99,34 +99,34 @@ class Files:
         return _LOCK.format(**words, step=max(1, lease // 10))
 
 
-def parse_folder(text: str) -> Mapping[str, Json]:
-    """``pwd; df -Pk .`` (POSIX) → ``path``, ``free_b``."""
+def parse_folder(text: str) -> Folder:
+    """``pwd; df -Pk .`` (POSIX)."""
     path, *table = text.splitlines() or [""]
     if not path.startswith("/"):
         raise Unreadable(f"a folder was expected: {text[:200]!r}")
     found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", table[-1]) if table else None
-    return {"path": path, **({"free_b": int(found[1]) * 1024} if found else {})}
+    return Folder(path, int(found[1]) * 1024 if found else None)
 
 
-def parse_look(text: str) -> Mapping[str, Json]:
-    """``SIZE MTIME`` → ``size_b``, ``sealed``, ``modified`` (seconds since 1970)."""
+def parse_state(text: str) -> FileState | None:
+    """``SIZE MTIME``, the time in seconds since 1970."""
     words = text.split()
     if not words:
-        return {}
+        return None
     if len(words) != 2 or not all(word.lstrip("-").isdigit() for word in words):
         raise Unreadable(f"a size and a time were expected: {text[:200]!r}")
-    return {"size_b": int(words[0]), "sealed": int(words[1]) == SEAL, "modified": int(words[1])}
+    return FileState(int(words[0]), int(words[1]) == SEAL, int(words[1]))
 
 
-def parse_sha256(text: str) -> Mapping[str, Json]:
+def parse_sha256(text: str) -> str:
     """What ``sha256sum`` and ``shasum -a 256`` print of their standard input."""
     found = re.match(r"\\?([0-9a-fA-F]{64})\b", text)
     if not found:
         raise Unreadable(f"a SHA-256 was expected: {text[:200]!r}")
-    return {"sha256": found[1].lower()}
+    return found[1].lower()
 
 
-def parse_list(text: str) -> Mapping[str, Json]:
-    """``SIZE NAME`` lines → ``files``."""
+def parse_sizes(text: str) -> dict[str, int]:
+    """``SIZE NAME`` lines."""
     pairs = (line.split(" ", 1) for line in text.splitlines())
-    return {"files": [{"name": p[1], "size_b": int(p[0])} for p in pairs if len(p) == 2 and p[0].isdigit()]}
+    return {pair[1]: int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdigit()}

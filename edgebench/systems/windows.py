@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import SILENCED, Command, Fact, PageCache, ProbeSource
+from edgebench.core import SILENCED, Command, DeviceFacts, Fact, PageCache, ProbeSource
 from edgebench.errors import UsageError
 from edgebench.systems import cmd, powershell
 from edgebench.systems.posix import BEATS_MISSED
@@ -54,7 +54,7 @@ class Windows:
     files = Files()
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def facts(self) -> Mapping[str, Fact[DeviceFacts]]:
         return FACTS
 
     def quote(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
@@ -63,9 +63,9 @@ class Windows:
     def echo(self, text: str) -> str:
         return cmd.script("chcp 65001 >nul\necho !_text!", _text=text)
 
-    def find(self, program: str) -> Fact:
+    def find(self, program: str) -> Fact[str | None]:
         there = cmd.script(f"chcp 65001 >nul\nfor %f in ({program}{self.suffix}) do (echo;%~$PATH:f)")
-        return Fact(there, lambda text: {"path": text.strip()} if text.strip() else {})
+        return Fact(there, lambda text: text.strip() or None)
 
     def supervise(self, command: Command, tag: str) -> str:
         if len(command.secrets) > 1:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from edgebench.core import Fact, Json
+from edgebench.core import DeviceFacts, Fact, Gpu
 from edgebench.errors import Unreadable
 from edgebench.systems import powershell
-from edgebench.systems.linux import parse_nvidia
+from edgebench.systems.linux import parse_nvidia, whole_number
 
 WINDOWS_11 = 22000
 """Its first build; its registry still says Windows 10."""
@@ -19,30 +19,32 @@ ANSWERED = "edgebench: answered"
 MACHINES = {"AMD64": "x86_64", "ARM64": "aarch64", "x86": "i686"}
 
 
-def parse_cmd(text: str) -> Mapping[str, Json]:
+def parse_cmd(text: str) -> DeviceFacts:
     """Environment variables, ``ver`` and ``reg query`` → ``cpu``, ``threads``, ``architecture``, ``os``, ``kernel``."""
-    facts: dict[str, Json] = {}
-    if found := re.search(r"^threads=(\d+)\s*$", text, re.M):
-        facts["threads"] = int(found[1])
-    if found := re.search(r"^machine=(\w+)\s*$", text, re.M):
-        facts["architecture"] = MACHINES.get(found[1], found[1])
-    if found := re.search(r"^\s*ProcessorNameString\s+REG_SZ\s+(\S.*?)\s*$", text, re.M):
-        facts["cpu"] = found[1]
+    threads = re.search(r"^threads=(\d+)\s*$", text, re.M)
+    machine = re.search(r"^machine=(\w+)\s*$", text, re.M)
+    cpu = re.search(r"^\s*ProcessorNameString\s+REG_SZ\s+(\S.*?)\s*$", text, re.M)
     # `Microsoft Windows [Version 10.0.22631.4317]`; the word before the number is localised.
-    if version := re.search(r"\b(\d+\.\d+\.(\d+))[\d.]*\]?\s*$", text, re.M):
-        facts["kernel"] = f"Windows NT {version[1]}"
-        if found := re.search(r"^\s*ProductName\s+REG_SZ\s+(\S.*?)\s*$", text, re.M):
-            old = "Windows 10" in found[1] and int(version[2]) >= WINDOWS_11
-            facts["os"] = found[1].replace("Windows 10", "Windows 11") if old else found[1]
-    if not facts:
+    version = re.search(r"\b(\d+\.\d+\.(\d+))[\d.]*\]?\s*$", text, re.M)
+    product = re.search(r"^\s*ProductName\s+REG_SZ\s+(\S.*?)\s*$", text, re.M)
+    if not (threads or machine or cpu or version):
         raise Unreadable("cmd.exe answered nothing; is it the login shell (OpenSSH's DefaultShell)?")
-    return facts
+    name = product[1] if product and version else None
+    if name and version and int(version[2]) >= WINDOWS_11:
+        name = name.replace("Windows 10", "Windows 11")
+    return DeviceFacts(
+        cpu=cpu[1] if cpu else None,
+        threads=int(threads[1]) if threads else None,
+        architecture=MACHINES.get(machine[1], machine[1]) if machine else None,
+        kernel=f"Windows NT {version[1]}" if version else None,
+        os=name,
+    )
 
 
-def parse_wmic(text: str) -> Mapping[str, Json]:
+def parse_wmic(text: str) -> DeviceFacts:
     """``wmic os get TotalVisibleMemorySize`` (KiB; UTF-16 in a pipe here, plain text there) → ``ram_b``."""
     found = re.search(r"TotalVisibleMemorySize\s+(\d+)\s*$", text.replace("\0", ""))
-    return {"ram_b": int(found[1]) * 1024} if found else {}
+    return DeviceFacts(ram_b=int(found[1]) * 1024 if found else None)
 
 
 def parse_list(text: str) -> list[dict[str, str]]:
@@ -65,55 +67,51 @@ def parse_list(text: str) -> list[dict[str, str]]:
     return objects
 
 
-def parse_processor(text: str) -> Mapping[str, Json]:
+def parse_processor(text: str) -> DeviceFacts:
     """``Win32_Processor``, one object a socket → ``cpu``, ``cores``, ``threads``."""
     sockets = parse_list(text)
-    facts: dict[str, Json] = {}
-    if sockets and sockets[0].get("Name"):
-        facts["cpu"] = sockets[0]["Name"]
-    for name, field in (("cores", "NumberOfCores"), ("threads", "NumberOfLogicalProcessors")):
-        counts = [socket.get(field, "") for socket in sockets]
-        if counts and all(count.isdigit() for count in counts):
-            facts[name] = sum(map(int, counts))
-    return facts
+    return DeviceFacts(
+        cpu=sockets[0].get("Name") or None if sockets else None,
+        cores=_sum(sockets, "NumberOfCores"),
+        threads=_sum(sockets, "NumberOfLogicalProcessors"),
+    )
 
 
-def parse_system(text: str) -> Mapping[str, Json]:
+def _sum(sockets: Sequence[Mapping[str, str]], field: str) -> int | None:
+    counts = [socket.get(field, "") for socket in sockets]
+    return sum(map(int, counts)) if counts and all(count.isdigit() for count in counts) else None
+
+
+def parse_system(text: str) -> DeviceFacts:
     """``Win32_OperatingSystem`` → ``os``, ``kernel``, ``ram_b`` (its sizes are in KiB)."""
-    facts: dict[str, Json] = {}
-    for fields in parse_list(text)[:1]:
-        if fields.get("Caption"):
-            facts["os"] = fields["Caption"]
-        if fields.get("Version"):
-            facts["kernel"] = f"Windows NT {fields['Version']}"
-        if fields.get("TotalVisibleMemorySize", "").isdigit():
-            facts["ram_b"] = int(fields["TotalVisibleMemorySize"]) * 1024
-    return facts
+    fields = next(iter(parse_list(text)), {})
+    ram = whole_number(fields.get("TotalVisibleMemorySize"))
+    return DeviceFacts(
+        os=fields.get("Caption") or None,
+        kernel=f"Windows NT {fields['Version']}" if fields.get("Version") else None,
+        ram_b=None if ram is None else ram * 1024,
+    )
 
 
-def parse_displays(text: str) -> Mapping[str, Json]:
+def parse_displays(text: str) -> DeviceFacts:
     """``Win32_VideoController`` → ``gpus``. Its AdapterRAM has 32 bits and is not asked for."""
-    gpus = [
-        {"name": fields["Name"], **({"driver": fields["DriverVersion"]} if fields.get("DriverVersion") else {})}
-        for fields in parse_list(text)
-        if fields.get("Name")
-    ]
-    return {"gpus": gpus} if gpus else {}
+    cards = [fields for fields in parse_list(text) if fields.get("Name")]
+    return DeviceFacts(gpus=tuple(Gpu(card["Name"], card.get("DriverVersion") or None) for card in cards))
 
 
-def parse_battery(text: str) -> Mapping[str, Json]:
+def parse_battery(text: str) -> DeviceFacts:
     """``Win32_Battery``: BatteryStatus 1 is discharging, 2 on mains; no battery, nothing said."""
     status = [fields.get("BatteryStatus") for fields in parse_list(text)]
     if "1" in status:
-        return {"power_source": "battery"}
-    return {"power_source": "mains"} if "2" in status else {}
+        return DeviceFacts(power_source="battery")
+    return DeviceFacts(power_source="mains" if "2" in status else None)
 
 
-def _cim(parse: Callable[[str], Mapping[str, Json]], name: str, *fields: str) -> Fact:
+def _cim(parse: Callable[[str], DeviceFacts], name: str, *fields: str) -> Fact[DeviceFacts]:
     """One class a call: a driver that hangs one doesn't cost the others."""
     script = f"Get-CimInstance Win32_{name} | Format-List {','.join(fields)} | Out-String -Width 4096;'{ANSWERED}'"
 
-    def read(text: str) -> Mapping[str, Json]:
+    def read(text: str) -> DeviceFacts:
         answer, end, _ = text.rpartition(ANSWERED)
         if not end:
             raise Unreadable("PowerShell gave no answer")
@@ -128,7 +126,7 @@ _CMD = (
     r'reg query "HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion" /v ProductName'
 )
 
-FACTS: Mapping[str, Fact] = {
+FACTS: Mapping[str, Fact[DeviceFacts]] = {
     "shell": Fact(_CMD, parse_cmd),
     "memory": Fact("wmic os get TotalVisibleMemorySize 2>nul & exit 0", parse_wmic),
     "cpu": _cim(parse_processor, "Processor", "Name", "NumberOfCores", "NumberOfLogicalProcessors"),

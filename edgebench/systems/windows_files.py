@@ -7,7 +7,7 @@ import ntpath
 import re
 from collections.abc import Mapping, Sequence
 
-from edgebench.core import Fact, Json
+from edgebench.core import Fact, FileState, Folder
 from edgebench.errors import Unreadable
 from edgebench.systems.cmd import SHELL, line, script
 
@@ -59,29 +59,29 @@ class Files:
     def join(self, *parts: str) -> str:
         return "\\".join(parts)
 
-    def folder(self, path: str) -> Fact:
+    def make_folder(self, path: str) -> Fact[Folder]:
         return Fact(script(_FOLDER, _path=_native(path)), parse_folder)
 
-    def look(self, path: str) -> Fact:
+    def state(self, path: str) -> Fact[FileState | None]:
         """A name with ``!`` in it, which cmd takes out of what ``for`` finds, is not found."""
         folder, name = ntpath.split(_native(path))
-        return Fact(script(_LOOK, _path=folder or ".", _name=name), parse_look)
+        return Fact(script(_LOOK, _path=folder or ".", _name=name), parse_state)
 
     def seal(self, path: str) -> str:
         """Read-only: who wants to write to it has to say so first."""
         return script('attrib +r "!_path!"', _path=_native(path))
 
-    def sha256(self, path: str) -> Fact:
+    def sha256(self, path: str) -> Fact[str]:
         return Fact(script('certutil -hashfile "!_path!" SHA256', _path=_native(path)), parse_sha256)
 
-    def list(self, folder: str) -> Fact:
-        return Fact(script(_LIST, _path=_native(folder)), parse_list)
+    def sizes(self, folder: str) -> Fact[Mapping[str, int]]:
+        return Fact(script(_LIST, _path=_native(folder)), parse_sizes)
 
-    def note(self, path: str, line: str) -> str:
+    def write_line(self, path: str, line: str) -> str:
         return script('echo !_line!>"!_path!"', _path=_native(path), _line=line)
 
-    def notes(self, folder: str) -> Fact:
-        return Fact(script(_NOTES, _path=_native(folder)), lambda text: {"lines": text.splitlines()})
+    def read_lines(self, folder: str) -> Fact[Sequence[str]]:
+        return Fact(script(_NOTES, _path=_native(folder)), str.splitlines)
 
     def move(self, source: str, target: str) -> str:
         there = 'attrib -r "!_target!" >nul 2>nul\nmove /y "!_source!" "!_target!" >nul'
@@ -107,35 +107,35 @@ def _native(path: str) -> str:
     return path.replace("/", "\\")
 
 
-def parse_folder(text: str) -> Mapping[str, Json]:
-    """``cd`` and ``dir /-c`` → ``path``, ``free_b``: the last number of the last line, in any language."""
+def parse_folder(text: str) -> Folder:
+    """``cd`` and ``dir /-c``: the free bytes are the last number of the last line, in any language."""
     lines = text.strip().splitlines()
     path = lines[0].strip() if lines else ""
     if not re.match(r"[A-Za-z]:\\|\\\\", path):
         raise Unreadable(f"a folder was expected: {text[:200]!r}")
     numbers = re.findall(r"\d+", lines[-1]) if len(lines) > 1 else []
-    return {"path": path, **({"free_b": int(numbers[-1])} if numbers else {})}
+    return Folder(path, int(numbers[-1]) if numbers else None)
 
 
-def parse_look(text: str) -> Mapping[str, Json]:
-    """``SIZE ATTRIBUTES`` as ``for`` tells them → ``size_b``, ``sealed``."""
+def parse_state(text: str) -> FileState | None:
+    """``SIZE ATTRIBUTES``, as ``for`` expands them."""
     if not text.strip():
-        return {}
+        return None
     found = re.fullmatch(r"\s*(\d*) ([a-z-]{9,})\s*", text)
     if not found:
         raise Unreadable(f"a size and attributes were expected: {text[:200]!r}")
-    return {"size_b": int(found[1] or 0), "sealed": "r" in found[2]}
+    return FileState(int(found[1] or 0), "r" in found[2])
 
 
-def parse_sha256(text: str) -> Mapping[str, Json]:
+def parse_sha256(text: str) -> str:
     """What ``certutil -hashfile`` prints: words in the machine's language around one line of digits."""
     found = re.search(r"^((?:[0-9a-fA-F]{2} ?){32})\s*$", text, re.M)
     if not found:
         raise Unreadable(f"a SHA-256 was expected: {text.strip()[:200]!r}")
-    return {"sha256": found[1].replace(" ", "").lower()}
+    return found[1].replace(" ", "").lower()
 
 
-def parse_list(text: str) -> Mapping[str, Json]:
-    """``SIZE NAME`` lines → ``files``; a folder may have no size."""
+def parse_sizes(text: str) -> dict[str, int]:
+    """``SIZE NAME`` lines; a folder may have no size."""
     pairs = re.findall(r"^(\d*) ([^\r\n]+?)\r?$", text, re.M)
-    return {"files": [{"name": name, "size_b": int(size or 0)} for size, name in pairs]}
+    return {name: int(size or 0) for size, name in pairs}

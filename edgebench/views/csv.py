@@ -57,7 +57,11 @@ def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | 
 def _rows(records: Iterable[Record], options: Sequence[str], names: Sequence[str]) -> Iterator[list[Option | None]]:
     for record in records:
         trial, model, engine = record.trial, record.facts.model, record.facts.engine
-        about: list[Option | None] = [record.id, record.run.get("id"), record.run.get("name"), record.started]
+        about: list[Option | None] = [
+            record.id,
+            *(str(record.run.get(name, "")) for name in ("id", "name")),
+            record.started,
+        ]
         about += [record.status, trial.device, trial.model, model.sha256, model.quantization]
         about += [trial.engine, engine.build, trial.backend, engine.backend, trial.scenario]
         about += [trial.options.get(name) for name in options]

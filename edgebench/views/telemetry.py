@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from edgebench.core import Json, Record
+from edgebench.core import Record
 from edgebench.judging import stats
 from edgebench.views import units
 from edgebench.views.text import clean
@@ -19,16 +19,14 @@ def sampled(record: Record) -> list[tuple[str, str]]:
     return [(what, clean(text)) for part in parts for what, text in part(record)]
 
 
-def _notes(record: Record, name: str) -> list[Json]:
-    return [one.notes[name] for one in record.rounds if name in one.notes]
-
-
 def _use(record: Record) -> Iterator[tuple[str, str]]:
-    for name, what in (("cpu_by_cluster", "clusters in use"), ("cpu_by_core", "processors in use")):
+    notes = [one.notes for one in record.rounds]
+    by_cluster, by_core = [one.cpu_by_cluster for one in notes], [one.cpu_by_core for one in notes]
+    for rounds, what in ((by_cluster, "clusters in use"), (by_core, "processors in use")):
         found: dict[str, list[float]] = {}
-        for note in _notes(record, name):
-            for label, share in note.items():
-                found.setdefault(label, []).append(float(share))
+        for shares_of in rounds:
+            for label, share in shares_of.items():
+                found.setdefault(label, []).append(share)
         if 0 < len(found) <= CORES:
             shares = (f"{label}: {units.quantity(stats.median(v), 'ratio')}" for label, v in found.items())
             yield what, ", ".join(shares)
@@ -36,47 +34,49 @@ def _use(record: Record) -> Iterator[tuple[str, str]]:
 
 def _bandwidth(record: Record) -> Iterator[tuple[str, str]]:
     depths: dict[float, list[float]] = {}
-    for note in _notes(record, "mbu_by_depth"):
-        for depth, use in note:
-            depths.setdefault(float(depth), []).append(float(use))
+    for one in record.rounds:
+        for depth, use in one.notes.mbu_by_depth:
+            depths.setdefault(depth, []).append(use)
     if depths:
         shares = (f"{units.quantity(stats.median(v), 'ratio')} at {d:.0f} tokens" for d, v in sorted(depths.items()))
         yield "memory bandwidth in use", ", ".join(shares)
-    for why in dict.fromkeys(map(str, _notes(record, "mbu_absent"))):
+    for why in dict.fromkeys(one.notes.mbu_absent for one in record.rounds if one.notes.mbu_absent):
         yield "memory bandwidth in use", f"not known: {why}"
 
 
 def _throttling(record: Record) -> Iterator[tuple[str, str]]:
     for one in record.rounds:
-        for event in one.notes.get("throttling", ()):
-            yield "throttling began", f"round {one.index + 1} at {event['at_s']} s: {event['by']}"
+        for event in one.notes.throttling:
+            yield "throttling began", f"round {one.index + 1} at {event.at_s} s: {event.by}"
 
 
 def _energy(record: Record) -> Iterator[tuple[str, str]]:
-    for note in _notes(record, "energy")[:1]:
-        parts = "the whole device" if note["whole_device"] else "these parts alone"
-        yield "energy metered by", f"{', '.join(map(str, note['metered']))} ({parts})"
+    energy = next((one.notes.energy for one in record.rounds if one.notes.energy), None)
+    if energy:
+        parts = "the whole device" if energy.whole_device else "these parts alone"
+        yield "energy metered by", f"{', '.join(energy.metered)} ({parts})"
 
 
 def _gate(record: Record) -> Iterator[tuple[str, str]]:
-    waited = [float(note["waited_s"]) for note in _notes(record, "gate") if note["waited_s"]]
+    waited = [gate.waited_s for one in record.rounds if (gate := one.notes.gate) and gate.waited_s]
     if waited:
         yield "waited for a cool and quiet device", f"{sum(waited):.1f} s in {units.many(len(waited), 'round')}"
 
 
 def _sampling(record: Record) -> Iterator[tuple[str, str]]:
-    if costs := _notes(record, "sampling_cost"):
+    notes = [one.notes for one in record.rounds]
+    if costs := [one.sampling_cost for one in notes if one.sampling_cost is not None]:
         yield "sampling took", f"{units.quantity(stats.median(costs), 'ratio')} of a core"
-    if clocks := _notes(record, "clock_uncertainty_s"):
+    if clocks := [one.clock_uncertainty_s for one in notes if one.clock_uncertainty_s is not None]:
         yield "the device's clock is known to", f"± {units.quantity(max(clocks), 's')}"
 
 
 def _missing(record: Record) -> Iterator[tuple[str, str]]:
     """What no round could read, and why; quantities with one reason together."""
-    absent = _notes(record, "sampling_absent")
+    absent = [one.notes.sampling_absent for one in record.rounds if one.notes.sampling_absent]
     reasons: dict[str, list[str]] = {}
     if absent:
-        last: Mapping[str, str] = absent[-1]
+        last = absent[-1]
         for name in last:
             if all(name in other for other in absent):
                 reasons.setdefault(last[name], []).append(name)

@@ -106,7 +106,7 @@ def test_the_time_out_is_a_named_doubt(session, stove, state, need, word):
     gate = found.ready(need_b=need)
     assert word in gate.doubt.detail
     assert gate.doubt.id == "not-ready"
-    assert gate.notes()["missed"] == list(gate.missed)
+    assert gate.notes().missed == gate.missed
 
 
 def test_the_power_source_that_the_profile_wants(session):

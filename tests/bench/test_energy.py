@@ -15,7 +15,7 @@ from edgebench.bench import observe
 from edgebench.bench.conditions import Idle
 from edgebench.bench.sampler import Sampler
 from edgebench.bench.series import SampleSeries
-from edgebench.core import Device, EngineStart, RoundData, Sample, Turn
+from edgebench.core import Cluster, Device, EnergyNotes, EngineStart, ModelFacts, RoundData, Sample, Throttling, Turn
 from edgebench.device.session import Session
 from edgebench.judging import energy, metrics
 from edgebench.judging.energy import Energy
@@ -110,7 +110,7 @@ def test_phases_of_a_round_and_joules_per_token(session):
         assert found[name] == pytest.approx(value, rel=0.08), name
     assert found["j_per_token"] == pytest.approx(found["energy_decode_j"] / 100)
     assert found["power_w"] == pytest.approx(found["energy_decode_j"] / 15 + 1.5, rel=0.01)
-    assert observe.notes(sampler, data)["energy"] == {"metered": ["battery"], "whole_device": True}
+    assert observe.notes(sampler, data, ()).energy == EnergyNotes(("battery",), True)
 
 
 def test_counters_are_exact_even_across_their_end(session):
@@ -189,15 +189,12 @@ def test_when_throttling_began_and_by_what():
         Sample("throttled", 1, 99, {"by": "later"}),
         Sample("temp_c", 1, 12, {"of": "cpu"}),
     )
-    assert observe.throttling(seen, 10, 20) == [
-        {"at_s": 2, "by": "clock limit of cores 7"},
-        {"at_s": 4, "by": "gpu 0: heat"},
-    ]
+    assert observe.throttling(seen, 10, 20) == (Throttling(2, "clock limit of cores 7"), Throttling(4, "gpu 0: heat"))
 
 
 def test_bandwidth_use_per_depth():
     turn = Turn(measures=("decode",), decode_tps=50.0, prompt_tokens=900, completion_tokens=200)
-    model = {"weights_bytes": 120e6, "weights_read_bytes": 100e6, "kv_bytes_per_token": 20e3}
+    model = ModelFacts(weights_bytes=120e6, weights_read_bytes=100e6, kv_bytes_per_token=20e3)
     ((depth, use),) = by_depth(RoundData([turn], model=model, bytes_per_s=12e9))
     assert depth == 1000
     assert use == pytest.approx((100e6 + 20e6) * 50 / 12e9)
@@ -219,10 +216,8 @@ def test_how_busy_each_processor_and_each_cluster_was():
     ]
     seen._since = [sample.at - 2 for sample in seen.samples]
     turn = Turn(measures=("decode",), sent_at=9.0, ttft_s=1.0, total_s=5.0)
-    clusters = [{"cpus": [0, 1], "max_hz": 3e9}, {"cpus": [2, 10], "max_hz": 2e9}]
-    assert observe.use(seen, RoundData([turn]), clusters) == {
-        "cpu_by_core": {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2},
-        "cpu_by_cluster": {"0-1": 0.8, "2,10": 0.15},
-    }
-    assert "cpu_by_cluster" not in observe.use(seen, RoundData([turn]), clusters[:1])
-    assert observe.use(seen, RoundData([]), clusters) == {}
+    clusters = [Cluster((0, 1), 3_000_000_000), Cluster((2, 10), 2_000_000_000)]
+    by_core = {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2}
+    assert observe.processors(seen, RoundData([turn]), clusters) == (by_core, {"0-1": 0.8, "2,10": 0.15})
+    assert observe.processors(seen, RoundData([turn]), clusters[:1]) == (by_core, {})
+    assert observe.processors(seen, RoundData([]), clusters) == ({}, {})

@@ -42,7 +42,7 @@ class Engine(LlamaCpp):
     def last_words(self, log): return None
 
 
-for method in ("prepare", "command", "ready", "ready_line", "complete", "count_tokens", "notes", "fallback",
+for method in ("prepare", "command", "ready", "ready_line", "complete", "count_tokens", "info", "fallback",
                "compiling", "verdict", "last_words", "__init__"):
     setattr(Engine, method, tripping(method, getattr(Engine, method)))
 
@@ -134,7 +134,7 @@ def measure(mishap: Program, fault: str, *args: str) -> Ran:
     ("method", "device", "scenario"),
     [
         *((method, "bad", "throughput") for method in ("__init__", "prepare", "command", "ready", "ready_line")),
-        *((method, "bad", "throughput") for method in ("complete", "notes", "compiling", "verdict")),
+        *((method, "bad", "throughput") for method in ("complete", "info", "compiling", "verdict")),
         ("count_tokens", "bad", "mishap"),
         ("fallback", "dead", "throughput"),
         ("last_words", "dead", "throughput"),

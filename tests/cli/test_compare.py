@@ -15,7 +15,7 @@ from lab.records import record
 from lab.stores import DEFAULT, Call, fill
 from rich.cells import cell_len
 
-from edgebench.core import Failure, Record, Round, Turn
+from edgebench.core import Failure, Record, Round, RoundNotes, Turn
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging.comparison import Comparison, compare, difference
 from edgebench.judging.over_rounds import over_rounds
@@ -100,7 +100,9 @@ def test_a_round_that_one_side_missed_is_left_out_of_the_pairs() -> None:
 
 def test_load_times_of_different_regimes_are_not_compared() -> None:
     def started(regime: str, seconds: float) -> Record:
-        kept = tuple(Round(i, "", {"load_s": seconds}, fresh=True, notes={"load_regime": regime}) for i in range(5))
+        kept = tuple(
+            Round(i, "", {"load_s": seconds}, fresh=True, notes=RoundNotes(load_regime=regime)) for i in range(5)
+        )
         return replace(record(), rounds=kept, metrics=over_rounds(kept))
 
     (pair,) = compare([started("cold", 9.0)], [started("warm", 1.0)], "run", ["load_s"]).pairs

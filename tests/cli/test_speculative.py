@@ -25,10 +25,12 @@ from edgebench.bench.events import Ended
 from edgebench.bench.trials import Bench
 from edgebench.core import (
     CostQuery,
+    DeviceFacts,
     Divergence,
     DivergenceQuery,
     Facts,
     FollowUp,
+    Gpu,
     Metric,
     Record,
     Reply,
@@ -308,8 +310,8 @@ def test_a_pair_that_does_not_fit_onto_the_gpu_is_refused_where_its_memory_is_kn
     device = profiles.load_device("local")
 
     def check(ram: int, gpu: int | None, backend: str = "cuda") -> None:
-        gpus = [{"name": "a GPU", **({"memory_b": gpu} if gpu is not None else {})}]
-        pairs.check_fit(parts, {"ram_b": ram, "gpus": gpus}, device, backend)
+        facts = DeviceFacts(ram_b=ram, gpus=(Gpu("a GPU", memory_b=gpu),))
+        pairs.check_fit(parts, facts, device, backend)
 
     check(here, there + whole)
     check(here, None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench.core import RoundData, Turn
+from edgebench.core import ModelFacts, RoundData, Turn
 from edgebench.core.spans import Span, busy_s, concurrent, phase_spans, seconds, union, without
 from edgebench.judging.metrics import bandwidth, rates
 
@@ -94,7 +94,7 @@ def test_requests_that_queue_are_as_fast_as_one() -> None:
 
 def test_streams_at_once_read_the_weights_together() -> None:
     """The bandwidth used by one of several streams is not known, and so is absent."""
-    model = {"weights_bytes": 1e9}
+    model = ModelFacts(weights_bytes=1e9)
     alone = RoundData([turn(0, 0, 2, 8)], model=model, bytes_per_s=1e10)
     assert len(bandwidth.by_depth(alone)) == 1
     both = RoundData([turn(0, 0, 2, 8), turn(1, 0, 2, 8)], model=model, bytes_per_s=1e10)

@@ -108,8 +108,8 @@ def test_a_model_that_was_only_touched_is_verified_not_sent(session: Session, mo
     pushed = sent(monkeypatch, session)
     provision.place_model(session, model)
     assert pushed == []
-    assert session.system.files.look(str(path)).parse(
-        session.run(session.system.files.look(str(path)).command).stdout
+    assert session.system.files.state(str(path)).parse(
+        session.run(session.system.files.state(str(path)).command).stdout
     ) == {"size_b": model.size, "sealed": True, "modified": posix_files.SEAL}
 
 

@@ -160,7 +160,7 @@ def test_an_older_build_gets_the_names_it_knows() -> None:
     ],
 )
 def test_build_in_each_form_of_the_version(text: str, build: str) -> None:
-    assert version(text)["build"] == build
+    assert version(text).build == build
 
 
 def test_instruction_sets_are_those_that_are_on() -> None:

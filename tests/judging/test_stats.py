@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lab.paths import ROOT
 from lab.records import record
 
-from edgebench.core import Doubt, Facts, Metric, Record, Round, Turn
+from edgebench.core import Doubt, Facts, Metric, Record, Round, RoundNotes, Throttling, Turn
 from edgebench.judging import doubts, judge, metrics, stats
 from edgebench.judging.over_rounds import over_rounds
 from edgebench.judging.steadiness import assess
@@ -240,7 +240,7 @@ def test_a_fall_shows_through_noise() -> None:
 
 
 def _round(index: int, fresh: bool = False, regime: str = "warm", **figures: float) -> Round:
-    return Round(index, "", figures, fresh=fresh, notes={"load_regime": regime} if fresh else {})
+    return Round(index, "", figures, fresh=fresh, notes=RoundNotes(load_regime=regime) if fresh else RoundNotes())
 
 
 def test_load_times_count_only_for_fresh_starts_of_one_regime() -> None:
@@ -310,7 +310,7 @@ def test_steady_rounds_are_not_doubted() -> None:
 
 
 def test_throttling_names_what_did_it() -> None:
-    notes = {"throttling": [{"at_s": 1.0, "by": "gpu 0: hardware slowdown"}]}
+    notes = RoundNotes(throttling=(Throttling(1.0, "gpu 0: hardware slowdown"),))
     rounds = (Round(0, "", {}, notes=notes), Round(1, "", {}, notes=notes))
     made = {"throttled": stats.summarise([0.5, 0.25], "ratio")}
     (found,) = judge.judge(replace(record(), metrics=made, rounds=rounds))

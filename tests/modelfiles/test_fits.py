@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench.core import Round
+from edgebench.core import ModelFacts, Round
 from edgebench.device import pagecache
 from edgebench.judging import memory_fit, stats
 from edgebench.modelfiles import fits
@@ -14,7 +14,7 @@ from edgebench.modelfiles import fits
 
 def test_smollm2_as_llama_cpp_itself_says_it():
     """b11549 of the bundled server at ctx 4096: KV 94,371,840, compute 19,545,457, model 96,573,850 bytes."""
-    model = {"weights_bytes": 96_576_768, "kv_bytes_per_token": 23_040, "embedding": 576}
+    model = ModelFacts(weights_bytes=96_576_768, kv_bytes_per_token=23_040, embedding=576)
     found = fits.estimate("llama.cpp", model, {"ctx": 4096})
     assert found.kv_b == 94_371_840
     assert found.compute_b == pytest.approx(19_545_457, rel=0.05)
@@ -23,7 +23,7 @@ def test_smollm2_as_llama_cpp_itself_says_it():
 
 
 def test_without_a_header_there_is_no_estimate():
-    assert fits.estimate("llama.cpp", {}, {"ctx": 4096}) is None
+    assert fits.estimate("llama.cpp", ModelFacts(), {"ctx": 4096}) is None
 
 
 @pytest.mark.parametrize(

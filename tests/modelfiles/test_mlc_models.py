@@ -46,12 +46,12 @@ def profile(quantization: str = "q4f16_1", **form: object) -> None:
 def test_a_folder_is_read(tmp_path: Path) -> None:
     file = mlc.resolve(weights(tmp_path / "tiny ü $(x)"))
     assert (file.name, file.format, file.quantization, file.architecture) == ("tiny ü $(x)", "mlc", "q4f16_1", "llama")
-    assert file.facts["context_length"] == 2048
-    assert file.facts["vocabulary"] == 300
-    assert file.facts["kv_bytes_per_token"] == 2 * 2 * 2 * 16 * 2
-    assert file.facts["parameters"] == round(2000 * 8 / 4.5)
-    assert file.facts["caches"] == ["tensor-cache.json"]
-    assert mlc.resolve(weights(tmp_path / "other", quantization="q4f32_1")).facts["kv_bytes_per_token"] == 256 * 2
+    assert file.facts.context_length == 2048
+    assert file.facts.vocabulary == 300
+    assert file.facts.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
+    assert file.facts.parameters == round(2000 * 8 / 4.5)
+    assert file.facts.caches == ("tensor-cache.json",)
+    assert mlc.resolve(weights(tmp_path / "other", quantization="q4f32_1")).facts.kv_bytes_per_token == 256 * 2
 
 
 def test_a_draft_with_another_vocabulary_is_refused(laptop: Laptop) -> None:
@@ -68,12 +68,12 @@ def test_a_draft_with_another_vocabulary_is_refused(laptop: Laptop) -> None:
 
 def test_an_embedding_table_that_is_only_looked_up_is_not_read(tmp_path: Path) -> None:
     folder = weights(tmp_path / "folder")
-    assert mlc.resolve(folder).facts["weights_read_bytes"] == 2000
+    assert mlc.resolve(folder).facts.weights_read_bytes == 2000
     table, head = {"name": "model.embed_tokens.q_weight", "nbytes": 300}, {"name": "lm_head.q_weight", "nbytes": 300}
     shard(folder, records=[table])
-    assert mlc.resolve(folder).facts["weights_read_bytes"] == 2000
+    assert mlc.resolve(folder).facts.weights_read_bytes == 2000
     shard(folder, records=[table, head])
-    assert mlc.resolve(folder).facts["weights_read_bytes"] == 1700
+    assert mlc.resolve(folder).facts.weights_read_bytes == 1700
 
 
 def test_the_hash_is_that_of_the_files_not_of_the_place(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from lab.tiny import TEMPLATE, tiny
 
 from edgebench import modelfiles, profiles
 from edgebench.cli import cli
+from edgebench.core import ModelFacts, flat
 from edgebench.errors import ModelError, ProfileError
 from edgebench.modelfiles import gguf_file, sources
 from edgebench.modelfiles.cache import hash_file
@@ -111,9 +112,9 @@ def test_the_header_of_a_real_model(smollm2: Path) -> None:
         "parameters": 134_515_008,
         "kv_bytes_per_token": 30 * (3 * 64 + 3 * 64) * 2,
     }
-    assert {name: facts[name] for name in expected} == expected
+    assert {name: getattr(facts, name) for name in expected} == expected
     # What llama.cpp's own quantizer says of this file: "model size = 92.10 MiB".
-    assert round(facts["weights_bytes"] / 2**20, 2) == 92.10
+    assert round(facts.weights_bytes / 2**20, 2) == 92.10
 
 
 def test_the_header_agrees_with_the_gguf_packages_reader(small: Path) -> None:
@@ -131,9 +132,9 @@ def test_the_header_agrees_with_the_gguf_packages_reader(small: Path) -> None:
 
 def test_kv_bytes_where_layers_differ(tmp_path: Path) -> None:
     uneven = tiny(tmp_path / "uneven.gguf", layers=3, width=64, heads=4, heads_kv=[4, 0, 1])
-    assert header(uneven)["kv_bytes_per_token"] == (4 + 0 + 1) * (16 + 16) * 2
+    assert header(uneven).kv_bytes_per_token == (4 + 0 + 1) * (16 + 16) * 2
     longer = tiny(tmp_path / "longer.gguf", heads=2, extra={"llama.attention.key_length": 24})
-    assert header(longer)["kv_bytes_per_token"] == 2 * 2 * (24 + 16) * 2
+    assert header(longer).kv_bytes_per_token == 2 * 2 * (24 + 16) * 2
 
 
 @pytest.mark.parametrize(
@@ -162,14 +163,14 @@ def test_kv_bytes_by_the_formula(fields: dict[str, int], expected: int | None) -
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q4_0", "Q4_1", "Q8_0"])
 def test_the_quantization_is_named_as_the_field_names_it(tmp_path: Path, kind: str) -> None:
-    assert header(tiny(tmp_path / "m.gguf", kind=kind))["quantization"] == kind
+    assert header(tiny(tmp_path / "m.gguf", kind=kind)).quantization == kind
 
 
 def test_a_file_type_that_the_tensors_contradict_is_not_believed(tmp_path: Path, small: Path) -> None:
     path = tmp_path / "liar.gguf"
     key = b"general.file_type" + struct.pack("<I", 4)
     path.write_bytes(small.read_bytes().replace(key + struct.pack("<I", 0), key + struct.pack("<I", 2)))
-    assert header(small)["quantization"] == header(path)["quantization"] == "F32"
+    assert header(small).quantization == header(path).quantization == "F32"
     assert path.read_bytes() != small.read_bytes()
 
 
@@ -254,8 +255,8 @@ def test_a_damaged_header_is_read_or_refused_and_never_believed_blindly(small: P
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     with contextlib.suppress(ModelError):
         facts = header(path)
-        assert facts["weights_bytes"] <= len(content)
-        json.dumps(facts)
+        assert facts.weights_bytes <= len(content)
+        json.dumps(flat(facts))
 
 
 _KINDS = ("shared_kv_layers", "sliding_window", "sliding_window_pattern", "key_length", "value_length_swa")
@@ -289,7 +290,7 @@ def test_a_header_whose_keys_hold_anything_is_read_or_refused(small: Path, chang
     except ModelError as error:
         assert path.name in str(error)
     else:
-        assert said and json.dumps(said)
+        assert json.dumps(flat(said))
 
 
 def with_keys(path: Path, changed: dict[str, Any]) -> bytes:
@@ -941,15 +942,15 @@ def test_the_engine_says_the_same_of_weights_and_cache(tmp_path: Path, smollm2: 
     with bundled(model, 4096) as (_, log):
         pass
     said = dict(re.findall(r"(model|KV) buffer size = +([\d.]+) MiB", "".join(log)))
-    assert float(said["KV"]) == facts["kv_bytes_per_token"] * 4096 / 2**20
-    assert float(said["model"]) == pytest.approx(facts["weights_bytes"] / 2**20, abs=0.01)
+    assert float(said["KV"]) == facts.kv_bytes_per_token * 4096 / 2**20
+    assert float(said["model"]) == pytest.approx(facts.weights_bytes / 2**20, abs=0.01)
 
 
 def test_a_format_that_only_its_engine_reads_is_a_file_with_that_suffix(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"\x08\x07weights")
     found = modelfiles.resolve(str(path), formats=("onnx",))
-    assert (found.name, found.format, found.size, dict(found.facts)) == ("net", "onnx", 9, {})
+    assert (found.name, found.format, found.size, found.facts) == ("net", "onnx", 9, ModelFacts())
     assert len(found.sha256) == 64
     with pytest.raises(ModelError, match=r"this engine takes a folder of MLC-LLM's weights, and .* is a file"):
         modelfiles.resolve(str(path), formats=("mlc",))

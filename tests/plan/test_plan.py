@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebench.core import Device, ModelFile
+from edgebench.core import Device, ModelFacts, ModelFile
 from edgebench.errors import UsageError
 from edgebench.plan import Plan, trials
 
@@ -16,7 +16,7 @@ DEVICE = Device("d", "linux", {"kind": "local"}, defaults={"threads": 4, "batch"
 
 
 def model(name: str = "m", context: int = 8192) -> ModelFile:
-    facts = {"context_length": context, "vocabulary": 1000}
+    facts = ModelFacts(context_length=context, vocabulary=1000)
     return ModelFile(name, Path(f"{name}.gguf"), name * 64, 1, "gguf", "Q4_0", "llama", facts)
 
 

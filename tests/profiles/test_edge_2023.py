@@ -12,7 +12,7 @@ import pytest
 from lab.paths import recorded_llama_server
 
 from edgebench import cli, profiles
-from edgebench.core import ModelFile
+from edgebench.core import DeviceFacts, ModelFacts, ModelFile
 from edgebench.engines.llamacpp import flags, help_flags
 from edgebench.plan import Plan
 from edgebench.profiles import references
@@ -27,14 +27,14 @@ def model(name: str, form: str) -> ModelFile:
     """A model as its header would tell it, without having it."""
     assert name in profiles.names("models")
     layers, size = SIZES.get(name, (32, 3_800_000_000))
-    facts = {
-        "layers": layers,
-        "weights_bytes": size,
-        "context_length": 16384 if name.startswith("codellama") else 4096,
-        "vocabulary": 32000,
-        "embedding": 8192,
-        "tokenizer": "llama",
-    }
+    facts = ModelFacts(
+        layers=layers,
+        weights_bytes=size,
+        context_length=16384 if name.startswith("codellama") else 4096,
+        vocabulary=32000,
+        embedding=8192,
+        tokenizer="llama",
+    )
     return ModelFile(name, Path(f"{name}.gguf"), name.ljust(64, "0"), size, form, "", "llama", facts)
 
 
@@ -51,7 +51,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr("edgebench.api.planning.model_files", models_of)
         monkeypatch.setattr("edgebench.modelfiles.tokens", lambda path: [b"a"] * 10)
         # The machine of 2023: 64 cores, and less memory than the whole target takes.
-        facts = {"ram_b": 64 * 2**30}
+        facts = DeviceFacts(ram_b=64 * 2**30)
         monkeypatch.setattr(
             "edgebench.cli.speculative._look", lambda device, engine, *_: (engine or "llama.cpp", facts)
         )

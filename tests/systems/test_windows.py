@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from lab.paths import RECORDED
 
 from edgebench import profiles
-from edgebench.core import Command
+from edgebench.core import Command, DeviceFacts, FileState, Folder, Gpu
 from edgebench.errors import Unreadable, UsageError
 from edgebench.systems import cmd, powershell, windows
 from edgebench.systems import windows_facts as facts
-from edgebench.systems.windows_files import parse_folder, parse_look, parse_sha256
+from edgebench.systems.windows_files import parse_folder, parse_sha256, parse_state
 
 TEXT = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), max_size=30)
 
@@ -115,13 +115,13 @@ def test_facts_by_cmd_of_windows_11() -> None:
         "HKEY_LOCAL_MACHINE\\SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\r\n"
         "    ProductName    REG_SZ    Windows 10 Pro\r\n"
     )
-    assert facts.parse_cmd(text) == {
-        "threads": 20,
-        "architecture": "x86_64",
-        "cpu": "13th Gen Intel(R) Core(TM) i9-13900H",
-        "kernel": "Windows NT 10.0.22631",
-        "os": "Windows 11 Pro",
-    }
+    assert facts.parse_cmd(text) == DeviceFacts(
+        threads=20,
+        architecture="x86_64",
+        cpu="13th Gen Intel(R) Core(TM) i9-13900H",
+        kernel="Windows NT 10.0.22631",
+        os="Windows 11 Pro",
+    )
     with pytest.raises(Unreadable, match="login shell"):
         facts.parse_cmd("threads=%NUMBER_OF_PROCESSORS%\nmachine=%PROCESSOR_ARCHITECTURE%\n")
 
@@ -129,7 +129,7 @@ def test_facts_by_cmd_of_windows_11() -> None:
 @pytest.mark.parametrize("name", ["cpu", "os", "display", "power"])
 def test_no_answer_of_powershell_is_not_an_empty_one(name: str) -> None:
     fact = facts.FACTS[name]
-    assert fact.parse(f"\r\n\r\n{facts.ANSWERED}\r\n") == {}
+    assert fact.parse(f"\r\n\r\n{facts.ANSWERED}\r\n") == DeviceFacts()
     with pytest.raises(Unreadable, match="no answer"):
         fact.parse("")
     assert facts.ANSWERED in script(fact.command)
@@ -137,10 +137,12 @@ def test_no_answer_of_powershell_is_not_an_empty_one(name: str) -> None:
 
 def test_ram_by_wmic() -> None:
     """In UTF-16, as wine prints it into a pipe, read as UTF-8; and plain."""
-    assert facts.parse_wmic("\ufffd\ufffdT\0o\0tal") == {}
+    assert facts.parse_wmic("\ufffd\ufffdT\0o\0tal") == DeviceFacts()
     text = "TotalVisibleMemorySize  \r\n33200000                \r\n"
-    assert facts.parse_wmic(text) == {"ram_b": 33200000 * 1024}
-    assert facts.parse_wmic("\ufffd\ufffd" + "".join(f"{char}\0" for char in text)) == {"ram_b": 33200000 * 1024}
+    assert facts.parse_wmic(text) == DeviceFacts(ram_b=33200000 * 1024)
+    assert facts.parse_wmic("\ufffd\ufffd" + "".join(f"{char}\0" for char in text)) == DeviceFacts(
+        ram_b=33200000 * 1024
+    )
 
 
 def test_facts_of_a_laptop() -> None:
@@ -148,35 +150,33 @@ def test_facts_of_a_laptop() -> None:
         "\r\n\r\nName                      : 13th Gen Intel(R) Core(TM) i9-13900H\r\n"
         "NumberOfCores             : 14\r\nNumberOfLogicalProcessors : 20\r\n\r\n"
     )
-    assert facts.parse_processor(text) == {"cpu": "13th Gen Intel(R) Core(TM) i9-13900H", "cores": 14, "threads": 20}
+    assert facts.parse_processor(text) == DeviceFacts(cpu="13th Gen Intel(R) Core(TM) i9-13900H", cores=14, threads=20)
     text = "Caption : Microsoft Windows 11 Pro\r\nVersion : 10.0.22631\r\nTotalVisibleMemorySize : 33200000\r\n"
-    assert facts.parse_system(text) == {
-        "os": "Microsoft Windows 11 Pro",
-        "kernel": "Windows NT 10.0.22631",
-        "ram_b": 33200000 * 1024,
-    }
+    assert facts.parse_system(text) == DeviceFacts(
+        os="Microsoft Windows 11 Pro", kernel="Windows NT 10.0.22631", ram_b=33200000 * 1024
+    )
 
 
 def test_two_sockets_are_added_up() -> None:
     one = "Name : Xeon\nNumberOfCores : 20\nNumberOfLogicalProcessors : 40\n"
-    assert facts.parse_processor(f"{one}\n\n{one}") == {"cpu": "Xeon", "cores": 40, "threads": 80}
+    assert facts.parse_processor(f"{one}\n\n{one}") == DeviceFacts(cpu="Xeon", cores=40, threads=80)
 
 
 def test_a_display_as_a_real_machine_prints_it() -> None:
     text = (RECORDED / "videocontroller-uhd.txt").read_text(encoding="utf-8")
-    assert facts.parse_displays(text) == {"gpus": [{"name": "Intel(R) UHD Graphics"}]}
+    assert facts.parse_displays(text) == DeviceFacts(gpus=(Gpu("Intel(R) UHD Graphics"),))
 
 
 @pytest.mark.parametrize("parse", [facts.parse_processor, facts.parse_system, facts.parse_displays])
 def test_an_empty_answer_is_no_value(parse) -> None:
-    assert parse("") == {}
-    assert parse("\r\n\r\n") == {}
+    assert parse("") == DeviceFacts()
+    assert parse("\r\n\r\n") == DeviceFacts()
 
 
 @pytest.mark.parametrize(("text", "source"), [("1", "battery"), ("2", "mains"), ("", None), ("7", None)])
 def test_power_source(text: str, source: str | None) -> None:
     found = facts.parse_battery(f"BatteryStatus : {text}\n" if text else "")
-    assert found.get("power_source") == source
+    assert found.power_source == source
 
 
 def test_a_folder_and_its_free_space() -> None:
@@ -186,18 +186,18 @@ def test_a_folder_and_its_free_space() -> None:
         "22.11.2026  03:16    <DIR>          .\r\n               0 Datei(en),              0 Bytes\r\n"
         "               2 Verzeichnis(se), 123456789 Bytes frei\r\n"
     )
-    assert parse_folder(text) == {"path": "C:\\Users\\ä b\\AppData\\Local\\edgebench", "free_b": 123456789}
+    assert parse_folder(text) == Folder("C:\\Users\\ä b\\AppData\\Local\\edgebench", 123456789)
     with pytest.raises(Unreadable):
         parse_folder("Access is denied.")
 
 
 def test_files_by_their_answers() -> None:
-    assert parse_look("98000000 -ra------\r\n") == {"size_b": 98000000, "sealed": True}
-    assert parse_look("0 d----------\r\n") == {"size_b": 0, "sealed": False}
+    assert parse_state("98000000 -ra------\r\n") == FileState(98000000, True)
+    assert parse_state("0 d----------\r\n") == FileState(0, False)
     digits = "ab" * 32
-    assert parse_sha256(f"SHA256-Hash von x:\r\n{digits}\r\nCertUtil: erfolgreich.\r\n") == {"sha256": digits}
-    assert parse_sha256(f"SHA256 hash of file x:\r\n{' '.join(['AB'] * 32)}\r\n") == {"sha256": digits}
-    for parse in (parse_look, parse_sha256):
+    assert parse_sha256(f"SHA256-Hash von x:\r\n{digits}\r\nCertUtil: erfolgreich.\r\n") == digits
+    assert parse_sha256(f"SHA256 hash of file x:\r\n{' '.join(['AB'] * 32)}\r\n") == digits
+    for parse in (parse_state, parse_sha256):
         with pytest.raises(Unreadable):
             parse("CertUtil: -hashfile command FAILED: 0x80070002\r\n")
 

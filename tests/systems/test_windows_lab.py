@@ -31,7 +31,7 @@ from lab.tiny import tiny
 from lab.windows import Windows
 
 import edgebench.device.session
-from edgebench.core import SILENCED, Command, Device, ModelFile
+from edgebench.core import SILENCED, Command, Device, FileState, ModelFile
 from edgebench.device import archives, lock, provision
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, TimedOut, UsageError
@@ -296,21 +296,21 @@ def test_a_model_that_was_damaged_on_the_device_is_sent_again(session: Session, 
 def test_files_under_hard_names(session: Session, windows: Place):
     files = session.system.files
     folder = f"{windows.folder}\\ä & (文) ^x 'z'"
-    assert provision.ask(session, files.folder(folder))["path"] == folder
+    assert provision.ask(session, files.make_folder(folder)).path == folder
     here = windows.here / "ä & (文) ^x 'z'"
     (here / "a b;=,.gguf").write_bytes(b"x" * 7)
-    assert provision.ask(session, files.look(f"{folder}\\a b;=,.gguf")) == {"size_b": 7, "sealed": False}
-    assert provision.ask(session, files.look(f"{folder}\\a")) == {}
-    provision.ask(session, files.folder(f"{folder}\\a folder"))
-    assert provision.ask(session, files.look(f"{folder}\\a folder")) != {}
+    assert provision.ask(session, files.state(f"{folder}\\a b;=,.gguf")) == FileState(7, False)
+    assert provision.ask(session, files.state(f"{folder}\\a")) is None
+    provision.ask(session, files.make_folder(f"{folder}\\a folder"))
+    assert provision.ask(session, files.state(f"{folder}\\a folder")) is not None
     provision.say(session, files.remove([f"{folder}\\a folder"]))
     provision.say(session, files.move(f"{folder}\\a b;=,.gguf", f"{folder}\\c & d"))
     provision.say(session, files.seal(f"{folder}\\c & d"))
-    assert provision.ask(session, files.list(folder)) == {"files": [{"name": "c & d", "size_b": 7}]}
-    assert provision.ask(session, files.look(f"{folder}\\c & d"))["sealed"]
+    assert provision.ask(session, files.sizes(folder)) == {"c & d": 7}
+    assert provision.ask(session, files.state(f"{folder}\\c & d")).sealed
     provision.say(session, files.remove([f"{folder}\\c & d", f"{folder}\\nothing"]))
     assert list(here.iterdir()) == []
-    assert provision.ask(session, files.list(f"{folder}\\nothing")) == {"files": []}
+    assert provision.ask(session, files.sizes(f"{folder}\\nothing")) == {}
 
 
 def test_no_space_and_a_workspace_that_cannot_be_written(session: Session, windows: Place, model: ModelFile):
@@ -360,13 +360,13 @@ def test_the_same_owner_takes_its_lock_again_after_a_broken_wire(session: Sessio
 
 def test_facts_are_cmds_where_powershell_does_not_answer(session: Session):
     facts = session.facts()
-    assert facts["threads"] == os.cpu_count()
-    assert facts["architecture"] == "x86_64"
-    assert facts["kernel"].startswith("Windows NT 10.0")
-    assert facts["os"] and facts["cpu"]
-    assert facts["ram_b"] == pytest.approx(psutil.virtual_memory().total, rel=0.1)
+    assert facts.threads == os.cpu_count()
+    assert facts.architecture == "x86_64"
+    assert facts.kernel.startswith("Windows NT 10.0")
+    assert facts.os and facts.cpu
+    assert facts.ram_b == pytest.approx(psutil.virtual_memory().total, rel=0.1)
     assert not {"cores", "gpus", "power_source"} & facts.keys()
-    absent = facts["absent"]
+    absent = facts.absent
     assert {absent[name] for name in ("cpu", "os", "display", "power")} == {"PowerShell gave no answer"}
 
 

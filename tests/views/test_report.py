@@ -25,7 +25,7 @@ from lab.pages import EVERY, HOSTILE, hostile_records, own, store
 from lab.records import everything, record, samples
 
 from edgebench.cli import cli
-from edgebench.core import Failure, Option, Record
+from edgebench.core import Failure, Option, Record, RoundNotes
 from edgebench.errors import EdgebenchError, ProfileError
 from edgebench.judging.workload import by_workload
 from edgebench.profiles import references
@@ -322,7 +322,7 @@ def test_loads_from_disk_and_from_memory_are_not_compared() -> None:
     def loaded(device: str, seconds: float, regime: str) -> Record:
         one = record(device=device, metrics={"load_s": seconds})
         noted = {name: replace(found, note=regime) for name, found in one.metrics.items()}
-        rounds = tuple(replace(each, notes={"load_regime": regime}) for each in one.rounds)
+        rounds = tuple(replace(each, notes=RoundNotes(load_regime=regime)) for each in one.rounds)
         return replace(one, metrics=noted, rounds=rounds)
 
     records = [loaded("a", 3.0, "warm"), loaded("b", 2.0, "warm"), loaded("c", 1.0, "first")]

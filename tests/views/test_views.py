@@ -15,7 +15,7 @@ from lab.records import conversation, record
 from rich.cells import cell_len
 
 from edgebench import plugins
-from edgebench.core import Failure, Metric, Record, Round, View
+from edgebench.core import Failure, Metric, Record, Round, RoundNotes, View
 from edgebench.judging import doubts
 from edgebench.views.detail import detail
 from edgebench.views.markdown import escaped
@@ -287,7 +287,7 @@ def test_one_record_says_how_its_readings_were_had() -> None:
         "gate": {"waited_s": 3.1, "missed": []},
     }
     there = {**notes, "sampling_absent": {"power_w": EVIL, "temp_c": "only in one round"}}
-    rounds = (Round(0, "", {}, notes=there), Round(1, "", {}, notes=notes))
+    rounds = (Round(0, "", {}, notes=RoundNotes.of(there)), Round(1, "", {}, notes=RoundNotes.of(notes)))
     said = detail(replace(record(), rounds=rounds))
     for line in (
         "not read: power_w: /sys/a: Permission denied",
@@ -303,4 +303,4 @@ def test_one_record_says_how_its_readings_were_had() -> None:
         assert line in said.splitlines(), said
     assert "temp_c" not in said
     assert "gpu_util" not in said
-    assert EVIL not in detail(replace(record(), rounds=(Round(0, "", {}, notes=there),)))
+    assert EVIL not in detail(replace(record(), rounds=(Round(0, "", {}, notes=RoundNotes.of(there)),)))

@@ -19,7 +19,7 @@ def by_depth(data: RoundData) -> list[tuple[float, float]]:
     Bytes the model must read per token × decode rate ÷ the read bandwidth. Nothing for turns with a
     draft, or that decode at the same time: one reading of the weights then yields several tokens.
     """
-    weights = data.model.get("weights_read_bytes") or data.model.get("weights_bytes")
+    weights = data.model.weights_read_bytes or data.model.weights_bytes
     if not weights or not data.bytes_per_s or data.bytes_per_s <= 0:
         return []
     found = []
@@ -28,7 +28,7 @@ def by_depth(data: RoundData) -> list[tuple[float, float]]:
     for turn in alone:
         if turn.decode_tps is not None and not turn.draft_tokens:
             depth = turn.depth - turn.completion_tokens / 2
-            read = bytes_per_token(weights, data.model.get("kv_bytes_per_token") or 0, depth)
+            read = bytes_per_token(weights, data.model.kv_bytes_per_token or 0.0, depth)
             found.append((depth, read * turn.decode_tps / data.bytes_per_s))
     return found
 

@@ -11,8 +11,7 @@ def footprint(data: RoundData) -> float | None:
 
 
 def baseline(data: RoundData) -> float | None:
-    found = data.engine.get("base_rss_b")
-    return None if found is None else float(found)
+    return data.engine.base_rss_b
 
 
 METRICS = (

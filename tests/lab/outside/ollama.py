@@ -31,11 +31,11 @@ class Ollama(core.Engine):
     def __init__(self, device: core.DeviceSession, config: Settings) -> None:
         self._device, self._path, self._launch = device, config.path, core.Launch("")
 
-    def prepare(self) -> Mapping[str, Json]:
+    def prepare(self) -> core.EngineFacts:
         said = self._device.run(self._device.system.quote([self._path, "--version"]), timeout=30)
         if said.status != 0:
             raise EngineMissing(f"{self._path} cannot run: {said.stderr[-300:]}", "See https://ollama.com/download.")
-        return {"name": "ollama", "build": said.stdout.split()[-1], "path": self._path}
+        return core.EngineFacts(name="ollama", build=said.stdout.split()[-1], path=self._path)
 
     def command(self, launch: core.Launch, port: int) -> core.Command:
         self._launch = launch
@@ -59,9 +59,9 @@ class Ollama(core.Engine):
         body = self._body({"num_predict": 1}, prompt=text, raw=True, stream=False)
         return int(client.post("/api/generate", body)[1]["prompt_eval_count"])
 
-    def info(self, log: Iterable[str]) -> core.EngineInfo:
+    def info(self, log: Iterable[str]) -> core.EngineFacts:
         words = (word for line in log if "inference compute" in line for word in line.split())
-        return core.EngineInfo(backend=next((w[8:] for w in words if w.startswith("library=")), None))
+        return core.EngineFacts(backend=next((w[8:] for w in words if w.startswith("library=")), None))
 
     def _body(self, limits: Mapping[str, Json] | None = None, **fields: Json) -> Json:
         options = core.keyed(core.options_as(self.Options, self._launch.options))

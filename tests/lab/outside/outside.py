@@ -6,11 +6,12 @@ The proof that a new transport, system, engine, probe, scenario or view needs no
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgebench.core import (
     Arrivals,
     Batch,
+    EngineFacts,
     MetricDefinition,
     Option,
     ProbeSource,
@@ -64,8 +65,9 @@ class Another(LlamaCpp):
 
     Config = Choice
 
-    def prepare(self) -> Mapping[str, object]:
-        return {**super().prepare(), "name": "another", "flavour": "vanilla"}
+    def prepare(self) -> EngineFacts:
+        facts = super().prepare()
+        return replace(facts, name="another", extra={**facts.extra, "flavour": "vanilla"})
 
 
 class Threads:
