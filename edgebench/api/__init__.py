@@ -7,12 +7,15 @@ Nothing here prints or exits: what happens goes to ``on_event``, what went wrong
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import get_args
 
 from edgebench import modelfiles, profiles
-from edgebench.api import planning
+from edgebench.api import planning, sides
 from edgebench.api.results import Results
+from edgebench.api.sides import Side
 from edgebench.bench.events import Event
 from edgebench.bench.executor import Execution, RunInterrupted, execute
 from edgebench.core import Device, ModelFile, Option, Record
@@ -154,13 +157,28 @@ def load(
         return Results(opened.records(where, samples=samples), logs=_logs_of(path))
 
 
-def compare(a: Sequence[Record], b: Sequence[Record], *, axis: comparison.Axis = "record") -> comparison.Comparison:
-    """Two sets of records, matched by the work they did; metric by metric with intervals.
+def compare(
+    a: Side,
+    b: Side,
+    *,
+    store: str | PathLike[str] | None = None,
+    axis: comparison.Axis | None = None,
+    metrics: Sequence[str] = (),
+) -> comparison.Comparison:
+    """Two sets of trials, matched by the work they did; metric by metric with intervals.
 
-    ``axis``: what may differ besides: ``run``, ``device``, ``engine``, ``backend``, ``build``, or ``record``
-    for anything about how the work was done.
+    A side is records, or a name as in ``edgebench compare``: of a run, a record, a device, an engine, a
+    backend or a build in ``store``, or the path of a store. ``axis``: what may differ besides: ``run``,
+    ``device``, ``engine``, ``backend``, ``build``, or ``record`` for anything about how the work was done;
+    what the names stand for if None. ``metrics``: the headline metrics if empty.
+
+    Raises ``UsageError`` for a name that matches nothing or more than one thing and where no trials are
+    comparable, and ``StoreError``.
     """
-    return comparison.compare(a, b, axis)
+    if axis not in (None, *get_args(comparison.Axis)):
+        raise UsageError(f"axis must be one of {', '.join(get_args(comparison.Axis))}, not {axis!r}")
+    resolved = sides.resolve(a, b, lambda: Store(_path(store), read_only=True))
+    return (replace(resolved, axis=axis) if axis else resolved).compare(metrics)
 
 
 def devices() -> list[Device]:

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
 from edgebench.cli.selection import existing, store_option, terminal, where_options, write
-from edgebench.core import Record
 from edgebench.errors import UsageError
 from edgebench.judging import metrics
-from edgebench.judging.comparison import Axis, Comparison, compare, difference
+from edgebench.judging.comparison import Comparison
 from edgebench.store.records import dumps
 from edgebench.store.results import Store
-from edgebench.store.where import Row, Where
-
-_COLUMNS: tuple[Axis, ...] = ("device", "engine", "backend")
-_SETS = frozenset({"run", "record", "store"})
-"""Axes that can be mixed in one comparison: each stands for a set of records."""
-_NAMED, _LONGEST = 4, 40
-"""Limits of a message: number of differences, characters per value."""
-_SHORTEST = 4
-"""Minimum length of an id prefix."""
-
-
-@dataclass(frozen=True)
-class _Meaning:
-    """One interpretation of a command-line argument."""
-
-    axis: Axis
-    value: str
+from edgebench.store.where import Where
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
@@ -52,13 +34,9 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
 
 
 def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    from difflib import get_close_matches
+    from edgebench.api.sides import check_metrics
 
-    for name in names:
-        if name not in metrics.known():
-            near = get_close_matches(name, metrics.known(), n=1)
-            hint = f"Did you mean {near[0]}?" if near else "See docs/glossary.md for all metrics."
-            raise UsageError(f"unknown metric {name!r}", hint)
+    check_metrics(names)
     return names
 
 
@@ -101,12 +79,10 @@ def command(
     Differences within chance are reported as "no difference shown". Exit codes: 1 if B is worse
     by more than --fail-above, 2 if no trials are comparable.
     """
+    from edgebench.api.sides import resolve
     from edgebench.views import comparison_view
 
-    sides = _sides(path, where, (a, b))
-    comparison = compare(*sides.records, sides.axis, names)
-    if not comparison.pairs:
-        raise _nothing_alike(sides)
+    comparison = resolve(a, b, lambda: _existing(path), where).compare(names)
     if as_json:
         write(dumps(comparison_view.as_json(comparison), indent=2) + "\n", None)
     else:
@@ -140,113 +116,9 @@ def _judged(comparison: Comparison, limit: float) -> int:
     return code
 
 
-# --- resolving A and B ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sides:
-    axis: Axis
-    names: tuple[str, str]
-    records: tuple[list[Record], list[Record]]
-
-
-def _sides(path: Path, where: Where, names: tuple[str, str]) -> _Sides:
-    files = [_file(name) for name in names]
-    if all(files):
-        return _Sides("store", names, (_read(files[0], where), _read(files[1], where)))
+@contextmanager
+def _existing(path: Path) -> Iterator[Store]:
     with existing(path) as store:
         if store is None:
             raise UsageError("no results to compare yet", "Measure twice, e.g. edgebench run --name before")
-        rows = store.rows(where)
-        found = [
-            [_Meaning("store", str(file))] if file else _meanings(store, rows, name)
-            for file, name in zip(files, names, strict=True)
-        ]
-        one, other = _agreed(found, names)
-        axis = one.axis if one.axis == other.axis else "run"
-        return _Sides(axis, names, (_records(store, where, one), _records(store, where, other)))
-
-
-def _file(name: str) -> Path | None:
-    path = Path(name.removeprefix("store:"))
-    return path if path.is_file() or name.startswith("store:") else None
-
-
-def _read(path: Path | None, where: Where) -> list[Record]:
-    assert path is not None
-    with Store(path, read_only=True) as store:
-        return list(store.records(where))
-
-
-def _meanings(store: Store, rows: Sequence[Row], name: str) -> list[_Meaning]:
-    prefix, _, rest = name.partition(":")
-    said = rest != "" and prefix in (*_COLUMNS, "run", "record", "build")
-    value = rest if said else name
-    found = [_Meaning(axis, value) for axis in _COLUMNS if any(getattr(row, axis) == value for row in rows)]
-    runs = {row.run for row in rows if value == row.run_name or _begins(row.run, value)}
-    if runs:
-        found.append(_Meaning("run", max(runs)))
-    ids = {row.id for row in rows if _begins(row.id, value)}
-    if len(ids) == 1:
-        found.append(_Meaning("record", ids.pop()))
-    # Builds are looked up last, because that reads every record.
-    if (not found or prefix == "build") and any(_build(record) == value for record in store.records()):
-        found.append(_Meaning("build", value))
-    return [one for one in found if not said or one.axis == prefix]
-
-
-def _begins(id: str, value: str) -> bool:
-    return len(value) >= _SHORTEST and id.startswith(value)
-
-
-def _build(record: Record) -> str | None:
-    return record.facts.engine.build
-
-
-def _agreed(found: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[_Meaning, _Meaning]:
-    """The only interpretation of both arguments. Raises ``UsageError`` if there is none or more than one."""
-    for name, meanings in zip(names, found, strict=True):
-        if not meanings:
-            raise UsageError(
-                f"{name!r} matches no run, result, device, engine, backend, build or store file",
-                "See: edgebench results list",
-            )
-    pairs = [
-        (one, other)
-        for one in found[0]
-        for other in found[1]
-        if one.axis == other.axis or {one.axis, other.axis} <= _SETS
-    ]
-    if not pairs:
-        kinds = " and ".join(f"{name!r} is a {meanings[0].axis}" for name, meanings in zip(names, found, strict=True))
-        raise UsageError(f"cannot compare different things: {kinds}", "Compare two devices, two engines, two runs, …")
-    if len(pairs) > 1:
-        ways = ", or ".join(f"{one.axis}:{names[0]} {other.axis}:{names[1]}" for one, other in pairs)
-        raise UsageError(f"{names[0]!r} and {names[1]!r} are ambiguous", f"Qualify them: {ways}.")
-    if pairs[0][0] == pairs[0][1]:
-        raise UsageError(f"{names[0]!r} and {names[1]!r} are the same {pairs[0][0].axis}", "Name two different ones.")
-    return pairs[0]
-
-
-def _records(store: Store, where: Where, meaning: _Meaning) -> list[Record]:
-    value = [meaning.value]
-    if meaning.axis == "store":
-        return _read(Path(meaning.value), where)
-    if meaning.axis == "build":
-        return [record for record in store.records(where) if _build(record) == meaning.value]
-    only: dict[str, Any] = {{"record": "ids"}.get(meaning.axis, f"{meaning.axis}s"): value}
-    return list(store.records(replace(where, **only)))
-
-
-def _nothing_alike(sides: _Sides) -> UsageError:
-    a, b = sides.records
-    for name, records in zip(sides.names, sides.records, strict=True):
-        if not records:
-            return UsageError(f"{name!r} has no results to compare")
-    found = difference(a, b, sides.axis)
-    told = [f"{name}: {one[:_LONGEST]} vs. {other[:_LONGEST]}" for name, (one, other) in found.items()]
-    more = [f"{len(told) - _NAMED} more"] if len(told) > _NAMED else []
-    what = "; ".join([*told[:_NAMED], *more])
-    return UsageError(
-        f"no comparable trials; the closest pair differs in {what}", "Measure both with the same options."
-    )
+        yield store
