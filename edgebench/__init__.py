@@ -10,12 +10,39 @@ from typing import TYPE_CHECKING
 from edgebench.version import __version__
 
 __all__ = [
+    "Activity",
+    "Change",
+    "Comparison",
     "Device",
+    "DeviceFinished",
+    "DeviceLost",
+    "DeviceRefused",
+    "DeviceStarted",
+    "Doubt",
     "EdgebenchError",
+    "EngineLog",
+    "Event",
+    "Facts",
+    "Failure",
+    "Finding",
+    "Metric",
+    "Model",
+    "ModelError",
     "ModelFile",
+    "Pair",
+    "ProfileError",
     "Record",
     "Results",
+    "Round",
+    "RoundFinished",
     "RunInterrupted",
+    "Sample",
+    "StoreError",
+    "Trial",
+    "TrialFinished",
+    "TrialPlanned",
+    "Turn",
+    "UsageError",
     "__version__",
     "compare",
     "devices",
@@ -26,17 +53,69 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Device": "edgebench.core",
-    "EdgebenchError": "edgebench.errors",
-    "ModelFile": "edgebench.core",
-    "Record": "edgebench.core",
+    "edgebench.bench.events": (
+        "Activity",
+        "DeviceFinished",
+        "DeviceStarted",
+        "EngineLog",
+        "Event",
+        "RoundFinished",
+        "TrialFinished",
+        "TrialPlanned",
+    ),
+    "edgebench.core": (
+        "Device",
+        "Doubt",
+        "Facts",
+        "Failure",
+        "Metric",
+        "ModelFile",
+        "Record",
+        "Round",
+        "Sample",
+        "Trial",
+        "Turn",
+    ),
+    "edgebench.errors": (
+        "DeviceLost",
+        "DeviceRefused",
+        "EdgebenchError",
+        "ModelError",
+        "ProfileError",
+        "StoreError",
+        "UsageError",
+    ),
+    "edgebench.judging.comparison": ("Comparison", "Finding", "Pair"),
+    "edgebench.judging.stats": ("Change",),
+    "edgebench.modelfiles.catalogue": ("Model",),
 }
-"""Where a public name lives; all others in ``edgebench.api``."""
+"""Module → its public names; all others are in ``edgebench.api``."""
 
 if TYPE_CHECKING:
     from edgebench.api import Results, RunInterrupted, compare, devices, load, models, run, speculative
-    from edgebench.core import Device, ModelFile, Record
-    from edgebench.errors import EdgebenchError
+    from edgebench.bench.events import (
+        Activity,
+        DeviceFinished,
+        DeviceStarted,
+        EngineLog,
+        Event,
+        RoundFinished,
+        TrialFinished,
+        TrialPlanned,
+    )
+    from edgebench.core import Device, Doubt, Facts, Failure, Metric, ModelFile, Record, Round, Sample, Trial, Turn
+    from edgebench.errors import (
+        DeviceLost,
+        DeviceRefused,
+        EdgebenchError,
+        ModelError,
+        ProfileError,
+        StoreError,
+        UsageError,
+    )
+    from edgebench.judging.comparison import Comparison, Finding, Pair
+    from edgebench.judging.stats import Change
+    from edgebench.modelfiles.catalogue import Model
 
 
 def __getattr__(name: str) -> object:
@@ -44,7 +123,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'edgebench' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES.get(name, "edgebench.api")), name)
+    home = next((module for module, names in _HOMES.items() if name in names), "edgebench.api")
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from edgebench import plugins
-from edgebench.bench.events import Doing, Event
+from edgebench.bench.events import Activity, Event
 from edgebench.core import Engine, EngineFacts, ModelFile
 from edgebench.device import archives, provision
 from edgebench.device.session import Session
@@ -28,7 +28,7 @@ def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, Non
         if not archives.known(session.device.system):
             raise
     for text in archives.bring(session, plan.engine, plan.backend):
-        yield Doing(0, text)
+        yield Activity(0, text)
     return prepared(plan.engine, engine)
 
 
@@ -56,7 +56,7 @@ def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Even
         while not wait([placed], SENDING_S).done:
             if told < done[0] < 10:
                 told = done[0]
-                yield Doing(0, f"sending {model.name}, {told}0 %")
+                yield Activity(0, f"sending {model.name}, {told}0 %")
         return placed.result()
     finally:
         pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it

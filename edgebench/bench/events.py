@@ -1,4 +1,4 @@
-"""What happens while a plan is carried out, for whoever watches."""
+"""What happens while plans are executed: the events that ``on_event`` receives."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from edgebench.plan import Plan
 
 
 @dataclass(frozen=True)
-class Began:
-    """A trial is known; it has not run yet."""
+class TrialPlanned:
+    """A trial is known, with the facts of its device, engine and model; it has not run yet."""
 
     index: int
     trial: Trial
     facts: Facts
     id: str
-    """Of its record."""
+    """ID of its record."""
     run: Mapping[str, object]
     """As in its record."""
 
 
 @dataclass(frozen=True)
-class Doing:
-    """What the device is busy with now."""
+class Activity:
+    """What the device is doing now, as text."""
 
     index: int
     text: str
@@ -34,43 +34,43 @@ class Doing:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A round of a trial is over."""
+class RoundFinished:
+    """A round of a trial is finished."""
 
     index: int
     round: Round
 
 
 @dataclass(frozen=True)
-class Logged:
-    """An engine has ended; its whole log."""
+class EngineLog:
+    """The whole log of an engine that ended, for the trials that it served."""
 
     indexes: tuple[int, ...]
     text: str
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial is over."""
+class TrialFinished:
+    """A trial is finished; its record."""
 
     index: int
     record: Record
 
 
 @dataclass(frozen=True)
-class DeviceBegan:
+class DeviceStarted:
     """A device's plan is about to be executed."""
 
     plan: Plan
 
 
 @dataclass(frozen=True)
-class DeviceDone:
-    """A device's plan is over; ``error`` ended it early."""
+class DeviceFinished:
+    """A device's plan is finished; ``error``: what ended it early."""
 
     error: EdgebenchError | None = None
     last: bool = False
-    """Whether no other device goes on."""
+    """Whether no other device is still running."""
 
 
-Event = DeviceBegan | Began | Doing | Measured | Logged | Ended | DeviceDone
+Event = DeviceStarted | TrialPlanned | Activity | RoundFinished | EngineLog | TrialFinished | DeviceFinished

@@ -93,7 +93,7 @@ def execute(
 
 
 class DeviceWorker(threading.Thread):
-    """One device's plan in a thread of its own; what happens goes into the queue, ``DeviceDone`` at the end."""
+    """One device's plan in a thread of its own; what happens goes into the queue, ``DeviceFinished`` at the end."""
 
     def __init__(
         self, number: int, plan: Plan, run: Mapping[str, object], happened: _Queue, mutex: lock.MachineMutex
@@ -130,7 +130,7 @@ class DeviceWorker(threading.Thread):
         except Exception as defect:  # noqa: BLE001 - the other devices go on
             self.error = InternalError("edgebench raised", defect, "This is a defect; please report it.")
         finally:
-            self._happened.put((self._number, events.DeviceDone(self.error)))
+            self._happened.put((self._number, events.DeviceFinished(self.error)))
 
     def abort(self) -> None:
         """Let it end soon."""
@@ -144,7 +144,7 @@ class DeviceWorker(threading.Thread):
             raise DeviceLost("interrupted")
         if text != self._announced:  # the wait may take hours
             self._announced = text
-            self._happened.put((self._number, events.Doing(0, text)))
+            self._happened.put((self._number, events.Activity(0, text)))
 
 
 class RecordWriter:
@@ -158,19 +158,19 @@ class RecordWriter:
     def write(self, number: int, event: events.Event) -> None:
         """Keep an event of the device with this number."""
         store, ids = self._store, self._ids
-        if isinstance(event, events.Began):
+        if isinstance(event, events.TrialPlanned):
             ids[number, event.index] = event.id
             store.begin_trial(str(event.run["id"]), event.trial, event.facts, id=event.id)
-        elif isinstance(event, events.Measured):
+        elif isinstance(event, events.RoundFinished):
             store.add_round(ids[number, event.index], event.round)
-        elif isinstance(event, events.Logged):
+        elif isinstance(event, events.EngineLog):
             for index in event.indexes:
                 store.add_log(ids[number, index], event.text)
-        elif isinstance(event, events.Ended):
+        elif isinstance(event, events.TrialFinished):
             self._records[number, event.index] = event.record
             if not self._finish:
                 store.finish(event.record)
-        elif isinstance(event, events.DeviceDone) and self._finish:
+        elif isinstance(event, events.DeviceFinished) and self._finish:
             keys = [key for key in sorted(self._records) if key[0] == number]
             finished = self._finish([self._records[key] for key in keys])
             for key, record in zip(keys, finished, strict=True):
@@ -191,13 +191,13 @@ def _consume_events(
     running = len(workers)
     try:
         for worker in workers:
-            on_event(worker.name, events.DeviceBegan(worker.plan))
+            on_event(worker.name, events.DeviceStarted(worker.plan))
         for worker in workers:
             worker.start()
         while running:
             number, event = happened.get()
             writer.write(number, event)
-            if isinstance(event, events.DeviceDone):
+            if isinstance(event, events.DeviceFinished):
                 running -= 1
                 event = replace(event, last=not running)
             on_event(workers[number].name, event)

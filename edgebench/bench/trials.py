@@ -14,7 +14,7 @@ from typing import TypeVar
 from edgebench import plugins
 from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
-from edgebench.bench.events import Began, Doing, Ended, Event, Logged, Measured
+from edgebench.bench.events import Activity, EngineLog, Event, RoundFinished, TrialFinished, TrialPlanned
 from edgebench.bench.launcher import EngineProcess
 from edgebench.bench.rounds import RoundRunner, RunFacts, TrialState, now
 from edgebench.bench.rpc import RpcWorkers
@@ -94,7 +94,7 @@ class Bench:
         self._conditions = Conditions(session, plan.settle)
 
     def events(self) -> Generator[Event, None, None]:
-        """Every trial that began ends in exactly one ``Ended``, whatever happens to engine or device.
+        """Every trial that began ends in exactly one ``TrialFinished``, whatever happens to engine or device.
 
         Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost`` before the first trial begins.
         """
@@ -114,7 +114,7 @@ class Bench:
             if self._live:
                 self._live.__exit__(None, None, None)
         for index, state in enumerate(self._states):
-            yield Ended(index, state.record(self._facts))
+            yield TrialFinished(index, state.record(self._facts))
 
     def _begin(self) -> Iterator[Event]:
         """The engine found, the models in place, every trial begun."""
@@ -159,9 +159,9 @@ class Bench:
         places: dict[Path, str] = {}
         for model in (model for one in trials for model in (one.model, one.draft) if model):
             if model.path not in places:
-                yield Doing(0, f"putting {model.name} in place")
+                yield Activity(0, f"putting {model.name} in place")
                 places[model.path] = yield from self._place(model)
-        yield Doing(0, "looking at the idle device")
+        yield Activity(0, "looking at the idle device")
         model = max((planned.model for planned in trials), key=lambda model: model.size)
         yield from self._insist(lambda: self._look(places[model.path], model.size), "before it was measured")
         for index, planned in enumerate(trials):
@@ -175,7 +175,7 @@ class Bench:
             if planned.clipped:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
-            yield Began(index, planned.trial, state.facts(self._facts), state.id, self._run)
+            yield TrialPlanned(index, planned.trial, state.facts(self._facts), state.id, self._run)
             if planned.fault:
                 yield from self._fail(index, planned.fault)
 
@@ -231,7 +231,7 @@ class Bench:
             yield from self._stop()
         self._live = None
         for pause in BACK_OFF:
-            yield Doing(0, f"device lost: {error}; trying again in {pause:g} s")
+            yield Activity(0, f"device lost: {error}; trying again in {pause:g} s")
             time.sleep(pause)
             try:
                 self._session.reopen()
@@ -272,12 +272,12 @@ class Bench:
                 yield from self._stop()
             gate = Gate(0.0)
             if self._plan.settle and (fresh or not self._plan.start_once):
-                yield Doing(index, "waiting for a cool and quiet device", number)
+                yield Activity(index, "waiting for a cool and quiet device", number)
                 gate = self._conditions.ready(self._need(state) if fresh else 0)
             if fresh:
-                yield Doing(index, "starting the engine", number)
+                yield Activity(index, "starting the engine", number)
                 yield from self._start(index, number)
-            yield Doing(index, "measuring", number)
+            yield Activity(index, "measuring", number)
             assert self._live is not None
             self._users.add(index)
             done = self._rig.round(state, self._live, number, fresh=fresh, shared=self._plan.start_once)
@@ -293,7 +293,7 @@ class Bench:
             state.doubts.append(gate.doubt)
         done = replace(done, notes=replace(done.notes, gate=gate.notes()))
         state.rounds.append(done)
-        yield Measured(index, done)
+        yield RoundFinished(index, done)
 
     @staticmethod
     def _need(state: TrialState) -> float:
@@ -310,7 +310,7 @@ class Bench:
         try:
             index, request = next(asking)
             while True:
-                yield Doing(index, request.label, last)
+                yield Activity(index, request.label, last)
                 try:
                     if self._live is None or self._live.launch != self._states[index].launch:
                         yield from self._stop()
@@ -343,11 +343,11 @@ class Bench:
         self._users = {index}
         try:
             for text in live.opening():
-                yield Doing(index, text, number)
+                yield Activity(index, text, number)
         except Exception:
             # What it said before it failed, compilers and drivers included, is what one needs then.
             if live.log:
-                yield Logged((index,), live.transcript())
+                yield EngineLog((index,), live.transcript())
             raise
         self._live = live
 
@@ -376,7 +376,7 @@ class Bench:
                     one.notes.append(why)
                     one.doubts.append(doubts.named("engine-fallback", why))
             self._states = [replace(s, launch=launch) if s.launch == state.launch else s for s in self._states]
-            yield Doing(index, why, number)
+            yield Activity(index, why, number)
             yield from self._trial(index, number)
             return
         yield from self._fail(index, error, number)
@@ -398,11 +398,11 @@ class Bench:
         survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
         hint = error.hint
         if isinstance(error, UnexpectedError):
-            yield Logged((index,), error.trace)
+            yield EngineLog((index,), error.trace)
             hint = f"Traceback: edgebench results show {state.id} --log"
         state.status = "failed"
         state.failure = Failure(f"{error}{survived}", hint, status, signal_name(status), log)
-        yield Doing(index, f"failed: {error}{survived}", number, failed=True)
+        yield Activity(index, f"failed: {error}{survived}", number, failed=True)
 
     def _broken(self, error: EdgebenchError) -> Iterator[Event]:
         """No trial can go on, nor begin: those that aren't complete have failed."""
@@ -414,12 +414,12 @@ class Bench:
                 notes = [*planned.notes, *self._notes]
                 state = TrialState(ids.new(), self._run, planned, Launch(model=""), notes=notes, started=now())
                 self._states.append(state)
-                yield Began(index, planned.trial, state.facts(self._facts), state.id, self._run)
+                yield TrialPlanned(index, planned.trial, state.facts(self._facts), state.id, self._run)
             state = self._states[index]
             if not state.failure and len(state.rounds) >= self._plan.rounds:
                 state.notes.append(str(error))
                 if isinstance(error, UnexpectedError):
-                    yield Logged((index,), error.trace)
+                    yield EngineLog((index,), error.trace)
             elif not state.failure:
                 yield from self._fail(index, error)
 
@@ -435,7 +435,7 @@ class Bench:
             if same and untried and memory_fit.needs_as_much(self._plan.engine, ours.options, trial.options):
                 why = f"it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
                 state.status, state.failure = "skipped", Failure(why)
-                yield Doing(index, f"skipped: {why}", number, failed=True)
+                yield Activity(index, f"skipped: {why}", number, failed=True)
 
     def _stop(self) -> Iterator[Event]:
         if self._live is None:
@@ -445,13 +445,13 @@ class Bench:
         if dropped := live.running.log_lines_dropped:
             for index in self._users:
                 self._states[index].notes.append(f"the middle of the engine's log lacks {dropped:,} lines")
-        yield Logged(tuple(sorted(self._users)), live.transcript())
+        yield EngineLog(tuple(sorted(self._users)), live.transcript())
 
     def _lost(self, error: DeviceLost) -> Iterator[Event]:
         for index, state in enumerate(self._states):
             if not state.failure and len(state.rounds) < self._plan.rounds:
                 state.status, state.failure = "lost", Failure(str(error), error.hint)
-                yield Doing(index, f"device lost: {error}", failed=True)
+                yield Activity(index, f"device lost: {error}", failed=True)
 
 
 def _engine(session: Session, name: str) -> Engine:

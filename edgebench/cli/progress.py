@@ -63,9 +63,9 @@ class Display:
 
     def show(self, device: str, event: events.Event) -> None:
         """An event of this device. What ended a device early is said where others go on."""
-        if isinstance(event, events.DeviceBegan):
+        if isinstance(event, events.DeviceStarted):
             self._rows[device] = Row(event.plan, self._bar)
-        elif isinstance(event, events.DeviceDone):
+        elif isinstance(event, events.DeviceFinished):
             if event.error and not event.last:
                 self._rows[device].gone(event.error)
             self._rows[device].close()
@@ -97,9 +97,9 @@ class Row:
 
     def show(self, event: events.Event) -> None:
         """Take note of an event and show it."""
-        if isinstance(event, events.Doing):
-            self._doing(event)
-        elif isinstance(event, events.Measured):
+        if isinstance(event, events.Activity):
+            self._activity(event)
+        elif isinstance(event, events.RoundFinished):
             self._done[event.index] += 1
             found = figures(event)
             self._last = found.get("decode", "")
@@ -108,7 +108,7 @@ class Row:
                 f"round {event.round.index + 1}/{max(self._rounds, event.round.index + 1)}",
                 list(found.items()),
             )
-        elif isinstance(event, events.Ended) and event.record.failure and event.index not in self._failed:
+        elif isinstance(event, events.TrialFinished) and event.record.failure and event.index not in self._failed:
             self._say(event.index, f"{event.record.status}: {event.record.failure.message}")
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Row:
         else:
             click.echo(text, err=True)
 
-    def _doing(self, event: events.Doing) -> None:
+    def _activity(self, event: events.Activity) -> None:
         if event.failed:
             self._failed.add(event.index)
             self._say(event.index, event.text)
@@ -202,7 +202,7 @@ def listed(found: Sequence[tuple[str, str]]) -> str:
     return ", ".join(shown)
 
 
-def figures(event: events.Measured) -> dict[str, str]:
+def figures(event: events.RoundFinished) -> dict[str, str]:
     """A round's headline figures by the word for each, the one that matters most first."""
     found = event.round.metrics
     rates_first = sorted(metrics.headline(), key=lambda entry: entry.better != "higher")

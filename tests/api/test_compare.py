@@ -12,20 +12,17 @@ from lab.stores import fill
 
 import edgebench
 from edgebench.api.sides import Side
-from edgebench.core import Round
-from edgebench.errors import StoreError, UsageError
-from edgebench.judging.comparison import Comparison
 from edgebench.judging.over_rounds import over_rounds
 
 
 def measured(rate: float, **more: str) -> edgebench.Record:
     """A synthetic record whose rounds scatter a little around a rate."""
     chance = random.Random(rate)
-    rounds = tuple(Round(i, "", {"decode_tps": rate * chance.gauss(1, 0.005)}) for i in range(5))
+    rounds = tuple(edgebench.Round(i, "", {"decode_tps": rate * chance.gauss(1, 0.005)}) for i in range(5))
     return replace(record(**more), rounds=rounds, metrics=over_rounds(rounds))  # type: ignore[arg-type]
 
 
-def verdicts(comparison: Comparison) -> dict[str, str]:
+def verdicts(comparison: edgebench.Comparison) -> dict[str, str]:
     (pair,) = comparison.pairs
     return {one.name: one.change.verdict for one in pair.findings if one.change}
 
@@ -57,7 +54,7 @@ def test_names_of_runs_and_ids_of_records_are_looked_up_in_the_store(store: Path
 
 
 def test_the_default_store_is_that_of_the_command_line(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StoreError, match="no store at reports"):
+    with pytest.raises(edgebench.StoreError, match="no store at reports"):
         edgebench.compare("before", "after")
     monkeypatch.setenv("EDGEBENCH_STORE", str(store))
     assert verdicts(edgebench.compare("before", "after")) == {"decode_tps": "lower"}
@@ -75,7 +72,7 @@ def test_metrics_and_the_axis_are_the_callers_choice(store: Path) -> None:
     fill(store, measured(40, device="laptop"), measured(20, device="phone"))
     comparison = edgebench.compare("laptop", "phone", store=store, metrics=["decode_tps"])
     assert [one.name for pair in comparison.pairs for one in pair.findings] == ["decode_tps"]
-    with pytest.raises(UsageError, match="closest pair differs in device: laptop vs"):
+    with pytest.raises(edgebench.UsageError, match="closest pair differs in device: laptop vs"):
         edgebench.compare("laptop", "phone", store=store, axis="engine")
 
 
@@ -95,13 +92,13 @@ def test_metrics_and_the_axis_are_the_callers_choice(store: Path) -> None:
 def test_sides_that_make_no_sense_are_the_errors_of_the_command_line(
     store: Path, a: Side, b: edgebench.Side, words: str
 ) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(edgebench.UsageError, match=words):
         edgebench.compare(a, b, store=store)
 
 
 def test_unknown_metrics_and_axes_are_refused_with_what_there_is(store: Path) -> None:
-    with pytest.raises(UsageError, match="unknown metric 'decode_tsp'") as typo:
+    with pytest.raises(edgebench.UsageError, match="unknown metric 'decode_tsp'") as typo:
         edgebench.compare("before", "after", store=store, metrics=["decode_tsp"])
     assert typo.value.hint == "Did you mean decode_tps?"
-    with pytest.raises(UsageError, match="axis must be one of run, store, record, device"):
+    with pytest.raises(edgebench.UsageError, match="axis must be one of run, store, record, device"):
         edgebench.compare("before", "after", store=store, axis="colour")  # type: ignore[arg-type]

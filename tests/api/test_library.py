@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from lab.paths import ROOT
@@ -20,8 +21,6 @@ from lab.tiny import tiny
 
 import edgebench
 from edgebench.api import results as results_module
-from edgebench.bench import events
-from edgebench.errors import ProfileError, StoreError, UsageError
 
 QUICK = {"ctx": 256, "prompt_tokens": 8, "gen_tokens": 4, "rounds": 1, "settle": 0.0}
 
@@ -52,10 +51,34 @@ def test_every_public_name_is_there_and_documented() -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     for name in edgebench.__all__:
         assert getattr(edgebench, name) is not None
-        assert f"edgebench.{name}" in page or f"`{name}`" in page, f"{name} is not in docs/python.md"
+        assert f"edgebench.{name}" in page, f"{name} is not in docs/python.md"
+    exec("from edgebench import *", public := {})
+    assert set(edgebench.__all__) <= set(public)
     assert set(dir(edgebench)) == set(edgebench.__all__)
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
         _ = edgebench.runn  # type: ignore[attr-defined]
+
+
+def test_what_a_caller_is_given_is_public(here: Path) -> None:
+    events_documented = {event.__name__ for event in get_args(edgebench.Event)}
+    assert events_documented <= set(edgebench.__all__)
+    assert {type(device) for device in edgebench.devices()} == {edgebench.Device}
+    assert {type(model) for model in edgebench.models()} == {edgebench.Model}
+    one = record(turns=[edgebench.Turn(label="1")], doubts=["steal"])
+    comparison = edgebench.compare([one], [replace(one, id="other")])
+    (pair,) = comparison.pairs
+    given = [comparison, pair, *pair.findings, pair.findings[0].change, one, one.trial, one.facts, one.rounds[0]]
+    given += [one.rounds[0].turns[0], one.doubts[0], one.metrics["decode_tps"]]
+    assert {type(value).__name__ for value in given} <= set(edgebench.__all__)
+
+
+def test_a_page_of_the_documentation_names_the_fields_of_every_event() -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    for event in get_args(edgebench.Event):
+        row = re.search(rf"^\| `edgebench\.{event.__name__}` \|.*$", page, re.MULTILINE)
+        assert row
+        for field in fields(event):
+            assert f"`{field.name}`" in row[0], f"{event.__name__}.{field.name}"
 
 
 def test_the_functions_are_not_hidden_by_what_they_import(here: Path) -> None:
@@ -86,10 +109,10 @@ def test_a_run_gives_what_the_store_keeps(here: Path, model: Path) -> None:
     )
     assert [one.trial.options["threads"] for one in results] == [1, 2]
     assert all(one.status == "ok" and one.id and one.run["id"] == results[0].run["id"] for one in results)
-    assert seen[0] == ("local", "DeviceBegan")
-    assert seen[-1] == ("local", "DeviceDone")
+    assert seen[0] == ("local", "DeviceStarted")
+    assert seen[-1] == ("local", "DeviceFinished")
     kinds = [kind for _, kind in seen]
-    assert kinds.count("Began") == kinds.count("Measured") == kinds.count("Ended") == 2
+    assert kinds.count("TrialPlanned") == kinds.count("RoundFinished") == kinds.count("TrialFinished") == 2
     assert (here / "reports" / "results.sqlite").is_file()
     assert _without_samples(edgebench.load()) == _without_samples(results)
     assert [one.id for one in edgebench.load(newest=1)] == [results[-1].id]
@@ -128,8 +151,8 @@ def test_what_a_callback_raises_ends_the_run_and_reaches_the_caller(here: Path, 
     class Mine(Exception):
         pass
 
-    def stop(device: str, event: events.Event) -> None:
-        if isinstance(event, events.Measured):
+    def stop(device: str, event: edgebench.Event) -> None:
+        if isinstance(event, edgebench.RoundFinished):
             raise Mine
 
     with pytest.raises(Mine):
@@ -142,7 +165,7 @@ def test_ctrl_c_is_raised_with_the_engines_ended_and_the_rounds_kept(here: Path,
     script = f"""
 import edgebench, sys
 def show(device, event):
-    if type(event).__name__ == "Measured":
+    if type(event).__name__ == "RoundFinished":
         print("measured", flush=True)
 try:
     edgebench.run(models={str(model)!r}, ctx=256, prompt_tokens=8, gen_tokens=4, rounds=1000, settle=0, on_event=show)
@@ -177,12 +200,12 @@ def _children_of(pid: int) -> list[str]:
 
 
 def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path, model: Path) -> None:
-    with pytest.raises(ProfileError, match="no device named 'locl'") as typo:
+    with pytest.raises(edgebench.ProfileError, match="no device named 'locl'") as typo:
         edgebench.run("locl")
     assert "Did you mean local" in typo.value.hint
-    with pytest.raises(UsageError, match="thraeds"):
+    with pytest.raises(edgebench.UsageError, match="thraeds"):
         edgebench.run(models=model, **QUICK, thraeds=4)
-    with pytest.raises(UsageError, match=r"threads: '4\.\.1' runs backwards"):
+    with pytest.raises(edgebench.UsageError, match=r"threads: '4\.\.1' runs backwards"):
         edgebench.run(models=model, **QUICK, threads="4..1")
     for wrong, words in (
         ({"load": "colld"}, "load must be warm or cold"),
@@ -195,12 +218,12 @@ def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path,
         ({"devices": []}, "devices is empty"),
         ({"models": 7}, "models must be a name"),
     ):
-        with pytest.raises(UsageError, match=words):
+        with pytest.raises(edgebench.UsageError, match=words):
             edgebench.run(**{"models": model, **QUICK, **wrong})
     assert not (here / "reports").exists()
-    with pytest.raises(StoreError, match="there is no store"):
+    with pytest.raises(edgebench.StoreError, match="there is no store"):
         edgebench.load("nowhere.sqlite")
-    with pytest.raises(UsageError, match=r"unknown report format '\.docx'"):
+    with pytest.raises(edgebench.UsageError, match=r"unknown report format '\.docx'"):
         edgebench.Results([record()]).report("x.docx")
     assert not (here / "x.docx").exists()
 
@@ -218,7 +241,7 @@ def test_results_are_filtered_sliced_and_added() -> None:
     assert isinstance(results[:2], edgebench.Results)
     assert len(results[:2] + results[2:]) == 3
     assert repr(results) == "<Results: 3 records>"
-    with pytest.raises(UsageError, match="no record has 'thread'"):
+    with pytest.raises(edgebench.UsageError, match="no record has 'thread'"):
         results.filter(thread=1)
 
 
@@ -233,7 +256,7 @@ def test_a_data_frame_has_a_row_for_each_record() -> None:
 
 def test_without_pandas_and_polars_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_module, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="requires pandas or Polars") as missing:
+    with pytest.raises(edgebench.UsageError, match="requires pandas or Polars") as missing:
         edgebench.Results([record()]).to_dataframe()
     assert "pip install" in missing.value.hint
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from edgebench.bench.events import DeviceBegan, Doing, Ended, Measured
+from edgebench.bench.events import Activity, DeviceStarted, RoundFinished, TrialFinished
 from edgebench.cli.progress import Display, fitted, told_apart
 from edgebench.core import Facts, Failure, Record, Round, Trial
 from edgebench.plan import Plan, Planned
@@ -70,10 +70,10 @@ def shown(monkeypatch: pytest.MonkeyPatch, columns: int, name: str, trials: Sequ
     device: Any = SimpleNamespace(name=name)
     plan = Plan(device, "llama.cpp", "cpu", tuple(Planned(each, device, device) for each in trials), rounds=5)
     with Display() as display:
-        display.show(name, DeviceBegan(plan))
+        display.show(name, DeviceStarted(plan))
         for index in range(len(trials)):
-            display.show(name, Doing(index, "waiting for a cool and quiet device"))
-            display.show(name, Measured(index, Round(0, "", FIGURES)))
+            display.show(name, Activity(index, "waiting for a cool and quiet device"))
+            display.show(name, RoundFinished(index, Round(0, "", FIGURES)))
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
 
 
@@ -96,15 +96,15 @@ def test_a_trial_that_failed_is_told_whole_wherever_it_is_shown(
     device: Any = SimpleNamespace(name="local")
     words = "the engine ended with SIGILL " * 8
     plan = Plan(device, "llama.cpp", "cpu", (Planned(trial(), device, device),))
-    ended = Ended(0, Record("", {}, "failed", trial(), Facts(), {}, failure=Failure(words.strip())))
+    ended = TrialFinished(0, Record("", {}, "failed", trial(), Facts(), {}, failure=Failure(words.strip())))
     with Display() as display:
-        display.show("local", DeviceBegan(plan))
+        display.show("local", DeviceStarted(plan))
         display.show("local", ended)
     assert capsys.readouterr().err == f"local: m throughput: failed: {words.strip()}\n"
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", "80")
     with Display() as display:
-        display.show("local", DeviceBegan(plan))
+        display.show("local", DeviceStarted(plan))
         display.show("local", ended)
     assert words.strip() in " ".join(terminal.getvalue().split())

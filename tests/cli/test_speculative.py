@@ -21,7 +21,7 @@ from lab.tiny import tiny
 import edgebench
 from edgebench import modelfiles, profiles
 from edgebench.bench import divergence
-from edgebench.bench.events import Ended
+from edgebench.bench.events import TrialFinished
 from edgebench.bench.trials import Bench
 from edgebench.core import (
     CostQuery,
@@ -218,7 +218,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
             LlamaCpp(session, Settings()),
         )
         happened = list(bench.events())
-    ended = {one.index: one.record for one in happened if isinstance(one, Ended)}
+    ended = {one.index: one.record for one in happened if isinstance(one, TrialFinished)}
     assert seen[0] == [(0, 1), (2, 1), (0, 1)]
     assert set(seen[1].verify_s) == {1, 2}
     assert "explain_divergence" in ended[1].notes
