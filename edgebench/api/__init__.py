@@ -6,7 +6,7 @@ Nothing here prints or exits: what happens goes to ``on_event``, what went wrong
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,29 +14,30 @@ from typing import get_args
 
 from edgebench import modelfiles, profiles
 from edgebench.api import planning, sides
+from edgebench.api.planning import DeviceLike, ModelLike, several
 from edgebench.api.results import Results
 from edgebench.api.sides import Side
 from edgebench.bench.events import Event
 from edgebench.bench.executor import Execution, RunInterrupted, execute
-from edgebench.core import Device, ModelFile, Option, Record
+from edgebench.core import Device, Option, Record
 from edgebench.errors import UsageError
 from edgebench.judging import comparison, speculation
 from edgebench.modelfiles.catalogue import Model
-from edgebench.plan import Plan, defaults, ranges
+from edgebench.plan import Plan, defaults
 from edgebench.store.results import Store, default_path
 from edgebench.store.where import Where
 from edgebench.version import __version__
 
 __all__ = ["Results", "RunInterrupted", "compare", "devices", "load", "models", "run", "speculative"]
 
-Values = Option | str | Sequence[Option]
+Values = Option | Iterable[Option]
 """One value of an option, several, or a range such as ``"1..8"``: several make a sweep."""
-Some = str | Sequence[str]
+Some = str | Iterable[str]
 
 
 def run(
-    devices: str | Device | Sequence[str | Device] = defaults.DEVICE,
-    models: str | Path | ModelFile | Sequence[str | Path | ModelFile] = defaults.MODEL,
+    devices: DeviceLike | Iterable[DeviceLike] = defaults.DEVICE,
+    models: ModelLike | Iterable[ModelLike] = defaults.MODEL,
     *,
     engine: str | None = None,
     backend: str | None = None,
@@ -57,8 +58,8 @@ def run(
 ) -> Results:
     """Measure models on devices; everything is kept in the store, round by round.
 
-    ``devices`` and ``models``: names of profiles, or paths, or what ``devices()`` gives. ``engine`` and
-    ``backend``: the device's own where None, else llama.cpp and cpu. ``store``: a file;
+    ``devices`` and ``models``: one or several names of profiles, paths, or what ``devices()`` and ``models()``
+    return. ``engine`` and ``backend``: the device's own where None, else llama.cpp and cpu. ``store``: a file;
     ``reports/results.sqlite`` where None. ``on_event(device, event)`` is called in this thread as things
     happen. ``settle``: most seconds to wait before each trial until the device is cool and idle; 0
     disables all condition checks. ``options``: of the launch and of the scenarios, such as
@@ -69,12 +70,12 @@ def run(
     ``RunInterrupted`` (a ``KeyboardInterrupt``) on Ctrl-C: engines are ended, finished rounds kept.
     """
     request = planning.RunRequest(
-        devices=_several("devices", devices),
-        models=_several("models", models),
+        devices=planning.devices_as_named("devices", devices),
+        models=planning.models_as_named("models", models),
         engine=engine,
         backend=backend,
-        scenarios=_several("scenario", scenario),
-        options={key: _values(key, value) for key, value in options.items()},
+        scenarios=several("scenario", scenario, str),
+        options={key: planning.option_values(key, value) for key, value in options.items()},
         rpc=rpc,
         load=load,
         target_ci=target_ci,
@@ -85,11 +86,11 @@ def run(
 
 
 def speculative(
-    device: str | Device = defaults.DEVICE,
-    target: str | Path | ModelFile = defaults.TARGET,
-    draft: str | ModelFile | Sequence[str | ModelFile] = defaults.DRAFT,
+    device: DeviceLike = defaults.DEVICE,
+    target: ModelLike = defaults.TARGET,
+    draft: ModelLike | Iterable[ModelLike] = defaults.DRAFT,
     *,
-    k: str | int | Sequence[int] = "1..16",
+    k: str | int | Iterable[int] = "1..16",
     engine: str = "llama-cpp-python",
     backend: str | None = None,
     rounds: int = 5,
@@ -108,17 +109,17 @@ def speculative(
     The records hold ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and
     ``acceptance``. Otherwise as ``run``.
     """
-    (opened,) = planning.devices_of([device])
-    lengths = planning.draft_lengths(str(k)) if isinstance(k, str | int) else [int(each) for each in k]
-    form = planning.model_formats(engine)
-    (target_file,) = planning.model_files([target], form)
+    named = planning.devices_as_named("device", device)
+    opened = planning.single("device", planning.devices_of(named))
+    lengths = planning.draft_lengths(k if isinstance(k, str) else ",".join(map(str, several("k", k, int))))
+    targets = planning.models_as_named("target", target)
     sweep = planning.SweepRequest(
         opened,
         engine,
         planning.backend_of(opened, backend),
-        target_file,
-        tuple(planning.draft_of(each, engine) for each in _several("draft", draft)),
-        options,
+        planning.single("target", planning.model_files(targets, planning.model_formats(engine))),
+        tuple(planning.draft_of(each, engine) for each in planning.models_as_named("draft", draft)),
+        {key: planning.single(key, planning.option_values(key, value)) for key, value in options.items()},
         p_min,
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
@@ -225,29 +226,6 @@ def _path(store: str | PathLike[str] | None) -> Path:
     return default_path() if store is None else Path(store)
 
 
-def _several(name: str, given: object) -> list:  # type: ignore[type-arg]  # of whatever it was given
-    """One thing or several, as a list. Raises ``UsageError`` for none."""
-    several = [given] if isinstance(given, str | Path | Device | ModelFile) else given
-    if not isinstance(several, Sequence):
-        raise UsageError(f"{name} must be a name or a sequence of names, not {given!r}")
-    if not several:
-        raise UsageError(f"{name} is empty: there is nothing to measure", f"Omit {name} for the default.")
-    return list(several)
-
-
 def _selected(given: Some) -> list[str]:
     """Values of a filter; none selects everything."""
     return [given] if isinstance(given, str) else list(given)
-
-
-def _values(key: str, value: Values) -> Sequence[Option]:
-    if isinstance(value, str) and (value[:1].isdigit() or "," in value):
-        try:
-            return ranges.parse(value, words=[word for word in value.split(",") if not word[:1].isdigit()])
-        except UsageError as error:
-            raise UsageError(f"{key}: {error}", error.hint) from error
-    if isinstance(value, str | bool | int | float):
-        return [value]
-    if not isinstance(value, Sequence) or not value:
-        raise UsageError(f"{key} must be a value, a range such as '1..8' or a sequence of values, not {value!r}")
-    return list(value)

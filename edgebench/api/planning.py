@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
-from edgebench import modelfiles, plugins, profiles
+from edgebench import engine_options, modelfiles, plugins, profiles
 from edgebench.core import Device, ModelFile, Option, Progress, RpcHost
 from edgebench.errors import UsageError
-from edgebench.plan import Plan, Planned, defaults, k_per_request, ranges, trials
+from edgebench.modelfiles.catalogue import Model
+from edgebench.plan import Plan, Planned, defaults, k_per_request, ranges, scenario_options, trials
 from edgebench.plan.sweep import MOST_K, sweep
+
+Kind = TypeVar("Kind")
 
 ALL = "all"
 """Stands for every device profile of the folder that is looked in first."""
+
+DeviceLike = str | Path | Device
+"""A profile's name or path, or the profile."""
+ModelLike = str | Path | Model | ModelFile
+"""A profile's name or path, a model's path, the profile, or the model's file."""
 
 Transfer = Callable[[str], AbstractContextManager[Progress]]
 """Opened with what is being transferred, for its progress."""
@@ -31,7 +40,7 @@ def _check_number(name: str, value: object, low: float, high: float = float("inf
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise UsageError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
     if not low <= value <= high:
-        limits = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        limits = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
         raise UsageError(f"{name} must be {limits}, not {value!r}")
 
 
@@ -47,21 +56,29 @@ class Conduct:
 
     def __post_init__(self) -> None:
         _check_number("rounds", self.rounds, 1, 1000, whole=True)
-        _check_number("seed", self.seed, -(2**63), 2**63, whole=True)
+        _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)  # engines take -1 for a random one
         _check_number("settle", self.settle, 0)
         _check_number("wait", self.wait, 0)
         _check_number("load_timeout", self.load_timeout, 0.001)
 
-    def fields(self) -> dict[str, Any]:
-        return dict(vars(self))
+    def applied(self, plan: Plan) -> Plan:
+        """A plan that is executed in this way."""
+        return replace(
+            plan,
+            rounds=self.rounds,
+            seed=self.seed,
+            settle=self.settle,
+            wait=self.wait,
+            load_timeout=self.load_timeout,
+        )
 
 
 @dataclass(frozen=True)
 class RunRequest:
     """What a run is to measure. Empty sequences and None stand for the defaults."""
 
-    devices: Sequence[str | Device] = ()
-    models: Sequence[str | Path | ModelFile] = ()
+    devices: Sequence[DeviceLike] = ()
+    models: Sequence[ModelLike] = ()
     engine: str | None = None
     backend: str | None = None
     scenarios: Sequence[str] = ()
@@ -82,8 +99,19 @@ class RunRequest:
             _check_number("target_ci", self.target_ci, 1e-6, 1 - 1e-6)
 
 
-Planner = Callable[..., tuple[Planned, ...]]
-"""As ``plan.trials``."""
+class Planner(Protocol):
+    """As ``plan.trials``."""
+
+    def __call__(
+        self,
+        device: Device,
+        models: Sequence[ModelFile],
+        *,
+        engine: str,
+        backend: str,
+        scenarios: Sequence[str],
+        asked: Mapping[str, Sequence[Option]],
+    ) -> tuple[Planned, ...]: ...
 
 
 def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, planner: Planner = trials) -> list[Plan]:
@@ -103,8 +131,8 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
     if members and not isinstance(plugins.load("engines", engines[0]), RpcHost):
         able = [name for name in plugins.names("engines") if isinstance(plugins.load("engines", name), RpcHost)]
         raise UsageError(
-            f"--rpc requires an engine with RPC servers (engine is {engines[0]})",
-            f"Give --engine {' or '.join(able)}." if able else "",
+            f"rpc requires an engine with RPC servers, and {engines[0]} has none",
+            f"Engines with RPC servers: {', '.join(able)}." if able else "",
         )
     names = request.models or [defaults.MODEL]
     files = {formats: model_files(names, formats, transfer) for formats in dict.fromkeys(map(model_formats, engines))}
@@ -119,19 +147,17 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
             scenarios=scenarios,
             asked=options,
         )
-        plans.append(
-            Plan(
-                device,
-                engine,
-                backend,
-                planned,
-                load="cold" if request.load == "cold" else "warm",
-                target_ci=request.target_ci,
-                max_rounds=request.max_rounds,
-                rpc=members,
-                **request.conduct.fields(),
-            )
+        plan = Plan(
+            device,
+            engine,
+            backend,
+            planned,
+            load="cold" if request.load == "cold" else "warm",
+            target_ci=request.target_ci,
+            max_rounds=request.max_rounds,
+            rpc=members,
         )
+        plans.append(request.conduct.applied(plan))
     return plans
 
 
@@ -148,8 +174,12 @@ class SweepRequest:
     p_min: float = 0.0
     conduct: Conduct = Conduct()
 
-    def plan(self, ks: Sequence[int], **changed: Any) -> Plan:
-        """The target alone and these K. Raises ``UsageError`` for a pair that cannot work."""
+    def __post_init__(self) -> None:
+        _check_number("p_min", self.p_min, 0, 1)
+        _check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
+
+    def plan(self, ks: Sequence[int], *, rounds: int | None = None) -> Plan:
+        """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for a pair that cannot work."""
         from edgebench.bench.divergence import explain_divergence
 
         planned = sweep(
@@ -163,22 +193,49 @@ class SweepRequest:
             p_min=self.p_min,
         )
         once = k_per_request(self.engine)
-        fields = {**self.conduct.fields(), **changed}
-        return Plan(
-            self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence, **fields
-        )
+        plan = Plan(self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence)
+        return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).applied(plan)
 
 
-def devices_of(names: Sequence[str | Device]) -> list[Device]:
+def several(name: str, value: object, *kinds: type[Kind]) -> list[Kind]:
+    """One value or several, as a list. Raises ``UsageError`` for none and for a value of another kind."""
+    values = [value] if isinstance(value, kinds) or not isinstance(value, Iterable) else list(value)
+    if not values:
+        raise UsageError(f"{name} is empty: there is nothing to measure", f"Omit {name} for the default.")
+    matching = [each for each in values if isinstance(each, kinds)]
+    if len(matching) < len(values):
+        wrong = next(each for each in values if not isinstance(each, kinds))
+        raise UsageError(f"{name} must be a name or several of them, not {wrong!r}")
+    return matching
+
+
+def single(name: str, values: Sequence[Kind]) -> Kind:
+    """The value of an argument that takes one. Raises ``UsageError`` for several."""
+    if len(values) > 1:
+        raise UsageError(f"{name} takes one value, and {len(values)} are given", "Give one.")
+    return values[0]
+
+
+def devices_as_named(name: str, value: object) -> list[DeviceLike]:
+    """One device or several, as a list. Raises ``UsageError``."""
+    return several(name, value, str, Path, Device)
+
+
+def models_as_named(name: str, value: object) -> list[ModelLike]:
+    """One model or several, as a list. Raises ``UsageError``."""
+    return several(name, value, str, Path, Model, ModelFile)
+
+
+def devices_of(names: Sequence[DeviceLike]) -> list[Device]:
     """Devices by their profiles' names or paths, each once. Raises ``ProfileError``."""
     devices: dict[str, Device] = {}
     for device in _expanded(names):
-        opened = device if isinstance(device, Device) else profiles.load_device(device)
+        opened = device if isinstance(device, Device) else profiles.load_device(str(device))
         devices.setdefault(opened.name, opened)
     return list(devices.values())
 
 
-def _expanded(names: Sequence[str | Device]) -> Iterator[str | Device]:
+def _expanded(names: Sequence[DeviceLike]) -> Iterator[DeviceLike]:
     for name in names:
         yield from profiles.own("devices") if name == ALL else [name]
 
@@ -197,19 +254,19 @@ def model_formats(engine: str) -> tuple[str, ...]:
 
 
 def model_files(
-    names: Sequence[str | Path | ModelFile], formats: Sequence[str], transfer: Transfer = silent_transfer
+    names: Sequence[ModelLike], formats: Sequence[str], transfer: Transfer = silent_transfer
 ) -> list[ModelFile]:
     """Models by profile or path, fetched where they aren't here yet, each once.
 
     Raises ``ModelError``, ``ProfileError``, and ``UsageError`` where two different files have one name.
     """
     files: dict[str, ModelFile] = {}
-    for name in dict.fromkeys(names):
+    for source, name in {_source(name): name for name in names}.items():
         if isinstance(name, ModelFile):
             file = name
         else:
-            with transfer(f"getting {name}") as progress:
-                file = modelfiles.resolve(str(name), formats=formats, progress=progress)
+            with transfer(f"getting {name.name if isinstance(name, Model) else source}") as progress:
+                file = modelfiles.resolve(source, formats=formats, progress=progress)
         other = files.setdefault(file.name, file)
         if other.sha256 != file.sha256:  # their results could not be told apart
             raise UsageError(
@@ -219,29 +276,64 @@ def model_files(
     return list(files.values())
 
 
+def _source(name: ModelLike) -> str:
+    """What a model is resolved by."""
+    if isinstance(name, Model):
+        return str(name.profile)
+    return str(name.path) if isinstance(name, ModelFile) else str(name)
+
+
+def option_values(name: str, value: object) -> list[Option]:
+    """The values of an option of the launch or a scenario: one, several, or those of a range such as ``"1..8"``.
+
+    Raises ``UsageError``.
+    """
+    launch, of_scenario = engine_options.all_options().get(name), scenario_options.exists(name)
+    if launch is None and not of_scenario:
+        raise _unknown_option(name)
+    if isinstance(value, str):
+        return list(ranges.parse_option(launch.option, value) if launch else scenario_options.parse(name, value))
+    listed = list(value) if isinstance(value, Iterable) else [value]
+    values = [each for each in listed if isinstance(each, bool | int | float | str)]
+    if not values or len(values) < len(listed):
+        raise UsageError(f"{name} must be a value, a range such as '1..8' or a sequence of values, not {value!r}")
+    for each in values if of_scenario else ():
+        scenario_options.check(name, each)
+    return values
+
+
+def _unknown_option(name: str) -> UsageError:
+    scenarios = [plugins.load("scenarios", scenario).options for scenario in plugins.names("scenarios")]
+    known = [*engine_options.all_options(), *(option for options in scenarios for option in options)]
+    near = get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else "`edgebench run --help` lists the options."
+    return UsageError(f"no engine and no scenario has an option {name!r}", hint)
+
+
 def rpc_members(text: str, heads: Sequence[Device]) -> tuple[Device | str, ...]:
-    """The devices and addresses of ``--rpc``. Raises ``UsageError``, ``ProfileError``."""
+    """The devices and addresses of ``rpc``. Raises ``UsageError``, ``ProfileError``."""
     words = [word.strip() for word in text.split(",")]
     members = tuple(word if re.fullmatch(r"[^\s/]+:\d{1,5}", word) else profiles.load_device(word) for word in words)
     for address in (one for one in members if isinstance(one, str)):
         if not 0 < int(address.rpartition(":")[2]) < 65536:
             raise UsageError(
-                f"--rpc: the port of {address} must be between 1 and 65535", "Write HOST:PORT, such as 10.0.0.7:50052."
+                f"rpc: the port of {address} must be between 1 and 65535", "Write HOST:PORT, such as 10.0.0.7:50052."
             )
     if len(heads) > 1:
-        raise UsageError("--rpc takes one --device, the head, and several are given", "Give one.")
+        raise UsageError(f"rpc takes one device, the head, and {len(heads)} are given", "Give one.")
     names = [head.name for head in heads] + [one if isinstance(one, str) else one.name for one in members]
     if len(set(names)) < len(names):
-        raise UsageError("--rpc repeats a device, or names the head", "Each device holds one part.")
+        raise UsageError("rpc repeats a device, or names the head", "Each device holds one part.")
     return members
 
 
-def draft_of(name: str | ModelFile, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
+def draft_of(name: ModelLike, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
     """A draft model's file, or one of the engine's ways to draft without a model. Raises ``UsageError``."""
     from edgebench.judging.metrics.speculation import drafts_without_model
 
-    if isinstance(name, ModelFile):
-        return name
+    if not isinstance(name, str):
+        (file,) = model_files([name], model_formats(engine), transfer)
+        return file
     methods = drafts_without_model(engine)
     if name in methods:
         return name
@@ -262,7 +354,7 @@ def draft_lengths(text: str) -> list[int]:
             hint = "The baseline, k = 0, is always measured: start at 1."
         elif error.hint.startswith("Write "):
             hint = f"{error.hint[:-1]}; or auto, alone."
-        raise UsageError(f"--k: {error}", hint) from error
+        raise UsageError(f"k: {error}", hint) from error
     if max(values) > MOST_K:
-        raise UsageError(f"--k: {max(values)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
+        raise UsageError(f"k: {max(values)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
     return values

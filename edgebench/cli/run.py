@@ -13,7 +13,7 @@ from edgebench.cli.output import ProfileName
 from edgebench.cli.output import transfer as transferring
 from edgebench.core import Option
 from edgebench.errors import UsageError
-from edgebench.plan import defaults, ranges
+from edgebench.plan import defaults, scenario_options
 
 SECTIONS = {
     "Targets": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
@@ -31,12 +31,6 @@ SECTIONS = {
     ),
     "Output": ("--name", "--store", "--json", "--strict", "--write-profile", "--help"),
 }
-
-
-def _words(key: str) -> list[str]:
-    """The words that an option of some scenario takes."""
-    options = [plugins.load("scenarios", name).options.get(key) for name in plugins.names("scenarios")]
-    return [word for words in options if isinstance(words, tuple) for word in words]
 
 
 def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +54,7 @@ def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
             )
     helps = {key: f"{meant[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in meant}
     for key, text in reversed(helps.items()):
-        metavar = "WORD,…" if _words(key) else "RANGE"
+        metavar = "WORD,…" if scenario_options.words(key) else "RANGE"
         command = click.option("--" + key.replace("_", "-"), key, metavar=metavar, help=text)(command)
     return command
 
@@ -148,7 +142,9 @@ def command(
     elif write_profile:
         raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
     asked: dict[str, Sequence[Option]] = dict(options.launch_values(sweeps))
-    asked |= {key: _values(key, text) for key, text in sweeps.items() if text is not None and key not in asked}
+    asked |= {
+        key: scenario_options.parse(key, text) for key, text in sweeps.items() if text is not None and key not in asked
+    }
     request = planning.RunRequest(
         devices=devices,
         models=models,
@@ -180,13 +176,6 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise UsageError(f"--target-ci must be between 0 and 1, not {text!r}", "Examples: 2%, 0.02.")
     return share
-
-
-def _values(key: str, text: str) -> Sequence[Option]:
-    try:
-        return ranges.parse(text, words=_words(key), least=0 if key == "depth" else 1)
-    except UsageError as error:
-        raise UsageError(f"--{key.replace('_', '-')}: {error}", error.hint) from error
 
 
 def _refuse_taken_options(flags: Sequence[str]) -> None:

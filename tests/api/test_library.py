@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from lab.paths import ROOT
@@ -20,6 +20,7 @@ from lab.records import record
 from lab.tiny import tiny
 
 import edgebench
+from edgebench import modelfiles
 from edgebench.api import results as results_module
 
 QUICK = {"ctx": 256, "prompt_tokens": 8, "gen_tokens": 4, "rounds": 1, "settle": 0.0}
@@ -118,6 +119,26 @@ def test_a_run_gives_what_the_store_keeps(here: Path, model: Path) -> None:
     assert [one.id for one in edgebench.load(newest=1)] == [results[-1].id]
 
 
+def test_what_devices_and_models_return_can_be_run_and_so_can_paths(here: Path, model: Path) -> None:
+    file = modelfiles.resolve(str(model))
+    (here / "models").mkdir()
+    (here / "models" / "mini.yaml").write_text(
+        json.dumps({"name": "mini", "gguf": {"path": str(model), "quantization": file.quantization}}), encoding="utf-8"
+    )
+    mine = here / "my devices" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text("name: mine\nsystem: auto\ntransport: {kind: local}\n", encoding="utf-8")
+    mini = [one for one in edgebench.models() if one.name == "mini"]
+    local = [one for one in edgebench.devices() if one.name == "local"]
+    results = edgebench.run((*local, mine), (one for one in (*mini, file)), **QUICK)
+    configurations = {(one.trial.device, one.trial.model, one.status) for one in results}
+    assert configurations == {(device, name, "ok") for device in ("local", "mine") for name in ("mini", "small one")}
+    (single,) = edgebench.run(local[0], mini[0], **QUICK)
+    assert (single.trial.device, single.trial.model) == ("local", "mini")
+    with pytest.raises(edgebench.UsageError, match="two different models are called small one"):
+        edgebench.run(models=[file, replace(file, sha256="0" * 64, path=here / "other.gguf")], **QUICK)
+
+
 def _without_samples(results: edgebench.Results) -> list[edgebench.Record]:
     return [replace(one, rounds=tuple(replace(each, samples=()) for each in one.rounds)) for one in results]
 
@@ -207,20 +228,56 @@ def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path,
         edgebench.run(models=model, **QUICK, thraeds=4)
     with pytest.raises(edgebench.UsageError, match=r"threads: '4\.\.1' runs backwards"):
         edgebench.run(models=model, **QUICK, threads="4..1")
-    for wrong, words in (
-        ({"load": "colld"}, "load must be warm or cold"),
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"load": "colld"}, "load must be warm or cold, not 'colld'"),
         ({"rounds": 0}, "rounds must be between 1 and 1000, not 0"),
-        ({"rounds": "3"}, "rounds must be a whole number"),
-        ({"settle": -1}, "settle must be at least 0"),
+        ({"rounds": -1}, "rounds must be between 1 and 1000, not -1"),
+        ({"rounds": "3"}, "rounds must be a whole number, not '3'"),
+        ({"seed": -1}, "seed must be between 0 and 9223372036854775807, not -1"),
+        ({"seed": "x"}, "seed must be a whole number, not 'x'"),
+        ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
+        ({"settle": -1}, "settle must be at least 0, not -1"),
+        ({"settle": float("nan")}, "settle must be at least 0, not nan"),
+        ({"wait": "long"}, "wait must be a number, not 'long'"),
+        ({"load_timeout": 0}, "load_timeout must be at least 0.001, not 0"),
         ({"target_ci": 5}, "target_ci must be between"),
-        ({"threads": None}, "threads must be a value"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"threads": -2}, "threads must be at least 1, not -2"),
+        ({"threads": "many"}, "threads: 'many' is not a range"),
+        ({"threads": 1.5}, "threads must be a whole number, not 1.5"),
+        ({"threads": True}, "threads must be a whole number, not True"),
+        ({"threads": [1, "2"]}, "threads must be a whole number, not '2'"),
+        ({"threads": None}, "threads must be a value, a range such as '1..8' or a sequence"),
         ({"threads": []}, "threads must be a value"),
+        ({"threads": [1, None]}, "threads must be a value"),
+        ({"gen_tokens": 0}, "gen-tokens must be at least 1, not 0"),
+        ({"gen_tokens": "few"}, "gen-tokens: 'few' is not a range"),
+        ({"prompt_tokens": 1.5}, "prompt-tokens must be a whole number, not 1.5"),
+        ({"depth": -1}, "depth must be at least 0, not -1"),
+        ({"scenario": "decoding", "strategy": ["beem"]}, "strategy must be greedy or"),
+        ({"affinity": "0-3"}, "no engine and no scenario has an option 'affinity'"),
         ({"devices": []}, "devices is empty"),
-        ({"models": 7}, "models must be a name"),
-    ):
-        with pytest.raises(edgebench.UsageError, match=words):
-            edgebench.run(**{"models": model, **QUICK, **wrong})
+        ({"devices": ["local", 7]}, "devices must be a name or several of them, not 7"),
+        ({"models": 7}, "models must be a name or several of them, not 7"),
+        ({"scenario": b"chat"}, "scenario must be a name"),
+        ({"engine": "llama-server"}, "no engine named 'llama-server'"),
+        ({"rpc": "10.0.0.7:0"}, "rpc: the port of 10.0.0.7:0 must be between 1 and 65535"),
+        ({"rpc": "10.0.0.7:50052", "engine": "llama-cpp-python"}, "rpc requires an engine with RPC servers"),
+    ],
+)
+def test_bad_values_are_usage_errors_before_anything_is_measured(
+    here: Path, model: Path, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(edgebench.UsageError, match=re.escape(words)):
+        edgebench.run(**{"models": model, **QUICK, **wrong})
     assert not (here / "reports").exists()
+
+
+def test_stores_and_reports_that_cannot_be_are_errors(here: Path) -> None:
     with pytest.raises(edgebench.StoreError, match="there is no store"):
         edgebench.load("nowhere.sqlite")
     with pytest.raises(edgebench.UsageError, match=r"unknown report format '\.docx'"):
