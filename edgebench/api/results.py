@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 from edgebench import plugins
 from edgebench.core import Option, Record, Streamed
 from edgebench.errors import EdgebenchError, UsageError
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
 
 FORMATS = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".txt": "table"}
 """Suffix of a report's file → the view that writes it."""
@@ -76,7 +79,7 @@ class Results(Sequence[Record]):
 
         return self._with(r for r in self if matches(r) and (predicate is None or predicate(r)))
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self) -> IntoDataFrame:
         """One row a record: its trial, options, metrics (value, ``_low``, ``_high``) and doubts.
 
         A pandas DataFrame, or a Polars one where pandas isn't installed. Raises ``UsageError`` where
@@ -90,7 +93,8 @@ class Results(Sequence[Record]):
         rows = [_row(record) for record in self]
         names = list(dict.fromkeys(name for row in rows for name in row))
         columns = {name: _column([row.get(name) for row in rows]) for name in names}
-        return narwhals.from_dict(columns, backend=import_module(backend)).to_native()
+        native: IntoDataFrame = narwhals.from_dict(columns, backend=import_module(backend)).to_native()
+        return native
 
     def report(self, path: str | Path) -> Path:
         """Write a report; its form is that of the suffix: html, md, csv, json, jsonl or txt.
@@ -130,25 +134,20 @@ class Results(Sequence[Record]):
     # --- notebooks -----------------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
-        """The table of a terminal, escaped: names and texts of devices and models are data."""
-        from html import escape
+        """A table, and a picture of the decode rates if there are any; all texts are escaped."""
+        from edgebench.views import notebook
 
-        from edgebench.views import table
+        chart = notebook.chart(self)
+        return notebook.table_html(self) + (f"\n{notebook.chart_html(chart)}" if chart else "")
 
-        return f"<pre>{escape(table.draw(self))}</pre>"
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        """The table as text, the same as HTML with the chart, and the chart as Vega-Lite."""
+        from edgebench.views import notebook, table
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """The table, and a bar chart of decode rates where there are any."""
-        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        if spec := self._chart():
-            bundle["application/vnd.vegalite.v5+json"] = spec
+        bundle: dict[str, object] = {"text/plain": table.draw(self), "text/html": self._repr_html_()}
+        if chart := notebook.chart(self):
+            bundle[notebook.mime_type(chart)] = chart
         return bundle
-
-    def _chart(self) -> Mapping[str, Any] | None:
-        from edgebench.views.charts.bars import decode
-
-        figure = decode(list(self))
-        return figure.panels[0].spec if figure and figure.panels else None
 
 
 def _fields(record: Record) -> dict[str, Option]:
@@ -157,16 +156,18 @@ def _fields(record: Record) -> dict[str, Option]:
     return {**trial.options, **names, "status": record.status}
 
 
-def _row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": record.id, "run": record.run.get("id"), **_fields(record)}
+def _row(record: Record) -> dict[str, object]:
+    row: dict[str, object] = {"id": record.id, "run": record.run.get("id"), **_fields(record)}
     for name, metric in record.metrics.items():
         row |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return row | {"doubts": " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))}
 
 
-def _column(values: list[Any]) -> list[Any]:
+def _column(values: Sequence[object]) -> list[object]:
     """A column has one type: where values are of several, they become text."""
     kinds = {type(value) for value in values if value is not None}
-    if len(kinds) < 2 or kinds <= {int, float}:
-        return [float(value) if kinds == {int, float} and value is not None else value for value in values]
+    if kinds == {int, float}:
+        return [float(value) if isinstance(value, int) else value for value in values]
+    if len(kinds) < 2:
+        return list(values)
     return [None if value is None else str(value) for value in values]

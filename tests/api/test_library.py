@@ -9,10 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import pytest
 from lab.paths import ROOT
@@ -318,14 +321,71 @@ def test_without_pandas_and_polars_it_says_what_to_install(monkeypatch: pytest.M
     assert "pip install" in missing.value.hint
 
 
-def test_a_notebook_gets_a_table_and_a_chart_and_no_script_of_a_device() -> None:
+class TableReader(HTMLParser):
+    """The tags of a page, and the texts of its table cells by row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1] and self.tags[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def test_a_notebook_gets_an_html_table_with_every_text_escaped() -> None:
     evil = "<script>alert(1)</script>"
-    bundle = edgebench.Results([record(device=evil), record(device="good")])._repr_mimebundle_()
-    assert evil not in bundle["text/html"]
-    assert "&lt;script&gt;" in bundle["text/html"]
-    assert bundle["text/plain"] == "<Results: 2 records>"
-    assert json.dumps(bundle["application/vnd.vegalite.v5+json"])
-    assert "application/vnd.vegalite.v5+json" not in edgebench.Results([])._repr_mimebundle_()
+    failed = record(device="lost", status="failed", failure=edgebench.Failure(f"no {evil}", evil), metrics={})
+    results = edgebench.Results([record(device=evil, doubts=["steal"]), record(device="good"), failed])
+    page = TableReader(results._repr_html_())
+    assert page.tags.count("table") == 1
+    assert "script" not in page.tags
+    heads, *rows = page.rows
+    assert heads[:2] == ["result", "device"]
+    assert {"tokens/s", "doubts"} <= {word for head in heads for word in head.split()}
+    assert [row[:2] for row in rows] == [[one.id, one.trial.device] for one in results]
+    rate = heads.index(next(head for head in heads if "tokens/s" in head))
+    assert [row[rate].strip() for row in rows] == ["40.0", "40.0", "–"]
+    assert [row[-1].strip() for row in rows] == ["steal", "", "failed"]
+    assert "no &lt;script&gt;" in results._repr_html_()
+
+
+def test_a_notebook_shows_the_newest_of_many_and_says_so() -> None:
+    results = edgebench.Results([record(options={"threads": n}) for n in range(1, 101)])
+    page = TableReader(results._repr_html_())
+    assert [row[0] for row in page.rows[1:]] == [one.id for one in results[-60:]]
+    assert "40 earlier results not shown" in results._repr_html_()
+    assert edgebench.Results([])._repr_html_() == "<p>No results.</p>"
+
+
+def test_a_notebook_is_offered_a_table_as_text_and_html_and_a_chart() -> None:
+    results = edgebench.Results([record(device="one"), record(device="two")])
+    bundle = results._repr_mimebundle_()
+    (vega,) = set(bundle) - {"text/plain", "text/html"}
+    assert all(one.id in str(bundle["text/plain"]) for one in results)
+    tables = [str(html).partition("<img")[0] for html in (bundle["text/html"], results._repr_html_())]
+    assert tables[0] == tables[1]
+    chart = json.dumps(bundle[vega])
+    version = re.fullmatch(r"application/vnd\.vegalite\.(v\d)\+json", vega)
+    assert version
+    assert f"/vega-lite/{version[1]}." in chart
+    assert all(f'"record": "{one.id}"' in chart for one in results)
+    (picture,) = re.findall(r'<img alt="Decode rates" src="data:image/svg\+xml;base64,(.*?)">', results._repr_html_())
+    drawn = ElementTree.fromstring(b64decode(picture))
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+    assert {"one", "two"} <= {text.strip() for text in drawn.itertext()}
+    without_rates = edgebench.Results([record(metrics={"load_s": 1.0})])._repr_mimebundle_()
+    assert set(without_rates) == {"text/plain", "text/html"}
 
 
 @pytest.mark.parametrize("suffix", sorted(results_module.FORMATS))

@@ -1,0 +1,86 @@
+"""Records in a notebook's cell: an HTML table with remarks, and a chart of the decode rates."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from edgebench.core import MetricDefinition, Record
+from edgebench.views import units
+from edgebench.views.charts import Spec, theme
+from edgebench.views.charts.bars import decode
+from edgebench.views.fields import marks
+from edgebench.views.headline import figure, measured
+from edgebench.views.table import remarks
+from edgebench.views.text import clean, describe, varying
+
+MAX_ROWS = 60
+"""Rows of a table; a notebook keeps what it shows."""
+
+
+def table_html(records: Sequence[Record]) -> str:
+    """A table for each scenario. Every text in it is escaped: names of devices and models are data."""
+    if not records:
+        return "<p>No results.</p>"
+    scenarios: dict[str, list[Record]] = {}
+    for record in records[-MAX_ROWS:]:
+        scenarios.setdefault(record.trial.scenario, []).append(record)
+    parts = [_table(group) for group in scenarios.values()]
+    if len(records) > MAX_ROWS:
+        parts.append(f"<p>{units.many(len(records) - MAX_ROWS, 'earlier result')} not shown</p>")
+    parts += [f"<p>{escape(line.strip())}</p>" for line, _ in remarks(records[-MAX_ROWS:], lambda record: record.id)]
+    return "\n".join(parts)
+
+
+def chart(records: Sequence[Record]) -> Spec | None:
+    """Bars of the decode rates as a Vega-Lite specification; None if no record has one."""
+    figure = decode(list(records))
+    if figure is None:
+        return None
+    return theme.for_picture([panel.spec for panel in figure.panels], [panel.title for panel in figure.panels])
+
+
+def mime_type(spec: Spec) -> str:
+    """The type that notebooks know a Vega-Lite specification of this version by."""
+    version = re.search(r"/v(\d+)", str(spec.get("$schema")))
+    return f"application/vnd.vegalite.v{version[1] if version else 5}+json"
+
+
+def chart_html(spec: Spec) -> str:
+    """The chart as a picture that needs no script."""
+    import vl_convert
+
+    svg = b64encode(vl_convert.vegalite_to_svg(spec).encode()).decode()
+    return f'<img alt="Decode rates" src="data:image/svg+xml;base64,{svg}">'
+
+
+def _table(records: Sequence[Record]) -> str:
+    described = [describe(record) for record in records]
+    differ, common = varying(described)
+    metrics = measured(records)
+    marked = [", ".join(clean(mark) for mark in marks(record)) for record in records]
+    heads = ["result", *differ, *(entry.column for entry in metrics), *(["doubts"] if any(marked) else [])]
+    rows = []
+    for record, parts, mark in zip(records, described, marked, strict=True):
+        texts = [record.id, *(parts.get(name, "") for name in differ)]
+        cells = [*map(_cell, texts), *(_figure_cell(record, entry) for entry in metrics)]
+        rows.append(_row([*cells, *([_cell(mark)] if any(marked) else [])]))
+    caption = " · ".join(f"{name} {text}" for name, text in common.items())
+    head = _row(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    body = "\n".join(rows)
+    return f"<table>\n<caption>{escape(caption)}</caption>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(text: str) -> str:
+    return f"<td>{escape(clean(text))}</td>"
+
+
+def _figure_cell(record: Record, entry: MetricDefinition) -> str:
+    value, interval = figure(record, entry)
+    return f"<td>{escape(value)}{f' <small>{escape(interval)}</small>' if interval else ''}</td>"
