@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import get_args
@@ -24,7 +25,9 @@ from edgebench.errors import UsageError
 from edgebench.judging import comparison, speculation
 from edgebench.modelfiles.catalogue import Model
 from edgebench.plan import Plan, defaults
+from edgebench.store import database
 from edgebench.store.results import Store, default_path
+from edgebench.store.since import start_time
 from edgebench.store.where import Where
 from edgebench.version import __version__
 
@@ -69,6 +72,7 @@ def run(
     ``Results.errors``. Raises ``EdgebenchError`` where nothing could be measured at all, and
     ``RunInterrupted`` (a ``KeyboardInterrupt``) on Ctrl-C: engines are ended, finished rounds kept.
     """
+    path = _checked_path(store)
     request = planning.RunRequest(
         devices=planning.devices_as_named("devices", devices),
         models=planning.models_as_named("models", models),
@@ -82,7 +86,7 @@ def run(
         max_rounds=max_rounds,
         conduct=planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
-    return _executed(planning.run_plans(request), store, name, on_event)
+    return _executed(planning.run_plans(request), path, name, on_event)
 
 
 def speculative(
@@ -109,6 +113,7 @@ def speculative(
     The records hold ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and
     ``acceptance``. Otherwise as ``run``.
     """
+    path = _checked_path(store)
     named = planning.devices_as_named("device", device)
     opened = planning.single("device", planning.devices_of(named))
     lengths = planning.draft_lengths(k if isinstance(k, str) else ",".join(map(str, several("k", k, int))))
@@ -123,7 +128,7 @@ def speculative(
         p_min,
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
-    return _executed([sweep.plan(lengths)], store, name, on_event, finish=speculation.completed)
+    return _executed([sweep.plan(lengths)], path, name, on_event, finish=speculation.completed)
 
 
 def load(
@@ -135,23 +140,27 @@ def load(
     engines: Some = (),
     backends: Some = (),
     scenarios: Some = (),
-    since: str = "",
+    since: str | datetime | None = None,
     newest: int | None = None,
     samples: bool = False,
 ) -> Results:
-    """Records of a store, oldest first. ``runs``: ids, prefixes of ids, or names. ``since``: ISO 8601, UTC.
+    """Records of a store, oldest first.
 
-    Raises ``StoreError`` where there is no store, or it cannot be read.
+    ``runs``: IDs, prefixes of IDs, or names. ``since``: a date, a time, or an age such as ``"7d"``.
+    Raises ``StoreError`` where there is no store, or it cannot be read, and ``UsageError`` for a filter
+    that makes no sense; one that matches nothing gives no records.
     """
     path = _path(store)
+    if newest is not None:
+        planning.check_number("newest", newest, 1, whole=True)
     where = Where(
-        runs=_selected(runs),
-        devices=_selected(devices),
-        models=_selected(models),
-        engines=_selected(engines),
-        backends=_selected(backends),
-        scenarios=_selected(scenarios),
-        since=since,
+        runs=_selected("runs", runs),
+        devices=_selected("devices", devices),
+        models=_selected("models", models),
+        engines=_selected("engines", engines),
+        backends=_selected("backends", backends),
+        scenarios=_selected("scenarios", scenarios),
+        since="" if since is None else start_time(since),
         newest=newest,
     )
     with Store(path, read_only=True) as opened:
@@ -197,12 +206,11 @@ def models() -> list[Model]:
 
 def _executed(
     plans: Sequence[Plan],
-    store: str | PathLike[str] | None,
+    path: Path,
     name: str,
     on_event: Callable[[str, Event], None] | None,
     finish: Callable[[Sequence[Record]], Sequence[Record]] | None = None,
 ) -> Results:
-    path = _path(store)
     meta = {"name": name, "command": "edgebench (Python)", "seed": plans[0].seed, "version": __version__}
     execution = execute(plans, path, meta=meta, on_event=on_event or (lambda device, event: None), finish=finish)
     if not execution.records and execution.errors:
@@ -223,9 +231,21 @@ def _logs_of(path: Path) -> Callable[[str], Sequence[str]]:
 
 
 def _path(store: str | PathLike[str] | None) -> Path:
-    return default_path() if store is None else Path(store)
+    if store is None:
+        return default_path()
+    if not isinstance(store, str | PathLike) or not str(store):
+        raise UsageError(f"store must be the path of a file, not {store!r}", "Omit store for the default.")
+    return Path(store).expanduser()
 
 
-def _selected(given: Some) -> list[str]:
-    """Values of a filter; none selects everything."""
-    return [given] if isinstance(given, str) else list(given)
+def _checked_path(store: str | PathLike[str] | None) -> Path:
+    """The path of a store that may not exist yet, checked before anything is fetched or measured."""
+    path = _path(store)
+    if path.exists() or str(path) == database.IN_MEMORY:
+        Store(path, read_only=True).close()
+    return path
+
+
+def _selected(name: str, values: Some) -> list[str]:
+    """Values of a filter; none selects everything. Raises ``UsageError``."""
+    return several(name, values, str) if isinstance(values, str) or values else []

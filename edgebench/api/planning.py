@@ -35,7 +35,7 @@ def silent_transfer(label: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total: None)
 
 
-def _check_number(name: str, value: object, low: float, high: float = float("inf"), *, whole: bool = False) -> None:
+def check_number(name: str, value: object, low: float, high: float = float("inf"), *, whole: bool = False) -> None:
     """Raises ``UsageError`` for another type or a value out of range."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise UsageError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}")
@@ -55,11 +55,11 @@ class Conduct:
     load_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        _check_number("rounds", self.rounds, 1, 1000, whole=True)
-        _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)  # engines take -1 for a random one
-        _check_number("settle", self.settle, 0)
-        _check_number("wait", self.wait, 0)
-        _check_number("load_timeout", self.load_timeout, 0.001)
+        check_number("rounds", self.rounds, 1, 1000, whole=True)
+        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)  # engines take -1 for a random one
+        check_number("settle", self.settle, 0)
+        check_number("wait", self.wait, 0)
+        check_number("load_timeout", self.load_timeout, 0.001)
 
     def applied(self, plan: Plan) -> Plan:
         """A plan that is executed in this way."""
@@ -94,9 +94,9 @@ class RunRequest:
     def __post_init__(self) -> None:
         if self.load not in ("warm", "cold"):
             raise UsageError(f"load must be warm or cold, not {self.load!r}")
-        _check_number("max_rounds", self.max_rounds, 1, 1000, whole=True)
+        check_number("max_rounds", self.max_rounds, 1, 1000, whole=True)
         if self.target_ci is not None:
-            _check_number("target_ci", self.target_ci, 1e-6, 1 - 1e-6)
+            check_number("target_ci", self.target_ci, 1e-6, 1 - 1e-6)
 
 
 class Planner(Protocol):
@@ -175,8 +175,8 @@ class SweepRequest:
     conduct: Conduct = Conduct()
 
     def __post_init__(self) -> None:
-        _check_number("p_min", self.p_min, 0, 1)
-        _check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
+        check_number("p_min", self.p_min, 0, 1)
+        check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
 
     def plan(self, ks: Sequence[int], *, rounds: int | None = None) -> Plan:
         """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for a pair that cannot work."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import wraps
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +19,7 @@ from edgebench import plugins
 from edgebench.core import Record, Streamed
 from edgebench.errors import UsageError
 from edgebench.store.results import Store, default_path
+from edgebench.store.since import start_time
 from edgebench.store.where import Where
 
 Command = Callable[..., Any]
@@ -54,7 +53,7 @@ def where_options(command: Command) -> Command:
     @wraps(command)
     def with_where(*args: Any, since: str | None, newest: int | None, **options: Any) -> Any:
         chosen = {f"{name}s": options.pop(name) for name in _FILTERS}
-        where = Where(**chosen, since=since_when(since) if since else "", newest=newest)
+        where = Where(**chosen, since=start_time(since, name="--since") if since else "", newest=newest)
         return command(*args, where=where, **options)
 
     with_where = click.option(
@@ -66,23 +65,6 @@ def where_options(command: Command) -> Command:
     for name, text in reversed(_FILTERS.items()):
         with_where = click.option(f"--{name}", multiple=True, help=f"{text}; repeatable.")(with_where)
     return with_where
-
-
-def since_when(text: str, *, now: datetime | None = None) -> str:
-    """``7d``, ``12h`` or a date as the store writes times. Raises ``UsageError``."""
-    ago = re.fullmatch(r"([0-9]{1,6})\s*([mhdw])", text, re.ASCII)
-    try:
-        if ago:
-            unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[ago[2]]
-            when = (now or datetime.now(timezone.utc)) - timedelta(**{unit: int(ago[1])})
-        else:
-            when = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).astimezone(timezone.utc)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"--since: {text!r} is not a valid date or duration",
-            "Examples: 2026-11-01, 2026-11-01T18:30, 90m, 12h, 7d.",
-        ) from error
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @contextmanager

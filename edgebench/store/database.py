@@ -22,6 +22,9 @@ from edgebench.errors import StoreError
 APPLICATION = 0x45644265
 """``PRAGMA application_id`` of our files: what tells them from somebody else's SQLite."""
 
+IN_MEMORY = ":memory:"
+"""What SQLite takes for a database without a file."""
+
 _WAIT = 60.0
 """Seconds to wait for another process's transaction; ours take milliseconds."""
 
@@ -32,6 +35,8 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     ``read_only`` never makes a file; it changes one only to migrate it, and where one may not write
     migrates a copy in memory. Raises ``StoreError``.
     """
+    if str(path) == IN_MEMORY:  # each connection of SQLite would have one of its own
+        raise StoreError("a store is a file, and cannot be :memory:", "Name a file, such as one in a temporary folder.")
     if path.is_dir():
         raise StoreError(f"{path} cannot be opened: it is a folder", "Name a file with --store.")
     with faults(path):

@@ -280,9 +280,7 @@ def test_bad_values_are_usage_errors_before_anything_is_measured(
     assert not (here / "reports").exists()
 
 
-def test_stores_and_reports_that_cannot_be_are_errors(here: Path) -> None:
-    with pytest.raises(edgebench.StoreError, match="there is no store"):
-        edgebench.load("nowhere.sqlite")
+def test_an_unknown_form_of_a_report_is_an_error(here: Path) -> None:
     with pytest.raises(edgebench.UsageError, match=r"unknown report format '\.docx'"):
         edgebench.Results([record()]).report("x.docx")
     assert not (here / "x.docx").exists()

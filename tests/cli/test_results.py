@@ -23,9 +23,9 @@ from lab.paths import ROOT
 from lab.records import conversation, record, samples
 from lab.stores import DEFAULT, Call, fill
 
-from edgebench.cli.selection import since_when
 from edgebench.core import Failure, Record
 from edgebench.errors import StoreError, UsageError
+from edgebench.store.since import start_time
 
 SCHEMA = json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8"))
 
@@ -194,13 +194,20 @@ def test_unknown_words_are_refused_with_the_near_one(call: Call) -> None:
     ],
 )
 def test_since(text: str, when: str) -> None:
-    assert since_when(text, now=datetime(2026, 1, 10, 12, tzinfo=timezone.utc)) == when
+    assert start_time(text, now=datetime(2026, 1, 10, 12, tzinfo=timezone.utc)) == when
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7 years", "2026-13-01", "999999w", "٣d"])
 def test_a_time_that_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="is not a valid date or duration"):
-        since_when(text)
+        start_time(text)
+
+
+def test_the_option_is_named_and_a_store_in_memory_is_refused(call: Call) -> None:
+    with pytest.raises(UsageError, match="--since: 'yesterday' is not a valid date"):
+        call("results", "list", "--since", "yesterday")
+    with pytest.raises(StoreError, match="a store is a file, and cannot be :memory:"):
+        call("results", "list", "--store", ":memory:")
 
 
 def test_help_names_every_command(call: Call) -> None:
