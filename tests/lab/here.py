@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import edgebench
 from lab.place import Place
 
 
@@ -19,6 +23,22 @@ def local(tmp_path: Path) -> Place:
     folder = tmp_path / "local"
     folder.mkdir()
     return Place("lab-local", "linux", {"kind": "local"}, str(folder), folder, 0)
+
+
+def bundled_profile(folder: Path, before: str = "", **about: object) -> Path:
+    """A device profile whose llama.cpp is the bundled server behind a shell script.
+
+    ``before`` is run for each ``word`` of the server's arguments. ``about`` is what the profile says.
+    """
+    server = Path(edgebench.__file__).parent / "servers" / "bundled.py"
+    script = folder / "llama-server"
+    started = f'exec {shlex.quote(sys.executable)} {shlex.quote(str(server))} "$@"'
+    script.write_text(f"#!/bin/sh\nfor word; do {before or ':'}; done\n{started}\n")
+    script.chmod(0o755)
+    profile = folder / "bundled.yaml"
+    settings = {"name": "bundled", "system": "linux", "transport": {"kind": "local"}, **about}
+    profile.write_text(json.dumps({**settings, "engines": {"llama.cpp": {"path": str(script)}}}))
+    return profile
 
 
 class Sleeper:
