@@ -205,7 +205,8 @@ def several(name: str, value: object, *kinds: type[Kind]) -> list[Kind]:
     matching = [each for each in values if isinstance(each, kinds)]
     if len(matching) < len(values):
         wrong = next(each for each in values if not isinstance(each, kinds))
-        raise UsageError(f"{name} must be a name or several of them, not {wrong!r}")
+        noun = "whole number" if int in kinds else "name"
+        raise UsageError(f"{name} must be a {noun} or several of them, not {wrong!r}")
     return matching
 
 
