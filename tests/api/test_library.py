@@ -90,6 +90,7 @@ def test_the_functions_are_not_hidden_by_what_they_import(here: Path) -> None:
     assert callable(edgebench.models)
 
 
+@pytest.mark.lab
 def test_the_examples_of_the_documentation_run(here: Path) -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -105,6 +106,7 @@ def test_the_examples_of_the_documentation_run(here: Path) -> None:
 # --- a run --------------------------------------------------------------------------------------
 
 
+@pytest.mark.lab
 def test_a_run_gives_what_the_store_keeps(here: Path, model: Path) -> None:
     seen: list[tuple[str, str]] = []
     results = edgebench.run(
@@ -145,6 +147,7 @@ def _without_samples(results: edgebench.Results) -> list[edgebench.Record]:
     return [replace(one, rounds=tuple(replace(each, samples=()) for each in one.rounds)) for one in results]
 
 
+@pytest.mark.lab
 def test_a_model_that_cannot_be_loaded_is_a_failed_record_and_its_log_is_kept(here: Path, model: Path) -> None:
     broken = here / "broken.gguf"
     broken.write_bytes(model.read_bytes() + b"more")
@@ -158,6 +161,7 @@ def test_a_model_that_cannot_be_loaded_is_a_failed_record_and_its_log_is_kept(he
     assert not results.errors
 
 
+@pytest.mark.lab
 def test_two_runs_of_one_process_share_a_store(here: Path, model: Path) -> None:
     done: list[edgebench.Results] = []
     threads = [
@@ -172,6 +176,7 @@ def test_two_runs_of_one_process_share_a_store(here: Path, model: Path) -> None:
     assert len(edgebench.load(runs="shared")) == 2
 
 
+@pytest.mark.lab
 def test_what_a_callback_raises_ends_the_run_and_reaches_the_caller(here: Path, model: Path) -> None:
     class Mine(Exception):
         pass

@@ -17,6 +17,8 @@ from edgebench.device import bandwidth
 from edgebench.device.session import Session
 from edgebench.judging.metrics.bandwidth import bytes_per_token
 
+pytestmark = pytest.mark.lab
+
 
 @pytest.fixture
 def session():

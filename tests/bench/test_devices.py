@@ -28,6 +28,8 @@ from edgebench.bench import trials
 from edgebench.device import lock
 from edgebench.device.session import Session
 
+pytestmark = pytest.mark.lab
+
 QUICK = ("--rounds", "1", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512", "--threads", "2")
 PLACES = ["linux", "termux", "android", "old_android"]
 

@@ -11,6 +11,8 @@ from lab.tiny import TEMPLATE, tiny
 
 from edgebench.servers import bundled
 
+pytestmark = pytest.mark.lab
+
 SHORT = ("--rounds", "1", "--ctx", "256", "--prompt-tokens", "8", "--gen-tokens", "4")
 
 MISHAP = """

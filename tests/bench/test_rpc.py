@@ -22,6 +22,8 @@ from lab.tiny import tiny
 
 from edgebench.engines.llamacpp import rpc_facts
 
+pytestmark = pytest.mark.lab
+
 QUICK = ("--rounds", "1", "--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "256", "--threads", "1")
 
 

@@ -22,6 +22,8 @@ from edgebench.probes.cpu import Cpu
 from edgebench.probes.memory import Memory
 from edgebench.systems import loops
 
+pytestmark = pytest.mark.lab
+
 MIB = 1 << 20
 HOLD = "import sys, time; print('ready', flush=True); sys.stdin.read()"
 

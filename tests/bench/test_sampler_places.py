@@ -14,6 +14,8 @@ from edgebench.bench.sampler import Sampler
 from edgebench.core import Command, Device
 from edgebench.device.session import Session
 
+pytestmark = pytest.mark.lab
+
 PLACES = ["linux", "termux", "android", "old_android"]
 MIB = 1 << 20
 

@@ -21,6 +21,8 @@ from lab.place import Place, free_port
 from edgebench.device import archives
 from edgebench.errors import EngineMissing
 
+pytestmark = pytest.mark.lab
+
 PLACES = ["linux", "termux", "android", "old_android"]
 
 

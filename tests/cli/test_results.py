@@ -27,7 +27,7 @@ from edgebench.core import Failure, Record
 from edgebench.errors import StoreError, UsageError
 from edgebench.store.since import start_time
 
-SCHEMA = json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8"))
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8")))
 
 
 def kept(*made: Record, name: str = "nightly") -> list[Record]:
@@ -66,7 +66,7 @@ def test_list_filters(call: Call, tmp_path: Path) -> None:
 
     def listed(*argv: str) -> list[str]:
         document = json.loads(call("results", "list", "--json", *argv).stdout)
-        jsonschema.validate(document, SCHEMA)
+        SCHEMA.validate(document)
         return [each["trial"]["device"] for each in document["records"]]
 
     assert listed("--device", "a", "--device", "b") == ["a", "b"]
@@ -94,7 +94,7 @@ def test_show_takes_the_beginning_of_an_id(call: Call) -> None:
     assert "conversation 1, turn 2" in shown
     assert "made by: edgebench run --threads 1,2" in shown
     document = json.loads(call("results", "show", one.id, "--json").stdout)
-    jsonschema.validate(document, SCHEMA)
+    SCHEMA.validate(document)
     assert len(document["records"][0]["rounds"][0]["samples"]) == len(samples(2))
 
 

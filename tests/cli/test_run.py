@@ -21,6 +21,8 @@ from lab import faulty_server
 from lab.cli import Program
 from lab.native import bin_folder
 
+pytestmark = pytest.mark.lab
+
 QUICK = ("--rounds", "2", "--prompt-tokens", "32", "--gen-tokens", "12", "--ctx", "512")
 
 

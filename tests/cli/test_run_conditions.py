@@ -10,6 +10,8 @@ from lab import faulty_server
 from lab.cli import Program
 from lab.tiny import tiny
 
+pytestmark = pytest.mark.lab
+
 QUICK = ("--prompt-tokens", "16", "--gen-tokens", "8", "--ctx", "512", "--rounds", "1")
 
 

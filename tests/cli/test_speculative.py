@@ -80,6 +80,7 @@ def pair(tmp_path: Path) -> list[object]:
 # --- sweeps ----------------------------------------------------------------------------------
 
 
+@pytest.mark.lab
 def test_a_sweep_has_the_baseline_in_every_round_and_a_record_for_each_k(tmp_path: Path, pair: list[object]) -> None:
     records = swept(tmp_path, *pair, "--draft", "prompt-lookup", "--k", "1..3", "--rounds", "2")
     told = [(record["trial"]["options"]["draft"], record["trial"]["options"]["k"]) for record in records]
@@ -105,11 +106,13 @@ def test_a_sweep_has_the_baseline_in_every_round_and_a_record_for_each_k(tmp_pat
     assert all(record["id"] in shown.stdout for record in records)
 
 
+@pytest.mark.lab
 def test_every_k_of_every_round_is_served_by_one_process(tmp_path: Path, pair: list[object]) -> None:
     records = swept(tmp_path, *pair, "--k", "1,4,16", "--rounds", "2")
     assert sum(one["fresh"] for record in records for one in record["rounds"]) == 1
 
 
+@pytest.mark.lab
 def test_the_table_ends_with_a_verdict(tmp_path: Path, pair: list[object]) -> None:
     ended = speculative(tmp_path, *pair, "--k", "4", "--rounds", "1")
     assert ended.returncode == 0, ended.stderr
@@ -117,6 +120,7 @@ def test_the_table_ends_with_a_verdict(tmp_path: Path, pair: list[object]) -> No
     assert "a step of the draft takes" in ended.stdout
 
 
+@pytest.mark.lab
 def test_auto_predicts_then_measures_three(tmp_path: Path, pair: list[object]) -> None:
     records = swept(tmp_path, *pair, "--k", "auto", "--rounds", "1")
     assert [record["trial"]["options"]["k"] for record in records[:2]] == [0, 16]
@@ -124,6 +128,7 @@ def test_auto_predicts_then_measures_three(tmp_path: Path, pair: list[object]) -
     assert len(records) == 2 + 1 + 3
 
 
+@pytest.mark.lab
 def test_native_llama_cpp_starts_once_for_every_k_and_drafts_from_the_text_too(
     tmp_path: Path, pair: list[object]
 ) -> None:
@@ -140,6 +145,7 @@ def test_native_llama_cpp_starts_once_for_every_k_and_drafts_from_the_text_too(
     assert records[-1]["metrics"]["decode_tps"]["value"] > 0
 
 
+@pytest.mark.lab
 @pytest.mark.parametrize("engine", ["llama-cpp-python", "llama.cpp"])
 def test_a_draft_ends_where_it_is_unsure_on_either_engine(tmp_path: Path, pair: list[object], engine: str) -> None:
     asked = [*pair, "--engine", engine, "--k", "8", "--rounds", "1", "--json", "-"]
@@ -155,6 +161,7 @@ def test_a_draft_ends_where_it_is_unsure_on_either_engine(tmp_path: Path, pair: 
     assert "was never as sure as --p-min 1.0 asks" in ended.stdout
 
 
+@pytest.mark.lab
 def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path, pair: list[object]) -> None:
     server = Path(edgebench.__file__).parent / "servers" / "bundled.py"
     deaf = tmp_path / "llama-server"
@@ -191,6 +198,7 @@ def test_over_ssh_the_server_is_sent_and_one_process_serves_every_k(
     assert list((linux.here / "servers").glob("llama_cpp_python-*.pyz"))
 
 
+@pytest.mark.lab
 def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_name(
     tmp_path: Path, pair: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +264,7 @@ def refused(folder: Path, *argv: object) -> str:
     return ended.stderr
 
 
+@pytest.mark.lab
 def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_loaded(tmp_path: Path) -> None:
     target = tiny(tmp_path / "target.gguf")
     again = tmp_path / "again.gguf"
@@ -289,6 +298,7 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     assert "magic" in refused(tmp_path, "--target", target, "--draft", "magic")
 
 
+@pytest.mark.lab
 def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path) -> None:
     vast = 2**31 - 1
     target = tiny(tmp_path / "target.gguf", context=vast)
@@ -325,6 +335,7 @@ def test_a_pair_that_does_not_fit_onto_the_gpu_is_refused_where_its_memory_is_kn
     check(here + there + whole, None, "metal")
 
 
+@pytest.mark.lab
 def test_a_draft_larger_than_its_target_is_warned_of(tmp_path: Path) -> None:
     small, large = tiny(tmp_path / "small.gguf", layers=1), tiny(tmp_path / "large.gguf", layers=3)
     ended = speculative(tmp_path, "--target", small, "--draft", large, "--k", "1", "--rounds", "1")

@@ -14,6 +14,8 @@ from lab.paths import LAB
 
 from edgebench.servers import bundled
 
+pytestmark = pytest.mark.lab
+
 OUTSIDE = LAB / "outside"
 
 

@@ -22,6 +22,8 @@ from edgebench.device.session import Session
 from edgebench.errors import Unreadable, UsageError
 from edgebench.judging.threads import best_threads
 
+pytestmark = pytest.mark.lab
+
 BASE = "/sys/devices/system/cpu/cpu"
 
 

@@ -25,6 +25,8 @@ from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused
 from edgebench.systems import posix_files
 
+pytestmark = pytest.mark.lab
+
 PLACES = ["linux", "termux", "android", "old_android"]
 
 

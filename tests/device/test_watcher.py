@@ -22,6 +22,8 @@ from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused
 from edgebench.systems import posix
 
+pytestmark = pytest.mark.lab
+
 PLACES = ["local", "linux", "termux", "android", "old_android"]
 REMOTE = PLACES[1:]
 LONG = 60.0

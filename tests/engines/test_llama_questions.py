@@ -23,6 +23,8 @@ from edgebench.errors import EngineFailed
 from edgebench.judging import divergence as divergence_rules
 from edgebench.scenarios.speculative import MESSAGES, output_share
 
+pytestmark = pytest.mark.lab
+
 LENGTH = 24
 
 

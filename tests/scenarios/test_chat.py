@@ -47,6 +47,7 @@ def test_replies_that_count_themselves_are_believed() -> None:
     assert depth > 4096 - 401 - 500 - 200
 
 
+@pytest.mark.lab
 @pytest.mark.parametrize("template", ["{{ messages[-1]['content'] }}", "{{ '' }}"])
 def test_a_template_without_history_ends_and_is_doubted(edgebench: Program, template: str) -> None:
     tiny(edgebench.folder / "forgetful.gguf", template=template)

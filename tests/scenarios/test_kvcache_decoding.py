@@ -21,6 +21,8 @@ from edgebench.judging import divergence, metrics
 from edgebench.scenarios.decoding import STRATEGIES, Decoding, shape, variety
 from edgebench.scenarios.kvcache import KvCache
 
+pytestmark = pytest.mark.lab
+
 
 def run(folder: Path, *argv: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "edgebench", "run", "--rounds", "1", *map(str, argv)]

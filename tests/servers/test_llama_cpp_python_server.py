@@ -23,6 +23,8 @@ from edgebench.engines.llama_server import divergence_of
 from edgebench.judging import divergence
 from edgebench.servers.llama_cpp_python.questions import characters
 
+pytestmark = pytest.mark.lab
+
 PROMPT = "the quick brown fox"
 KIND = "prompt-lookup"
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 from edgebench.servers.llama_cpp_python import beams
 from edgebench.servers.llama_cpp_python.sampling import Shape, draw, log_softmax
@@ -22,6 +21,8 @@ from edgebench.servers.llama_cpp_python.speculation import (
     ModelDraft,
     Tally,
 )
+
+pytestmark = pytest.mark.lab
 
 
 class Tiny:
@@ -58,13 +59,19 @@ class Tiny:
         return np.array([self.after(text) for text in self.texts])
 
 
+def lookup() -> Callable[..., list[int]]:
+    from llama_cpp.llama_speculative import LlamaPromptLookupDecoding  # not installed for the light tests
+
+    found: Callable[..., list[int]] = LlamaPromptLookupDecoding.find_candidate_pred_tokens
+    return found
+
+
 def answer(target: Tiny, ask: Ask, draft: Tiny | None = None, eog: Sequence[int] = ()) -> tuple[list[int], Tally]:
     tally = Tally()
 
     def drafter(rng: np.random.Generator) -> Drafter:
         if draft is None:
-            find = LlamaPromptLookupDecoding.find_candidate_pred_tokens
-            return LookupDraft(find, ask, list(eog), target.n_vocab)
+            return LookupDraft(lookup(), ask, list(eog), target.n_vocab)
         return ModelDraft(draft, ask, list(eog), target.n_vocab, rng)
 
     tokens = list(Generation(target, ask, list(eog), tally, drafter))
@@ -156,7 +163,7 @@ def test_an_end_of_text_inside_a_draft_ends_the_text_and_the_draft() -> None:
 
 
 def test_a_text_looked_up_is_proposed_up_to_its_end() -> None:
-    text, find = [1, 2, 3, 4, 1, 2], LlamaPromptLookupDecoding.find_candidate_pred_tokens
+    text, find = [1, 2, 3, 4, 1, 2], lookup()
     ask = Ask(text, shape=GREEDY, k=4)
     assert LookupDraft(find, ask, [], 5).propose(text, 4)[0] == [3, 4, 1, 2]
     assert LookupDraft(find, ask, [4], 5).propose(text, 4)[0] == [3, 4]

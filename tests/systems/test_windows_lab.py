@@ -36,6 +36,8 @@ from edgebench.device import archives, lock, provision
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, TimedOut, UsageError
 
+pytestmark = pytest.mark.lab
+
 LONG = 60.0
 TELL = r"C:\lab\tell.exe"
 HARD = "ünïcödé 文字 \U0001f984 'single' \"double\" back\\slash\\ $(id) `id` ^ & | < > * ? ~ ! ( ) ; , = @ #"

@@ -45,12 +45,14 @@ def place(server: AdbServer, serial: str | None = None, folder: Path = Path("/")
     return Place("phone", "android", {"kind": "adb", "serial": serial, "port": server.port}, "", folder, 0)
 
 
+@pytest.mark.lab
 def test_an_unauthorized_phone_says_what_to_do_on_it(server: AdbServer, phone):
     with pytest.raises(DeviceRefused, match="not allowed this computer") as refused:
         place(server, phone("a", "--unauthorized").serial).open()
     assert "Allow" in refused.value.hint
 
 
+@pytest.mark.lab
 def test_a_phone_that_never_greets(server: AdbServer, phone):
     with pytest.raises(DeviceLost, match="cannot connect"):
         place(server, phone("a", "--mute").serial).open()
@@ -106,17 +108,20 @@ def test_a_phone_that_is_not_ready_says_what_to_do(said, state: str, kind: type,
     assert advice in refused.value.hint
 
 
+@pytest.mark.lab
 def test_no_phone(server: AdbServer):
     with pytest.raises(DeviceLost, match="no phone is connected") as lost:
         place(server).open()
     assert "Developer options" in lost.value.hint
 
 
+@pytest.mark.lab
 def test_a_serial_that_is_not_there(server: AdbServer):
     with pytest.raises(DeviceLost, match="R58M is not connected"):
         place(server, "R58M").open()
 
 
+@pytest.mark.lab
 def test_the_only_phone_needs_no_serial_and_two_do(server: AdbServer, phone):
     one, two = phone("a"), phone("b")
     server.adb("connect", one.serial)
@@ -130,6 +135,7 @@ def test_the_only_phone_needs_no_serial_and_two_do(server: AdbServer, phone):
     assert two.serial in refused.value.hint
 
 
+@pytest.mark.lab
 def test_a_phone_on_wifi_that_is_not_there(server: AdbServer):
     with pytest.raises(DeviceLost, match="cannot connect") as lost:
         place(server, f"127.0.0.1:{free_port()}").open()
@@ -169,6 +175,7 @@ def test_something_else_listens_where_the_adb_server_should():
             place(Stranger(), "R58M").open()
 
 
+@pytest.mark.lab
 def test_an_adb_server_of_another_version_is_used_and_left_alone(tmp_path: Path, phone, monkeypatch):
     """adbutils' own adb is years younger than Debian's; the ``adb`` program would kill the server."""
     bundled = Path(adbutils.__file__).parent / "binaries"
@@ -284,6 +291,7 @@ def test_a_push_whose_link_is_let_go_of_says_lost(android: Place, tmp_path: Path
     transport.close()
 
 
+@pytest.mark.lab
 def test_a_server_that_goes_away_is_a_loss_and_no_other_is_started(server: AdbServer, phone, monkeypatch):
     """adbutils would start one on adb's own port, which stays."""
     transport = place(server, phone("a").serial).open()

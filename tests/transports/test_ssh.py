@@ -195,6 +195,7 @@ def test_a_jump_host_that_cannot_reach_the_device(linux: Place):
         linux.open(jump=f"127.0.0.1:{linux.port}", port=free_port())
 
 
+@pytest.mark.lab
 def test_few_sessions_are_named(tmp_path: Path):
     server = Sshd(tmp_path / "sshd", "MaxSessions 1\n")
     try:
@@ -209,6 +210,7 @@ def test_few_sessions_are_named(tmp_path: Path):
         server.stop()
 
 
+@pytest.mark.lab
 def test_no_sftp_is_named(tmp_path: Path):
     server = Sshd(tmp_path / "sshd")
     config = tmp_path / "sshd" / "sshd_config"
@@ -224,6 +226,7 @@ def test_no_sftp_is_named(tmp_path: Path):
         server.stop()
 
 
+@pytest.mark.lab
 def test_a_login_shell_that_talks_where_files_are_sent_is_named(tmp_path: Path):
     """As ``echo`` in a ``~/.bashrc`` does before an sftp-server of its own."""
     talks = tmp_path / "talks"
@@ -245,6 +248,7 @@ def test_a_login_shell_that_talks_where_files_are_sent_is_named(tmp_path: Path):
         server.stop()
 
 
+@pytest.mark.lab
 def test_a_login_shell_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edgebench.transports.ssh, "SHELL_S", 0.5)
     server = Sshd(tmp_path / "sshd", "ForceCommand sleep 20\n")

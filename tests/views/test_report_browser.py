@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from lab.browser import PATIENCE, Seen
 from lab.pages import EVERY, HOSTILE, hostile_records, own, store
 from lab.records import conversation, everything, record
@@ -38,6 +37,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page(records, reference=references.load("edge-2023")), "utf-8")
     return path.as_uri()
+
+
+def assert_accessible(seen: Seen) -> None:
+    from axe_playwright_python.sync_playwright import Axe  # not installed for the light tests
+
+    found = Axe().run(seen.page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def column(seen: Seen, index: int) -> list[str]:
@@ -74,8 +80,7 @@ def test_nobody_is_shut_out(full: str, look: Look, screen: str) -> None:
     seen = look(full, **SCREENS[screen])
     seen.drawn()
     seen.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    found = Axe().run(seen.page)
-    assert found.violations_count == 0, found.generate_report()
+    assert_accessible(seen)
 
 
 def test_single_rounds_and_odd_numbers_are_drawn_quietly_too(tmp_path: Path, look: Look) -> None:
@@ -87,8 +92,7 @@ def test_single_rounds_and_odd_numbers_are_drawn_quietly_too(tmp_path: Path, loo
     seen = look(path.as_uri())
     seen.drawn()
     assert seen.said == []
-    found = Axe().run(seen.page)
-    assert found.violations_count == 0, found.generate_report()
+    assert_accessible(seen)
 
 
 @pytest.mark.parametrize("screen", ["light", "phone"])
