@@ -1,18 +1,36 @@
-# Two commands do everything: `make run` measures this machine, `make test` proves the checkout.
+# `make run` measures this machine, `make check` tests what needs no engine, `make test` tests everything.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+PYTEST := $(BIN)/python -m pytest
+
+# Without bytecode on disk every process of a test would compile the package again; empty means unset.
+export PYTHONDONTWRITEBYTECODE :=
 
 run: $(VENV)/.installed
 	$(BIN)/edgebench run
 
-test: $(VENV)/.test-installed
-	sh tests/lab/debian.sh
+check: $(VENV)/.check-installed lint light
+
+test: $(VENV)/.test-installed lint light lab
+
+lint: $(VENV)/.check-installed
+	@echo "== lint: ruff, mypy, import-linter"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+light: $(VENV)/.check-installed
+	@echo "== light: tests that need neither an engine nor a machine of the lab, two at a time"
+	$(PYTEST) -m "not lab" -n 2 --dist loadfile
+
+# One at a time: engines are measured.
+lab: $(VENV)/.test-installed
+	@echo "== lab: tests with engines and machines of the lab"
+	sh tests/lab/debian.sh
+	$(PYTEST) -m lab
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("edgebench needs Python 3.10 or later, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make run PYTHON=python3.12")'
@@ -20,15 +38,23 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@echo "Installing edgebench into $(VENV), once; this takes about a minute."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(PIP) .
 	touch $@
 
-$(VENV)/.test-installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@echo "Installing edgebench and what its tests need into $(VENV), once; where llama-cpp-python has to be compiled, some minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.check-installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	@echo "Installing edgebench and what its light tests need into $(VENV), once; this takes about a minute."
+	$(PIP) '.[check]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.test-installed: $(VENV)/.check-installed
+	@echo "Installing what the lab's tests need into $(VENV), once; where llama-cpp-python has to be compiled, some minutes."
+	sh tests/lab/debian.sh
+	$(PIP) '.[test]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: run test clean
+# Phases follow each other under `make -j` too.
+.NOTPARALLEL:
+.PHONY: run check test lint light lab clean

@@ -13,6 +13,7 @@ FIXTURES = frozenset(
         *("linux", "proxy", "sshd_server", "termux", "termux_server"),
         *("windows", "windows_machine", "windows_server"),
         *("browser", "laptop", "look", "real_model", "smollm2"),
+        "mksh",  # Android's shell, a package of the lab
     }
 )
 """A test that names one of them, as an argument or as a value of a parameter, is marked ``lab``."""

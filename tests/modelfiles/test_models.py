@@ -866,15 +866,19 @@ def test_list_says_what_is_on_this_machine(place: Path, web: Web) -> None:
     assert listed["codellama-34b-q8_0"]["gguf"]["hub"]["file"] == "codellama-34b.Q8_0.gguf"
 
 
-def test_show_says_what_a_model_needs_and_that_the_forms_differ() -> None:
+@pytest.mark.lab
+def test_show_says_what_a_model_needs() -> None:
     shown = run("models", "show", "smollm2-135m-q4_1").stdout
     assert re.search(r"^KV cache +22\.5 KiB per token at F16$", shown, re.MULTILINE)
     assert re.search(r"^memory .* at 4096 tokens, .* at 8192 tokens", shown, re.MULTILINE)
+    document = json.loads(run("models", "show", "smollm2-135m-q4_1", "--json").stdout)
+    assert document["model"]["facts"]["kv_bytes_per_token"] == 23040
+
+
+def test_show_says_that_the_forms_of_a_model_differ() -> None:
     both = run("models", "show", "llama-2-7b-chat-q4_0").stdout
     assert "no; fetch it with: edgebench models pull llama-2-7b-chat-q4_0" in both
     assert "The GGUF form (Q4_0) and the MLC form (q4f16_1)" in both
-    document = json.loads(run("models", "show", "smollm2-135m-q4_1", "--json").stdout)
-    assert document["model"]["facts"]["kv_bytes_per_token"] == 23040
 
 
 def test_show_of_a_path(small: Path) -> None:
