@@ -123,6 +123,7 @@ def test_a_run_gives_what_the_store_keeps(here: Path, model: Path) -> None:
     assert [one.id for one in edgebench.load(newest=1)] == [results[-1].id]
 
 
+@pytest.mark.lab
 def test_what_devices_and_models_return_can_be_run_and_so_can_paths(here: Path, model: Path) -> None:
     file = modelfiles.resolve(str(model))
     (here / "models").mkdir()

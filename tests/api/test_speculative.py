@@ -24,6 +24,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return {"target": target, "draft": draft}
 
 
+@pytest.mark.lab
 def test_a_sweep_has_the_target_alone_and_a_record_for_each_draft_and_k(pair: dict[str, Path]) -> None:
     finished: list[str] = []
 

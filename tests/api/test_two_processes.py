@@ -70,6 +70,7 @@ def engines(folder: Path) -> list[psutil.Process]:
     return [one for one in listed if any(str(folder) in word for word in one.info["cmdline"] or ())]
 
 
+@pytest.mark.lab
 def test_ctrl_c_is_raised_with_the_engines_ended_and_the_rounds_kept(here: Path) -> None:
     model = tiny(here / "model.gguf")
     with running({"models": str(model)}) as child:
