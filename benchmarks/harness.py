@@ -1,128 +1,146 @@
-"""What edgebench costs and changes: sampling on against off, and its figures against a bare script's.
+"""What edgebench costs and changes: its rates against those of a bare script on the same server program.
 
-    python benchmarks/harness.py [ROUNDS [THREADS]]
+    python benchmarks/harness.py [PAIRS [THREADS]]
 
-THREADS are the engine's; by default as many as it takes itself. With a core left free other work on the
-machine disturbs less, and the ratios scatter less.
+Interleaved pairs on this machine with the small model, in random order within a pair; each side starts a server
+of its own. `edgebench.run` measures with everything on: sampling, committing rounds, events. The script uses the
+standard library alone, does not stream, and nothing watches its server.
+- harness cost: decode rate through edgebench ÷ the script's (at least 0.99);
+- fidelity: prefill and decode as edgebench counts them ÷ the server's own figures (0.97–1.03).
 
-One server serves all three, in interleaved rounds, on this machine with the small model:
-- harness cost: decode rate with the sampler running ÷ without (at least 0.99);
-- fidelity: prefill and decode as `edgebench run` measures them ÷ those of a bare HTTP script that does the
-  arithmetic on the same server's timings (median within 0.97–1.03).
+With a core left free (THREADS) other work on the machine disturbs less, and the ratios scatter less.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import random
+import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
-from statistics import median
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from edgebench import modelfiles, profiles
-from edgebench.bench import measure
-from edgebench.bench.launcher import EngineProcess
-from edgebench.bench.sampler import Sampler
-from edgebench.core import Launch, Request, ScenarioContext, Turn
-from edgebench.device.session import Session
-from edgebench.engines.llamacpp import LlamaCpp, Settings
+import edgebench
 from edgebench.judging import stats
-from edgebench.scenarios.throughput import Throughput, random_tokens
 
-PROMPT, GENERATE = 256, 256
-SHORT = 32
-"""Tokens of a piece that is set beside another: what a hypervisor takes changes within seconds."""
-SETTLE_S = 0.5
-"""The sampler looks at everything once when it starts; in a run that is before the engine is ready."""
+PROMPT, GENERATE, CTX = 64, 256, 512
+VOCABULARY = range(1000, 20_000)
+"""Token ids that the model has."""
+START_S = 60.0
 
 
-def bare(port: int, key: str, tokens: tuple[int, ...], generate: int) -> dict[str, Any]:
-    """The same request by the standard library alone, not streamed."""
-    body = {"prompt": list(tokens), "n_predict": generate, "ignore_eos": True, "cache_prompt": False, "temperature": 0}
+@dataclass(frozen=True)
+class Program:
+    """What edgebench started, to be started again by hand."""
+
+    server: str
+    model: str
+
+
+class Library:
+    """Rates through `edgebench.run`, and what it ran."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._store, self._threads = folder / "results.sqlite", threads
+        self.program: Program | None = None
+
+    def rates(self) -> Mapping[str, float]:
+        models: list[str] = []
+
+        def note_model(device: str, event: edgebench.Event) -> None:
+            if isinstance(event, edgebench.DeviceStarted):
+                models.append(str(event.plan.trials[0].model.path))
+
+        (record,) = edgebench.run(
+            threads=self._threads,
+            ctx=CTX,
+            prompt_tokens=PROMPT,
+            gen_tokens=GENERATE,
+            rounds=1,
+            settle=0,
+            store=self._store,
+            on_event=note_model,
+        )
+        self.program = Program(str(record.facts.engine.path), models[0])
+        return {name: record.metrics[name].value for name in ("prefill_tps", "decode_tps")}
+
+
+def ask(port: int, tokens: list[int], generate: int) -> Mapping[str, float]:
+    """One request, not streamed; the server's own timings."""
+    body = {"prompt": tokens, "n_predict": generate, "ignore_eos": True, "cache_prompt": False, "temperature": 0}
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/completion",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+        f"http://127.0.0.1:{port}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request) as answer:
-        timings: dict[str, Any] = json.load(answer)["timings"]
+        timings: Mapping[str, float] = json.load(answer)["timings"]
     return timings
 
 
-def ours(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], *, prefill: bool) -> dict[str, float]:
-    """What a trial of `throughput` asks and how it counts."""
-    requests = [
-        Request(tokens=tokens[:1], max_tokens=SHORT if prefill else GENERATE, ignore_eos=True, measures=("decode",))
-    ]
-    if prefill:
-        requests.insert(0, Request(tokens=tokens, max_tokens=1, ignore_eos=True, measures=("prefill",)))
-    return measure.rates([Turn.of(r, engine.complete(live.client, r)) for r in requests])
+@contextmanager
+def serving(program: Program, threads: int, port: int) -> Iterator[None]:
+    """The server, ready, as edgebench starts it."""
+    argv = [sys.executable, program.server, "--model", program.model, "--ctx-size", str(CTX), "--parallel", "1"]
+    argv += ["--threads", str(threads), "--threads-batch", str(threads), "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    sys.exit("the bare server does not start")
+                time.sleep(0.1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
 
 
-def theirs(live: EngineProcess, tokens: tuple[int, ...]) -> dict[str, float]:
-    port, key = live.client.address
-    prefill = bare(port, key, tokens, 1)
-    decode = bare(port, key, tokens[:1], SHORT)
+def bare_rates(program: Program, threads: int) -> Mapping[str, float]:
+    """The same requests as a trial of `throughput`, by hand."""
+    tokens = random.choices(VOCABULARY, k=PROMPT)
+    port = random.randrange(20_000, 30_000)
+    with serving(program, threads, port):
+        ask(port, tokens[:16], 8)  # warm-up
+        prefill, decode = ask(port, tokens, 1), ask(port, tokens[:1], GENERATE)
     return {
         "prefill_tps": prefill["prompt_n"] / prefill["prompt_ms"] * 1e3,
         "decode_tps": (decode["predicted_n"] - 1) / decode["predicted_ms"] * 1e3,
     }
 
 
-def ratio(text: str, above: list[float], below: list[float]) -> None:
-    """Print the median of the pairs' ratios so far, with its interval."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
+def main(pairs: int = 12, threads: int = os.cpu_count() or 1) -> None:
+    ratios: dict[str, list[float]] = {"decode_tps": [], "prefill_tps": []}
+    with tempfile.TemporaryDirectory() as name:
+        library = Library(Path(name), threads)
+        library.rates()  # fetches the model, and says what was started
+        assert library.program
+        for number in range(pairs):
+            rates: dict[str, Mapping[str, float]] = {}
+            for side in random.sample(["edgebench", "bare"], 2):
+                rates[side] = library.rates() if side == "edgebench" else bare_rates(library.program, threads)
+            for metric, values in ratios.items():
+                values.append(rates["edgebench"][metric] / rates["bare"][metric])
+            ours, bare = (rates[side]["decode_tps"] for side in ("edgebench", "bare"))
+            both = ", ".join(f"{metric} ratio {values[-1]:.3f}" for metric, values in ratios.items())
+            print(f"{number + 1}: decode {ours:.1f} and {bare:.1f} tokens/s; {both}", flush=True)
+    print(f"harness cost and fidelity: decode, edgebench ÷ bare script: {summary(ratios['decode_tps'])} (0.99–1.03)")
+    print(f"fidelity: prefill, edgebench ÷ bare script: {summary(ratios['prefill_tps'])} (0.97–1.03)")
+
+
+def summary(ratios: list[float]) -> str:
     low, high = stats.interval(ratios) or (min(ratios), max(ratios))
-    print(f"{text}: {median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}, {len(ratios)} pairs", flush=True)
-
-
-def cost(session: Session, engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], rounds: int) -> None:
-    """Sampling on and off by turns. As in a run, the sampler is there well before the decode it watches.
-
-    Each round is on, off, off, on (or the other way round), so that a drift of the machine cancels out.
-    """
-    pid = live.running.wait_started()
-    on: list[float] = []
-    off: list[float] = []
-    for number in range(rounds):
-        for sampled in (True, False, False, True) if number % 2 else (False, True, True, False):
-            with Sampler(session, pid) if sampled else contextlib.nullcontext():
-                time.sleep(SETTLE_S)
-                (on if sampled else off).append(ours(engine, live, tokens, prefill=False)["decode_tps"])
-        print(
-            f"  round {number + 1}: on {on[-2]:.1f} {on[-1]:.1f}, off {off[-2]:.1f} {off[-1]:.1f} tokens/s", flush=True
-        )
-    ratio("harness cost: decode, sampling on ÷ off (at least 0.99)", on, off)
-
-
-def fidelity(engine: LlamaCpp, live: EngineProcess, tokens: tuple[int, ...], rounds: int) -> None:
-    found: dict[str, tuple[list[float], list[float]]] = {"decode_tps": ([], []), "prefill_tps": ([], [])}
-    for number in range(rounds):
-        both = {}
-        for name in ("edgebench", "bare") if number % 2 else ("bare", "edgebench"):
-            both[name] = ours(engine, live, tokens, prefill=True) if name == "edgebench" else theirs(live, tokens)
-        for name, (above, below) in found.items():
-            above.append(both["edgebench"][name])
-            below.append(both["bare"][name])
-    for name, (above, below) in found.items():
-        ratio(f"fidelity: {name.split('_')[0]}, edgebench ÷ bare script (0.97–1.03)", above, below)
-
-
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 12
-    threads = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    model = modelfiles.resolve("smollm2-135m-q4_1")
-    tokens = random_tokens(ScenarioContext(model, 4096, {**Throughput.options}, 0, len), PROMPT)
-    with Session(profiles.load_device("local")) as session:
-        engine = LlamaCpp(session, Settings())
-        engine.prepare()
-        with EngineProcess(session, engine, Launch(str(model.path), options={"ctx": 4096, "threads": threads})) as live:
-            fidelity(engine, live, tokens[:SHORT], 8 * rounds)
-            live.sampler.__exit__(None, None, None)
-            cost(session, engine, live, tokens, rounds)
+    return f"{stats.median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}, {len(ratios)} pairs"
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

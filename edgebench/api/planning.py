@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgebench import engine_options, modelfiles, plugins, profiles
-from edgebench.core import Device, ModelFile, Option, Progress, RpcHost
+from edgebench.core import Device, LaunchOption, ModelFile, Option, Progress, RpcHost
 from edgebench.errors import UsageError
 from edgebench.modelfiles.catalogue import Model
 from edgebench.plan import Plan, Planned, defaults, k_per_request, ranges, scenario_options, trials
@@ -289,11 +289,11 @@ def option_values(name: str, value: object) -> list[Option]:
 
     Raises ``UsageError``.
     """
-    launch, of_scenario = engine_options.all_options().get(name), scenario_options.exists(name)
+    launch, of_scenario = _launch_option(name), scenario_options.exists(name)
     if launch is None and not of_scenario:
         raise _unknown_option(name)
     if isinstance(value, str):
-        return list(ranges.parse_option(launch.option, value) if launch else scenario_options.parse(name, value))
+        return list(ranges.parse_option(launch, value) if launch else scenario_options.parse(name, value))
     listed = list(value) if isinstance(value, Iterable) else [value]
     values = [each for each in listed if isinstance(each, bool | int | float | str)]
     if not values or len(values) < len(listed):
@@ -301,6 +301,12 @@ def option_values(name: str, value: object) -> list[Option]:
     for each in values if of_scenario else ():
         scenario_options.check(name, each)
     return values
+
+
+def _launch_option(name: str) -> LaunchOption | None:
+    """The option as an engine declares it, exposed on the command line or not."""
+    declared = (engine_options.declared(engine).get(name) for engine in plugins.names("engines"))
+    return next((option for option in declared if option), None)
 
 
 def _unknown_option(name: str) -> UsageError:

@@ -33,10 +33,13 @@ def test_a_sweep_has_the_target_alone_and_a_record_for_each_draft_and_k(pair: di
             finished.append(event.record.id)
 
     drafts = [pair["draft"], "prompt-lookup"]
-    sweep = edgebench.speculative("local", pair["target"], drafts, k=(1, 2), on_event=show, name="swept", **QUICK)
+    sweep = edgebench.speculative(
+        "local", pair["target"], drafts, k=(1, 2), on_event=show, name="swept", repack=False, **QUICK
+    )
     configurations = [(one.trial.options["draft"], one.trial.options["k"]) for one in sweep]
     assert configurations == [("none", 0), ("draft", 1), ("draft", 2), ("prompt-lookup", 1), ("prompt-lookup", 2)]
     assert [one.status for one in sweep] == ["ok"] * 5
+    assert {one.trial.options["repack"] for one in sweep} == {False}  # an option of the library only
     baseline, *drafted = sweep
     assert "speedup" not in baseline.metrics
     for one in drafted:
