@@ -34,14 +34,14 @@ class HttpClient:
     def get(self, path: str) -> tuple[int, Json]:
         return self._ask("GET", path, None)
 
-    def post(self, path: str, body: Json) -> tuple[int, Json]:
+    def post(self, path: str, body: object) -> tuple[int, Json]:
         return self._ask("POST", path, body)
 
-    def _ask(self, method: str, path: str, body: Json) -> tuple[int, Json]:
+    def _ask(self, method: str, path: str, body: object) -> tuple[int, Json]:
         with self._answer(method, path, body) as answer:
             return answer.status, _body(answer.read())
 
-    def lines(self, path: str, body: Json) -> Iterator[TimedLine]:
+    def lines(self, path: str, body: object) -> Iterator[TimedLine]:
         """The lines of one streamed answer. All bytes are read, with their times, before the first line
         is returned: on a machine that measures itself, parsing would compete with the engine."""
         blocks: list[tuple[float, bytes]] = []
@@ -56,7 +56,7 @@ class HttpClient:
         return split_lines(blocks)
 
     @contextlib.contextmanager
-    def _answer(self, method: str, path: str, body: Json) -> Iterator[HTTPResponse]:
+    def _answer(self, method: str, path: str, body: object) -> Iterator[HTTPResponse]:
         """One request and its answer, whose body may be read. Raises ``EngineFailed``."""
         port, key = self.address
         connection = HTTPConnection("127.0.0.1", port, timeout=CONNECT)
@@ -78,14 +78,14 @@ class HttpClient:
         return EngineFailed(f"the engine's response to {path} ended unexpectedly: {how}")
 
 
-def _body(data: bytes) -> Json:
+def _body(data: bytes) -> object:
     try:
         return json.loads(data)
     except ValueError:
         return None
 
 
-def _said(body: Json) -> str:
+def _said(body: object) -> str:
     """The words of an error's body. MLC-LLM's is JSON inside a JSON string; FastAPI's is ``detail``."""
     if isinstance(body, str):
         with contextlib.suppress(ValueError):

@@ -13,7 +13,7 @@ import click
 from edgebench import plugins, profiles
 from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table
-from edgebench.core import Device, Json
+from edgebench.core import Device
 from edgebench.errors import EdgebenchError, ProfileError
 
 DEVICE = ProfileName("devices")
@@ -108,7 +108,7 @@ def _probe(devices: Sequence[Device]) -> dict[str, str]:
         return dict(zip([device.name for device in devices], pool.map(ask, devices), strict=True))
 
 
-def _summary(device: Device) -> dict[str, Json]:
+def _summary(device: Device) -> dict[str, object]:
     return {**vars(device), "workspace": device.workspace or _default_workspace(device), "source": str(device.source)}
 
 

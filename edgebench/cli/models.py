@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from edgebench import modelfiles, profiles
 from edgebench.cli import Group
 from edgebench.cli.output import ProfileName, json_option, print_facts, print_json, print_table, transfer
-from edgebench.core import Json, ModelFile, flat
+from edgebench.core import ModelFile, flat
 from edgebench.errors import ProfileError
-from edgebench.modelfiles import mlc
+from edgebench.modelfiles import ModelFormat, mlc
 from edgebench.modelfiles.catalogue import SOURCES, Model
 from edgebench.views.units import number, quantity
 
@@ -74,7 +73,7 @@ def schema() -> None:
 @click.argument("model", type=MODEL)
 @FORM
 @json_option
-def show(model: str, form: Any, as_json: bool) -> None:
+def show(model: str, form: ModelFormat | None, as_json: bool) -> None:
     """Show a model's profile and, if it is cached, the contents of its header."""
     path = modelfiles.as_path(model)
     profile = None if path else modelfiles.load(model)
@@ -101,7 +100,7 @@ def show(model: str, form: Any, as_json: bool) -> None:
 @click.option("--accept-change", is_flag=True, help="Accept a file that differs from the one pinned on first download.")
 @FORM
 @json_option
-def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) -> None:
+def pull(model: tuple[str, ...], accept_change: bool, form: ModelFormat | None, as_json: bool) -> None:
     """Download models into the cache and verify their checksums and headers."""
     files = []
     for name in model:
@@ -122,7 +121,7 @@ def pull(model: tuple[str, ...], accept_change: bool, form: Any, as_json: bool) 
 @click.argument("model", type=MODEL, nargs=-1)
 @FORM
 @json_option
-def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
+def verify(model: tuple[str, ...], form: ModelFormat | None, as_json: bool) -> None:
     """Re-read model files and verify their checksums.  [default: all cached models]"""
     files = []
     for found, one in _to_verify(model, form):
@@ -140,7 +139,7 @@ def verify(model: tuple[str, ...], form: Any, as_json: bool) -> None:
         click.echo("edgebench: no cached models to verify", err=True)
 
 
-def _to_verify(names: tuple[str, ...], form: Any) -> list[tuple[Model | Path, Any]]:
+def _to_verify(names: tuple[str, ...], form: ModelFormat | None) -> list[tuple[Model | Path, ModelFormat | None]]:
     """The named models, or every format of every cached model."""
     if names:
         return [(modelfiles.as_path(name) or modelfiles.load(name), form) for name in names]
@@ -159,7 +158,7 @@ def _forms(model: Model) -> str:
     return ", ".join(filter(None, (gguf, mlc)))
 
 
-def _sizes(found: Mapping[Any, Path | None]) -> str:
+def _sizes(found: Mapping[ModelFormat, Path | None]) -> str:
     sizes = {form: _size(path) for form, path in found.items() if path}
     return ", ".join(f"{form} {size}" for form, size in sizes.items()) if "mlc" in sizes else sizes.get("gguf", "-")
 
@@ -169,7 +168,7 @@ def _size(path: Path) -> str:
     return quantity(sum(file.stat().st_size for file in files), "B")
 
 
-def _summary(model: Model, path: Path | None) -> dict[str, Json]:
+def _summary(model: Model, path: Path | None) -> dict[str, object]:
     return {
         "name": model.name,
         "description": model.description,
@@ -181,13 +180,13 @@ def _summary(model: Model, path: Path | None) -> dict[str, Json]:
     }
 
 
-def _source(model: Model) -> dict[str, Json]:
+def _source(model: Model) -> dict[str, object]:
     """As in the profile: ``{"hub": {"repo": …}}``."""
     kind = next(name for name, form in SOURCES.items() if isinstance(model.source, form))
     return {kind: vars(model.source)}
 
 
-def _file(file: ModelFile) -> dict[str, Json]:
+def _file(file: ModelFile) -> dict[str, object]:
     fields = {"name": file.name, "path": str(file.path), "sha256": file.sha256, "size": file.size}
     return fields | {"quantization": file.quantization, "architecture": file.architecture, "facts": flat(file.facts)}
 

@@ -17,7 +17,8 @@ from edgebench.core import Option, Record
 from edgebench.plan import ranges
 from edgebench.views import speculative, table
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Command = Callable[..., object]
+Decorator = Callable[[Command], Command]
 
 
 class Sections(click.Command):
@@ -67,7 +68,7 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def backend(command: Callable[..., Any]) -> Callable[..., Any]:
+def backend(command: Command) -> Command:
     """``--backend``: a backend of any installed engine; the plan checks it against the chosen one."""
     names = engine_options.all_backends()
     return click.option(
@@ -89,7 +90,7 @@ def launch(*, drafting: bool = False, more: Mapping[str, str] | None = None) -> 
     ``drafting``: with those that concern a draft model.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         engines = plugins.names("engines")
         for name, shared in reversed(engine_options.all_options().items()):
             one = shared.option
@@ -131,7 +132,7 @@ class Outcome:
     """Whether a doubt counts as a failure."""
 
 
-def outcome(command: Callable[..., Any]) -> Callable[..., Any]:
+def outcome(command: Command) -> Command:
     """``--name``, ``--store``, ``--json`` and ``--strict`` as the command's argument ``outcome``."""
 
     @click.option("--name", default="", show_default=False, help="Name of this run, e.g. nightly.")
@@ -144,14 +145,14 @@ def outcome(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--strict", is_flag=True, help="Exit with code 1 if any result has a doubt.")
     @wraps(command)
-    def with_outcome(*, name: str, path: Path, json_output: str | None, strict: bool, **options: Any) -> Any:
+    def with_outcome(*, name: str, path: Path, json_output: str | None, strict: bool, **options: object) -> object:
         return command(outcome=Outcome(path, name, json_output, strict), **options)
 
     return with_outcome
 
 
-def how(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Measurement options of every plan, as the command's argument ``how`` (fields of ``Plan``)."""
+def how(command: Command) -> Command:
+    """Measurement options of every plan, as the command's argument ``how`` (``planning.Conduct``)."""
 
     @click.option(
         "--rounds",
@@ -189,9 +190,13 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--seed", type=int, metavar="N", default=0, help="Random seed for trial order and prompts.")
     @wraps(command)
-    def with_how(*, rounds: int, load_timeout: float, settle: float, wait: float, seed: int, **options: Any) -> Any:
-        fields = {"rounds": rounds, "load_timeout": load_timeout, "settle": settle, "wait": wait, "seed": seed}
-        return command(how=fields, **options)
+    def with_how(
+        *, rounds: int, load_timeout: float, settle: float, wait: float, seed: int, **options: object
+    ) -> object:
+        from edgebench.api.planning import Conduct
+
+        conduct = Conduct(rounds=rounds, seed=seed, settle=settle, wait=wait, load_timeout=load_timeout)
+        return command(how=conduct, **options)
 
     return with_how
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from edgebench.core import SCHEMA, Json, Progress
+from edgebench.core import SCHEMA, Progress
 from edgebench.errors import EdgebenchError, UsageError
 from edgebench.profiles import Kind
 
@@ -52,7 +52,7 @@ def confirm(question: str, undone: str, hint: str) -> None:
         raise EdgebenchError(undone)
 
 
-def print_json(document: Mapping[str, Json]) -> None:
+def print_json(document: Mapping[str, object]) -> None:
     """Print a JSON document with its schema version to stdout."""
     click.echo(json.dumps({"schema": SCHEMA, **document}, indent=2, ensure_ascii=False, default=str))
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,9 @@ from edgebench.plan import Plan
 from edgebench.views import units
 from edgebench.views.text import clean, varying
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 BAR_FROM = 80
 """Columns of a terminal from which on there is room for a bar."""
 
@@ -29,7 +32,7 @@ class Display:
     """Progress on stderr, a line a device. Feed it the run's events; it never writes to stdout."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._bar: Progress | None = None
         self._rows: dict[str, Row] = {}
 
     def __enter__(self) -> Display:
@@ -83,7 +86,7 @@ class Display:
 class Row:
     """One device's progress."""
 
-    def __init__(self, plan: Plan, bar: Any) -> None:
+    def __init__(self, plan: Plan, bar: Progress | None) -> None:
         self._names = told_apart([planned.trial for planned in plan.trials])
         self._total = plan.rounds * len(plan.trials)
         self._rounds = plan.rounds
@@ -113,13 +116,13 @@ class Row:
 
     def close(self) -> None:
         """Its line goes."""
-        if self._bar:
+        if self._bar and self._task is not None:
             self._bar.remove_task(self._task)
 
     def gone(self, error: EdgebenchError) -> None:
         """It ended by an error."""
         text = clean(of(self._device, error))
-        if self._bar:
+        if self._bar and self._task is not None:
             self._bar.update(self._task, description=text)
             self._bar.stop_task(self._task)
             self._bar.console.print(text, markup=False, highlight=False)
@@ -130,7 +133,7 @@ class Row:
         if event.failed:
             self._failed.add(event.index)
             self._say(event.index, event.text)
-        elif self._bar:
+        elif self._bar and self._task is not None:
             text = clean(f"{self._device}: {self._names[event.index]}, {event.text}")
             self._bar.update(self._task, description=text + (f"; last {self._last}" if self._last else ""))
         elif event.round in (None, 0):
@@ -138,7 +141,7 @@ class Row:
 
     def _say(self, index: int, happened: str, found: Sequence[tuple[str, str]] = ()) -> None:
         name, happened = clean(f"{self._device}: {self._names[index]}"), clean(happened)
-        if self._bar:
+        if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._done.total(), left=self._left())
             if found:
                 # Of a single trial the line that lives says which it is.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,9 @@ from edgebench.cli.output import transfer as transferring
 from edgebench.core import Option
 from edgebench.errors import UsageError
 from edgebench.plan import defaults, scenario_options
+
+if TYPE_CHECKING:
+    from edgebench.api import planning
 
 SECTIONS = {
     "Targets": ("--device", "--model", "--engine", "--backend", "--scenario", "--rpc"),
@@ -33,7 +36,7 @@ SECTIONS = {
 }
 
 
-def _sweeps(command: Callable[..., Any]) -> Callable[..., Any]:
+def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
     """The options of the scenarios, which take ranges. Raises ``UsageError`` for one that an engine has too."""
     launch = engine_options.all_options()
     meant: dict[str, str] = {}
@@ -121,10 +124,10 @@ def command(
     scenarios: Sequence[str],
     rpc: str | None,
     write_profile: bool,
-    load: Any,
+    load: str,
     target_ci: float | None,
     max_rounds: int,
-    how: Mapping[str, Any],
+    how: planning.Conduct,
     outcome: options.Outcome,
     **sweeps: str | None,
 ) -> int:
@@ -156,7 +159,7 @@ def command(
         load=load,
         target_ci=target_ci,
         max_rounds=max_rounds,
-        conduct=planning.Conduct(**how),
+        conduct=how,
     )
     selection.can_keep(outcome.path, outcome.json_output)
     sweep = threads.Sweep(planning.devices_of(devices or [defaults.DEVICE])) if auto else None

@@ -22,7 +22,7 @@ from edgebench.store.results import Store, default_path
 from edgebench.store.since import start_time
 from edgebench.store.where import Where
 
-Command = Callable[..., Any]
+Command = Callable[..., object]
 
 store_option = click.option(
     "--store",
@@ -51,7 +51,7 @@ def where_options(command: Command) -> Command:
     """``--run``, ``--device``, … ``--since`` as the command's argument ``where``."""
 
     @wraps(command)
-    def with_where(*args: Any, since: str | None, newest: int | None, **options: Any) -> Any:
+    def with_where(*args: object, since: str | None, newest: int | None, **options: Any) -> object:
         chosen = {f"{name}s": options.pop(name) for name in _FILTERS}
         where = Where(**chosen, since=start_time(since, name="--since") if since else "", newest=newest)
         return command(*args, where=where, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -71,7 +71,7 @@ def command(
     backend: str | None,
     p_min: float,
     gen_tokens: int,
-    how: Mapping[str, Any],
+    how: planning.Conduct,
     outcome: options.Outcome,
     **settings: str | None,
 ) -> int:
@@ -92,7 +92,7 @@ def command(
     files = tuple(planning.draft_of(draft, kind, transfer) for draft in dict.fromkeys(drafts or [defaults.DRAFT]))
     (target_file,) = planning.model_files([target], planning.model_formats(kind), transfer)
     used = planning.backend_of(opened, backend)
-    sweep = planning.SweepRequest(opened, kind, used, target_file, files, asked, p_min, planning.Conduct(**how))
+    sweep = planning.SweepRequest(opened, kind, used, target_file, files, asked, p_min, how)
     first = sweep.plan(wanted[-1:], rounds=1) if auto else sweep.plan(wanted)
     _check_memory(first, facts)
     return measure.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from edgebench import plan, profiles
-from edgebench.core import Device, Record
+from edgebench.core import Device, Option, Record
 from edgebench.device import cores
 from edgebench.device.cores import Cores
 from edgebench.device.session import Session
@@ -26,7 +26,9 @@ class Sweep:
         self._devices = {device.name: device for device in devices}
         self._cores = {device.name: self._read(device) for device in devices}
 
-    def trials(self, device: Device, *rest: Any, asked: Any, **more: Any) -> tuple[plan.Planned, ...]:
+    def trials(
+        self, device: Device, *rest: Any, asked: Mapping[str, Sequence[Option]], **more: Any
+    ) -> tuple[plan.Planned, ...]:
         """As ``plan.trials``, with the numbers of threads worth a try, each on its processors."""
         known = self._cores[device.name]
         planned = plan.trials(device, *rest, asked={**asked, "threads": known.candidates()}, **more)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgebench.core import Progress
 from edgebench.device import provision
@@ -97,7 +97,7 @@ def _learnt(file: Path, digest: str) -> str:
     return digest
 
 
-def _sha256(file: Any) -> str:
+def _sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

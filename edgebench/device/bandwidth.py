@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from edgebench.core import Command, DeviceSession, Json
+from edgebench.core import Command, DeviceSession, Fields
 from edgebench.errors import TimedOut
 
 SECONDS, TIMES = 0.4, 3
@@ -115,13 +115,15 @@ def _last(text: str) -> str:
 
 def _multiplied(text: str) -> Bandwidth | str | None:
     try:
-        said: Json = json.loads(_last(text))
-        if "absent" in said:
-            return str(said["absent"])
-        method = f"the engine's own ggml multiplies a vector by 4 × 64 MiB of {said['type']}"
-        return Bandwidth(float(said["bytes_per_s"]), method, device=str(said["device"]))
-    except (ValueError, KeyError, TypeError):
+        answer = Fields(json.loads(_last(text)))
+    except ValueError:
         return None
+    if reason := answer.text("absent"):
+        return reason
+    rate, kind, device = answer.number("bytes_per_s"), answer.text("type"), answer.text("device")
+    if rate is None or kind is None or device is None:
+        return None
+    return Bandwidth(rate, f"the engine's own ggml multiplies a vector by 4 × 64 MiB of {kind}", device=device)
 
 
 def _scanned(text: str) -> Bandwidth | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from edgebench.core import (
     Capability,
@@ -28,6 +27,9 @@ CANDIDATES = 20
 COMPARED = 5
 """Of them so many tell how much a logit changes with the way it is evaluated, at so many places:"""
 PLACES = 4
+
+Row = Mapping[str, Json]
+"""A generated token with its candidates, as the server writes it."""
 
 
 def answer(client: Client, query: Query, rereads: bool) -> Reply:
@@ -129,7 +131,7 @@ def divergence(client: Client, query: DivergenceQuery) -> Divergence:
     return Divergence(place, abs(row["logprob"] - taken["logprob"]), noise)
 
 
-def _noise(client: Client, text: Sequence[int], rows: Sequence[Any]) -> float:
+def _noise(client: Client, text: Sequence[int], rows: Sequence[Row]) -> float:
     """By how much the last of ``rows``, evaluated one by one, change where the text is read at once."""
     changes: list[float] = []
     for back in range(min(PLACES, len(rows))):
@@ -142,7 +144,7 @@ def _noise(client: Client, text: Sequence[int], rows: Sequence[Any]) -> float:
     return max(changes)
 
 
-def _until(rows: Sequence[Any], text: bytes) -> tuple[int, bytes]:
+def _until(rows: Sequence[Row], text: bytes) -> tuple[int, bytes]:
     """At which token a text isn't that of ``rows`` any more, and its rest from there."""
     for place, row in enumerate(rows):
         piece = bytes(row["bytes"])
@@ -154,13 +156,13 @@ def _until(rows: Sequence[Any], text: bytes) -> tuple[int, bytes]:
     return len(rows), b""
 
 
-def _difference(one: Any, other: Any) -> float:
+def _difference(one: Row, other: Row) -> float:
     known = {candidate["id"]: candidate["logprob"] for candidate in other["top_logprobs"]}
     both = (c for c in one["top_logprobs"][:COMPARED] if c["id"] in known)
     return max((abs(c["logprob"] - known[c["id"]]) for c in both), default=0.0)
 
 
-def _rows(completion: Any) -> list[Any]:
+def _rows(completion: Mapping[str, Json]) -> list[Row]:
     """Each generated token with its candidates."""
     found = completion.get("completion_probabilities")
     if not isinstance(found, list) or not all(isinstance(row, dict) and "top_logprobs" in row for row in found):
@@ -168,7 +170,7 @@ def _rows(completion: Any) -> list[Any]:
     return found
 
 
-def _complete(client: Client, prompt: str | Sequence[int], count: int, **fields: Json) -> Any:
+def _complete(client: Client, prompt: str | Sequence[int], count: int, **fields: object) -> dict[str, Json]:
     asked = {"prompt": prompt, "n_predict": count, "temperature": 0, "stream": False, **fields}
     return _asked(client, "/completion", asked, "timings")
 
@@ -183,7 +185,7 @@ def _tokens(client: Client, text: str, *, special: bool) -> list[int]:
     return list(_asked(client, "/tokenize", asked, "tokens")["tokens"])
 
 
-def _asked(client: Client, path: str, body: Mapping[str, Json], wanted: str) -> Any:
+def _asked(client: Client, path: str, body: Mapping[str, object], wanted: str) -> dict[str, Json]:
     status, found = client.post(path, body)
     if status != 200 or not isinstance(found, dict) or wanted not in found:
         raise EngineFailed(f"{path} answered {status}: {str(found)[:200]}")

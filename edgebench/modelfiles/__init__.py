@@ -21,7 +21,7 @@ from edgebench.modelfiles.header import tokens as header_tokens
 __all__ = ["at", "cached", "header", "load", "pull", "resolve", "tokens", "verify"]
 
 
-Form = Literal["gguf", "mlc"]
+ModelFormat = Literal["gguf", "mlc"]
 """llama.cpp's form of a model, a file; and MLC-LLM's, a folder."""
 
 
@@ -36,7 +36,7 @@ def resolve(name_or_path: str, *, formats: Sequence[str] = ("gguf",), progress: 
     if path is None:
         model = load(name_or_path)
         form = next((form for name in formats for form in forms(model) if form == name), None)
-        if form is None and not {*formats} & {*get_args(Form)}:
+        if form is None and not {*formats} & {*get_args(ModelFormat)}:
             raise ModelError(f"{model.name} is not available in {' or '.join(formats)}", "Name a model's file.")
         return pull(model, form or ("mlc" if "mlc" in formats else "gguf"), progress=progress)
     if mlc.is_folder(path):
@@ -63,7 +63,9 @@ def _opaque(path: Path, progress: Progress | None) -> ModelFile:
     return ModelFile(path.stem, path, sha256, size, path.suffix[1:], "unknown", "unknown")
 
 
-def at(path: Path, form: Form | None = None, *, again: bool = False, progress: Progress | None = None) -> ModelFile:
+def at(
+    path: Path, form: ModelFormat | None = None, *, again: bool = False, progress: Progress | None = None
+) -> ModelFile:
     """The model at a path, checked; ``again``: also what was checked before. Without ``form``: the one
     that it has. Raises ``ModelError``."""
     folder = mlc.is_folder(path)
@@ -89,13 +91,13 @@ def tokens(path: Path) -> list[bytes]:
     return list(mlc.tokens(path)) if mlc.is_folder(path) else header_tokens(path)
 
 
-def forms(model: Model) -> list[Form]:
+def forms(model: Model) -> list[ModelFormat]:
     """The forms a profile names, llama.cpp's first."""
-    named: list[tuple[Form, object]] = [("gguf", model.gguf), ("mlc", model.mlc)]
+    named: list[tuple[ModelFormat, object]] = [("gguf", model.gguf), ("mlc", model.mlc)]
     return [form for form, given in named if given is not None]
 
 
-def cached(model: Model, form: Form | None = None) -> Path | None:
+def cached(model: Model, form: ModelFormat | None = None) -> Path | None:
     """Where the model's file or folder lies on this machine already; None where it must be fetched.
 
     Without ``form`` here and below: the first one that the profile names.
@@ -106,14 +108,14 @@ def cached(model: Model, form: Form | None = None) -> Path | None:
     if isinstance(source, Local):
         path = _local(model, source)
         return path if path.is_file() else None
-    known = Cache().known(_key(source)) if source else None
-    if known and Cache().path(known["sha256"]).is_file():
-        return Cache().path(known["sha256"])
+    pin = Cache().pinned(_key(source)) if source else None
+    if pin and Cache().path(pin.sha256).is_file():
+        return Cache().path(pin.sha256)
     return _elsewhere(source)
 
 
 def pull(
-    model: Model, form: Form | None = None, *, progress: Progress | None = None, accept_change: bool = False
+    model: Model, form: ModelFormat | None = None, *, progress: Progress | None = None, accept_change: bool = False
 ) -> ModelFile:
     """Have the model's file or folder here, its hashes and its header checked. Raises ``ModelError``.
 
@@ -147,7 +149,7 @@ def pull(
     return _model_file(model.name, path, sha256, facts)
 
 
-def verify(model: Model, form: Form | None = None, *, progress: Progress | None = None) -> ModelFile:
+def verify(model: Model, form: ModelFormat | None = None, *, progress: Progress | None = None) -> ModelFile:
     """Read the whole model again and hold it against what is known. Raises ``ModelError``."""
     if (form or forms(model)[0]) == "mlc":
         return mlc.verify(model, progress=progress)
@@ -161,16 +163,16 @@ def verify(model: Model, form: Form | None = None, *, progress: Progress | None 
 def _fetch(model: Model, source: Source, key: str, progress: Progress | None, accept_change: bool) -> Path:
     """Bring the file into the cache, under the lock of its source."""
     cache, part = Cache(), Cache().part(key)
-    known = None if accept_change else cache.known(key)
+    pin = None if accept_change else cache.pinned(key)
 
     def check(sha256: str) -> None:
         expected = model.gguf.sha256 if model.gguf else None
         if expected not in (None, sha256):
             raise ModelError(f"{model.name}: the file there has the SHA-256 {sha256}, {model.profile} says {expected}")
-        if expected is None and known and known["sha256"] != sha256 and not isinstance(source, Requantize):
+        if expected is None and pin and pin.sha256 != sha256 and not isinstance(source, Requantize):
             raise ModelError(
-                f"{model.name} has CHANGED at its source: SHA-256 {known['sha256']} when it was first pulled "
-                f"({known['learnt']}), {sha256} now",
+                f"{model.name} has CHANGED at its source: SHA-256 {pin.sha256} when it was first pulled "
+                f"({pin.learnt}), {sha256} now",
                 f"These are different models. `edgebench models pull --accept-change {model.name}` takes the new one.",
             )
 
@@ -229,8 +231,8 @@ def _key(source: Source | None) -> str:
 
 def _known_sha256(model: Model) -> str | None:
     """The hash of a model's file, as far as it is known before it is fetched."""
-    known = Cache().known(_key(model.source))
-    sha256 = (model.gguf.sha256 if model.gguf else None) or (known["sha256"] if known else None)
+    pin = Cache().pinned(_key(model.source))
+    sha256 = (model.gguf.sha256 if model.gguf else None) or (pin.sha256 if pin else None)
     if sha256 is None and (path := cached(model)):
         sha256 = Cache().sha256(path)
     return sha256

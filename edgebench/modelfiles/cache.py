@@ -11,15 +11,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edgebench.core import Json, Progress
+from edgebench.core import Fields, Progress
 from edgebench.errors import ModelError
 
 CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A file as it was when its source was first pulled."""
+
+    sha256: str
+    size: int | None
+    learnt: str | None
+    """UTC, ISO 8601."""
 
 
 class Cache:
@@ -37,10 +48,11 @@ class Cache:
         """Where a file of that hash is kept."""
         return self.root / f"{sha256}.gguf"
 
-    def known(self, key: str) -> dict[str, Json] | None:
-        """What a source was when it was first pulled: ``sha256``, ``size``, ``learnt`` (UTC)."""
-        entry = self._index().get("sources", {}).get(key)
-        return entry if isinstance(entry, dict) and isinstance(entry.get("sha256"), str) else None
+    def pinned(self, key: str) -> Pin | None:
+        """What a source was when it was first pulled."""
+        entry = Fields(self._index().get("sources", {}).get(key))
+        sha256 = entry.text("sha256")
+        return Pin(sha256, entry.integer("size"), entry.text("learnt")) if sha256 else None
 
     def learn(self, key: str, sha256: str, path: Path) -> None:
         """Keep what a source gave, and when it gave this first."""
@@ -62,8 +74,9 @@ class Cache:
         """A file's hash where it was read before and neither its size nor its time has changed."""
         stat = path.stat()
         entry = self._index().get("files", {}).get(str(path.absolute()))
-        same = isinstance(entry, list) and entry[:2] == [stat.st_size, stat.st_mtime_ns] and len(entry) == 3
-        return str(entry[2]) if same else None
+        if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns] or len(entry) != 3:
+            return None
+        return str(entry[2])
 
     def sha256(self, path: Path, progress: Progress | None = None) -> str:
         """A file's hash; read again only where its size or its time changed."""
@@ -131,14 +144,14 @@ class Cache:
                 "Set EDGEBENCH_CACHE to a folder that you may write, with room for models.",
             ) from error
 
-    def _index(self) -> dict[str, Any]:
+    def _index(self) -> dict[str, dict[str, Any]]:
         try:
             index = json.loads((self.root / "index.json").read_text("utf-8"))
         except (OSError, ValueError):
             return {}  # none yet, or damaged: what it knew is learnt again
         return index if isinstance(index, dict) else {}
 
-    def _write(self, index: dict[str, Any]) -> None:
+    def _write(self, index: Mapping[str, object]) -> None:
         handle, name = tempfile.mkstemp(dir=self.root, prefix="index", suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:

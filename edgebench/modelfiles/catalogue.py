@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from edgebench import profiles
-from edgebench.core import Json
 from edgebench.profiles.documents import Document, shown
 
 FloatType = Literal["F16", "F32", "BF16"]
@@ -103,8 +102,8 @@ class ModelForm:
     """What a model profile says."""
 
     name: str
-    gguf: Mapping[str, Json] | None = None
-    mlc: Mapping[str, Json] | None = None
+    gguf: Mapping[str, object] | None = None
+    mlc: Mapping[str, object] | None = None
     description: str = ""
     license: str = ""
 
@@ -151,7 +150,8 @@ def _check_base(document: Document, name: str) -> None:
 
 
 def _source(document: Document) -> Source | None:
-    given = [name for name in SOURCES if name in document.data["gguf"]]
+    gguf = document.get("gguf")
+    given = [name for name in SOURCES if isinstance(gguf, Mapping) and name in gguf]
     if len(given) != 1:
         wrong = f"has {len(given)} sources" if given else "has no source"
         document.mistake(("gguf", *given[1:2]), wrong, f"give one of {', '.join(SOURCES)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgebench.core import ModelFacts
 from edgebench.errors import ModelError
@@ -98,7 +97,7 @@ def weights_read(read: Header, architecture: str) -> int:
     return round(total)
 
 
-def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | None:
+def kv_bytes_per_token(fields: Mapping[str, object], architecture: str) -> int | None:
     """Bytes of KV cache that one token takes at F16, over all layers that have one.
 
     Per layer (heads of K × length of K + heads of V × length of V) × 2 bytes, as llama.cpp's
@@ -106,7 +105,7 @@ def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | No
     sliding window keeps less than this for the tokens outside it.
     """
 
-    def field(name: str) -> Any:
+    def field(name: str) -> object:
         return fields.get(f"{architecture}.{name}")
 
     layers, heads = field("block_count"), field("attention.head_count")
@@ -121,11 +120,14 @@ def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | No
     usual = embedding // most_heads if isinstance(embedding, int) and most_heads else None
     windowed = _per_layer(field("attention.sliding_window_pattern"), layers) or [0] * layers
     interval = field("full_attention_interval")
-    without = [field(name) or 0 for name in ("attention.shared_kv_layers", "nextn_predict_layers")]
-    if not all(isinstance(count, int) and 0 <= count <= layers for count in without):
-        return None
+    without = 0
+    for name in ("attention.shared_kv_layers", "nextn_predict_layers"):
+        count = field(name) or 0
+        if not isinstance(count, int) or not 0 <= count <= layers:
+            return None
+        without += count
     total = 0
-    for layer in range(layers - sum(without)):
+    for layer in range(layers - without):
         if per_layer[layer] == 0 or (isinstance(interval, int) and interval and (layer + 1) % interval):
             continue
         suffix = "_swa" if windowed[layer] else ""
@@ -137,7 +139,7 @@ def kv_bytes_per_token(fields: Mapping[str, Any], architecture: str) -> int | No
     return total
 
 
-def _per_layer(value: Any, layers: int) -> list[int] | None:
+def _per_layer(value: object, layers: int) -> list[int] | None:
     """One number a layer: a single one holds for all."""
     if isinstance(value, int) and not isinstance(value, Skipped):
         return [value] * layers
@@ -146,7 +148,7 @@ def _per_layer(value: Any, layers: int) -> list[int] | None:
     return None
 
 
-def _is_recurrent(fields: Mapping[str, Any], architecture: str) -> bool:
+def _is_recurrent(fields: Mapping[str, object], architecture: str) -> bool:
     """Whether some of its layers keep a state instead of (or beside) a KV cache."""
     marks = tuple(f"{architecture}.{part}" for part in ("ssm.", "wkv.", "kda.", "shortconv."))
     return any(name.startswith(marks) for name in fields)
@@ -197,7 +199,7 @@ def _yes_or_no(read: Header, key: str) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _length(value: Any) -> int | None:
+def _length(value: object) -> int | None:
     if isinstance(value, Skipped):
         return int(value)
     return len(value) if isinstance(value, list) else None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 
-from edgebench.core import Json
 from edgebench.errors import Unreadable
 
 
-def objects(text: str) -> list[dict[str, Json]]:
+def objects(text: str) -> list[dict[str, object]]:
     """All objects, one line or array each; an empty answer is an empty list.
 
     Raises ``Unreadable`` for text that isn't JSON, such as an error message.
     """
-    found: list[dict[str, Json]] = []
+    found: list[dict[str, object]] = []
     for line in text.strip().lstrip("\ufeff").splitlines():
         if not line.strip():
             continue
@@ -29,7 +28,7 @@ def objects(text: str) -> list[dict[str, Json]]:
     return found
 
 
-def number(row: dict[str, Json], name: str) -> float | None:
+def number(row: dict[str, object], name: str) -> float | None:
     """A field that is a number, else None (missing, null, text)."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Form = TypeVar("Form")
+Kind = TypeVar("Kind")
 
 _MISSING = ("missing", "missing_argument")
 Place = tuple[str | int, ...]
@@ -51,7 +52,7 @@ class Document:
         self.mistakes: list[Mistake] = []
         try:
             self._root = yaml_tree.compose(yaml_tree.text(path))
-            self.data: dict[str, Any] = self._value(self._root, ())
+            self.data = self._mapping(self._root)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise self._refusal([Mistake(mark.line + 1 if mark else 1, "", yaml_tree.words(error))]) from error
@@ -60,7 +61,7 @@ class Document:
             raise self._refusal([Mistake(1, "", words)]) from error
         self.settle()
 
-    def _value(self, node: yaml.Node, place: Place) -> Any:
+    def _value(self, node: yaml.Node, place: Place) -> object:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
@@ -73,7 +74,10 @@ class Document:
             if kind not in ("str", "null"):
                 raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not allowed", problem_mark=node.start_mark)
             return node.value if kind == "str" else None
-        data: dict[str, Any] = {}
+        return self._mapping(node, place)
+
+    def _mapping(self, node: yaml.Node, place: Place = ()) -> dict[str, object]:
+        data: dict[str, object] = {}
         for key, value in node.value:
             name = yaml_tree.checked(key) if isinstance(key, yaml.ScalarNode) else ""
             if not name:
@@ -89,9 +93,9 @@ class Document:
             data[name] = self._value(value, (*place, name))
         return data
 
-    def get(self, *place: str) -> Any:
+    def get(self, *place: str) -> object:
         """The value at a place; None where there is none."""
-        value: Any = self.data
+        value: object = self.data
         for part in place:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
@@ -173,7 +177,7 @@ class Document:
             elif at[-1] not in meant:  # else it is there, misspelt
                 self.mistake(at, "is missing")
         for at, group in by_place.items():
-            value: Any = group[0]["input"]
+            value: object = group[0]["input"]
             if any(e["type"] == "value_error" for e in group):
                 self.mistake(at, group[0]["msg"].removeprefix("Value error, "))
                 continue
@@ -192,16 +196,17 @@ class Document:
 
 
 @cache
-def adapter(form: Any) -> TypeAdapter[Any]:
+def adapter(form: type[Kind]) -> TypeAdapter[Kind]:
     """pydantic's view of a dataclass, with unknown keys forbidden."""
     from pydantic import ConfigDict, TypeAdapter
     from pydantic.dataclasses import dataclass as checked
 
-    frozen = form.__dataclass_params__.frozen
-    return TypeAdapter(checked(form, config=ConfigDict(extra="forbid"), frozen=frozen))
+    frozen = vars(form)["__dataclass_params__"].frozen
+    strict = checked(form, config=ConfigDict(extra="forbid"), frozen=frozen)
+    return TypeAdapter(cast("type[Kind]", strict))
 
 
-def field_names(form: Any, place: Sequence[str | int] = ()) -> list[str]:
+def field_names(form: object, place: Sequence[str | int] = ()) -> list[str]:
     """The names a mapping may have there: the fields of a dataclass, or of one nested in it."""
     for part in place:
         candidates = [form := get_type_hints(form).get(str(part))] if is_dataclass(form) else []
@@ -234,12 +239,13 @@ def nearest(typed: str, known: Collection[str], most: int = 3) -> list[str]:
     return list(dict.fromkeys(name for beginning in near for name in beginnings[beginning]))[:most]
 
 
-def required(form: Any) -> list[str]:
+def required(form: type) -> list[str]:
     """The fields of a dataclass that have no default."""
-    return [f.name for f in fields(form) if f.default is MISSING and f.default_factory is MISSING]
+    named = fields(form) if is_dataclass(form) else ()
+    return [f.name for f in named if f.default is MISSING and f.default_factory is MISSING]
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value from a file, fit to be printed: one short line without control characters."""
     text = "nothing" if value is None else repr(value) if not isinstance(value, bool) else str(value).lower()
     return text if len(text) <= 60 else text[:57] + "…"
@@ -271,7 +277,7 @@ def _expected(error: ErrorDetails) -> str:
     return words.get(error["type"], error["msg"])
 
 
-def _quoting(errors: Sequence[ErrorDetails], value: Any) -> str:
+def _quoting(errors: Sequence[ErrorDetails], value: object) -> str:
     kinds = {error["type"] for error in errors}
     if kinds & {"string_type", "path_type"} and isinstance(value, int | float):
         return "put it in quotes"

@@ -58,7 +58,7 @@ class Ggml:
         if not self.libraries:
             raise Absent("ggml's libraries can't be loaded: " + why)
 
-    def find(self, name: str, result: Any = ctypes.c_void_p) -> Callable[..., Any]:
+    def find(self, name: str, result: type | None = ctypes.c_void_p) -> Callable[..., Any]:
         for library in self.libraries.values():
             function = getattr(library, name, None)
             if function is not None:
@@ -66,7 +66,7 @@ class Ggml:
                 return function  # type: ignore[no-any-return]
         raise Absent("this build of ggml has no " + name)
 
-    def pointer(self, name: str, *arguments: Any) -> ctypes.c_void_p:
+    def pointer(self, name: str, *arguments: object) -> ctypes.c_void_p:
         return ctypes.c_void_p(self.find(name)(*arguments))
 
 
@@ -128,7 +128,7 @@ def rate(ggml: Ggml, backend: ctypes.c_void_p, kind: int, rows: int) -> float | 
     return best
 
 
-def measure(program: str) -> dict[str, Any]:
+def measure(program: str) -> dict[str, object]:
     ggml = Ggml(program)
     device = first_gpu(ggml)
     backend = ggml.pointer("ggml_backend_dev_init", device, None)

@@ -10,15 +10,15 @@ from edgebench.core import Json, Sample
 from edgebench.store import records
 
 
-def columns(samples: Iterable[Sample]) -> Json:
+def columns(samples: Iterable[Sample]) -> list[list[object]]:
     """Samples by series: ``[[name, labels, [seconds …], [value …]] …]``."""
     series: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[float], list[float]]] = {}
     for sample in samples:
         times, values = series.setdefault((sample.name, tuple(sample.labels.items())), ([], []))
         times.append(float(sample.at))
         values.append(float(sample.value))
-    named = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
-    return sorted(named, key=lambda one: (one[0], dumps(one[1])))
+    named: list[list[object]] = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
+    return sorted(named, key=lambda one: (str(one[0]), dumps(one[1])))
 
 
 def samples(series: Json) -> tuple[Sample, ...]:
@@ -32,12 +32,12 @@ def samples(series: Json) -> tuple[Sample, ...]:
     return tuple(sorted(found, key=lambda sample: sample.at))
 
 
-def dumps(value: Json) -> str:
+def dumps(value: object) -> str:
     """Any value of a record as JSON text."""
     return records.dumps(records.plain(value))
 
 
-def pack(value: Json) -> bytes:
+def pack(value: object) -> bytes:
     """Any value of a record as compressed JSON."""
     return zlib.compress(dumps(value).encode())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from edgebench.core import (
     SCHEMA,
@@ -26,40 +26,55 @@ from edgebench.core import (
 )
 from edgebench.errors import StoreError
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-def to_json(record: Record, *, samples: bool = True) -> dict[str, Json]:
+Kind = TypeVar("Kind")
+
+
+def to_json(record: Record, *, samples: bool = True) -> dict[str, object]:
     """A record as plain JSON values. Metrics and samples that aren't finite are left out."""
-    document: dict[str, Json] = plain(dataclasses.replace(record, rounds=(), facts=Facts()))
-    document["facts"] = plain(record.facts.document())
-    document["metrics"] = {name: plain(metric) for name, metric in record.metrics.items() if _finite(metric.value)}
-    document["rounds"] = [round_to_json(one, samples=samples) for one in record.rounds]
-    return {"schema": document.pop("schema"), **document}
+    made: dict[str, object] = {
+        "facts": plain(record.facts.document()),
+        "metrics": {name: plain(metric) for name, metric in record.metrics.items() if _finite(metric.value)},
+        "rounds": [round_to_json(one, samples=samples) for one in record.rounds],
+    }
+    return {"schema": record.schema, **_document(record, made)}
 
 
-def round_to_json(one: Round, *, samples: bool = True) -> dict[str, Json]:
+def round_to_json(one: Round, *, samples: bool = True) -> dict[str, object]:
     """A round as plain JSON values."""
-    document = {name: plain(getattr(one, name)) for name in _fields(Round) if name not in ("turns", "notes", "samples")}
-    document["notes"] = plain(flat(one.notes))
-    document["metrics"] = {name: float(value) for name, value in one.metrics.items() if _finite(value)}
-    document["turns"] = [turn_to_json(turn) for turn in one.turns]
-    if samples:
-        # Said field by field: there are hundreds of thousands, and what is general takes four times as long.
-        document["samples"] = [
-            {"name": sample.name, "value": sample.value, "at": sample.at, "labels": dict(sample.labels)}
-            for sample in one.samples
-            if _finite(sample.value) and _finite(sample.at)
-        ]
-    return document
+    # Said field by field: there are hundreds of thousands, and what is general takes four times as long.
+    kept = [
+        {"name": sample.name, "value": sample.value, "at": sample.at, "labels": dict(sample.labels)}
+        for sample in (one.samples if samples else ())
+        if _finite(sample.value) and _finite(sample.at)
+    ]
+    made: dict[str, object] = {
+        "metrics": {name: float(value) for name, value in one.metrics.items() if _finite(value)},
+        "turns": [turn_to_json(turn) for turn in one.turns],
+        "notes": plain(flat(one.notes)),
+        "samples": kept,
+    }
+    document = _document(one, made)
+    return document if samples else {name: value for name, value in document.items() if name != "samples"}
 
 
-def turn_to_json(turn: Turn) -> dict[str, Json]:
+def _document(value: object, made: Mapping[str, object]) -> dict[str, object]:
+    """A dataclass as plain JSON values, some of which are made already."""
+    kind: type = type(value)
+    names = (name for name in _fields(kind) if name != "schema")
+    return {name: made[name] if name in made else plain(getattr(value, name)) for name in names}
+
+
+def turn_to_json(turn: Turn) -> dict[str, object]:
     """A turn as plain JSON values; what could not be had is left out."""
     fields = {name: plain(getattr(turn, name)) for name in _fields(Turn)}
     fields["token_times"] = [at for at in turn.token_times if _finite(at)]
     return {name: value for name, value in fields.items() if value is not None} | {"depth": turn.depth}
 
 
-def plain(value: Any) -> Json:
+def plain(value: object) -> object:
     """Dataclasses, mappings and sequences as JSON values; NaN and infinities become null."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -88,21 +103,21 @@ def _finite(value: float) -> bool:
     return math.isfinite(value)
 
 
-def dumps(value: Json, *, indent: int | None = None) -> str:
+def dumps(value: object, *, indent: int | None = None) -> str:
     """JSON text; ``ValueError`` rather than a NaN."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def document(records: Iterable[Record], *, samples: bool = False) -> dict[str, Json]:
+def document(records: Iterable[Record], *, samples: bool = False) -> dict[str, object]:
     """The JSON document that ``--json`` prints; its schema is ``docs/schemas/records.json``."""
     return {"schema": SCHEMA, "records": [to_json(record, samples=samples) for record in records]}
 
 
 @cache
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Callable[..., Kind]) -> TypeAdapter[Kind]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(cast("type[Kind]", kind))
 
 
 def from_json(value: Json) -> Record:
@@ -117,14 +132,12 @@ def from_json(value: Json) -> Record:
         value = {**value, "schema": SCHEMA, "rounds": [_upgraded(one) for one in value.get("rounds") or ()]}
     if isinstance(value, Mapping) and isinstance(value.get("facts"), Mapping):
         value = {**value, "facts": Facts.of(value["facts"])}
-    record: Record = _validated(Record, value, "record")
-    return record
+    return _validated(Record, value, "record")
 
 
-def round_from_json(value: Json) -> Round:
+def round_from_json(value: object) -> Round:
     """The round of a JSON value, of this schema or an earlier one. Raises ``StoreError``."""
-    one: Round = _validated(Round, _upgraded(value), "round")
-    return one
+    return _validated(Round, _upgraded(value), "round")
 
 
 _RENAMED = {"asked_tokens": "requested_tokens", "speculative": "speculation", "parting": "divergence"}
@@ -143,7 +156,7 @@ def _upgraded(value: Json) -> Json:
     return {**value, "turns": [_upgraded_turn(turn) if isinstance(turn, Mapping) else turn for turn in turns]}
 
 
-def _upgraded_turn(turn: Mapping[str, Json]) -> dict[str, Json]:
+def _upgraded_turn(turn: Mapping[str, Json]) -> dict[str, object]:
     known = _fields(Turn)
     upgraded = {_RENAMED.get(name, name): value for name, value in turn.items()}
     counts = upgraded.get("speculation")
@@ -153,18 +166,19 @@ def _upgraded_turn(turn: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in upgraded.items() if name in known}
 
 
-def _validated(kind: type, value: Json, what: str) -> Any:
+def _validated(kind: Callable[..., Kind], value: object, what: str) -> Kind:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(value)
+        adapter: TypeAdapter[Kind] = _adapter(kind)
+        return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or what
         raise StoreError(f"not a {what} of edgebench: {place}: {first['msg']}") from error
 
 
-def schema() -> dict[str, Json]:
+def schema() -> dict[str, object]:
     """The JSON Schema of ``document``: the text of ``docs/schemas/records.json``."""
     record = _adapter(Record).json_schema(mode="serialization", ref_template="#/$defs/{model}")
     definitions = record.pop("$defs")

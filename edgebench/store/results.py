@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from edgebench.core import Facts, Failure, Json, Record, Round, Trial
+from edgebench.core import Facts, Failure, Fields, Record, Round, Trial
 from edgebench.errors import StoreError, UsageError
 from edgebench.judging import judge
 from edgebench.judging.over_rounds import over_rounds
@@ -63,7 +63,7 @@ class Store:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def begin_run(self, meta: Mapping[str, Json]) -> str:
+    def begin_run(self, meta: Mapping[str, object]) -> str:
         """A new run; ``meta`` is what ``Record.run`` holds, its ``id`` and ``started`` are added."""
         import psutil
 
@@ -74,7 +74,7 @@ class Store:
             self._put_run({**run, "process": process})
         return str(run["id"])
 
-    def run(self, run: str) -> dict[str, Json]:
+    def run(self, run: str) -> dict[str, object]:
         """What ``Record.run`` holds for a run: its meta with ``id`` and ``started``."""
         with database.faults(self.path):
             (meta,) = self._db.execute("SELECT meta FROM runs WHERE id = ?", (run,)).fetchone()
@@ -130,7 +130,7 @@ class Store:
                     "One of the two was changed. Take it into another store: --store.",
                 )
 
-    def _put_run(self, meta: Mapping[str, Json]) -> None:
+    def _put_run(self, meta: Mapping[str, object]) -> None:
         values = (str(meta["id"]), str(meta.get("name") or ""), str(meta.get("started") or ""), packing.dumps(meta))
         self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
 
@@ -162,8 +162,8 @@ class Store:
         doc = records.to_json(replace(record, rounds=()))
         lead: list[float | None] = []
         for name in INDEXED:
-            metric = doc["metrics"].get(name) or {}
-            lead += [metric.get("value"), metric.get("low"), metric.get("high")]
+            metric = record.metrics.get(name)
+            lead += [metric.value, metric.low, metric.high] if metric else [None] * 3
         names = " ".join(dict.fromkeys(doubt.id for doubt in record.doubts))
         failure = record.failure.message if record.failure else ""
         values = (record.id, record.status, names, failure, *lead)
@@ -258,9 +258,9 @@ class Store:
         return tuple(rounds)
 
 
-def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round, ...]) -> Record:
+def _unfinished(trial: Sequence[str], meta: dict[str, object], rounds: tuple[Round, ...]) -> Record:
     id, _, started, device, model, engine, backend, scenario, options, facts = trial
-    running = _alive(meta.get("process") or {})
+    running = _alive(Fields(meta.get("process")))
     record = Record(
         id=id,
         run=_public(meta),
@@ -276,18 +276,19 @@ def _unfinished(trial: Sequence[str], meta: dict[str, Json], rounds: tuple[Round
     return record if running else replace(record, doubts=judge.judge(record))
 
 
-def _public(meta: Mapping[str, Json]) -> dict[str, Json]:
+def _public(meta: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in meta.items() if key != "process"}
 
 
-def _alive(process: Mapping[str, Json]) -> bool:
+def _alive(process: Fields) -> bool:
     """Whether the process that began a run still runs, here."""
     import psutil
 
-    if process.get("host") != platform.node():
+    pid, created = process.integer("pid"), process.number("created")
+    if process.text("host") != platform.node() or pid is None or created is None:
         return False
     try:
-        return bool(abs(psutil.Process(process["pid"]).create_time() - process["created"]) < 10)
+        return bool(abs(psutil.Process(pid).create_time() - created) < 10)
     except psutil.Error:
         return False
 

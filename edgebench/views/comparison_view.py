@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from edgebench.core import SCHEMA, Json
+from edgebench.core import SCHEMA
 from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison, Finding, Pair, differing, likeness
 from edgebench.store.records import plain
@@ -112,7 +112,7 @@ def _percent(ratio: float) -> str:
     return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: nothing is less than nothing
 
 
-def as_json(comparison: Comparison) -> dict[str, Json]:
+def as_json(comparison: Comparison) -> dict[str, object]:
     """The same for programs: ratios are b ÷ a, shares are not per cent."""
     return {
         "schema": SCHEMA,
@@ -133,7 +133,7 @@ def as_json(comparison: Comparison) -> dict[str, Json]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Json]:
+def _finding(finding: Finding) -> dict[str, object]:
     change = finding.change
     return {
         "unit": metrics.find(finding.name).unit,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgebench.core import Record
 from edgebench.judging import metrics
@@ -27,6 +27,7 @@ from edgebench.views.summary import answers, nothing
 from edgebench.views.units import many
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
 
 DETAILS = 250
@@ -76,7 +77,7 @@ def page(
     """
     digest = records if isinstance(records, Digest) else Digest(records)
     figures = charts.figures(digest.newest)
-    text: str = _template("page.html").render(
+    text = _template("page.html").render(
         heading=heading(digest),
         summary=summary(digest),
         empty=empty,
@@ -93,7 +94,7 @@ def page(
     return text
 
 
-def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
+def _results(digest: Digest, logs: Logs) -> dict[str, object]:
     """What the template says of the table and of the single records."""
     records = digest.records
     groups = table(records, digest.newest, most=ROWS, details=DETAILS)
@@ -122,7 +123,7 @@ def _results(digest: Digest, logs: Logs) -> dict[str, Any]:
     }
 
 
-def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[str, Any]:
+def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[str, object]:
     """What the template says of published figures."""
     return {
         "reference": reference,
@@ -131,7 +132,7 @@ def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[st
     }
 
 
-def _drawn(figures: Sequence[Figure], live: str) -> dict[str, Any]:
+def _drawn(figures: Sequence[Figure], live: str) -> dict[str, object]:
     """The figures, and everything that the browser runs."""
     styles, script = _styles(), _text("page.js")
     drawing = library() if figures or live else ""
@@ -222,8 +223,8 @@ def still(panel: Panel) -> Markup:
     return _safe(vl_convert.vegalite_to_svg(spec))
 
 
-def _specs(figures: Sequence[Figure]) -> dict[str, Any]:
-    specs = {}
+def _specs(figures: Sequence[Figure]) -> dict[str, object]:
+    specs: dict[str, object] = {}
     for figure in figures:
         for number, panel in enumerate(figure.panels):
             spec = theme.for_page(panel.spec)
@@ -248,7 +249,7 @@ def _text(name: str) -> str:
 
 
 @cache
-def _template(name: str) -> Any:
+def _template(name: str) -> Template:
     import jinja2
 
     environment = jinja2.Environment(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from .questions import App
 from .requests import Fields
@@ -14,11 +13,11 @@ Made = tuple[int, str]
 """A generated token and the characters it completes."""
 
 
-def timings(tally: Tally, count: int) -> dict[str, Any]:
+def timings(tally: Tally, count: int) -> dict[str, object]:
     """llama-server's ``timings`` after ``count`` tokens: generation counts from the first to the last."""
     read_ms = (tally.read_at - tally.started) * 1e3
     made_ms = (tally.times[count - 1] - tally.times[0]) * 1e3 if count else 0.0
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "cache_n": tally.cached,
         "prompt_n": tally.evaluated,
         "prompt_ms": read_ms,
@@ -43,13 +42,13 @@ class Completion:
         self.with_timings = fields.flag("timings_per_token", False)
         self.with_tokens = fields.flag("return_tokens", False)
 
-    def start(self) -> list[Any]:
+    def start(self) -> list[object]:
         return []
 
-    def so_far(self, count: int) -> dict[str, Any]:
+    def so_far(self, count: int) -> dict[str, object]:
         return {"timings": timings(self.tally, count)} if self.with_timings else {}
 
-    def part(self, made: Made, count: int) -> dict[str, Any]:
+    def part(self, made: Made, count: int) -> dict[str, object]:
         """The chunk of one token, the answer's ``count``-th."""
         return {
             "index": 0,
@@ -62,10 +61,10 @@ class Completion:
             **self.so_far(count),
         }
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, object]:
         """What every last chunk holds."""
         ask, tally = self.ask, self.tally
-        result: dict[str, Any] = {"timings": timings(tally, len(tally.times))}
+        result: dict[str, object] = {"timings": timings(tally, len(tally.times))}
         if ask.k:
             result["speculative"] = {
                 "type": ask.kind,
@@ -79,10 +78,10 @@ class Completion:
             }
         return result
 
-    def end(self) -> list[Any]:
+    def end(self) -> list[object]:
         return [self.whole([])]
 
-    def whole(self, made: Sequence[Made]) -> dict[str, Any]:
+    def whole(self, made: Sequence[Made]) -> dict[str, object]:
         return {
             "index": 0,
             "content": "".join(text for _, text in made),
@@ -103,7 +102,7 @@ class Completion:
 class Chat(Completion):
     """How ``/v1/chat/completions`` answers; with ``return_tokens`` also the tokens' ids."""
 
-    def frame(self, choice: dict[str, Any], kind: str = "chat.completion.chunk") -> dict[str, Any]:
+    def frame(self, choice: dict[str, object], kind: str = "chat.completion.chunk") -> dict[str, object]:
         return {
             "choices": [{"index": 0, "finish_reason": None, **choice}],
             "created": int(time.time()),
@@ -113,14 +112,14 @@ class Chat(Completion):
             "object": kind,
         }
 
-    def start(self) -> list[Any]:
+    def start(self) -> list[object]:
         return [self.frame({"delta": {"role": "assistant", "content": None}})]
 
-    def part(self, made: Made, count: int) -> dict[str, Any]:
+    def part(self, made: Made, count: int) -> dict[str, object]:
         ids = {"tokens": [made[0]]} if self.with_tokens else {}
         return {**self.frame({"delta": {"content": made[1]}}), **ids, **self.so_far(count)}
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, object]:
         prompt, made = len(self.ask.prompt), len(self.tally.times)
         usage = {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
         return {"usage": usage, **super().figures()}
@@ -128,10 +127,10 @@ class Chat(Completion):
     def finish(self) -> str:
         return "stop" if self.tally.finish == "eos" else "length"
 
-    def end(self) -> list[Any]:
+    def end(self) -> list[object]:
         return [{**self.frame({"delta": {}, "finish_reason": self.finish()}), **self.figures()}, b"[DONE]"]
 
-    def whole(self, made: Sequence[Made]) -> dict[str, Any]:
+    def whole(self, made: Sequence[Made]) -> dict[str, object]:
         message = {"role": "assistant", "content": "".join(text for _, text in made)}
         frame = self.frame({"message": message, "finish_reason": self.finish()}, "chat.completion")
         return {**frame, **({"tokens": [token for token, _ in made]} if self.with_tokens else {}), **self.figures()}

@@ -7,13 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from . import beams, requests
 from .library import Llama, LlamaError, differences, libllama, log
 from .requests import Fields, Refused
+from .sampling import Vector
 from .speculation import Ask, Decoder, Drafter, Generation, LookupDraft, ModelDraft, Tally, read, shared
 
 DRAFT_STEPS = 8
@@ -69,7 +69,7 @@ class App:
 
     # --- text ---
 
-    def props(self) -> Mapping[str, Any]:
+    def props(self) -> Mapping[str, object]:
         model = self.model
         return {
             "build_info": self.build,
@@ -81,15 +81,15 @@ class App:
             "default_generation_settings": {"n_ctx": model.n_ctx, "speculative.n_max": self.options.draft_max},
         }
 
-    def tokenize(self, fields: Fields) -> Mapping[str, Any]:
+    def tokenize(self, fields: Fields) -> Mapping[str, object]:
         special, parse = fields.flag("add_special", False), fields.flag("parse_special", True)
         return {"tokens": self.model.tokenize(fields.text("content", ""), special, parse)}
 
-    def detokenize(self, fields: Fields) -> Mapping[str, Any]:
+    def detokenize(self, fields: Fields) -> Mapping[str, object]:
         tokens = fields.wholes("tokens", 0, self.model.n_vocab - 1, [])
         return {"content": b"".join(self.model.piece(token, True) for token in tokens).decode("utf-8", "replace")}
 
-    def apply_template(self, fields: Fields) -> Mapping[str, Any]:
+    def apply_template(self, fields: Fields) -> Mapping[str, object]:
         import jinja2
         from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
@@ -156,7 +156,7 @@ class App:
 
     # --- measurements ---
 
-    def costs(self, fields: Fields) -> Mapping[str, Any]:
+    def costs(self, fields: Fields) -> Mapping[str, object]:
         """Seconds for verifying so many tokens at once, and for the steps of a draft, within a text.
 
         The text is the prompt and the ``tokens`` after it; in the midst of these (``depth``) the ones
@@ -198,7 +198,7 @@ class App:
                     draft_two_s.append(timed(self.draft, following[:2], wanted=1))
         return {"depth": depth, "verify_s": verify_s, "draft_s": draft_s, "draft_two_s": draft_two_s}
 
-    def logits(self, fields: Fields) -> Mapping[str, Any]:
+    def logits(self, fields: Fields) -> Mapping[str, object]:
         """The target's logits after each of the last ``last`` tokens of a text.
 
         For each: the ``top`` likeliest as [token, logit], the logits of the tokens in ``of``, the
@@ -219,7 +219,7 @@ class App:
             found.append({"position": place, **described(row, top, of, following)})
         return {"logits": found}
 
-    def parting(self, fields: Fields) -> Mapping[str, Any]:
+    def parting(self, fields: Fields) -> Mapping[str, object]:
         """Where two greedy texts after one prompt part, and what lies between the two tokens there.
 
         ``one`` and ``other``: their tokens. ``position``: how many are equal, absent where all are.
@@ -247,12 +247,12 @@ class App:
         gap = abs(float(single[-1][one[equal]]) - float(single[-1][other[equal]]))
         return {"position": equal, "gap": gap, "noise": noise}
 
-    def rows(self, text: list[int], groups: Sequence[int], last: int) -> list[Any]:
+    def rows(self, text: list[int], groups: Sequence[int], last: int) -> list[Vector]:
         """The target's logits after each of the last tokens of a text that is evaluated in groups of so many tokens."""
         model = self.model
         model.open(1)
         model.keep(0)
-        found: list[Any] = []
+        found: list[Vector] = []
         begin = 0
         for size in groups:
             if size:
@@ -269,10 +269,10 @@ class App:
         return text
 
 
-def described(row: Any, top: int, of: Sequence[int], following: int | None) -> dict[str, Any]:
+def described(row: Vector, top: int, of: Sequence[int], following: int | None) -> dict[str, object]:
     peak = float(row.max())
     total = peak + float(np.log(np.exp(row.astype(np.float64) - peak).sum()))
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "top": [[int(token), float(row[token])] for token in np.argsort(-row, kind="stable")[:top]],
         "of": [float(row[token]) for token in of],
         "log_sum_exp": total,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
 
 from .sampling import Shape
 from .speculation import Ask
@@ -17,7 +16,7 @@ KINDS = ("draft-simple", "prompt-lookup")
 class Refused(Exception):
     """A request that isn't served, in the words and the form of llama-server."""
 
-    def __init__(self, message: str, code: int = 400, kind: str = "invalid_request_error", **extra: Any) -> None:
+    def __init__(self, message: str, code: int = 400, kind: str = "invalid_request_error", **extra: object) -> None:
         super().__init__(message)
         self.code = code
         self.body = {"error": {"code": code, "message": message, "type": kind, **extra}}
@@ -26,7 +25,7 @@ class Refused(Exception):
 class Fields:
     """The fields of a request; null is as good as absent. Every reader raises ``Refused``."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Mapping[str, object]) -> None:
         self.body = body
 
     def __contains__(self, name: str) -> bool:

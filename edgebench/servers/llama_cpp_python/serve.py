@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     app: App
     key: str
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nothing: the log belongs to the engine."""
 
     def do_GET(self) -> None:
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
     def health(self, _: Fields) -> Mapping[str, str]:
         return {"status": "ok"} if self.app.model else {}
 
-    def send(self, code: int, body: Any) -> None:
+    def send(self, code: int, body: object) -> None:
         data = json.dumps(body).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json; charset=utf-8")
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def generate(self, fields: Fields, form: type[Completion]) -> Any:
+    def generate(self, fields: Fields, form: type[Completion]) -> object:
         """A whole answer, or None where it has been streamed."""
         ask, tally = self.app.ask(fields), Tally()
         answer = form(self.app, fields, ask, tally)
@@ -118,12 +118,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
         return None
 
-    def event(self, data: Any) -> None:
+    def event(self, data: object) -> None:
         line = b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n"
         self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
 
 
-def parsed(data: bytes) -> dict[str, Any]:
+def parsed(data: bytes) -> dict[str, object]:
     try:
         body = json.loads(data)
     except ValueError as error:
@@ -133,5 +133,5 @@ def parsed(data: bytes) -> dict[str, Any]:
     return body
 
 
-def failure(error: Exception) -> dict[str, Any]:
+def failure(error: Exception) -> dict[str, object]:
     return {"error": {"code": 500, "message": str(error), "type": "server_error"}}
