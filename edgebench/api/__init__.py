@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import get_args
 
 from edgebench import modelfiles, profiles
-from edgebench.api import planning, sides
+from edgebench.api import drafting, planning, sides
 from edgebench.api.planning import DeviceLike, ModelLike, several
 from edgebench.api.results import Results
 from edgebench.api.sides import Side
 from edgebench.bench.events import Event
-from edgebench.bench.executor import Execution, RunInterrupted, execute
-from edgebench.core import Device, Option, Record
+from edgebench.bench.executor import Execution, Finish, NextPlans, RunInterrupted, execute
+from edgebench.core import Device, Option
 from edgebench.errors import UsageError
 from edgebench.judging import comparison, speculation
 from edgebench.modelfiles.catalogue import Model
@@ -95,7 +95,7 @@ def speculative(
     draft: ModelLike | Iterable[ModelLike] = defaults.DRAFT,
     *,
     k: str | int | Iterable[int] = "1..16",
-    engine: str = "llama-cpp-python",
+    engine: str | None = None,
     backend: str | None = None,
     rounds: int = 5,
     store: str | PathLike[str] | None = None,
@@ -110,25 +110,27 @@ def speculative(
 ) -> Results:
     """Sweep the number of draft tokens K, with the target alone in every round.
 
-    The records hold ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and
-    ``acceptance``. Otherwise as ``run``.
+    ``k``: one or several, a range, or ``"auto"``: the values that a first round predicts to be best.
+    ``engine``: the device's own if None, else llama-cpp-python, else llama.cpp. The records hold
+    ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and ``acceptance``.
+    Otherwise as ``run``.
     """
     path = _checked_path(store)
     named = planning.devices_as_named("device", device)
     opened = planning.single("device", planning.devices_of(named))
-    lengths = planning.draft_lengths(k if isinstance(k, str) else ",".join(map(str, several("k", k, int))))
-    targets = planning.models_as_named("target", target)
-    sweep = planning.SweepRequest(
+    request = drafting.SpeculativeRequest(
         opened,
+        planning.single("target", planning.models_as_named("target", target)),
+        planning.models_as_named("draft", draft),
+        k if isinstance(k, str) else ",".join(map(str, several("k", k, int))),
         engine,
-        planning.backend_of(opened, backend),
-        planning.single("target", planning.model_files(targets, planning.model_formats(engine))),
-        tuple(planning.draft_of(each, engine) for each in planning.models_as_named("draft", draft)),
+        backend,
         {key: planning.single(key, planning.option_values(key, value)) for key, value in options.items()},
         p_min,
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
-    return _executed([sweep.plan(lengths)], path, name, on_event, finish=speculation.completed)
+    sweep = request.prepare()
+    return _executed([sweep.first], path, name, on_event, speculation.completed, sweep.next_plans())
 
 
 def load(
@@ -209,10 +211,13 @@ def _executed(
     path: Path,
     name: str,
     on_event: Callable[[str, Event], None] | None,
-    finish: Callable[[Sequence[Record]], Sequence[Record]] | None = None,
+    finish: Finish | None = None,
+    next_plans: NextPlans | None = None,
 ) -> Results:
     meta = {"name": name, "command": "edgebench (Python)", "seed": plans[0].seed, "version": __version__}
-    execution = execute(plans, path, meta=meta, on_event=on_event or (lambda device, event: None), finish=finish)
+    execution = execute(
+        plans, path, meta=meta, on_event=on_event or (lambda device, event: None), finish=finish, next_plans=next_plans
+    )
     if not execution.records and execution.errors:
         raise execution.errors[0][1]
     return _results(execution, path)

@@ -14,8 +14,7 @@ from edgebench import engine_options, modelfiles, plugins, profiles
 from edgebench.core import Device, LaunchOption, ModelFile, Option, Progress, RpcHost
 from edgebench.errors import UsageError
 from edgebench.modelfiles.catalogue import Model
-from edgebench.plan import Plan, Planned, defaults, k_per_request, ranges, scenario_options, trials
-from edgebench.plan.sweep import MOST_K, sweep
+from edgebench.plan import Plan, Planned, defaults, ranges, scenario_options, trials
 
 Kind = TypeVar("Kind")
 
@@ -161,42 +160,6 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
     return plans
 
 
-@dataclass(frozen=True)
-class SweepRequest:
-    """A sweep over the number of draft tokens on one device."""
-
-    device: Device
-    engine: str
-    backend: str
-    target: ModelFile
-    drafts: tuple[ModelFile | str, ...]
-    options: Mapping[str, Option] = field(default_factory=dict)
-    p_min: float = 0.0
-    conduct: Conduct = Conduct()
-
-    def __post_init__(self) -> None:
-        check_number("p_min", self.p_min, 0, 1)
-        check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
-
-    def plan(self, ks: Sequence[int], *, rounds: int | None = None) -> Plan:
-        """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for a pair that cannot work."""
-        from edgebench.bench.divergence import explain_divergence
-
-        planned = sweep(
-            self.device,
-            self.target,
-            self.drafts,
-            ks,
-            engine=self.engine,
-            backend=self.backend,
-            asked=self.options,
-            p_min=self.p_min,
-        )
-        once = k_per_request(self.engine)
-        plan = Plan(self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence)
-        return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).applied(plan)
-
-
 def several(name: str, value: object, *kinds: type[Kind]) -> list[Kind]:
     """One value or several, as a list. Raises ``UsageError`` for none and for a value of another kind."""
     values = [value] if isinstance(value, kinds) or not isinstance(value, Iterable) else list(value)
@@ -332,36 +295,3 @@ def rpc_members(text: str, heads: Sequence[Device]) -> tuple[Device | str, ...]:
     if len(set(names)) < len(names):
         raise UsageError("rpc repeats a device, or names the head", "Each device holds one part.")
     return members
-
-
-def draft_of(name: ModelLike, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
-    """A draft model's file, or one of the engine's ways to draft without a model. Raises ``UsageError``."""
-    from edgebench.judging.metrics.speculation import drafts_without_model
-
-    if not isinstance(name, str):
-        (file,) = model_files([name], model_formats(engine), transfer)
-        return file
-    methods = drafts_without_model(engine)
-    if name in methods:
-        return name
-    if any(name in drafts_without_model(other) for other in plugins.names("engines")):
-        hint = f"Without a draft model it has: {', '.join(methods)}." if methods else "It drafts with a model only."
-        raise UsageError(f"{engine} has no draft called {name!r}", hint)
-    (file,) = model_files([name], model_formats(engine), transfer)
-    return file
-
-
-def draft_lengths(text: str) -> list[int]:
-    """The values of K of a range such as ``1..16``. Raises ``UsageError``."""
-    try:
-        values = [int(k) for k in ranges.parse(text, words=(), least=1)]
-    except UsageError as error:
-        hint = error.hint
-        if error.hint == "Start at 1.":
-            hint = "The baseline, k = 0, is always measured: start at 1."
-        elif error.hint.startswith("Write "):
-            hint = f"{error.hint[:-1]}; or auto, alone."
-        raise UsageError(f"k: {error}", hint) from error
-    if max(values) > MOST_K:
-        raise UsageError(f"k: {max(values)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
-    return values

@@ -27,7 +27,7 @@ def execute(
     *,
     view: str = "table",
     finish: executor.Finish | None = None,
-    next_plans: Callable[[Say], executor.NextPlans] | None = None,
+    next_plans: Callable[[Say], executor.NextPlans | None] | None = None,
 ) -> int:
     """Execute the plans, keep everything, show the result; the exit code.
 

@@ -56,6 +56,25 @@ def test_a_sweep_has_the_target_alone_and_a_record_for_each_draft_and_k(pair: di
     assert [one.metrics.get("speedup") for one in stored] == [one.metrics.get("speedup") for one in sweep]
 
 
+def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vast = 2**31 - 1
+    target = tiny(tmp_path / "target.gguf", context=vast)
+    draft = tiny(tmp_path / "draft.gguf", layers=1, context=vast)
+    with pytest.raises(edgebench.ModelError, match="do not fit into"):
+        edgebench.speculative(target=target, draft=draft, k=1, engine="llama-cpp-python", ctx=vast)
+    assert not Path("reports").exists()
+
+
+@pytest.mark.lab
+def test_auto_predicts_from_one_round_and_measures_what_is_likely(pair: dict[str, Path]) -> None:
+    sweep = edgebench.speculative(**pair, k="auto", **QUICK)
+    assert [one.trial.options["k"] for one in sweep][:3] == [0, 16, 0]
+    assert len(sweep) == 2 + 1 + 3
+    assert len({one.run["id"] for one in sweep}) == 1
+    assert {one.trial.engine for one in sweep} == {"llama-cpp-python"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -74,11 +93,14 @@ def test_a_sweep_has_the_target_alone_and_a_record_for_each_draft_and_k(pair: di
         ({"draft": "ngram-simple"}, "llama-cpp-python has no draft called 'ngram-simple'"),
         ({"seed": -1}, "seed must be between 0 and"),
         ({"engine": "llama.cp"}, "no engine named 'llama.cp'"),
+        ({"engine": "mlc-llm", "p_min": 0.5}, "p_min is not possible with mlc-llm"),
+        ({"engine": "llama.cpp", "p_min": 0.5, "k": "auto"}, "k = auto cannot predict with p_min on llama.cpp"),
+        ({"k": "auto,3"}, "k: 'auto,3' is not a range"),
     ],
 )
 def test_arguments_that_make_no_sense_are_usage_errors(
     pair: dict[str, Path], wrong: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(edgebench.UsageError, match=re.escape(words)):
-        edgebench.speculative(**{**pair, "k": 1, **QUICK, **wrong})
+        edgebench.speculative(**{**pair, "k": 1, "engine": "llama-cpp-python", **QUICK, **wrong})
     assert not Path("reports").exists()

@@ -291,8 +291,8 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
         tmp_path, "--target", target, "--draft", "prompt-lookup", "--p-min", "0.5"
     )
     asked = ["--p-min", "0.5", "--engine"]
-    assert "--p-min is not possible with mlc-llm" in refused(tmp_path, *pair, *asked, "mlc-llm")
-    words = "--k auto cannot predict with --p-min on llama.cpp"
+    assert "p_min is not possible with mlc-llm" in refused(tmp_path, *pair, *asked, "mlc-llm")
+    words = "k = auto cannot predict with p_min on llama.cpp"
     assert words in refused(tmp_path, *pair, *asked, "llama.cpp", "--k", "auto")
     assert "there is no such file" in refused(tmp_path, "--target", target, "--draft", tmp_path / "nowhere.gguf")
     assert "magic" in refused(tmp_path, "--target", target, "--draft", "magic")

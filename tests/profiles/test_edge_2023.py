@@ -53,7 +53,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
         # The machine of 2023: 64 cores, and less memory than the whole target takes.
         facts = DeviceFacts(ram_b=64 * 2**30)
         monkeypatch.setattr(
-            "edgebench.cli.speculative._look", lambda device, engine, *_: (engine or "llama.cpp", facts)
+            "edgebench.api.drafting._select_engine", lambda device, engine, *_: (engine or "llama.cpp", facts, ())
         )
         assert cli.cli.main([*argv], standalone_mode=False) == 0
         (plan,) = caught

@@ -1,0 +1,209 @@
+"""From a target, its drafts and values of K to plans: the sweep of ``edgebench.speculative``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from edgebench import plugins
+from edgebench.api import planning
+from edgebench.api.planning import Conduct, ModelLike, Transfer, check_number, silent_transfer, single
+from edgebench.bench.executor import NextPlans
+from edgebench.core import Device, DeviceFacts, ModelFile, Option, Record
+from edgebench.errors import EngineMissing, UsageError
+from edgebench.plan import Plan, k_per_request, ranges
+from edgebench.plan.sweep import MOST_K, sweep
+
+PREFERRED, OTHERWISE = "llama-cpp-python", "llama.cpp"
+AUTO = "auto"
+"""The value of K that stands for a prediction."""
+AUTO_K = range(1, 17)
+CONFIRMED = 3
+"""Values of K that ``auto`` confirms by measuring."""
+
+
+@dataclass(frozen=True)
+class SpeculativeRequest:
+    """What a sweep is to measure. None stands for the default."""
+
+    device: Device
+    target: ModelLike
+    drafts: Sequence[ModelLike]
+    k: str
+    """A range, or ``auto``."""
+    engine: str | None = None
+    backend: str | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    p_min: float = 0.0
+    conduct: Conduct = field(default_factory=Conduct)
+
+    def prepare(self, transfer: Transfer = silent_transfer) -> PreparedSweep:
+        """Look at the device, choose the engine, fetch the models, and check that the pair can work.
+
+        Raises ``UsageError``, ``ProfileError``, ``ModelError``, ``DeviceRefused``, ``DeviceLost``.
+        """
+        check_number("p_min", self.p_min, 0, 1)
+        check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
+        auto = self.k == AUTO
+        lengths = list(AUTO_K) if auto else draft_lengths(self.k)
+        engine, facts, notes = _select_engine(self.device, self.engine, auto, self.p_min)
+        drafts = tuple(draft_of(draft, engine, transfer) for draft in self.drafts)
+        request = SweepRequest(
+            self.device,
+            engine,
+            planning.backend_of(self.device, self.backend),
+            single("target", planning.model_files([self.target], planning.model_formats(engine), transfer)),
+            drafts,
+            self.options,
+            self.p_min,
+            self.conduct,
+            notes,
+        )
+        first = request.plan(lengths[-1:], rounds=1) if auto else request.plan(lengths)
+        _check_memory(first, facts)
+        return PreparedSweep(request, tuple(lengths), auto, first)
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A sweep over the number of draft tokens on one device."""
+
+    device: Device
+    engine: str
+    backend: str
+    target: ModelFile
+    drafts: tuple[ModelFile | str, ...]
+    options: Mapping[str, Option] = field(default_factory=dict)
+    p_min: float = 0.0
+    conduct: Conduct = field(default_factory=Conduct)
+    notes: tuple[str, ...] = ()
+    """What was changed of what had been asked for."""
+
+    def plan(self, ks: Sequence[int], *, rounds: int | None = None) -> Plan:
+        """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for a pair that cannot work."""
+        from edgebench.bench.divergence import explain_divergence
+
+        planned = sweep(
+            self.device,
+            self.target,
+            self.drafts,
+            ks,
+            engine=self.engine,
+            backend=self.backend,
+            asked=self.options,
+            p_min=self.p_min,
+        )
+        planned = tuple(replace(one, notes=(*one.notes, *self.notes)) for one in planned)
+        once = k_per_request(self.engine)
+        plan = Plan(self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence)
+        return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).applied(plan)
+
+
+@dataclass(frozen=True)
+class PreparedSweep:
+    """A sweep whose pair can work, and its first plan."""
+
+    request: SweepRequest
+    lengths: tuple[int, ...]
+    auto: bool
+    first: Plan
+
+    def next_plans(self, announce: Callable[[str], None] = lambda text: None) -> NextPlans | None:
+        """With ``auto``: what plans the values of K that a long draft's records make likely."""
+        if not self.auto:
+            return None
+
+        def plans(records: Sequence[Record]) -> Sequence[Plan]:
+            from edgebench.judging import speculation
+
+            likely = speculation.likely(records, self.lengths, CONFIRMED)
+            if likely:
+                announce(f"predicted best: k = {', '.join(map(str, likely))}; measuring these")
+            return [self.request.plan(likely)] if likely else []
+
+        return plans
+
+
+def _select_engine(
+    device: Device, engine: str | None, auto: bool, p_min: float
+) -> tuple[str, DeviceFacts, tuple[str, ...]]:
+    """The engine, the device's facts, and notes.
+
+    Without a name: llama-cpp-python if it can run, else llama.cpp, with a note, as the two differ in
+    what they report. Raises ``UsageError`` for what an engine cannot do.
+    """
+    from edgebench.device.session import Session
+
+    name, notes = engine or str(device.defaults.get("engine", "")), tuple[str, ...]()
+    if name:
+        _check_able(name, auto, p_min)
+    with Session(device) as session:
+        if not name:
+            try:
+                plugins.create("engines", PREFERRED, session, config=device.engines.get(PREFERRED, {})).prepare()
+                name = PREFERRED
+            except EngineMissing as error:
+                name = OTHERWISE
+                notes = (f"{error}; using {name}, which starts once for every K",)
+        _check_able(name, auto, p_min)
+        return name, session.facts(), notes
+
+
+def _check_able(engine: str, auto: bool, p_min: float) -> None:
+    kind = plugins.load("engines", engine)
+    if auto and "speculation-costs" not in kind.capabilities:
+        raise UsageError(f"k = auto requires the costs of verifying, which {engine} does not report", "Give a range.")
+    if p_min and not getattr(kind, "ends_drafts", False):
+        raise UsageError(
+            f"p_min is not possible with {engine}: it takes no such threshold", f"{PREFERRED} and {OTHERWISE} do."
+        )
+    if auto and p_min and not k_per_request(engine):
+        raise UsageError(
+            f"k = auto cannot predict with p_min on {engine}, which does not report acceptance by position",
+            f"Give a range, or the engine {PREFERRED}.",
+        )
+
+
+def _check_memory(plan: Plan, facts: DeviceFacts) -> None:
+    """Raises ``ModelError`` for a pair that does not fit into the device's memory."""
+    from edgebench.modelfiles import pairs
+
+    most = max(plan.trials, key=lambda planned: planned.draft is not None)
+    options = most.trial.options
+    parts = {most.model.name: pairs.needs_bytes(plan.engine, most.model, options, options.get("gpu_layers"))}
+    if most.draft:
+        parts[most.draft.name] = pairs.needs_bytes(plan.engine, most.draft, options, options.get("draft_gpu_layers"))
+    pairs.check_fit(parts, facts, plan.device, plan.backend)
+
+
+def draft_of(name: ModelLike, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
+    """A draft model's file, or one of the engine's ways to draft without a model. Raises ``UsageError``."""
+    from edgebench.judging.metrics.speculation import drafts_without_model
+
+    if not isinstance(name, str):
+        (file,) = planning.model_files([name], planning.model_formats(engine), transfer)
+        return file
+    methods = drafts_without_model(engine)
+    if name in methods:
+        return name
+    if any(name in drafts_without_model(other) for other in plugins.names("engines")):
+        hint = f"Without a draft model it has: {', '.join(methods)}." if methods else "It drafts with a model only."
+        raise UsageError(f"{engine} has no draft called {name!r}", hint)
+    (file,) = planning.model_files([name], planning.model_formats(engine), transfer)
+    return file
+
+
+def draft_lengths(text: str) -> list[int]:
+    """The values of K of a range such as ``1..16``. Raises ``UsageError``."""
+    try:
+        values = [int(k) for k in ranges.parse(text, words=(), least=1)]
+    except UsageError as error:
+        hint = error.hint
+        if error.hint == "Start at 1.":
+            hint = "The baseline, k = 0, is always measured: start at 1."
+        elif error.hint.startswith("Write "):
+            hint = f"{error.hint[:-1]}; or auto, alone."
+        raise UsageError(f"k: {error}", hint) from error
+    if max(values) > MOST_K:
+        raise UsageError(f"k: {max(values)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
+    return values
