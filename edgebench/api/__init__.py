@@ -214,6 +214,9 @@ def _executed(
     finish: Finish | None = None,
     next_plans: NextPlans | None = None,
 ) -> Results:
+    planning.check_text("name", name)
+    if on_event is not None and not callable(on_event):
+        raise UsageError(f"on_event must be a function of a device's name and an event, not {on_event!r}")
     meta = {"name": name, "command": "edgebench (Python)", "seed": plans[0].seed, "version": __version__}
     execution = execute(
         plans, path, meta=meta, on_event=on_event or (lambda device, event: None), finish=finish, next_plans=next_plans

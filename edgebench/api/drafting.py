@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from edgebench import plugins
 from edgebench.api import planning
-from edgebench.api.planning import Conduct, ModelLike, Transfer, check_number, silent_transfer, single
+from edgebench.api.planning import Conduct, ModelLike, Transfer, check_number, check_text, silent_transfer, single
 from edgebench.bench.executor import NextPlans
 from edgebench.core import Device, DeviceFacts, ModelFile, Option, Record
 from edgebench.errors import EngineMissing, UsageError
@@ -42,6 +42,8 @@ class SpeculativeRequest:
 
         Raises ``UsageError``, ``ProfileError``, ``ModelError``, ``DeviceRefused``, ``DeviceLost``.
         """
+        check_text("engine", self.engine, optional=True)
+        check_text("backend", self.backend, optional=True)
         check_number("p_min", self.p_min, 0, 1)
         check_number("gen_tokens", self.options.get("gen_tokens", 2), 2, whole=True)
         auto = self.k == AUTO

@@ -43,6 +43,12 @@ def check_number(name: str, value: object, low: float, high: float = float("inf"
         raise UsageError(f"{name} must be {limits}, not {value!r}")
 
 
+def check_text(name: str, value: object, *, optional: bool = False) -> None:
+    """Raises ``UsageError`` for anything but text, or None where that is allowed."""
+    if not isinstance(value, str) and not (optional and value is None):
+        raise UsageError(f"{name} must be text, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Conduct:
     """How plans are executed, whatever they measure: see ``Plan`` for each field."""
@@ -91,6 +97,9 @@ class RunRequest:
     conduct: Conduct = Conduct()
 
     def __post_init__(self) -> None:
+        check_text("engine", self.engine, optional=True)
+        check_text("backend", self.backend, optional=True)
+        check_text("rpc", self.rpc)
         if self.load not in ("warm", "cold"):
             raise UsageError(f"load must be warm or cold, not {self.load!r}")
         check_number("max_rounds", self.max_rounds, 1, 1000, whole=True)
@@ -209,7 +218,7 @@ def engine_of(device: Device, engine: str | None) -> str:
 
 
 def backend_of(device: Device, backend: str | None) -> str:
-    return backend or str(device.defaults.get("backend", "cpu"))
+    return (backend or str(device.defaults.get("backend", "cpu"))).lower()
 
 
 def model_formats(engine: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,20 @@ def test_a_pair_that_does_not_fit_is_refused_from_the_headers(tmp_path: Path, mo
 
 
 @pytest.mark.lab
+def test_without_llama_cpp_python_llama_cpp_is_used_and_the_records_say_so(pair: dict[str, Path]) -> None:
+    profile = Path("bare.yaml")
+    python = {"llama-cpp-python": {"python": "/nowhere/python3"}}
+    profile.write_text(
+        json.dumps({"name": "bare", "system": "auto", "transport": {"kind": "local"}, "engines": python}), "utf-8"
+    )
+    sweep = edgebench.speculative(profile, **pair, k=1, **QUICK)
+    assert {one.trial.engine for one in sweep} == {"llama.cpp"}
+    assert [one.status for one in sweep if one.trial.options["k"]] == ["ok"]
+    for one in sweep:
+        assert any("using llama.cpp, which starts once for every K" in note for note in one.notes)
+
+
+@pytest.mark.lab
 def test_auto_predicts_from_one_round_and_measures_what_is_likely(pair: dict[str, Path]) -> None:
     sweep = edgebench.speculative(**pair, k="auto", **QUICK)
     assert [one.trial.options["k"] for one in sweep][:3] == [0, 16, 0]
@@ -95,6 +110,7 @@ def test_auto_predicts_from_one_round_and_measures_what_is_likely(pair: dict[str
         ({"engine": "llama.cp"}, "no engine named 'llama.cp'"),
         ({"engine": "mlc-llm", "p_min": 0.5}, "p_min is not possible with mlc-llm"),
         ({"engine": "llama.cpp", "p_min": 0.5, "k": "auto"}, "k = auto cannot predict with p_min on llama.cpp"),
+        ({"engine": 7}, "engine must be text, not 7"),
         ({"k": "auto,3"}, "k: 'auto,3' is not a range"),
     ],
 )
