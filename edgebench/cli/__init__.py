@@ -29,11 +29,11 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, known = args[0] if args else "", self.list_commands(ctx)
-        if name and not name.startswith("-") and name not in known:
+        name, commands = args[0] if args else "", self.list_commands(ctx)
+        if name and not name.startswith("-") and name not in commands:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name, commands, n=1)
             ctx.fail(f"unknown command {name!r}. " + (f"Did you mean {near[0]}?" if near else "See --help."))
         return super().resolve_command(ctx, args)
 
@@ -64,20 +64,20 @@ def cli() -> None:
     """
 
 
-def of(device: str, error: EdgebenchError) -> str:
+def prefix_device(device: str, error: EdgebenchError) -> str:
     """The error message, prefixed with the device's name unless it starts with it."""
     text = str(error)
     return text if not device or text.startswith(device) else f"{device}: {text}"
 
 
-def say_error(error: EdgebenchError, device: str = "") -> None:
+def print_error(error: EdgebenchError, device: str = "") -> None:
     """Print an error and its hint to stderr, with control characters escaped.
 
     ``device``: the device it concerns, if there are several.
     """
     from edgebench.views.text import lines
 
-    click.echo(f"edgebench: {lines(of(device, error))}", err=True)
+    click.echo(f"edgebench: {lines(prefix_device(device, error))}", err=True)
     if error.hint:
         click.echo(f"  {lines(error.hint)}", err=True)
     if isinstance(error, InternalError):  # no record has it
@@ -102,7 +102,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except EdgebenchError as error:
-        say_error(error)
+        print_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in FULL:
@@ -110,6 +110,6 @@ def main() -> None:
         # Discard what stdout still buffers, so that flushing at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         text = f"cannot write {error.filename or 'the output'}: {error.strerror}"
-        say_error(UsageError(text, "Free some disk space and try again; finished rounds are in the store."))
+        print_error(UsageError(text, "Free some disk space and try again; finished rounds are in the store."))
         sys.exit(UsageError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgebench.cli.selection import existing, store_option, terminal, where_options, write
+from edgebench.cli.selection import open_existing, store_option, terminal, where_options, write
 from edgebench.errors import UsageError
 from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison
@@ -26,11 +26,11 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(%?)\s*", value, re.ASCII)
-        if found is None or not found[2]:
-            near = f" Did you mean {found[1]}%?" if found else " Write it as 5%."
+        match = re.fullmatch(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(%?)\s*", value, re.ASCII)
+        if match is None or not match[2]:
+            near = f" Did you mean {match[1]}%?" if match else " Write it as 5%."
             self.fail(f"{value!r} is not a percentage.{near}", param, ctx)
-        return float(found[1]) / 100
+        return float(match[1]) / 100
 
 
 def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,6 +50,7 @@ def _metric(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) 
     "names",
     multiple=True,
     callback=_metric,
+    metavar="NAME",
     help="Metric to compare; repeatable.  [default: the headline metrics]",
 )
 @click.option(
@@ -72,41 +73,41 @@ def command(
 ) -> None:
     """Compare two runs, results, devices, engines, backends, builds or store files.
 
-    A run is given by its ID, a prefix of it, or its name (the newest run of that name). If an
-    argument is ambiguous, qualify it: device:local, run:local.
+    An ID may be shortened to a prefix; the name of a run selects the newest run with that name.
+    Qualify an argument that is ambiguous: device:local, run:local.
 
-    Only trials with the same model file, quantization, scenario and options are compared.
-    Differences within chance are reported as "no difference shown". Exit codes: 1 if B is worse
-    by more than --fail-above, 2 if no trials are comparable.
+    Only trials with the same model file, quantization, scenario and options are compared. A
+    difference that is not statistically significant is reported as "no difference shown". Exit
+    codes: 1 if B is worse by more than --fail-above, 2 if no trials are comparable.
     """
     from edgebench.api.sides import resolve
     from edgebench.views import comparison_view
 
-    comparison = resolve(a, b, lambda: _existing(path), where).compare(names)
+    comparison = resolve(a, b, lambda: _open_store(path), where).compare(names)
     if as_json:
         write(dumps(comparison_view.as_json(comparison), indent=2) + "\n", None)
     else:
         width, _ = terminal()
         write(comparison_view.text(comparison, width=width), None)
     if limit is not None:
-        ctx.exit(_judged(comparison, limit))
+        ctx.exit(judge_exit_code(comparison, limit))
 
 
-def _judged(comparison: Comparison, limit: float) -> int:
+def judge_exit_code(comparison: Comparison, limit: float) -> int:
     """The exit code; prints the reasons to stderr."""
     code = 0
     for pair in comparison.pairs:
-        told = [one.change for one in pair.findings if one.change]
-        why = ""
+        changes = [finding.change for finding in pair.findings if finding.change]
+        reason = ""
         if pair.a.status != "ok" or pair.b.status != "ok":
-            why = f"{pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}"
-        elif not told:
-            said = "; ".join(dict.fromkeys(one.why for one in pair.findings)) or "no metrics were measured"
-            why = f"{pair.a.id} and {pair.b.id}: {said}"
-        elif all(change.few for change in told):
-            why = f"{pair.a.id} and {pair.b.id}: too few rounds for a verdict; use --rounds 5 or more"
-        if why:
-            click.echo(f"not comparable: {why}", err=True)
+            reason = f"{pair.a.id} {pair.a.status}, {pair.b.id} {pair.b.status}"
+        elif not changes:
+            reasons = "; ".join(dict.fromkeys(finding.why for finding in pair.findings)) or "no metrics were measured"
+            reason = f"{pair.a.id} and {pair.b.id}: {reasons}"
+        elif all(change.few for change in changes):
+            reason = f"{pair.a.id} and {pair.b.id}: too few rounds for a verdict; use --rounds 5 or more"
+        if reason:
+            click.echo(f"not comparable: {reason}", err=True)
             code = code or 2
         for finding in pair.findings:
             if finding.worse > limit:
@@ -117,8 +118,8 @@ def _judged(comparison: Comparison, limit: float) -> int:
 
 
 @contextmanager
-def _existing(path: Path) -> Iterator[Store]:
-    with existing(path) as store:
+def _open_store(path: Path) -> Iterator[Store]:
+    with open_existing(path) as store:
         if store is None:
             raise UsageError("no results to compare yet", "Measure twice, e.g. edgebench run --name before")
         yield store

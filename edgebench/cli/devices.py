@@ -18,7 +18,7 @@ from edgebench.errors import EdgebenchError, ProfileError
 
 DEVICE = ProfileName("devices")
 
-MORE = ("init", "trust", "check", "setup", "clean")
+MODULE_COMMANDS = ("init", "trust", "check", "setup", "clean")
 """Commands that connect to a device; each is in its own module, imported when it is called."""
 
 
@@ -26,10 +26,10 @@ class Devices(Group):
     """The group, including the commands in ``MORE``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *MORE]
+        return [*super().list_commands(ctx), *MODULE_COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in MORE:
+        if cmd_name in MODULE_COMMANDS:
             command: click.Command = getattr(import_module(f"edgebench.cli.devices_{cmd_name}"), cmd_name)
             return command
         return super().get_command(ctx, cmd_name)
@@ -46,24 +46,26 @@ def command() -> None:
 @click.pass_context
 def list_(ctx: click.Context, probe: bool, as_json: bool) -> None:
     """List device profiles."""
-    found, broken = [], []
+    devices, errors = [], []
     for path in profiles.names("devices").values():
         try:
-            found.append(profiles.load_device(str(path)))
+            devices.append(profiles.load_device(str(path)))
         except ProfileError as error:
-            broken.append(error)
-    reached = _probe(found) if probe else {}
+            errors.append(error)
+    reachability = _probe(devices) if probe else {}
     if as_json:
-        print_json({"devices": [{**_summary(d), **({"reached": reached[d.name]} if probe else {})} for d in found]})
+        print_json(
+            {"devices": [{**_summary(d), **({"reached": reachability[d.name]} if probe else {})} for d in devices]}
+        )
     else:
         rows = [
-            (d.name, d.system, str(d.transport["kind"]), ", ".join(d.engines), reached.get(d.name, d.description))
-            for d in found
+            (d.name, d.system, str(d.transport["kind"]), ", ".join(d.engines), reachability.get(d.name, d.description))
+            for d in devices
         ]
         print_table(("DEVICE", "SYSTEM", "TRANSPORT", "ENGINES", "REACHABLE" if probe else "DESCRIPTION"), rows)
-    for mistakes in broken:
-        click.echo(f"edgebench: {mistakes}", err=True)
-    ctx.exit(ProfileError.exit_code if broken else 0)
+    for message in errors:
+        click.echo(f"edgebench: {message}", err=True)
+    ctx.exit(ProfileError.exit_code if errors else 0)
 
 
 @command.command()
@@ -79,15 +81,15 @@ def schema() -> None:
 @json_option
 def show(device: str, as_json: bool) -> None:
     """Show a device profile with defaults applied."""
-    found = profiles.load_device(device)
+    profile = profiles.load_device(device)
     if as_json:
-        print_json({"device": _summary(found)})
+        print_json({"device": _summary(profile)})
         return
-    workspace = found.workspace or f"{_default_workspace(found)} ({found.system} default)"
-    lines = {"name": found.name, "description": found.description, "system": found.system}
-    lines |= {"transport": _settings(found.transport), "workspace": workspace}
-    lines |= {f"engine {name}": _settings(settings) or "auto-detected" for name, settings in found.engines.items()}
-    lines |= {"defaults": _settings(found.defaults) or "none", "profile": str(found.source)}
+    workspace = profile.workspace or f"{_default_workspace(profile)} ({profile.system} default)"
+    lines = {"name": profile.name, "description": profile.description, "system": profile.system}
+    lines |= {"transport": _settings(profile.transport), "workspace": workspace}
+    lines |= {f"engine {name}": _settings(settings) or "auto-detected" for name, settings in profile.engines.items()}
+    lines |= {"defaults": _settings(profile.defaults) or "none", "profile": str(profile.source)}
     print_facts(lines)
 
 
@@ -95,7 +97,7 @@ def _probe(devices: Sequence[Device]) -> dict[str, str]:
     """Name → ``yes`` or the reason why not; probed in parallel."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def ask(device: Device) -> str:
+    def probe_device(device: Device) -> str:
         try:
             with Session(device):
                 return "yes"
@@ -105,7 +107,7 @@ def _probe(devices: Sequence[Device]) -> dict[str, str]:
     from edgebench.device.session import Session
 
     with ThreadPoolExecutor(max(1, len(devices))) as pool:
-        return dict(zip([device.name for device in devices], pool.map(ask, devices), strict=True))
+        return dict(zip([device.name for device in devices], pool.map(probe_device, devices), strict=True))
 
 
 def _summary(device: Device) -> dict[str, object]:

@@ -15,19 +15,19 @@ from edgebench.cli.output import ProfileName, json_option, print_json
 def check(ctx: click.Context, device: str, as_json: bool) -> None:
     """Check everything a run needs, and suggest a fix for each failed check.
 
-    Engines that are missing from the profile are optional: they are marked -- and don't affect the exit code.
+    Engines that the profile does not list are optional: they are marked "--" and do not affect the exit code.
     """
     from edgebench.device import checks
     from edgebench.views.text import clean, lines
 
-    found = []
-    for one in checks.run(profiles.load_device(device)):
-        found.append(one)
+    results = []
+    for result in checks.run(profiles.load_device(device)):
+        results.append(result)
         if not as_json:
-            mark = "ok " if one.ok else "NO " if one.needed else "-- "
-            click.echo(f"{mark} {one.name}: {lines(one.said)}")
-            if one.advice:
-                click.echo(f"    {clean(one.advice)}")
+            mark = "ok " if result.ok else "NO " if result.needed else "-- "
+            click.echo(f"{mark} {result.name}: {lines(result.said)}")
+            if result.advice:
+                click.echo(f"    {clean(result.advice)}")
     if as_json:
-        print_json({"device": device, "checks": [vars(one) for one in found]})
-    ctx.exit(next((one.exit_code for one in found if one.needed and not one.ok), 0))
+        print_json({"device": device, "checks": [vars(result) for result in results]})
+    ctx.exit(next((result.exit_code for result in results if result.needed and not result.ok), 0))

@@ -29,31 +29,34 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
     from edgebench.views import units
 
     with Session(profiles.load_device(device)) as session:
-        found = [] if session.is_local else provision.placed(session)
-        if not found:
+        deployed = [] if session.is_local else provision.placed(session)
+        if not deployed:
             click.echo("nothing to remove", err=True)
             return
-        chosen = _chosen(found, models, device)
-        rows = [(_name(one), units.quantity(one.size_b, "bytes"), one.used or "unknown", one.file) for one in chosen]
+        selection = _select(deployed, models, device)
+        rows = [
+            (_name(model), units.quantity(model.size_b, "bytes"), model.used or "unknown", model.file)
+            for model in selection
+        ]
         print_table(("MODEL", "SIZE", "LAST USED", "FILE"), rows)
         if not yes:
             confirm(f"Remove from {device}?", "nothing was removed", "Pass --yes to skip the confirmation prompt.")
         with lock.held(session):
-            provision.remove(session, chosen)
-    click.echo(f"removed {len(chosen)} {'file' if len(chosen) == 1 else 'files'} from {device}", err=True)
+            provision.remove(session, selection)
+    click.echo(f"removed {len(selection)} {'file' if len(selection) == 1 else 'files'} from {device}", err=True)
 
 
-def _chosen(found: Sequence[Placed], models: Sequence[str], device: str) -> Sequence[Placed]:
+def _select(deployed: Sequence[Placed], models: Sequence[str], device: str) -> Sequence[Placed]:
     for name in models:
-        if not any(_is(one, name) for one in found):
-            there = ", ".join(one.name or one.file for one in found)
-            raise UsageError(f"{device} has no model {name}", f"Deployed models: {there}")
-    return [one for one in found if any(_is(one, name) for name in models)] if models else found
+        if not any(_is(model, name) for model in deployed):
+            names = ", ".join(model.name or model.file for model in deployed)
+            raise UsageError(f"{device} has no model {name}", f"Deployed models: {names}")
+    return [model for model in deployed if any(_is(model, name) for name in models)] if models else deployed
 
 
-def _is(one: Placed, name: str) -> bool:
-    return name == one.name or one.file.startswith(name)
+def _is(model: Placed, name: str) -> bool:
+    return name == model.name or model.file.startswith(name)
 
 
-def _name(one: Placed) -> str:
-    return one.name or ("unfinished" if one.file.endswith(".part") else "unknown")
+def _name(model: Placed) -> str:
+    return model.name or ("unfinished" if model.file.endswith(".part") else "unknown")

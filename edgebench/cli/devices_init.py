@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgebench.cli.devices_trust import learn
+from edgebench.cli.devices_trust import confirm_host_keys
 from edgebench.cli.output import ALL
 from edgebench.core import Device
 from edgebench.errors import DeviceRefused, ProfileError, UsageError
@@ -44,8 +44,8 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
         more = {"key": key, "known_hosts": known_hosts}
         transport = {"kind": "ssh", **_address(host), **{k: v for k, v in more.items() if v}}
     # `devices trust` needs the profile, so an unknown host key is confirmed here.
-    learn(Device(name, "linux", transport))
-    text = _ask(name, transport)
+    confirm_host_keys(Device(name, "linux", transport))
+    text = _generate_profile(name, transport)
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")
     click.echo(f"wrote {file}; next: edgebench devices check {name}", err=True)
@@ -54,13 +54,13 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
 def _address(text: str) -> dict[str, str | int]:
     from edgebench.transports.ssh_login import hop
 
-    found = hop(text)
-    if not found:
+    parts = hop(text)
+    if not parts:
         raise UsageError(f"--host: {text!r} must have the form [USER@]HOST[:PORT]")
-    return {name: value for name, value in zip(("host", "user", "port"), found, strict=True) if value is not None}
+    return {name: value for name, value in zip(("host", "user", "port"), parts, strict=True) if value is not None}
 
 
-def _ask(name: str, transport: dict[str, object]) -> str:
+def _generate_profile(name: str, transport: dict[str, object]) -> str:
     """The profile's text."""
     import yaml
 
@@ -73,8 +73,8 @@ def _ask(name: str, transport: dict[str, object]) -> str:
             system = _system(session.run("echo %OS%").stdout, session.run(POSIX).stdout)
     with Session(Device(name, system, transport)) as session:
         facts = session.facts()
-        found = session.system.find("llama-server")
-        server = found.parse(session.run(found.command).stdout)
+        server_fact = session.system.find("llama-server")
+        server = server_fact.parse(session.run(server_fact.command).stdout)
     words = [text for text in (facts.model, facts.cpu, facts.os) if text]
     profile: dict[str, object] = {
         "name": name,
@@ -102,9 +102,9 @@ def _system(windows: str, posix: str) -> str:
     words = posix.split()
     if "termux" in words:
         return "termux"
-    known = {"Linux": "linux", "Darwin": "macos"}
-    if words and words[0] in known:
-        return known[words[0]]
+    systems = {"Linux": "linux", "Darwin": "macos"}
+    if words and words[0] in systems:
+        return systems[words[0]]
     if windows.strip() == "%OS%" and not words:
         raise DeviceRefused(
             "unsupported login shell on the device: it is neither cmd.exe nor a POSIX shell (PowerShell?)",

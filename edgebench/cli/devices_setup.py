@@ -15,35 +15,35 @@ PKG_S = 1800.0
 
 @click.command("setup")
 @click.argument("device", type=ProfileName("devices"))
-@click.option("--backend", help="Backend: cpu, vulkan or metal.  [default: the profile's, else cpu]")
+@click.option("--backend", metavar="NAME", help="Backend: cpu, vulkan or metal.  [default: the profile's, else cpu]")
 @click.option("--mirror", metavar="FOLDER|URL", help="Folder or base URL to take the release archive from.")
 def setup(device: str, backend: str | None, mirror: str | None) -> None:
     """Install llama.cpp on a device and verify that it runs.
 
-    If the profile sets a path, only that path is verified. Termux installs its own package. All other devices get a
-    pinned release archive of llama.cpp, unpacked into the workspace.
+    If the profile sets a path, only that path is verified. On Termux, the package llama-cpp is installed. All other
+    devices get a pinned release archive of llama.cpp, unpacked into the workspace.
     """
     from edgebench.device import lock
 
-    found = profiles.load_device(device)
-    settings = found.engines.get(ENGINE, {})
-    with Session(found) as session, lock.held(session):
+    profile = profiles.load_device(device)
+    settings = profile.engines.get(ENGINE, {})
+    with Session(profile) as session, lock.held(session):
         if session.is_local or settings.get("path"):
             pass
-        elif found.system == "termux":
+        elif profile.system == "termux":
             _package(session)
         else:
-            _archive(session, backend or str(found.defaults.get("backend", "cpu")), mirror)
+            _archive(session, backend or str(profile.defaults.get("backend", "cpu")), mirror)
         facts = plugins.create("engines", ENGINE, session, config=settings).prepare()
-    told = ", ".join(text for text in (facts.build, facts.path) if text)
-    click.echo(f"{device} runs {ENGINE}: {told}", err=True)
+    description = ", ".join(text for text in (facts.build, facts.path) if text)
+    click.echo(f"{device} runs {ENGINE}: {description}", err=True)
 
 
 def _package(session: Session) -> None:
-    said = session.run("pkg install -y llama-cpp", timeout=PKG_S)
-    if said.status != 0:
+    output = session.run("pkg install -y llama-cpp", timeout=PKG_S)
+    if output.status != 0:
         raise DeviceRefused(
-            f"Termux failed to install the package llama-cpp: {(said.stderr or said.stdout).strip()[-300:]}",
+            f"Termux failed to install the package llama-cpp: {(output.stderr or output.stdout).strip()[-300:]}",
             "On the phone, run `pkg update` and `pkg install llama-cpp`.",
         )
 

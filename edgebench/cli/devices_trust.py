@@ -17,11 +17,11 @@ def trust(device: str) -> None:
     Compare the fingerprint with the one the device prints on its own console:
     ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
-    learn(profiles.load_device(device))
+    confirm_host_keys(profiles.load_device(device))
     click.echo(f"{device} is trusted: login succeeded", err=True)
 
 
-def learn(device: Device) -> None:
+def confirm_host_keys(device: Device) -> None:
     """Log in once and ask for confirmation of each unknown host key, jump hosts included.
 
     Raises as ``Session`` and as ``confirm``.

@@ -1,4 +1,4 @@
-"""Plans executed for a command: progress on the screen, then the table and the exit code."""
+"""Execute plans for a command: progress while they run, then the table and the exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from edgebench.bench import executor
-from edgebench.cli import options, say_error
+from edgebench.cli import options, print_error
 from edgebench.cli.progress import Display
 from edgebench.core import Record
 from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError
@@ -18,34 +18,34 @@ from edgebench.version import __version__
 
 INTERRUPTED = 130
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 def execute(
     plans: Sequence[Plan],
-    outcome: options.Outcome,
+    output: options.OutputOptions,
     *,
     view: str = "table",
     finish: executor.Finish | None = None,
-    next_plans: Callable[[Say], executor.NextPlans | None] | None = None,
+    next_plans: Callable[[PrintLine], executor.NextPlans | None] | None = None,
 ) -> int:
-    """Execute the plans, keep everything, show the result; the exit code.
+    """Execute the plans, store the records, print the results; return the exit code.
 
-    ``next_plans`` is given what prints a line, and may ask for more in the same run.
+    ``next_plans`` takes a function that prints a line and returns the planner of further trials in the same run.
     """
-    for note in dict.fromkeys(note for plan in plans for planned in plan.trials for note in planned.notes):
+    for note in dict.fromkeys(note for plan in plans for trial in plan.trials for note in trial.notes):
         click.echo(f"note: {note}", err=True)
     command = shlex.join(["edgebench", *sys.argv[1:]])
-    meta = {"name": outcome.name, "command": command, "seed": plans[0].seed, "version": __version__}
+    meta = {"name": output.name, "command": command, "seed": plans[0].seed, "version": __version__}
     try:
         with Display() as display:
             execution = executor.execute(
                 plans,
-                outcome.path,
+                output.path,
                 meta=meta,
                 on_event=display.show,
                 finish=finish,
-                next_plans=next_plans(display.say) if next_plans else None,
+                next_plans=next_plans(display.print_line) if next_plans else None,
             )
     except executor.RunInterrupted as interrupt:
         return _interrupted(interrupt)
@@ -53,13 +53,13 @@ def execute(
     if not records and len(plans) == 1:
         raise errors[0][1]
     if records:
-        options.emit(records, outcome.json_output, view)
+        options.emit(records, output.json_output, view)
     for device, error in errors:
-        say_error(error, "" if len(plans) == 1 else device)
+        print_error(error, "" if len(plans) == 1 else device)
     code = exit_code(records, [error for _, error in errors])
-    doubted = sum(bool(record.doubts) for record in records)
-    if outcome.strict and doubted:
-        click.echo(f"--strict: {doubted} of {len(records)} results have doubts", err=True)
+    doubtful = sum(bool(record.doubts) for record in records)
+    if output.strict and doubtful:
+        click.echo(f"--strict: {doubtful} of {len(records)} results have doubts", err=True)
         return code or 1
     return code
 
@@ -74,7 +74,7 @@ def _interrupted(interrupt: executor.RunInterrupted) -> int:
 
 
 def exit_code(records: Sequence[Record], errors: Sequence[EdgebenchError]) -> int:
-    """0 done, 1 with failed trials, 3 where a device refused, 4 where one was lost."""
+    """0 for success, 1 for failed trials, 3 for a refused connection, 4 for a lost device."""
     if any(record.status == "lost" for record in records) or any(isinstance(e, DeviceLost) for e in errors):
         return DeviceLost.exit_code
     if any(isinstance(error, DeviceRefused) for error in errors):

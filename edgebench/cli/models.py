@@ -44,21 +44,21 @@ FORM = click.option(
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
     """List model profiles and the size of each cached model."""
-    rows, broken = [], []
+    rows, errors = [], []
     for profile in profiles.names("models").values():
         try:
             model = modelfiles.load(str(profile))
             rows.append((model, {form: modelfiles.cached(model, form) for form in modelfiles.forms(model)}))
         except ProfileError as error:
-            broken.append(error)
+            errors.append(error)
     if as_json:
-        print_json({"models": [_summary(model, found.get("gguf")) for model, found in rows]})
+        print_json({"models": [_summary(model, paths.get("gguf")) for model, paths in rows]})
     else:
-        cells = [(model.name, _forms(model), _sizes(found), model.description) for model, found in rows]
+        cells = [(model.name, _forms(model), _sizes(paths), model.description) for model, paths in rows]
         print_table(("MODEL", "FORMATS", "CACHED", "DESCRIPTION"), cells)
-    for mistakes in broken:
-        click.echo(f"edgebench: {mistakes}", err=True)
-    ctx.exit(ProfileError.exit_code if broken else 0)
+    for message in errors:
+        click.echo(f"edgebench: {message}", err=True)
+    ctx.exit(ProfileError.exit_code if errors else 0)
 
 
 @command.command()
@@ -124,12 +124,12 @@ def pull(model: tuple[str, ...], accept_change: bool, form: ModelFormat | None, 
 def verify(model: tuple[str, ...], form: ModelFormat | None, as_json: bool) -> None:
     """Re-read model files and verify their checksums.  [default: all cached models]"""
     files = []
-    for found, one in _to_verify(model, form):
-        with transfer(f"reading {found if isinstance(found, Path) else found.name}") as progress:
-            if isinstance(found, Path):
-                file = modelfiles.at(found, one, again=True, progress=progress)
+    for source, model_format in _to_verify(model, form):
+        with transfer(f"reading {source if isinstance(source, Path) else source.name}") as progress:
+            if isinstance(source, Path):
+                file = modelfiles.at(source, model_format, again=True, progress=progress)
             else:
-                file = modelfiles.verify(found, one, progress=progress)
+                file = modelfiles.verify(source, model_format, progress=progress)
         files.append(file)
         if not as_json:
             click.echo(f"{file.name}  ok  sha256:{file.sha256}")
@@ -143,13 +143,13 @@ def _to_verify(names: tuple[str, ...], form: ModelFormat | None) -> list[tuple[M
     """The named models, or every format of every cached model."""
     if names:
         return [(modelfiles.as_path(name) or modelfiles.load(name), form) for name in names]
-    known = [
+    candidates = [
         (model, one)
         for name in profiles.names("models")
         for model in [modelfiles.load(name)]
         for one in modelfiles.forms(model)
     ]
-    return [(model, one) for model, one in known if form in (None, one) and modelfiles.cached(model, one)]
+    return [(model, one) for model, one in candidates if form in (None, one) and modelfiles.cached(model, one)]
 
 
 def _forms(model: Model) -> str:
@@ -158,8 +158,8 @@ def _forms(model: Model) -> str:
     return ", ".join(filter(None, (gguf, mlc)))
 
 
-def _sizes(found: Mapping[ModelFormat, Path | None]) -> str:
-    sizes = {form: _size(path) for form, path in found.items() if path}
+def _sizes(paths: Mapping[ModelFormat, Path | None]) -> str:
+    sizes = {form: _size(path) for form, path in paths.items() if path}
     return ", ".join(f"{form} {size}" for form, size in sizes.items()) if "mlc" in sizes else sizes.get("gguf", "-")
 
 

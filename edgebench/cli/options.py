@@ -27,17 +27,19 @@ class Sections(click.Command):
     ``sections``: heading → flags such as ``--model``; None: all remaining options.
     """
 
-    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str] | None], **rest: Any) -> None:
-        super().__init__(*args, **rest)
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str] | None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._sections = sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        other = next(heading for heading, flags in self._sections.items() if flags is None)
-        of = {flag: heading for heading, flags in self._sections.items() for flag in flags or ()}
+        default_heading = next(heading for heading, flags in self._sections.items() if flags is None)
+        heading_of = {flag: heading for heading, flags in self._sections.items() for flag in flags or ()}
         rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self._sections}
         for param in self.get_params(ctx):
             if record := param.get_help_record(ctx):
-                rows[next((of[flag] for flag in param.opts if flag in of), other)].append(record)
+                rows[next((heading_of[flag] for flag in param.opts if flag in heading_of), default_heading)].append(
+                    record
+                )
         for heading, records in rows.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -68,7 +70,7 @@ class PartName(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def backend(command: Command) -> Command:
+def backend_option(command: Command) -> Command:
     """``--backend``: a backend of any installed engine; the plan checks it against the chosen one."""
     names = engine_options.all_backends()
     return click.option(
@@ -84,23 +86,24 @@ def launch_flags() -> tuple[str, ...]:
     return tuple(shared.option.flag for shared in engine_options.all_options().values())
 
 
-def launch(*, drafting: bool = False, more: Mapping[str, str] | None = None) -> Decorator:
+def launch_options(*, drafting: bool = False, more: Mapping[str, str] | None = None) -> Decorator:
     """The launch options of all installed engines, as texts; ``more``: what to add to the help of some.
 
-    ``drafting``: with those that concern a draft model.
+    ``drafting``: include those that concern a draft model; each takes a single value.
     """
 
     def decorate(command: Command) -> Command:
         engines = plugins.names("engines")
         for name, shared in reversed(engine_options.all_options().items()):
-            one = shared.option
-            if one.drafting and not drafting:
+            declared = shared.option
+            if declared.drafting and not drafting:
                 continue
-            others = [] if len(shared.engines) == len(engines) else [f"{', '.join(shared.engines)} only"]
-            default = [f"default: {one.default}"] if one.default else []
-            remarks = "; ".join([*default, *others])
-            text = f"{one.help}{(more or {}).get(name, '')}." + (f"  [{remarks}]" if remarks else "")
-            command = click.option(one.flag, name, metavar=one.metavar, help=text)(command)
+            limits = [] if len(shared.engines) == len(engines) else [f"{', '.join(shared.engines)} only"]
+            default = [f"default: {declared.default}"] if declared.default else []
+            remarks = "; ".join([*default, *limits])
+            text = f"{declared.help}{(more or {}).get(name, '')}." + (f"  [{remarks}]" if remarks else "")
+            metavar = "N" if drafting and declared.type is int else declared.metavar
+            command = click.option(declared.flag, name, metavar=metavar, help=text)(command)
         return command
 
     return decorate
@@ -108,20 +111,20 @@ def launch(*, drafting: bool = False, more: Mapping[str, str] | None = None) -> 
 
 def launch_values(texts: Mapping[str, str | None]) -> dict[str, tuple[Option, ...]]:
     """The values of launch options, taken from among ``texts``. Raises ``UsageError``."""
-    known = engine_options.all_options()
+    declared = engine_options.all_options()
     return {
-        name: ranges.parse_option(known[name].option, text)
+        name: ranges.parse_option(declared[name].option, text)
         for name, text in texts.items()
-        if text is not None and name in known
+        if text is not None and name in declared
     }
 
 
-DRAWN: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}
+TERMINAL_VIEWS: Mapping[str, Callable[..., str]] = {"table": table.draw, "speculative": speculative.draw}
 """Views that adapt to the width of the terminal."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutputOptions:
     """Output options of a run."""
 
     path: Path
@@ -132,8 +135,8 @@ class Outcome:
     """Whether a doubt counts as a failure."""
 
 
-def outcome(command: Command) -> Command:
-    """``--name``, ``--store``, ``--json`` and ``--strict`` as the command's argument ``outcome``."""
+def output_options(command: Command) -> Command:
+    """``--name``, ``--store``, ``--json`` and ``--strict`` as the command's argument ``output``."""
 
     @click.option("--name", default="", show_default=False, help="Name of this run, e.g. nightly.")
     @store_option
@@ -145,14 +148,14 @@ def outcome(command: Command) -> Command:
     )
     @click.option("--strict", is_flag=True, help="Exit with code 1 if any result has a doubt.")
     @wraps(command)
-    def with_outcome(*, name: str, path: Path, json_output: str | None, strict: bool, **options: object) -> object:
-        return command(outcome=Outcome(path, name, json_output, strict), **options)
+    def with_output(*, name: str, path: Path, json_output: str | None, strict: bool, **options: object) -> object:
+        return command(output=OutputOptions(path, name, json_output, strict), **options)
 
-    return with_outcome
+    return with_output
 
 
-def how(command: Command) -> Command:
-    """Measurement options of every plan, as the command's argument ``how`` (``planning.Conduct``)."""
+def conduct_options(command: Command) -> Command:
+    """Measurement options of every plan, as the command's argument ``conduct`` (``planning.Conduct``)."""
 
     @click.option(
         "--rounds",
@@ -186,19 +189,19 @@ def how(command: Command) -> Command:
         default=0.0,
         metavar="[SECONDS]",
         show_default=False,
-        help="Wait for a device that is in use, at most SECONDS if given.  [default: fail and name the user]",
+        help="Wait for a device that is in use, at most SECONDS if given.  [default: fail if it is in use]",
     )
     @click.option("--seed", type=int, metavar="N", default=0, help="Random seed for trial order and prompts.")
     @wraps(command)
-    def with_how(
+    def with_conduct(
         *, rounds: int, load_timeout: float, settle: float, wait: float, seed: int, **options: object
     ) -> object:
         from edgebench.api.planning import Conduct
 
         conduct = Conduct(rounds=rounds, seed=seed, settle=settle, wait=wait, load_timeout=load_timeout)
-        return command(how=conduct, **options)
+        return command(conduct=conduct, **options)
 
-    return with_how
+    return with_conduct
 
 
 def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
@@ -208,4 +211,4 @@ def emit(records: Sequence[Record], json_to: str | None, view: str) -> None:
         if json_to == "-":
             return
     width, colour = terminal()
-    write(DRAWN[view](records, width=width, colour=colour), None)
+    write(TERMINAL_VIEWS[view](records, width=width, colour=colour), None)

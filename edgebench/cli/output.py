@@ -32,8 +32,8 @@ class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since c
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from edgebench import profiles
 
-        found = [CompletionItem(name) for name in profiles.names(self.kind) if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+        items = [CompletionItem(name) for name in profiles.names(self.kind) if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="file")]
 
 
 def confirm(question: str, undone: str, hint: str) -> None:
@@ -42,13 +42,13 @@ def confirm(question: str, undone: str, hint: str) -> None:
     Raises ``EdgebenchError`` with ``undone`` if the user declines, ``UsageError`` if stdin is not a terminal.
     """
     try:
-        agreed = click.confirm(question, err=True)
+        is_confirmed = click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise  # Ctrl-C
         click.echo(err=True)
         raise UsageError(f"stdin is not a terminal, so confirmation is impossible; {undone}", hint) from None
-    if not agreed:
+    if not is_confirmed:
         raise EdgebenchError(undone)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 from click.shell_completion import CompletionItem
 
-from edgebench.cli.selection import Chosen, existing, render, store_option, where_options, write
+from edgebench.cli.selection import Selection, open_existing, render, store_option, where_options, write
 from edgebench.core import Record
 from edgebench.profiles.references import Reference
 from edgebench.store.results import Store
@@ -17,10 +17,10 @@ from edgebench.store.where import Where
 from edgebench.views.fields import when
 from edgebench.views.report_data import Digest
 
-ROUNDS = 1000
+MAX_WITH_ROUNDS = 1000
 """Newest configurations that are read with the turns of their rounds."""
 
-SAMPLED = 3
+MAX_WITH_SAMPLES = 3
 """Newest configurations, successful ones first, that are searched for samples for the timeline."""
 
 FORMATS = ("html", "md", "csv", "json", "svg", "png")
@@ -34,8 +34,8 @@ class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from edgebench.profiles import references
 
-        found = [CompletionItem(name) for name in references.names() if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+        items = [CompletionItem(name) for name in references.names() if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="file")]
 
 
 @click.command()
@@ -53,12 +53,14 @@ class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since
 @click.option(
     "--reference",
     type=ReferenceName(),
-    help="Published results to compare with: edge-2023, or the name or path of your own file.",
+    help="Published results to compare with: edge-2023, or the name or path of a reference file.",
 )
 @click.option(
     "--serve", "served", is_flag=True, help="Serve the page on localhost and update it while a run is in progress."
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --serve; 0 picks a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=0, help="Port for --serve.  [default: a free one]"
+)
 def command(
     path: Path,
     where: Where,
@@ -70,8 +72,8 @@ def command(
 ) -> None:
     """Generate a report from the stored results.
 
-    The default is one self-contained page, reports/index.html, that needs neither network nor server.
-    Other formats: md (tables and figures), csv (one observation per row), json, svg and png (figures).
+    The default is a self-contained HTML page, reports/index.html, that works offline. Other formats:
+    md (tables and figures), csv (one observation per row), json, svg and png (figures).
     """
     from edgebench.profiles import references
 
@@ -79,38 +81,40 @@ def command(
         raise click.UsageError("--serve requires --format html")
     if reference and form not in ("html", "md"):
         raise click.UsageError("--reference requires --format html or md")
-    known = references.load(reference) if reference else None
+    published = references.load(reference) if reference else None
     if served:
-        _serve(path, where, known, port)
+        _serve(path, where, published, port)
         return
-    with existing(path) as store:
+    with open_existing(path) as store:
         if store is not None and not store.count(where):
             click.echo("no results match; `edgebench results list` shows all", err=True)
         if form == "csv" or form == "json":  # noqa: PLR1714 - mypy tells the other forms from these two
-            write(render(form, Chosen.of(store, where) if store else []), folder / f"report.{form}")
+            write(render(form, Selection.of(store, where) if store else []), folder / f"report.{form}")
             return
         digest = gather(store, where) if store else Digest([])
         if form == "html":
             from edgebench.views.html import page
 
             logs = store.logs if store else (lambda id: [])
-            write(page(digest, reference=known, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
+            write(page(digest, reference=published, logs=logs, empty=f"Looked in {path}."), folder / "index.html")
         elif form == "md":
-            _markdown(digest, folder, known)
+            _markdown(digest, folder, published)
         else:
             _pictures(digest.newest, folder, form)
 
 
 def gather(store: Store, where: Where) -> Digest:
-    """The newest configurations with their rounds, the very newest with samples too, the rest with neither."""
+    """The newest ``ROUNDS`` configurations with rounds, the newest ``SAMPLED`` of them also with samples."""
     digest = Digest(store.records(where, rounds=False))
     newest = sorted(digest.newest, key=lambda record: (record.status == "ok", when(record)))
-    digest.completed({record.id: record for record in _some(store, newest[-ROUNDS:-SAMPLED], samples=False)})
-    digest.completed({record.id: record for record in _some(store, newest[-SAMPLED:], samples=True)})
+    digest.completed(
+        {record.id: record for record in _read(store, newest[-MAX_WITH_ROUNDS:-MAX_WITH_SAMPLES], samples=False)}
+    )
+    digest.completed({record.id: record for record in _read(store, newest[-MAX_WITH_SAMPLES:], samples=True)})
     return digest
 
 
-def _some(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator[Record]:
+def _read(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator[Record]:
     ids = [record.id for record in records]
     return store.records(Where(ids=ids), samples=samples) if ids else iter(())
 
@@ -118,11 +122,11 @@ def _some(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator
 def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png"]) -> None:
     from edgebench.views.pictures import pictures
 
-    drawn = 0
+    count = 0
     for figure, picture in pictures(records, form):
         write(picture, folder / f"{figure.id}.{form}")
-        drawn += 1
-    if records and not drawn:
+        count += 1
+    if records and not count:
         click.echo("the selected results contain no data for any figure", err=True)
 
 
@@ -130,11 +134,11 @@ def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None
     from edgebench.views.markdown_report import article
     from edgebench.views.pictures import pictures
 
-    drawn = []
+    files = []
     for figure, picture in pictures(digest.newest, "svg"):
         write(picture, folder / f"{figure.id}.svg")
-        drawn.append((figure, f"{figure.id}.svg"))
-    write(article(digest, drawn, reference), folder / "report.md")
+        files.append((figure, f"{figure.id}.svg"))
+    write(article(digest, files, reference), folder / "report.md")
 
 
 def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> None:
@@ -146,19 +150,19 @@ def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> 
         stamps = []
         for part in (path, path.with_name(f"{path.name}-wal")):
             try:
-                found = part.stat()
+                stat = part.stat()
             except FileNotFoundError:
                 continue
-            if found.st_size:  # reading alone leaves an empty log behind
-                stamps.append(f"{found.st_mtime_ns}.{found.st_size}")
+            if stat.st_size:  # reading alone leaves an empty write-ahead log
+                stamps.append(f"{stat.st_mtime_ns}.{stat.st_size}")
         return "-".join(stamps) or "empty"
 
-    def draw(seen: str) -> str:
+    def draw(current: str) -> str:
         if not path.exists():
-            return page([], live=seen, empty=f"Looking in {path}.")
+            return page([], live=current, empty=f"Looking in {path}.")
         with Store(path, read_only=True) as store:
             return page(
-                gather(store, where), reference=reference, logs=store.logs, live=seen, empty=f"Looking in {path}."
+                gather(store, where), reference=reference, logs=store.logs, live=current, empty=f"Looking in {path}."
             )
 
     serve(draw, version, port)

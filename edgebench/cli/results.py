@@ -12,14 +12,14 @@ import click
 from edgebench import plugins
 from edgebench.cli import Group
 from edgebench.cli.selection import (
-    Chosen,
-    existing,
+    Selection,
+    open_atomic,
+    open_existing,
     output_option,
     render,
     store_option,
     terminal,
     where_options,
-    whole_file,
     write,
 )
 from edgebench.core import Record
@@ -29,7 +29,7 @@ from edgebench.store.records import to_json
 from edgebench.store.results import Store
 from edgebench.store.where import Where
 
-SHOWN = 20
+DEFAULT_COUNT = 20
 """Results listed by default."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
@@ -48,14 +48,14 @@ def list_(path: Path, where: Where, as_json: bool) -> None:
     """List results, newest last."""
     from edgebench.views.table import draw
 
-    with existing(path) as store:
+    with open_existing(path) as store:
         if as_json:
-            write(render("json", Chosen.of(store, where) if store else []), None)
+            write(render("json", Selection.of(store, where) if store else []), None)
             return
         if store is None:
             return
         count = store.count(where)
-        records = list(store.records(replace(where, newest=where.newest or SHOWN)))
+        records = list(store.records(replace(where, newest=where.newest or DEFAULT_COUNT)))
     width, colour = terminal()
     write(draw(records, width=width, colour=colour), None)
     if len(records) < count and where.newest is None:
@@ -73,7 +73,7 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
     from edgebench.views.detail import detail
     from edgebench.views.text import lines
 
-    with existing(path) as store:
+    with open_existing(path) as store:
         if store is None:
             raise SystemExit(2)
         record = store.record(id)
@@ -108,14 +108,14 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
         raise click.UsageError("--bundle cannot be combined with --format or --output")
     from edgebench.views.parquet import parquet
 
-    with existing(path) as store:
+    with open_existing(path) as store:
         if not bundled:
-            records: Iterable[Record] = Chosen.of(store, where) if store else ()
+            records: Iterable[Record] = Selection.of(store, where) if store else ()
             write(parquet(records) if form == "parquet" else render(form or "json", records), output)
         elif store is None or not store.count(where):
             raise UsageError("no results match, so there is nothing to bundle", "See: edgebench results list")
         else:
-            with whole_file(bundled) as file:
+            with open_atomic(bundled) as file:
                 digest = bundle.write(file, _entries(store, where))
             click.echo(f"bundle sha256 {digest}", err=True)
 
@@ -130,27 +130,27 @@ def import_(files: tuple[Path, ...], path: Path) -> None:
     """
     with ExitStack() as stack:
         bundles = [stack.enter_context(bundle.Bundle(file)) for file in files]
-        _agree(bundles)
+        _check_agreement(bundles)
         store = stack.enter_context(Store(path))
-        for one in bundles:
-            for id in store.among(one.ids):
-                store.check(one.entry(id).record)
-        for one in bundles:
-            new = [store.add(entry.record, entry.logs) for entry in map(one.entry, one.ids)]
-            said = f"{sum(new)} imported, {len(new) - sum(new)} already present"
-            click.echo(f"{one.path}: {said} (sha256 {one.hash})", err=True)
+        for source in bundles:
+            for id in store.among(source.ids):
+                store.check(source.entry(id).record)
+        for source in bundles:
+            new = [store.add(entry.record, entry.logs) for entry in map(source.entry, source.ids)]
+            counts = f"{sum(new)} imported, {len(new) - sum(new)} already present"
+            click.echo(f"{source.path}: {counts} (sha256 {source.hash})", err=True)
 
 
-def _agree(bundles: Sequence[bundle.Bundle]) -> None:
+def _check_agreement(bundles: Sequence[bundle.Bundle]) -> None:
     """Read every record once. Raises ``StoreError`` for an invalid one, or for two that share an id."""
-    seen: dict[str, bundle.Bundle] = {}
-    for one in bundles:
-        for id in one.ids:
-            record = one.entry(id).record
-            other = seen.setdefault(id, one)
-            if other is not one and to_json(other.entry(id).record) != to_json(record):
+    first_with: dict[str, bundle.Bundle] = {}
+    for source in bundles:
+        for id in source.ids:
+            record = source.entry(id).record
+            first = first_with.setdefault(id, source)
+            if first is not source and to_json(first.entry(id).record) != to_json(record):
                 raise StoreError(
-                    f"{id} differs between {other.path} and {one.path}",
+                    f"{id} differs between {first.path} and {source.path}",
                     "One of them was modified. Nothing was imported; use --store to import them into two stores.",
                 )
 

@@ -36,10 +36,10 @@ SECTIONS = {
 }
 
 
-def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
-    """The options of the scenarios, which take ranges. Raises ``UsageError`` for one that an engine has too."""
+def _scenario_options(command: Callable[..., object]) -> Callable[..., object]:
+    """The options of the scenarios, which take ranges. Raises ``UsageError`` for one that an engine also has."""
     launch = engine_options.all_options()
-    meant: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     defaults: dict[str, list[str]] = {}
     for name in plugins.names("scenarios"):
         scenario = plugins.load("scenarios", name)
@@ -51,11 +51,11 @@ def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
                     f"package {plugins.package('scenarios', name)}",
                     "Uninstall one of the packages, or rename the option in one of them.",
                 )
-            meant[key] = meant.get(key) or getattr(scenario, "helps", {}).get(key, "").capitalize()
+            descriptions[key] = descriptions.get(key) or getattr(scenario, "helps", {}).get(key, "").capitalize()
             defaults.setdefault(key, []).append(
                 f"{name}: {','.join(default) if isinstance(default, tuple) else default}"
             )
-    helps = {key: f"{meant[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in meant}
+    helps = {key: f"{descriptions[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in descriptions}
     for key, text in reversed(helps.items()):
         metavar = "WORD,…" if scenario_options.words(key) else "RANGE"
         command = click.option("--" + key.replace("_", "-"), key, metavar=metavar, help=text)(command)
@@ -79,8 +79,10 @@ def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
     type=ProfileName("models"),
     help=f"Model profile, GGUF file or folder of MLC weights; repeatable.  [default: {defaults.MODEL}]",
 )
-@click.option("--engine", type=options.PartName("engines"), help="Engine.  [default: the device's, else llama.cpp]")
-@options.backend
+@click.option(
+    "--engine", type=options.PartName("engines"), help="Engine.  [default: the device profile's, else llama.cpp]"
+)
+@options.backend_option
 @click.option(
     "--scenario",
     "-s",
@@ -89,23 +91,24 @@ def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
     type=options.PartName("scenarios"),
     help="Scenario; repeatable.  [default: throughput]",
 )
-@options.launch(more={"threads": "; auto: what this device's cores suggest, each pinned"})
-@_sweeps
-@options.how
+@options.launch_options(more={"threads": "; auto tries the counts that suit the device's cores, pinned"})
+@_scenario_options
+@options.conduct_options
 @click.option(
     "--load", type=click.Choice(["warm", "cold"]), default="warm", help="State of the page cache before each start."
 )
 @click.option(
     "--rpc",
     metavar="NAME|HOST:PORT,…",
-    help="Devices that hold a part of the model, each with a ggml-rpc-server for as long as the engine runs; or the "
-    "addresses of such servers that run already. --gpu-layers says how many layers go there (default: all).",
+    help="Devices that hold parts of the model (edgebench starts ggml-rpc-server on each), or addresses of running RPC "
+    "servers. --gpu-layers sets the number of layers placed there.  [default: all]",
 )
 @click.option(
     "--target-ci",
     callback=lambda _context, _option, text: None if text is None else _share(text),
     metavar="SHARE",
-    help="Go on after --rounds until the interval of the rate is this narrow (± 2% or 0.02), at most --max-rounds.",
+    help="Continue after --rounds until the 95% interval of the rate is at most ± SHARE (2% or 0.02), up to "
+    "--max-rounds.",
 )
 @click.option(
     "--max-rounds",
@@ -115,7 +118,7 @@ def _sweeps(command: Callable[..., object]) -> Callable[..., object]:
     help="Maximum number of rounds with --target-ci.",
 )
 @click.option("--write-profile", is_flag=True, help="Store the result of --threads auto in the device profile.")
-@options.outcome
+@options.output_options
 def command(
     devices: Sequence[str],
     models: Sequence[str],
@@ -127,14 +130,14 @@ def command(
     load: str,
     target_ci: float | None,
     max_rounds: int,
-    how: planning.Conduct,
-    outcome: options.Outcome,
+    conduct: planning.Conduct,
+    output: options.OutputOptions,
     **sweeps: str | None,
 ) -> int:
     """Measure models on devices.
 
-    Without options: this machine, a small model that comes from the Python package registry, and
-    the llama.cpp server that is bundled with edgebench.
+    Without options, measures this machine with a small model from the Python package registry and
+    the bundled llama.cpp server.
     """
     from edgebench.api import planning
     from edgebench.cli import measure, threads
@@ -143,10 +146,10 @@ def command(
     if auto:
         sweeps["threads"] = None
     elif write_profile:
-        raise UsageError("--write-profile keeps what --threads auto finds", "Give --threads auto too.")
-    asked: dict[str, Sequence[Option]] = dict(options.launch_values(sweeps))
-    asked |= {
-        key: scenario_options.parse(key, text) for key, text in sweeps.items() if text is not None and key not in asked
+        raise UsageError("--write-profile requires --threads auto", "Add --threads auto.")
+    values: dict[str, Sequence[Option]] = dict(options.launch_values(sweeps))
+    values |= {
+        key: scenario_options.parse(key, text) for key, text in sweeps.items() if text is not None and key not in values
     }
     request = planning.RunRequest(
         devices=devices,
@@ -154,18 +157,18 @@ def command(
         engine=engine,
         backend=backend,
         scenarios=scenarios,
-        options=asked,
+        options=values,
         rpc=rpc or "",
         load=load,
         target_ci=target_ci,
         max_rounds=max_rounds,
-        conduct=how,
+        conduct=conduct,
     )
-    selection.can_keep(outcome.path, outcome.json_output)
-    sweep = threads.Sweep(planning.devices_of(devices or [defaults.DEVICE])) if auto else None
+    selection.check_writable(output.path, output.json_output)
+    sweep = threads.ThreadSweep(planning.devices_of(devices or [defaults.DEVICE])) if auto else None
     plans = planning.run_plans(request, transfer=transferring, **({"planner": sweep.trials} if sweep else {}))
     return measure.execute(
-        plans, outcome, next_plans=(lambda say: sweep.conclude(write_profile, say)) if sweep else None
+        plans, output, next_plans=(lambda print_line: sweep.conclude(write_profile, print_line)) if sweep else None
     )
 
 
@@ -182,7 +185,7 @@ def _share(text: str) -> float:
 
 
 def _refuse_taken_options(flags: Sequence[str]) -> None:
-    """Raises ``UsageError`` where a scenario's option has a name that ``run`` uses for something else."""
+    """Raises ``UsageError`` if a scenario's option has the name of an option of ``run``."""
     for name in plugins.names("scenarios"):
         for key in plugins.load("scenarios", name).options:
             flag = "--" + key.replace("_", "-")

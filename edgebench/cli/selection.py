@@ -29,8 +29,8 @@ store_option = click.option(
     "path",
     type=click.Path(path_type=Path),
     default=default_path,
-    show_default="$EDGEBENCH_STORE or reports/results.sqlite",
-    help="SQLite file with the results.",
+    show_default=False,
+    help="SQLite file with the results.  [default: $EDGEBENCH_STORE, else reports/results.sqlite]",
 )
 
 output_option = click.option(
@@ -52,8 +52,8 @@ def where_options(command: Command) -> Command:
 
     @wraps(command)
     def with_where(*args: object, since: str | None, newest: int | None, **options: Any) -> object:
-        chosen = {f"{name}s": options.pop(name) for name in _FILTERS}
-        where = Where(**chosen, since=start_time(since, name="--since") if since else "", newest=newest)
+        filters = {f"{name}s": options.pop(name) for name in _FILTERS}
+        where = Where(**filters, since=start_time(since, name="--since") if since else "", newest=newest)
         return command(*args, where=where, **options)
 
     with_where = click.option(
@@ -63,12 +63,12 @@ def where_options(command: Command) -> Command:
         with_where
     )
     for name, text in reversed(_FILTERS.items()):
-        with_where = click.option(f"--{name}", multiple=True, help=f"{text}; repeatable.")(with_where)
+        with_where = click.option(f"--{name}", multiple=True, metavar="NAME", help=f"{text}; repeatable.")(with_where)
     return with_where
 
 
 @contextmanager
-def existing(path: Path) -> Iterator[Store | None]:
+def open_existing(path: Path) -> Iterator[Store | None]:
     """The store to read, or None and a message if the default one does not exist yet.
 
     A file named on the command line must exist.
@@ -83,7 +83,7 @@ def existing(path: Path) -> Iterator[Store | None]:
         yield store
 
 
-def can_keep(path: Path, json_to: str | None) -> None:
+def check_writable(path: Path, json_to: str | None) -> None:
     """Check that the store is valid and the output writable before anything is fetched or measured.
 
     Creates nothing. Raises ``UsageError``.
@@ -93,13 +93,13 @@ def can_keep(path: Path, json_to: str | None) -> None:
     if json_to in (None, "-"):
         return
     file = Path(json_to)
-    near = next(one for one in (file, *file.absolute().parents) if one.exists())
+    near = next(parent for parent in (file, *file.absolute().parents) if parent.exists())
     if file.is_dir() or not os.access(near, os.W_OK) or (near != file and not near.is_dir()):
         raise UsageError(f"--json: cannot write {file}", "Choose another file, or - for stdout.")
 
 
 def terminal() -> tuple[int | None, bool]:
-    """Width of the terminal on stdout (None if stdout is no terminal) and whether to use colour."""
+    """Width of the terminal on stdout (None if stdout is not a terminal) and whether to use colour."""
     if not sys.stdout.isatty():
         return None, False
     coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -107,7 +107,7 @@ def terminal() -> tuple[int | None, bool]:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """Records of a store, re-read on each iteration, so that few are in memory at once.
 
     The selection is fixed, even while a run adds records.
@@ -117,7 +117,7 @@ class Chosen:
     ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, store: Store, where: Where) -> Chosen:
+    def of(cls, store: Store, where: Where) -> Selection:
         return cls(store, tuple(store.chosen(where)))
 
     def __iter__(self) -> Iterator[Record]:
@@ -126,8 +126,8 @@ class Chosen:
 
 def render(view: str, records: Iterable[Record]) -> Iterator[str]:
     """The output of a view in pieces, generated lazily if the view supports streaming."""
-    made = plugins.guard("views", view, plugins.create("views", view))
-    for text in made.pieces(records) if isinstance(made, Streamed) else [made.render(list(records))]:
+    renderer = plugins.guard("views", view, plugins.create("views", view))
+    for text in renderer.pieces(records) if isinstance(renderer, Streamed) else [renderer.render(list(records))]:
         if not isinstance(text, str):
             raise plugins.misuse("views", view, f"render gave {type(text).__name__}, not str")
         yield text
@@ -140,12 +140,12 @@ def write(content: str | bytes | Iterable[str], output: Path | None) -> None:
     """
     parts: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
     if output is not None:
-        with whole_file(output) as file:
+        with open_atomic(output) as file:
             file.writelines(map(_encoded, parts))
         return
-    shown = sys.stdout.isatty()
+    is_terminal = sys.stdout.isatty()
     for part in parts:
-        click.echo(part if shown else _encoded(part), nl=False)
+        click.echo(part if is_terminal else _encoded(part), nl=False)
 
 
 def _encoded(part: str | bytes) -> bytes:
@@ -153,17 +153,17 @@ def _encoded(part: str | bytes) -> bytes:
 
 
 @contextmanager
-def whole_file(output: Path) -> Iterator[BinaryIO]:
+def open_atomic(output: Path) -> Iterator[BinaryIO]:
     """A file that is written atomically: complete at the end, or absent. Raises ``UsageError``."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with partial.open("wb") as file:
             yield file
-        unfinished.replace(output)
+        partial.replace(output)
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}", "Choose another file with -o.") from error
     finally:
         with suppress(OSError):
-            unfinished.unlink()
+            partial.unlink()
     click.echo(f"wrote {output}", err=True)

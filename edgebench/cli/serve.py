@@ -20,7 +20,7 @@ def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> 
     if hasattr(os, "nice"):
         os.nice(10)  # rendering must not slow down the run
     try:
-        server = _Server(port, _Drawn(draw, version))
+        server = _Server(port, _PageCache(draw, version))
     except OSError as error:
         raise UsageError(
             f"cannot listen on port {port}: {error.strerror}",
@@ -36,22 +36,22 @@ def serve(draw: Callable[[str], str], version: Callable[[], str], port: int) -> 
         server.server_close()
 
 
-class _Drawn:
+class _PageCache:
     """The page for the newest version of the data, rendered once per version."""
 
     def __init__(self, draw: Callable[[str], str], version: Callable[[], str]) -> None:
         self.version = version
         self._draw = draw
         self._lock = threading.Lock()
-        self._seen, self._page = "", b""
+        self._rendered_version, self._page = "", b""
 
     def page(self) -> bytes:
         """Raises ``EdgebenchError`` if it cannot be rendered."""
         with self._lock:
-            seen = self.version()
-            if seen != self._seen:
-                self._page = self._draw(seen).encode("utf-8", "replace")
-                self._seen = seen
+            version = self.version()
+            if version != self._rendered_version:
+                self._page = self._draw(version).encode("utf-8", "replace")
+                self._rendered_version = version
             return self._page
 
 
@@ -65,22 +65,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         try:
-            if not self._is_ours():
+            if not self._is_host_local():
                 self._answer(403, "text/plain", b"Access is limited to this machine.")
             elif self.path in ("/", "/index.html"):
-                self._answer(200, "text/html", self.server.drawn.page())
+                self._answer(200, "text/html", self.server.page_cache.page())
             elif self.path == "/version":
-                self._answer(200, "text/plain", self.server.drawn.version().encode())
+                self._answer(200, "text/plain", self.server.page_cache.version().encode())
             else:
                 self._answer(404, "text/plain", b"Not found. The report is at /.")
         except EdgebenchError as error:
             self._answer(503, "text/plain", f"{error}. {error.hint}".encode("utf-8", "replace"))
 
-    def _is_ours(self) -> bool:
+    def _is_host_local(self) -> bool:
         """Whether the Host header names this machine (protects against DNS rebinding)."""
         host = self.headers.get("Host", "")
-        here = self.connection.getsockname()[1]
-        return host in (f"{HOST}:{here}", f"localhost:{here}")
+        port = self.connection.getsockname()[1]
+        return host in (f"{HOST}:{port}", f"localhost:{port}")
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         # The browser may have closed the connection.
@@ -102,6 +102,6 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, port: int, drawn: _Drawn) -> None:
+    def __init__(self, port: int, page_cache: _PageCache) -> None:
         super().__init__((HOST, port), _Handler)
-        self.drawn = drawn
+        self.page_cache = page_cache

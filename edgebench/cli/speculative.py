@@ -1,4 +1,4 @@
-"""``edgebench speculative``: does this draft help this target on this device, at which K, and why."""
+"""``edgebench speculative``: measure whether a draft speeds up a target on a device, at which K, and why."""
 
 from __future__ import annotations
 
@@ -25,36 +25,44 @@ SECTIONS = {
 
 
 @click.command(cls=options.Sections, sections=SECTIONS, context_settings={"show_default": True})
-@click.option("--device", "-d", default=defaults.DEVICE, type=ProfileName("devices"), help="Profile.")
-@click.option("--target", default=defaults.TARGET, type=ProfileName("models"), help="Profile or GGUF file.")
+@click.option("--device", "-d", default=defaults.DEVICE, type=ProfileName("devices"), help="Device profile.")
+@click.option(
+    "--target", default=defaults.TARGET, type=ProfileName("models"), help="Target model: profile or GGUF file."
+)
 @click.option(
     "--draft",
     "drafts",
     multiple=True,
     type=ProfileName("models"),
-    help="Profile or GGUF file; or a way to draft without a model: prompt-lookup (llama-cpp-python), ngram-simple, "
-    f"ngram-map-k, ngram-map-k4v (llama.cpp). Repeatable.  [default: {defaults.DRAFT}]",
+    help="Draft model (profile or GGUF file), or a method without a model: prompt-lookup (llama-cpp-python), "
+    f"ngram-simple, ngram-map-k, ngram-map-k4v (llama.cpp); repeatable.  [default: {defaults.DRAFT}]",
 )
-@click.option("--k", "ks", default="1..16", metavar="RANGE|auto", help="Draft tokens at once; auto: by prediction.")
+@click.option(
+    "--k",
+    "ks",
+    default="1..16",
+    metavar="RANGE|auto",
+    help="Number of draft tokens per step (4, 1,2,4, 1..16, 1..16+5); auto predicts the best values and measures them.",
+)
 @click.option(
     "--engine",
     type=options.PartName("engines"),
-    help="Engine.  [default: the device's, else llama-cpp-python if its Python has it, else llama.cpp]",
+    help="Engine.  [default: the device profile's, else llama-cpp-python if installed on the device, else llama.cpp]",
 )
-@options.backend
-@options.launch(drafting=True)
+@options.backend_option
+@options.launch_options(drafting=True)
 @click.option(
-    "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens generated for each figure."
+    "--gen-tokens", metavar="N", type=options.Number(2), default=192, help="Tokens to generate per measurement."
 )
 @click.option(
     "--p-min",
     metavar="P",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="A draft ends where its likeliest token is below this.",
+    help="Minimum probability of the draft's most likely token; the draft ends below it.",
 )
-@options.how
-@options.outcome
+@options.conduct_options
+@options.output_options
 def command(
     device: str,
     target: str,
@@ -64,20 +72,21 @@ def command(
     backend: str | None,
     p_min: float,
     gen_tokens: int,
-    how: planning.Conduct,
-    outcome: options.Outcome,
+    conduct: planning.Conduct,
+    output: options.OutputOptions,
     **settings: str | None,
 ) -> int:
     """Sweep the number of draft tokens K, with the target alone in every round.
 
-    For each K: tokens/s, the speed-up paired by round, acceptance, and the speed-up that acceptance
-    and the measured costs predict. Without options: SmolLM2-135M, F16 with its 4-bit form as draft.
+    Reports for each K the decode rate, the speed-up paired by round, the acceptance, and the speed-up
+    predicted from acceptance and measured costs. Without options, the target is SmolLM2-135M in F16
+    and the draft is the same model in 4 bits.
     """
     from edgebench.api import drafting, planning
     from edgebench.cli import measure
     from edgebench.judging import speculation
 
-    selection.can_keep(outcome.path, outcome.json_output)
+    selection.check_writable(output.path, output.json_output)
     request = drafting.SpeculativeRequest(
         planning.single("device", planning.devices_of([device])),
         target,
@@ -85,25 +94,25 @@ def command(
         ks,
         engine,
         backend,
-        _asked(gen_tokens, settings),
+        _single_values(gen_tokens, settings),
         p_min,
-        how,
+        conduct,
     )
     prepared = request.prepare(transfer)
     return measure.execute(
         [prepared.first],
-        outcome,
+        output,
         view="speculative",
         finish=speculation.completed,
         next_plans=prepared.next_plans,
     )
 
 
-def _asked(gen_tokens: int, settings: Mapping[str, str | None]) -> dict[str, Option]:
-    asked: dict[str, Option] = {"gen_tokens": gen_tokens}
+def _single_values(gen_tokens: int, settings: Mapping[str, str | None]) -> dict[str, Option]:
+    single: dict[str, Option] = {"gen_tokens": gen_tokens}
     for name, values in options.launch_values(settings).items():
         if len(values) > 1:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag}: a sweep over draft tokens takes one value, not {settings[name]}", "Give one.")
-        asked[name] = values[0]
-    return asked
+            raise UsageError(f"{flag} must be a single value in a sweep over K, not {settings[name]}")
+        single[name] = values[0]
+    return single

@@ -1,4 +1,4 @@
-"""``run --threads auto``: the sweep that a device's cores suggest, its verdict, and the profile it goes into."""
+"""``run --threads auto``: sweep the thread counts that suit a device's cores, and store the best in its profile."""
 
 from __future__ import annotations
 
@@ -19,114 +19,113 @@ from edgebench.errors import DeviceRefused, UsageError
 from edgebench.judging.threads import best_threads, rate_by_threads
 
 
-class Sweep:
-    """Looks at the cores of each device; plans and judges."""
+class ThreadSweep:
+    """A thread sweep on each device, planned from its cores."""
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self._devices = {device.name: device for device in devices}
         self._cores = {device.name: self._read(device) for device in devices}
 
     def trials(
-        self, device: Device, *rest: Any, asked: Mapping[str, Sequence[Option]], **more: Any
+        self, device: Device, *args: Any, asked: Mapping[str, Sequence[Option]], **kwargs: Any
     ) -> tuple[plan.Planned, ...]:
-        """As ``plan.trials``, with the numbers of threads worth a try, each on its processors."""
-        known = self._cores[device.name]
-        planned = plan.trials(device, *rest, asked={**asked, "threads": known.candidates()}, **more)
+        """As ``plan.trials``, with the candidate thread counts, each pinned to its CPUs."""
+        device_cores = self._cores[device.name]
+        planned = plan.trials(device, *args, asked={**asked, "threads": device_cores.candidates()}, **kwargs)
         return tuple(
-            replace(one, trial=replace(one.trial, options=cores.pinned(one.trial.options, known))) for one in planned
+            replace(one, trial=replace(one.trial, options=cores.pinned(one.trial.options, device_cores)))
+            for one in planned
         )
 
     def conclude(
-        self, write: bool, say_line: Callable[[str], None]
+        self, write: bool, print_line: Callable[[str], None]
     ) -> Callable[[Sequence[Record]], Sequence[plan.Plan]]:
-        """Says what was found, once the records are there; asks for nothing more."""
+        """A planner of further trials that reports the best thread counts and plans none."""
 
-        def say(records: Sequence[Record]) -> Sequence[plan.Plan]:
+        def report(records: Sequence[Record]) -> Sequence[plan.Plan]:
             for name, device in self._devices.items():
-                own = [record for record in records if record.trial.device == name]
-                rates, what = rate_by_threads(own, "decode_tps"), "decoding"
+                device_records = [record for record in records if record.trial.device == name]
+                rates, phase = rate_by_threads(device_records, "decode_tps"), "decoding"
                 if not rates:
-                    rates, what = rate_by_threads(own, "prefill_tps"), "prefill"
-                found = best_threads(rates)
-                if found is None:
-                    say_line(f"{name}: no number of threads gave a rate")
+                    rates, phase = rate_by_threads(device_records, "prefill_tps"), "prefill"
+                optimum = best_threads(rates)
+                if optimum is None:
+                    print_line(f"{name}: no rate was measured with any number of threads")
                     continue
-                on = self._cores[name].affinity(found.best)
-                threads = f"{found.best} thread" + ("s" if found.best > 1 else "")
-                best = f"{what} is fastest with {threads} on processors {on}: {found.rate:.3g} tokens/s"
-                say_line(f"{name}: {best}{_doubted(own)}")
-                if found.cliff:
-                    few, before, many, after = found.cliff
-                    text = f"from {few} to {many} threads it falls from {before:.3g} to {after:.3g} tokens/s"
-                    say_line(f"{name}: a cliff: {text}")
+                cpus = self._cores[name].affinity(optimum.best)
+                threads = f"{optimum.best} thread" + ("s" if optimum.best > 1 else "")
+                best = f"{phase} is fastest with {threads} on CPUs {cpus}: {optimum.rate:.3g} tokens/s"
+                print_line(f"{name}: {best}{_describe_doubts(device_records)}")
+                if optimum.cliff:
+                    few, before, many, after = optimum.cliff
+                    text = f"from {few} to {many} threads the rate falls from {before:.3g} to {after:.3g} tokens/s"
+                    print_line(f"{name}: cliff: {text}")
                 if write:
-                    path = keep(device, found.best)
-                    say_line(f"{name}: wrote threads: {found.best} to {path}")
+                    path = write_threads(device, optimum.best)
+                    print_line(f"{name}: wrote threads: {optimum.best} to {path}")
             return ()
 
-        return say
+        return report
 
     def _read(self, device: Device) -> Cores:
         with Session(device) as session:
-            found = cores.read(session)
-        if found is None:
+            device_cores = cores.read(session)
+        if device_cores is None:
             raise DeviceRefused(
-                f"{device.name} does not tell its cores", "Name the numbers of threads: --threads 1,2,4 or 1..16."
+                f"cannot detect the cores of {device.name}", "Pass thread counts: --threads 1,2,4 or 1..16."
             )
-        return found
+        return device_cores
 
 
-DISTURBED = ("steal", "other-load", "throttled", "spread", "drift", "not-ready")
-"""Doubts that may move the best number of threads."""
+DISTURBANCES = ("steal", "other-load", "throttled", "spread", "drift", "not-ready")
+"""Doubts that may change the best number of threads."""
 
 
-def _doubted(records: Sequence[Record]) -> str:
-    found = {doubt.id for record in records for doubt in record.doubts}
-    named = [id for id in DISTURBED if id in found]
-    return f" (doubted: {', '.join(named)}; measure again on a quiet device)" if named else ""
+def _describe_doubts(records: Sequence[Record]) -> str:
+    ids = {doubt.id for record in records for doubt in record.doubts}
+    disturbances = [id for id in DISTURBANCES if id in ids]
+    return f" (doubts: {', '.join(disturbances)}; measure again on an idle device)" if disturbances else ""
 
 
-def keep(device: Device, threads: int) -> Path:
-    """Write ``defaults: threads`` into a device's profile; the file.
+def write_threads(device: Device, threads: int) -> Path:
+    """Write ``defaults: threads`` into a device's profile; return its path.
 
-    A profile that ships with edgebench is copied into ``devices/`` here first. Everything else in
-    it stays as it is. Raises ``UsageError`` where it can't be written.
+    A profile that ships with edgebench is first copied to ``devices/`` in the working directory. The
+    rest of the file is left unchanged. Raises ``UsageError`` if it cannot be written.
     """
     source = device.source or profiles.locate("devices", device.name)
-    shipped = profiles.folders("devices")[-1].resolve()
-    own = Path("devices") / source.name if source.resolve().parent == shipped else source
+    built_in = profiles.folders("devices")[-1].resolve()
+    target = Path("devices") / source.name if source.resolve().parent == built_in else source
     try:
         text = with_threads(source.read_text(encoding="utf-8"), threads)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        own.write_text(text, encoding="utf-8")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot write {own}: {error.strerror}") from error
-    return own
+        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+    return target
 
 
 def with_threads(text: str, threads: int) -> str:
-    """A profile's text with another number of threads in its defaults; comments and order stay."""
-    before = yaml.safe_load(text)
+    """A profile's text with this number of threads in its defaults; comments and order are kept."""
+    profile = yaml.safe_load(text)
     line = re.search(r"^defaults:(.*)$", text, re.MULTILINE)
     if line is None:
-        changed = text.rstrip("\n") + f"\ndefaults: {{threads: {threads}}}\n"
+        edited = text.rstrip("\n") + f"\ndefaults: {{threads: {threads}}}\n"
     else:
-        head, rest = text[: line.end()], text[line.end() :]
+        head, tail = text[: line.end()], text[line.end() :]
         flow = "{" in line[1]
-        place = head if flow else rest
-        if "threads" in (before.get("defaults") or {}):
+        section = head if flow else tail
+        if "threads" in (profile.get("defaults") or {}):
             start = line.start() if flow else 0
-            place = place[:start] + re.sub(r"(\bthreads:\s*)[^,}\s]+", rf"\g<1>{threads}", place[start:], count=1)
+            section = section[:start] + re.sub(r"(\bthreads:\s*)[^,}\s]+", rf"\g<1>{threads}", section[start:], count=1)
         elif flow:
-            place = place[: line.start()] + place[line.start() :].replace("{", f"{{threads: {threads}, ", 1)
-            place = place.replace(", }", "}")
+            section = section[: line.start()] + section[line.start() :].replace("{", f"{{threads: {threads}, ", 1)
+            section = section.replace(", }", "}")
         else:
-            indent = re.search(r"^( +)\S", rest, re.MULTILINE)
-            place = f"\n{indent[1] if indent else '  '}threads: {threads}" + rest
-        changed = place + rest if flow else head + place
-    wanted = {**before, "defaults": {**(before.get("defaults") or {}), "threads": threads}}
-    if yaml.safe_load(changed) != wanted:
-        raise UsageError(
-            "this profile is written in a way that can't be changed safely", f"Add threads: {threads} yourself."
-        )
-    return changed
+            indent = re.search(r"^( +)\S", tail, re.MULTILINE)
+            section = f"\n{indent[1] if indent else '  '}threads: {threads}" + tail
+        edited = section + tail if flow else head + section
+    expected = {**profile, "defaults": {**(profile.get("defaults") or {}), "threads": threads}}
+    if yaml.safe_load(edited) != expected:
+        raise UsageError("cannot edit this profile safely", f"Add threads: {threads} to its defaults yourself.")
+    return edited

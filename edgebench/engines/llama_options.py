@@ -10,7 +10,7 @@ from typing import Literal
 from edgebench.core import MemoryEstimate, ModelFacts, Option, option
 
 UBATCH = 512
-"""llama.cpp's physical batch where nobody says otherwise."""
+"""llama.cpp's default physical batch size, tokens."""
 
 _THREADS = re.compile(r"system_info: n_threads = (\d+)")
 
@@ -26,43 +26,47 @@ class LlamaOptions:
     """Values of None are the engine's own defaults."""
 
     threads: int | None = option(
-        "Threads of the engine",
+        "Engine threads",
         minimum=1,
-        default="the device's, else the engine's",
+        default="the device profile's, else the engine's",
         flags=("-t", "--threads"),
         used=threads_used,
     )
     ctx: int | None = option(
-        "Context, tokens",
+        "Context size in tokens",
         minimum=1,
-        default="the device's, else 4096",
+        default="the device profile's, else 4096",
         flags=("-c", "--ctx-size"),
         tunes=False,
         memory="grows",
     )
     batch: int | None = option(
-        "Batch, tokens",
+        "Batch size in tokens",
         minimum=1,
-        default="the device's, else the engine's",
+        default="the device profile's, else the engine's",
         flags=("-b", "--batch-size"),
         memory="grows",
     )
     ubatch: int | None = option(
-        "Physical batch, tokens", minimum=1, default="as --batch", flags=("-ub", "--ubatch-size"), memory="grows"
+        "Physical batch size in tokens",
+        minimum=1,
+        default="same as --batch",
+        flags=("-ub", "--ubatch-size"),
+        memory="grows",
     )
     gpu_layers: int | Literal["all"] | None = option(
-        "Layers on the GPU, or all",
+        "Number of layers on the GPU, or all",
         minimum=0,
-        default="the device's, else all",
+        default="the device profile's, else all",
         preset="all",
         flags=("-ngl", "--n-gpu-layers", "--gpu-layers"),
         memory="moves",
         gpu_only=True,
     )
     draft_gpu_layers: int | Literal["all"] | None = option(
-        "Layers of a draft model on the GPU, or all",
+        "Number of layers of the draft model on the GPU, or all",
         minimum=0,
-        default="the device's, else all",
+        default="the device profile's, else all",
         memory="moves",
         gpu_only=True,
         drafting=True,

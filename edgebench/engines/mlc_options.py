@@ -11,7 +11,9 @@ from edgebench.core import option
 class MlcOptions:
     """Values of None are the engine's own defaults."""
 
-    threads: int | None = option("Threads of the engine", minimum=1, env="TVM_NUM_THREADS")
-    ctx: int | None = option("Context, tokens", minimum=1, key="context_window_size", tunes=False, memory="grows")
-    batch: int | None = option("Prefill chunk, tokens", minimum=1, key="prefill_chunk_size", memory="grows")
-    ubatch: int | None = option("Prefill chunk, tokens, if --batch is not given", minimum=1, memory="grows")
+    threads: int | None = option("Engine threads", minimum=1, env="TVM_NUM_THREADS")
+    ctx: int | None = option(
+        "Context size in tokens", minimum=1, key="context_window_size", tunes=False, memory="grows"
+    )
+    batch: int | None = option("Prefill chunk size in tokens", minimum=1, key="prefill_chunk_size", memory="grows")
+    ubatch: int | None = option("Prefill chunk size in tokens if --batch is not given", minimum=1, memory="grows")

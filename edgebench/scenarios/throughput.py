@@ -20,7 +20,7 @@ class Throughput:
     helps: Mapping[str, str] = {
         "prompt_tokens": "prompt tokens to evaluate",
         "gen_tokens": "tokens to generate",
-        "depth": "tokens in the context before that",
+        "depth": "context depth: tokens in the context before the prompt or the generation",
     }
 
     def needs(self, options: Mapping[str, Option]) -> int:

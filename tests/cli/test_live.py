@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from edgebench.bench.events import Activity, DeviceStarted, RoundFinished, TrialFinished
-from edgebench.cli.progress import Display, fitted, told_apart
+from edgebench.cli.progress import Display, distinct_names, fit_line
 from edgebench.core import Facts, Failure, Record, Round, Trial
 from edgebench.plan import Plan, Planned
 
@@ -27,25 +27,28 @@ def trial(model: str = "m", scenario: str = "throughput", **options: Any) -> Tri
 
 
 def test_a_trial_is_told_apart_in_as_few_words_as_do() -> None:
-    assert told_apart([trial()]) == ["m throughput"]
-    assert told_apart([trial(threads=1, affinity="0"), trial(threads=2, affinity="0,2")]) == ["threads 1", "threads 2"]
+    assert distinct_names([trial()]) == ["m throughput"]
+    assert distinct_names([trial(threads=1, affinity="0"), trial(threads=2, affinity="0,2")]) == [
+        "threads 1",
+        "threads 2",
+    ]
     one = [trial(k=0, draft="none"), *(trial(k=k, draft="a-long-name", p_min=0.5) for k in (4, 16))]
-    assert told_apart(one) == ["k 0", "k 4", "k 16"]
+    assert distinct_names(one) == ["k 0", "k 4", "k 16"]
     two = [*one, trial(k=4, draft="prompt-lookup")]
-    assert told_apart(two) == [
+    assert distinct_names(two) == [
         "k 0 draft none",
         "k 4 draft a-long-name",
         "k 16 draft a-long-name",
         "k 4 draft prompt-lookup",
     ]
-    assert told_apart([trial("a", k=0), trial("a", k=4), trial("b", k=0)]) == ["a k 0", "a k 4", "b k 0"]
-    assert told_apart([trial(gen_tokens=8), trial("other", "chat")]) == ["m", "other"]
+    assert distinct_names([trial("a", k=0), trial("a", k=4), trial("b", k=0)]) == ["a k 0", "a k 4", "b k 0"]
+    assert distinct_names([trial(gen_tokens=8), trial("other", "chat")]) == ["m", "other"]
 
 
 @given(st.text(min_size=1, max_size=200), st.integers(60, 200))
 def test_a_round_fits_into_a_line_and_its_rate_stays(name: str, width: int) -> None:
     found = [("decode", "31.4 tokens/s"), ("prefill", "612 tokens/s"), ("memory", "429 MiB"), ("load", "412 ms")]
-    line = fitted(name, "round 1/5", found, width)
+    line = fit_line(name, "round 1/5", found, width)
     assert cell_len(line) <= width
     assert re.search("round 1/5: decode 31.4( tokens/s$|, prefill 612 tokens/s(, memory|$))", line)
     assert name in line or (line.startswith(name[:5]) and "…" in line)

@@ -280,7 +280,9 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     pair = ["--target", target, "--draft", draft]
     assert "Without a draft model it has: prompt-lookup" in refused(tmp_path, *pair, "--draft", "ngram-simple")
     assert "--draft-gpu-layers: 'al' is not a range" in refused(tmp_path, *pair, "--draft-gpu-layers", "al")
-    assert "takes one value, not 1,2" in refused(tmp_path, *pair, "--gpu-layers", "1,2")
+    assert "--gpu-layers must be a single value in a sweep over K, not 1,2" in refused(
+        tmp_path, *pair, "--gpu-layers", "1,2"
+    )
     assert "Did you mean cuda?" in refused(tmp_path, *pair, "--backend", "cude")
     lookup = ["--draft", "prompt-lookup", "--engine", "mlc-llm"]
     assert "mlc-llm has no draft called 'prompt-lookup'" in refused(tmp_path, "--target", target, *lookup)

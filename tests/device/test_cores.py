@@ -15,7 +15,7 @@ from lab.cli import Program
 from lab.records import record as made
 from lab.tiny import tiny
 
-from edgebench.cli.threads import Sweep, with_threads
+from edgebench.cli.threads import ThreadSweep, with_threads
 from edgebench.core import Device
 from edgebench.device import cores
 from edgebench.device.session import Session
@@ -154,13 +154,13 @@ def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ((), "is fastest with 1 thread on processors 0: 30 tokens/s"),
-        (("few-rounds", "other-load", "steal"), "(doubted: steal, other-load; measure again on a quiet device)"),
+        ((), "is fastest with 1 thread on CPUs 0: 30 tokens/s"),
+        (("few-rounds", "other-load", "steal"), "(doubts: steal, other-load; measure again on an idle device)"),
     ],
 )
 def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch):
     cpus = cores.parse(f"{BASE}0/topology/core_id:0\n{BASE}1/topology/core_id:1")
-    monkeypatch.setattr(Sweep, "_read", lambda self, device: cpus)
+    monkeypatch.setattr(ThreadSweep, "_read", lambda self, device: cpus)
     own = Device("here", "linux", {"kind": "local"})
     rows = [(1, 30.0), (2, 20.0)]
     records = [
@@ -168,7 +168,7 @@ def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch):
         for n, rate in rows
     ]
     lines: list[str] = []
-    Sweep([own]).conclude(write=False, say_line=lines.append)(records)
+    ThreadSweep([own]).conclude(write=False, print_line=lines.append)(records)
     assert said in "\n".join(lines)
 
 
