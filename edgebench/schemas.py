@@ -17,7 +17,7 @@ from typing import Any
 
 from edgebench import engine_options, plugins, profiles
 from edgebench.core import Device
-from edgebench.modelfiles.catalogue import PLAIN, SOURCES, GgufForm, Mlc, ModelForm
+from edgebench.modelfiles.catalogue import PLAIN, SOURCES, GgufEntry, MlcEntry, ModelProfile
 from edgebench.profiles.documents import adapter, required
 
 Schema = dict[str, Any]
@@ -41,11 +41,11 @@ def device() -> Schema:
 
 def model() -> Schema:
     """The schema of a model profile."""
-    shape = _form(ModelForm)
-    gguf = _form(GgufForm)
+    shape = _form(ModelProfile)
+    gguf = _form(GgufEntry)
     gguf["properties"] |= {name: {"type": "string"} if name in PLAIN else _form(form) for name, form in SOURCES.items()}
     gguf["oneOf"] = [{"required": [name]} for name in SOURCES]
-    shape["properties"] |= {"gguf": gguf, "mlc": _form(Mlc)}
+    shape["properties"] |= {"gguf": gguf, "mlc": _form(MlcEntry)}
     shape["anyOf"] = [{"required": ["gguf"]}, {"required": ["mlc"]}]
     return {"$schema": DIALECT, "title": "edgebench model profile", **shape}
 

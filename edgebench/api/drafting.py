@@ -172,9 +172,9 @@ def _check_memory(plan: Plan, facts: DeviceFacts) -> None:
 
     most = max(plan.trials, key=lambda planned: planned.draft is not None)
     options = most.trial.options
-    parts = {most.model.name: pairs.needs_bytes(plan.engine, most.model, options, options.get("gpu_layers"))}
+    parts = {most.model.name: pairs.memory_split(plan.engine, most.model, options, options.get("gpu_layers"))}
     if most.draft:
-        parts[most.draft.name] = pairs.needs_bytes(plan.engine, most.draft, options, options.get("draft_gpu_layers"))
+        parts[most.draft.name] = pairs.memory_split(plan.engine, most.draft, options, options.get("draft_gpu_layers"))
     pairs.check_fit(parts, facts, plan.device, plan.backend)
 
 

@@ -48,7 +48,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     for profile in profiles.names("models").values():
         try:
             model = modelfiles.load(str(profile))
-            rows.append((model, {form: modelfiles.cached(model, form) for form in modelfiles.forms(model)}))
+            rows.append((model, {form: modelfiles.cached(model, form) for form in modelfiles.formats_of(model)}))
         except ProfileError as error:
             errors.append(error)
     if as_json:
@@ -79,7 +79,7 @@ def show(model: str, form: ModelFormat | None, as_json: bool) -> None:
     profile = None if path else modelfiles.load(model)
     file: ModelFile | None = None
     if path:
-        file = modelfiles.at(path, form)
+        file = modelfiles.open_file(path, form)
     elif profile and modelfiles.cached(profile, form):
         file = modelfiles.pull(profile, form)
     if as_json:
@@ -107,7 +107,7 @@ def pull(model: tuple[str, ...], accept_change: bool, form: ModelFormat | None, 
         path = modelfiles.as_path(name)
         with transfer(f"reading {name}" if path else f"fetching {name}") as progress:
             if path:
-                file = modelfiles.at(path, form, progress=progress)
+                file = modelfiles.open_file(path, form, progress=progress)
             else:
                 file = modelfiles.pull(modelfiles.load(name), form, progress=progress, accept_change=accept_change)
         files.append(file)
@@ -127,7 +127,7 @@ def verify(model: tuple[str, ...], form: ModelFormat | None, as_json: bool) -> N
     for source, model_format in _to_verify(model, form):
         with transfer(f"reading {source if isinstance(source, Path) else source.name}") as progress:
             if isinstance(source, Path):
-                file = modelfiles.at(source, model_format, again=True, progress=progress)
+                file = modelfiles.open_file(source, model_format, recheck=True, progress=progress)
             else:
                 file = modelfiles.verify(source, model_format, progress=progress)
         files.append(file)
@@ -147,7 +147,7 @@ def _to_verify(names: tuple[str, ...], form: ModelFormat | None) -> list[tuple[M
         (model, one)
         for name in profiles.names("models")
         for model in [modelfiles.load(name)]
-        for one in modelfiles.forms(model)
+        for one in modelfiles.formats_of(model)
     ]
     return [(model, one) for model, one in candidates if form in (None, one) and modelfiles.cached(model, one)]
 
@@ -214,7 +214,7 @@ def _file_lines(file: ModelFile) -> dict[str, str]:
         "quantization": file.quantization + (f" ({_types(facts.tensor_types)})" if facts.tensor_types else ""),
         "parameters": number(facts.parameters) if facts.parameters else "",
         "weights": quantity(facts.weights_bytes, "B") if facts.weights_bytes else "",
-        "weight index": ", ".join(f"{name} (MLC-LLM {mlc.READ_BY[name]})" for name in facts.caches),
+        "weight index": ", ".join(f"{name} (MLC-LLM {mlc.INDEX_READERS[name]})" for name in facts.caches),
         "layers": str(facts.layers or ""),
         "context": f"{facts.context_length} tokens" if facts.context_length else "",
         "vocabulary": f"{facts.vocabulary} tokens ({facts.tokenizer or 'own'})" if facts.vocabulary else "",

@@ -26,7 +26,7 @@ from edgebench.engines import mlc_install, mlc_server
 from edgebench.engines.mlc_install import BACKENDS, FORMATS, KEY_VARIABLE, Settings
 from edgebench.engines.mlc_options import MlcOptions
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut
-from edgebench.modelfiles.mlc import CACHES, CONFIG
+from edgebench.modelfiles.mlc import CONFIG, WEIGHT_INDEXES
 
 VERIFIES = ("cuda", "vulkan", "metal")
 """Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
@@ -178,7 +178,7 @@ class MlcPython(Engine):
                 "Name the folder that mlc_llm convert_weight and gen_config wrote.",
             )
         if self.cache_name is not None and self.cache_name not in names:
-            other = next((name for name in CACHES if name in names), "none")
+            other = next((name for name in WEIGHT_INDEXES if name in names), "none")
             raise EngineFailed(
                 f"the list of weights in {folder} is {other}, and this version of MLC-LLM reads {self.cache_name} only",
                 "Use weights made for this version, or the version they were made for (v0.20 changed the name).",

@@ -1,4 +1,4 @@
-"""Models: found by name, fetched once, checked, and known before anything starts.
+"""Models: looked up by name, downloaded once, verified, and described by their headers.
 
 ``resolve`` is what a run calls; the rest serves ``edgebench models``.
 """
@@ -22,23 +22,23 @@ __all__ = ["at", "cached", "header", "load", "pull", "resolve", "tokens", "verif
 
 
 ModelFormat = Literal["gguf", "mlc"]
-"""llama.cpp's form of a model, a file; and MLC-LLM's, a folder."""
+"""llama.cpp's format, a file; and MLC-LLM's, a folder."""
 
 
 def resolve(name_or_path: str, *, formats: Sequence[str] = ("gguf",), progress: Progress | None = None) -> ModelFile:
-    """A model in a format of an engine as checked files on this machine, fetched where they aren't here yet.
+    """A model in one of an engine's formats, as verified files on this machine; downloads what is missing.
 
     Takes a profile's name, the path of a profile, or the path of a model: a GGUF file, a folder of
     MLC-LLM's, or a file whose suffix is one of ``formats``. Raises ``ProfileError`` for an unknown
-    name, ``ModelError`` for what can't be had or trusted, or is in another format.
+    name, ``ModelError`` for a file that is unavailable, damaged or in another format.
     """
     path = as_path(name_or_path, formats)
     if path is None:
         model = load(name_or_path)
-        form = next((form for name in formats for form in forms(model) if form == name), None)
-        if form is None and not {*formats} & {*get_args(ModelFormat)}:
+        format = next((format for accepted in formats for format in formats_of(model) if format == accepted), None)
+        if format is None and not {*formats} & {*get_args(ModelFormat)}:
             raise ModelError(f"{model.name} is not available in {' or '.join(formats)}", "Name a model's file.")
-        return pull(model, form or ("mlc" if "mlc" in formats else "gguf"), progress=progress)
+        return pull(model, format or ("mlc" if "mlc" in formats else "gguf"), progress=progress)
     if mlc.is_folder(path):
         if "mlc" in formats:
             return mlc.resolve(path, progress=progress)
@@ -47,11 +47,12 @@ def resolve(name_or_path: str, *, formats: Sequence[str] = ("gguf",), progress: 
     elif "gguf" in formats:
         facts = header(path)
         return _model_file(path.stem, path, Cache().sha256(path, progress), facts)
-    is_a, takes = "a folder" if path.is_dir() else "a file", " or ".join(_FORMS.get(name, name) for name in formats)
-    raise ModelError(f"this engine takes {takes}, and {path} is {is_a}", "Name another model, or --engine.")
+    actual = "a folder" if path.is_dir() else "a file"
+    expected = " or ".join(_FORMAT_NAMES.get(accepted, accepted) for accepted in formats)
+    raise ModelError(f"this engine takes {expected}, and {path} is {actual}", "Name another model, or --engine.")
 
 
-_FORMS = {"gguf": "a GGUF file", "mlc": "a folder of MLC-LLM's weights"}
+_FORMAT_NAMES = {"gguf": "a GGUF file", "mlc": "a folder of MLC-LLM's weights"}
 
 
 def _opaque(path: Path, progress: Progress | None) -> ModelFile:
@@ -63,73 +64,74 @@ def _opaque(path: Path, progress: Progress | None) -> ModelFile:
     return ModelFile(path.stem, path, sha256, size, path.suffix[1:], "unknown", "unknown")
 
 
-def at(
-    path: Path, form: ModelFormat | None = None, *, again: bool = False, progress: Progress | None = None
+def open_file(
+    path: Path, format: ModelFormat | None = None, *, recheck: bool = False, progress: Progress | None = None
 ) -> ModelFile:
-    """The model at a path, checked; ``again``: also what was checked before. Without ``form``: the one
-    that it has. Raises ``ModelError``."""
+    """The model at a path, verified; ``recheck``: even if its checksum is cached. Without ``format``:
+    the file's own. Raises ``ModelError``."""
     folder = mlc.is_folder(path)
-    if again:
+    if recheck:
         for file in path.iterdir() if folder else [path]:
             Cache().forget(file)
-    return resolve(str(path), formats=(form or ("mlc" if folder else "gguf"),), progress=progress)
+    return resolve(str(path), formats=(format or ("mlc" if folder else "gguf"),), progress=progress)
 
 
 def as_path(name_or_path: str, formats: Sequence[str] = ("gguf",)) -> Path | None:
-    """The path of a model file where that is what is meant, not a profile."""
+    """The path, if the argument is one of a model file or folder; None for a profile."""
     path = Path(name_or_path).expanduser()
     if path.suffix in profiles.SUFFIXES or name_or_path in profiles.names("models"):
         return None
     if not name_or_path:
         return None
-    means_path = path.suffix in (".gguf", *(f".{name}" for name in formats)) or len(path.parts) > 1 or path.exists()
-    return path if means_path else None
+
+    is_path = path.suffix in (".gguf", *(f".{name}" for name in formats)) or len(path.parts) > 1 or path.exists()
+    return path if is_path else None
 
 
 def tokens(path: Path) -> list[bytes]:
-    """The texts of the vocabulary, by id; none where a folder doesn't tell. Raises ``ModelError``."""
+    """The texts of the vocabulary, by ID; empty if a folder has no readable tokenizer. Raises ``ModelError``."""
     return list(mlc.tokens(path)) if mlc.is_folder(path) else header_tokens(path)
 
 
-def forms(model: Model) -> list[ModelFormat]:
-    """The forms a profile names, llama.cpp's first."""
-    named: list[tuple[ModelFormat, object]] = [("gguf", model.gguf), ("mlc", model.mlc)]
-    return [form for form, given in named if given is not None]
+def formats_of(model: Model) -> list[ModelFormat]:
+    """The formats that a profile has, llama.cpp's first."""
+    sections: list[tuple[ModelFormat, object]] = [("gguf", model.gguf), ("mlc", model.mlc)]
+    return [format for format, section in sections if section is not None]
 
 
-def cached(model: Model, form: ModelFormat | None = None) -> Path | None:
-    """Where the model's file or folder lies on this machine already; None where it must be fetched.
+def cached(model: Model, format: ModelFormat | None = None) -> Path | None:
+    """Path of the model's file or folder on this machine; None if it must be downloaded.
 
-    Without ``form`` here and below: the first one that the profile names.
+    Without ``format`` here and below: the first one in the profile.
     """
-    if (form or forms(model)[0]) == "mlc":
+    if (format or formats_of(model)[0]) == "mlc":
         return mlc.cached(model)
     source = model.source
     if isinstance(source, Local):
-        path = _local(model, source)
+        path = _local_path(model, source)
         return path if path.is_file() else None
-    pin = Cache().pinned(_key(source)) if source else None
+    pin = Cache().find_pin(_key(source)) if source else None
     if pin and Cache().path(pin.sha256).is_file():
         return Cache().path(pin.sha256)
-    return _elsewhere(source)
+    return _find_installed(source)
 
 
 def pull(
-    model: Model, form: ModelFormat | None = None, *, progress: Progress | None = None, accept_change: bool = False
+    model: Model, format: ModelFormat | None = None, *, progress: Progress | None = None, accept_change: bool = False
 ) -> ModelFile:
-    """Have the model's file or folder here, its hashes and its header checked. Raises ``ModelError``.
+    """Download the model's file or folder if necessary, and verify checksums and header. Raises ``ModelError``.
 
-    ``accept_change``: its source may have another file now than when it was first pulled.
+    ``accept_change``: accept a file that differs from the one pinned on first download.
     """
-    if (form or forms(model)[0]) == "mlc":
+    if (format or formats_of(model)[0]) == "mlc":
         return mlc.pull(model, progress=progress)
     if model.gguf is None or model.source is None:
-        raise ModelError(f"{model.name} has no GGUF form, only one for MLC-LLM")
+        raise ModelError(f"{model.name} has no GGUF file, only a folder for MLC-LLM")
     cache = Cache()
     path = cached(model)
     if path is None:
         if isinstance(model.source, Requantize):
-            resolve(model.source.model, progress=progress)  # its hash is part of the key
+            resolve(model.source.model, progress=progress)  # its checksum is part of the key
         key = _key(model.source)
         with cache.lock(key):
             path = cached(model) or _fetch(model, model.source, key, progress, accept_change)
@@ -149,9 +151,9 @@ def pull(
     return _model_file(model.name, path, sha256, facts)
 
 
-def verify(model: Model, form: ModelFormat | None = None, *, progress: Progress | None = None) -> ModelFile:
-    """Read the whole model again and hold it against what is known. Raises ``ModelError``."""
-    if (form or forms(model)[0]) == "mlc":
+def verify(model: Model, format: ModelFormat | None = None, *, progress: Progress | None = None) -> ModelFile:
+    """Read the whole model again and verify its checksum. Raises ``ModelError``."""
+    if (format or formats_of(model)[0]) == "mlc":
         return mlc.verify(model, progress=progress)
     path = cached(model)
     if path is None:
@@ -161,60 +163,65 @@ def verify(model: Model, form: ModelFormat | None = None, *, progress: Progress 
 
 
 def _fetch(model: Model, source: Source, key: str, progress: Progress | None, accept_change: bool) -> Path:
-    """Bring the file into the cache, under the lock of its source."""
+    """Download the file into the cache, under the lock of its source. Raises ``ModelError``."""
     cache, part = Cache(), Cache().part(key)
-    pin = None if accept_change else cache.pinned(key)
+    pin = None if accept_change else cache.find_pin(key)
 
     def check(sha256: str) -> None:
         expected = model.gguf.sha256 if model.gguf else None
         if expected not in (None, sha256):
-            raise ModelError(f"{model.name}: the file there has the SHA-256 {sha256}, {model.profile} says {expected}")
+            raise ModelError(
+                f"{model.name}: checksum mismatch: the source has SHA-256 {sha256}, {model.profile} expects {expected}"
+            )
         if expected is None and pin and pin.sha256 != sha256 and not isinstance(source, Requantize):
             raise ModelError(
-                f"{model.name} has CHANGED at its source: SHA-256 {pin.sha256} when it was first pulled "
-                f"({pin.learnt}), {sha256} now",
-                f"These are different models. `edgebench models pull --accept-change {model.name}` takes the new one.",
+                f"{model.name} has changed at its source: SHA-256 {pin.sha256} on first download "
+                f"({pin.first_seen}), {sha256} now",
+                "These are different models. "
+                f"`edgebench models pull --accept-change {model.name}` accepts the new file.",
             )
 
     try:
-        sha256 = _bring(model, source, part, progress, check)
+        sha256 = _obtain(model, source, part, progress, check)
     except OSError as error:
         if error.errno in FULL:
             part.unlink(missing_ok=True)
-        raise ModelError(f"{part} cannot be written: {error.strerror}", "Make room, or set EDGEBENCH_CACHE.") from error
+        raise ModelError(
+            f"{part} cannot be written: {error.strerror}", "Free some space, or set EDGEBENCH_CACHE."
+        ) from error
     try:
         check(sha256)
         header(part)
     except ModelError as error:
         part.unlink(missing_ok=True)
-        raise ModelError(f"{model.name} was fetched and refused: {error}", error.hint) from error
-    path = cache.keep(part, sha256)
-    cache.learn(key, sha256, path)
+        raise ModelError(f"{model.name} was downloaded and rejected: {error}", error.hint) from error
+    path = cache.add(part, sha256)
+    cache.record_source(key, sha256, path)
     return path
 
 
-def _bring(model: Model, source: Source, part: Path, progress: Progress | None, check: Callable[[str], None]) -> str:
-    """Write what a source gives to ``part``; its SHA-256."""
+def _obtain(model: Model, source: Source, part: Path, progress: Progress | None, check: Callable[[str], None]) -> str:
+    """Write the source's file to ``part`` and return its SHA-256. Raises ``ModelError``."""
     from edgebench.modelfiles import sources
 
     if isinstance(source, Local):
-        raise ModelError(f"{model.name}: {_local(model, source)}: there is no such file", f"See {model.profile}.")
+        raise ModelError(f"{model.name}: {_local_path(model, source)}: there is no such file", f"See {model.profile}.")
     if isinstance(source, Package):
         return sources.from_package(source, part, progress)
     if isinstance(source, Hub):
         return sources.from_hub(source, part, progress, check)
     if isinstance(source, Url):
         return sources.fetch(source.url, part, progress)
-    from edgebench.modelfiles.requantize import WIDTH, requantize
+    from edgebench.modelfiles.requantize import BYTES_PER_WEIGHT, requantize
 
     base = resolve(source.model, progress=progress)
-    sources.check_room(part, round((base.facts.parameters or 0) * WIDTH[source.type]))
+    sources.check_disk_space(part, round((base.facts.parameters or 0) * BYTES_PER_WEIGHT[source.type]))
     requantize(base.path, part, source.type, progress)
     return hash_file(part)
 
 
-def _elsewhere(source: Source | None) -> Path | None:
-    """The file where another program put it: an installed package, the hub's own cache."""
+def _find_installed(source: Source | None) -> Path | None:
+    """The file if another program installed it: in a Python package or the hub's own cache."""
     from edgebench.modelfiles import sources
 
     if isinstance(source, Package):
@@ -223,22 +230,22 @@ def _elsewhere(source: Source | None) -> Path | None:
 
 
 def _key(source: Source | None) -> str:
-    """What a source is known by: the same key, the same file."""
+    """Key of a source in the cache's index: the same key, the same file."""
     if not isinstance(source, Requantize):
         return repr(source)
-    return f"{source.type} of {_known_sha256(load(source.model))}"
+    return f"{source.type} of {_find_sha256(load(source.model))}"
 
 
-def _known_sha256(model: Model) -> str | None:
-    """The hash of a model's file, as far as it is known before it is fetched."""
-    pin = Cache().pinned(_key(model.source))
+def _find_sha256(model: Model) -> str | None:
+    """The checksum of a model's file if it is known before downloading."""
+    pin = Cache().find_pin(_key(model.source))
     sha256 = (model.gguf.sha256 if model.gguf else None) or (pin.sha256 if pin else None)
     if sha256 is None and (path := cached(model)):
         sha256 = Cache().sha256(path)
     return sha256
 
 
-def _local(model: Model, source: Local) -> Path:
+def _local_path(model: Model, source: Local) -> Path:
     return model.profile.parent / Path(source.path).expanduser()
 
 

@@ -1,7 +1,7 @@
-"""The model cache: files named by their SHA-256, and an index of what each source once was.
+"""The model cache: files named by their SHA-256, and an index that pins each source's checksum.
 
-A file appears in the cache whole or not at all: it is written as ``partial/*.part`` and renamed
-when its hash is known and its header is sound. Two programs may pull at once.
+Files are added atomically: written as ``partial/*.part`` and renamed when checksum and header are
+verified. Several processes may download at once.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Pin:
-    """A file as it was when its source was first pulled."""
+    """Checksum and size of a source's file on first download."""
 
     sha256: str
     size: int | None
-    learnt: str | None
+    first_seen: str | None
     """UTC, ISO 8601."""
 
 
 class Cache:
-    """One cache folder; nothing in it is made before something is kept."""
+    """The cache folder; it is created when the first file is added."""
 
     def __init__(self) -> None:
         """In ``EDGEBENCH_CACHE``, else in the user's cache folder."""
         from platformdirs import user_cache_path
 
-        named = os.environ.get("EDGEBENCH_CACHE")
-        base = Path(named).expanduser().absolute() if named else user_cache_path("edgebench")
+        override = os.environ.get("EDGEBENCH_CACHE")
+        base = Path(override).expanduser().absolute() if override else user_cache_path("edgebench")
         self.root = base / "models"
 
     def path(self, sha256: str) -> Path:
-        """Where a file of that hash is kept."""
+        """Path of the file with that checksum."""
         return self.root / f"{sha256}.gguf"
 
-    def pinned(self, key: str) -> Pin | None:
-        """What a source was when it was first pulled."""
+    def find_pin(self, key: str) -> Pin | None:
+        """The pin of a source; None before its first download."""
         entry = Fields(self._index().get("sources", {}).get(key))
         sha256 = entry.text("sha256")
         return Pin(sha256, entry.integer("size"), entry.text("learnt")) if sha256 else None
 
-    def learn(self, key: str, sha256: str, path: Path) -> None:
-        """Keep what a source gave, and when it gave this first."""
+    def record_source(self, key: str, sha256: str, path: Path) -> None:
+        """Pin a source's checksum, with the time of its first download."""
         stat = path.stat()
         entry = {
             "sha256": sha256,
@@ -70,8 +70,8 @@ class Cache:
             index.setdefault("files", {})[str(path.absolute())] = [stat.st_size, stat.st_mtime_ns, sha256]
             self._write(index)
 
-    def seen(self, path: Path) -> str | None:
-        """A file's hash where it was read before and neither its size nor its time has changed."""
+    def find_sha256(self, path: Path) -> str | None:
+        """A file's cached checksum; None if it was never read, or its size or modification time has changed."""
         stat = path.stat()
         entry = self._index().get("files", {}).get(str(path.absolute()))
         if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns] or len(entry) != 3:
@@ -79,23 +79,23 @@ class Cache:
         return str(entry[2])
 
     def sha256(self, path: Path, progress: Progress | None = None) -> str:
-        """A file's hash; read again only where its size or its time changed."""
-        known = self.seen(path)
-        if known is not None:
-            return known
+        """A file's checksum; the file is read only if its size or modification time has changed."""
+        sha256 = self.find_sha256(path)
+        if sha256 is not None:
+            return sha256
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
-        name = str(path.absolute())
-        digest = hash_file(path, progress)
-        # Only a saving of time: where nothing can be written, the next run reads the file again.
+        path_key = str(path.absolute())
+        sha256 = hash_file(path, progress)
+        # Only saves time: if the index cannot be written, the next run reads the file again.
         with contextlib.suppress(OSError, ModelError), self.lock("index"):
             index = self._index()
-            index.setdefault("files", {})[name] = [*stamp, digest]
+            index.setdefault("files", {})[path_key] = [*stamp, sha256]
             self._write(index)
-        return digest
+        return sha256
 
     def forget(self, path: Path) -> None:
-        """Read this file's bytes when it is asked for next."""
+        """Drop a file's cached checksum, so that the next call reads the file."""
         with contextlib.suppress(OSError, ModelError), self.lock("index"):
             index = self._index()
             if index.get("files", {}).pop(str(path.absolute()), None):
@@ -103,7 +103,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Let one program at a time work on a source; another one waits."""
+        """Hold the lock of a source; other processes wait."""
         from filelock import FileLock
 
         lock = FileLock(self.folder("locks") / f"{short(key)}.lock")
@@ -119,16 +119,16 @@ class Cache:
         return self.folder("partial") / f"{short(key)}.part"
 
     def folder(self, name: str) -> Path:
-        """A folder of the cache, made where it isn't there. Raises ``ModelError``."""
+        """A folder of the cache, created if missing. Raises ``ModelError``."""
         folder = self.root / name
         with self._writable():
-            if not self.root.is_absolute():  # "~" stays as it is where there is no home at all
+            if not self.root.is_absolute():  # "~" is not expanded for a user without a home
                 raise OSError(0, "this user has no home folder")
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def keep(self, part: Path, sha256: str) -> Path:
-        """Make a finished part a file of the cache."""
+    def add(self, part: Path, sha256: str) -> Path:
+        """Rename a finished part to a file of the cache and return its path. Raises ``ModelError``."""
         path = self.path(sha256)
         with self._writable():
             part.replace(path)
@@ -148,7 +148,7 @@ class Cache:
         try:
             index = json.loads((self.root / "index.json").read_text("utf-8"))
         except (OSError, ValueError):
-            return {}  # none yet, or damaged: what it knew is learnt again
+            return {}  # missing or damaged: it is rebuilt
         return index if isinstance(index, dict) else {}
 
     def _write(self, index: Mapping[str, object]) -> None:
@@ -164,16 +164,16 @@ class Cache:
 
 def hash_file(path: Path, progress: Progress | None = None) -> str:
     """SHA-256 of a file, hexadecimal."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    digest, done_b, total_b = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-            done += len(chunk)
+            done_b += len(chunk)
             if progress:
-                progress(done, total)
+                progress(done_b, total_b)
     return digest.hexdigest()
 
 
 def short(key: str) -> str:
-    """A file name for a source's key, which may hold anything."""
+    """A file name for a source's key, which may contain any characters."""
     return hashlib.sha256(key.encode()).hexdigest()[:24]

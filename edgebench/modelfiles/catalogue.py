@@ -1,4 +1,4 @@
-"""Model profiles: ``models/NAME.yaml`` becomes a ``Model``, or every mistake is named."""
+"""Model profiles: parses ``models/NAME.yaml`` into a ``Model``, or reports every mistake in it."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ PLAIN = ("url", "path")
 
 
 @dataclass(frozen=True)
-class GgufForm:
-    """What a profile says under ``gguf:`` beside its source."""
+class GgufEntry:
+    """A profile's ``gguf:`` section, without its source."""
 
     quantization: str
     """As llama.cpp names it: ``Q4_0``, ``Q4_K_M``, ``F16`` …"""
@@ -83,8 +83,8 @@ class GgufForm:
 
 
 @dataclass(frozen=True)
-class Mlc:
-    """The model's form for MLC-LLM: a folder of weights on the hub, or on this machine."""
+class MlcEntry:
+    """A profile's ``mlc:`` section: a folder of weights on the hub, or on this machine."""
 
     quantization: str
     """As MLC names it: ``q4f16_1`` …; never the same as a GGUF quantization."""
@@ -98,8 +98,8 @@ class Mlc:
 
 
 @dataclass(frozen=True)
-class ModelForm:
-    """What a model profile says."""
+class ModelProfile:
+    """The top level of a model profile."""
 
     name: str
     gguf: Mapping[str, object] | None = None
@@ -110,13 +110,13 @@ class ModelForm:
 
 @dataclass(frozen=True)
 class Model:
-    """A model one can pull: the same weights in one form or in two."""
+    """A model that can be downloaded: the same weights in one format or in two."""
 
     name: str
-    gguf: GgufForm | None
+    gguf: GgufEntry | None
     source: Source | None
-    """Where the GGUF form comes from."""
-    mlc: Mlc | None
+    """Source of the GGUF file."""
+    mlc: MlcEntry | None
     description: str
     license: str
     profile: Path
@@ -125,43 +125,43 @@ class Model:
 def load(name_or_path: str) -> Model:
     """A model by its profile's name or path. Raises ``ProfileError`` with every mistake in it."""
     document = Document(profiles.locate("models", name_or_path))
-    form = document.read(ModelForm)
+    entry = document.read(ModelProfile)
     profiles.named(document)
     gguf, source, mlc = None, None, None
     if isinstance(document.get("gguf"), Mapping):
-        gguf = document.read(GgufForm, "gguf", others=tuple(SOURCES))
+        gguf = document.read(GgufEntry, "gguf", others=tuple(SOURCES))
         source = _source(document)
     if isinstance(document.get("mlc"), Mapping):
-        mlc = document.read(Mlc, "mlc")
-    if form and form.gguf is None and form.mlc is None:
+        mlc = document.read(MlcEntry, "mlc")
+    if entry and entry.gguf is None and entry.mlc is None:
         document.mistake((), "has neither gguf nor mlc", "say where the model comes from")
     document.settle()
-    assert form is not None  # or settle would have raised
-    return Model(form.name, gguf, source, mlc, form.description, form.license, document.path)
+    assert entry is not None  # or settle would have raised
+    return Model(entry.name, gguf, source, mlc, entry.description, entry.license, document.path)
 
 
 def _check_base(document: Document, name: str) -> None:
-    """The model that another one is made from must be there, and not be made itself."""
-    place, known = ("gguf", "requantize", "model"), profiles.names("models")
-    if name not in known:
-        document.unknown(place, name, f"no model named {shown(name)}", known)
-    elif Document(known[name]).get("gguf", "requantize") is not None:
-        document.mistake(place, f"{name} is made from another model itself", "name that one")
+    """Report a mistake unless the base of a requantized model exists and is not requantized itself."""
+    location, available = ("gguf", "requantize", "model"), profiles.names("models")
+    if name not in available:
+        document.unknown(location, name, f"no model named {shown(name)}", available)
+    elif Document(available[name]).get("gguf", "requantize") is not None:
+        document.mistake(location, f"{name} is made from another model itself", "name that one")
 
 
 def _source(document: Document) -> Source | None:
     gguf = document.get("gguf")
-    given = [name for name in SOURCES if isinstance(gguf, Mapping) and name in gguf]
-    if len(given) != 1:
-        wrong = f"has {len(given)} sources" if given else "has no source"
-        document.mistake(("gguf", *given[1:2]), wrong, f"give one of {', '.join(SOURCES)}")
+    names = [name for name in SOURCES if isinstance(gguf, Mapping) and name in gguf]
+    if len(names) != 1:
+        problem = f"has {len(names)} sources" if names else "has no source"
+        document.mistake(("gguf", *names[1:2]), problem, f"give one of {', '.join(SOURCES)}")
         return None
-    (name,) = given
+    (name,) = names
     if name not in PLAIN:
-        found: Source | None = document.read(SOURCES[name], "gguf", name)
-        if isinstance(found, Requantize):
-            _check_base(document, found.model)
-        return found
+        source: Source | None = document.read(SOURCES[name], "gguf", name)
+        if isinstance(source, Requantize):
+            _check_base(document, source.model)
+        return source
     value = document.get("gguf", name)
     if not isinstance(value, str):
         document.mistake(("gguf", name), f"must be text, not {shown(value)}")

@@ -10,19 +10,19 @@ from edgebench.core import MemoryEstimate, ModelFacts, Option
 
 
 def estimate(engine: str, model: ModelFacts, options: Mapping[str, Option]) -> MemoryEstimate | None:
-    """By the engine's own estimate, and what each of its launch options adds; None without a header."""
+    """The engine's own estimate plus what each of its launch options adds; None without a header."""
     with plugins.boundary("engines", engine):
-        need = plugins.load("engines", engine).estimate_memory(model, options)
-        if need is None:
+        memory = plugins.load("engines", engine).estimate_memory(model, options)
+        if memory is None:
             return None
-        more = sum(
-            one.memory_b(options[name], model)
-            for name, one in engine_options.declared(engine).items()
-            if one.memory_b is not None and name in options
+        extra_b = sum(
+            option.memory_b(options[name], model)
+            for name, option in engine_options.declared(engine).items()
+            if option.memory_b is not None and name in options
         )
-    return replace(need, compute_b=need.compute_b + more)
+    return replace(memory, compute_b=memory.compute_b + extra_b)
 
 
-def facts(need: MemoryEstimate) -> dict[str, float]:
-    """As a record keeps it."""
-    return {**asdict(need), "total_b": need.total_b}
+def facts(memory: MemoryEstimate) -> dict[str, float]:
+    """The estimate as records store it, bytes by part."""
+    return {**asdict(memory), "total_b": memory.total_b}

@@ -313,8 +313,8 @@ def test_a_pair_that_does_not_fit_onto_the_gpu_is_refused_where_its_memory_is_kn
     draft = modelfiles.resolve(str(tiny(tmp_path / "d.gguf")))
     options: dict[str, Any] = {"ctx": 512}
     parts = {
-        "t": pairs.needs_bytes("llama.cpp", target, options, 1),
-        "d": pairs.needs_bytes("llama.cpp", draft, options, "all"),
+        "t": pairs.memory_split("llama.cpp", target, options, 1),
+        "d": pairs.memory_split("llama.cpp", draft, options, "all"),
     }
     (here, there), (_, whole) = parts.values()
     assert here == there, "one of two layers"

