@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lab.tiny import tiny
 
 from edgebench import profiles
 from edgebench.bench.launcher import EngineProcess
-from edgebench.core import Client, CostQuery, Divergence, DivergenceQuery, Launch, Request, SpeculationCosts
+from edgebench.core import Client, CostQuery, Divergence, DivergenceQuery, Launch, ModelFacts, Request, SpeculationCosts
 from edgebench.device.session import Session
 from edgebench.engines import llama_queries
 from edgebench.engines.llama_server import body, divergence_of
@@ -141,7 +142,7 @@ def test_without_log_probabilities_nothing_is_made_up(client: Client) -> None:
 
 
 def test_the_output_layers_share_comes_from_the_header() -> None:
-    tied = {"vocabulary": 100, "embedding": 10, "parameters": 5000, "weights_bytes": 9, "weights_read_bytes": 9}
+    tied = ModelFacts(vocabulary=100, embedding=10, parameters=5000, weights_bytes=9, weights_read_bytes=9)
     assert output_share(tied) == 0.2
-    assert output_share({**tied, "parameters": 6000, "weights_read_bytes": 8}) == 0.2
-    assert output_share({}) == 0.0
+    assert output_share(replace(tied, parameters=6000, weights_read_bytes=8)) == 0.2
+    assert output_share(ModelFacts()) == 0.0
