@@ -119,7 +119,7 @@ class DeviceWorker(threading.Thread):
                 stack.enter_context(lock.held(session, patience))
                 rpc = RpcWorkers(session, plan.engine, plan.rpc, patience) if plan.rpc else None
                 workers = stack.enter_context(rpc) if rpc else None
-                self._bench = Bench(plan, session, helpers=workers, run=self._run_meta)
+                self._bench = Bench(plan, session, workers=workers, run=self._run_meta)
                 with closing(self._bench.events()) as happening:
                     for event in happening:
                         if self._aborted:

@@ -5,33 +5,27 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 
 from edgebench import engine_options, plugins
 from edgebench.bench import measure, observe, schedules
 from edgebench.bench.conditions import Conditions
 from edgebench.bench.launcher import EngineProcess
+from edgebench.bench.trial_state import RunFacts, TrialState, now
 from edgebench.core import (
     AnswersQueries,
     DeviceFacts,
-    Doubt,
     Engine,
     EngineFacts,
     EngineStart,
-    Facts,
-    Failure,
-    Launch,
     Option,
     Query,
-    Record,
     Reply,
     Request,
     Round,
     RoundData,
     RoundNotes,
     ScenarioContext,
-    Status,
     Step,
     Turn,
     merged,
@@ -40,78 +34,13 @@ from edgebench.device import cores
 from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, PartFailed, Unreadable
-from edgebench.judging import doubts, judge, metrics
-from edgebench.judging.over_rounds import over_rounds
-from edgebench.modelfiles import fits
-from edgebench.plan import Planned
+from edgebench.judging import doubts, metrics
 
 CLOCK_S = 0.1
 """An offset between the clocks known less well than this, seconds, is a doubt."""
 
 MAX_REQUESTS = 5000
 """In one round: a scenario whose end depends on the replies might never end."""
-
-
-@dataclass
-class RunFacts:
-    """What is known of a device and its engine before its trials."""
-
-    device: DeviceFacts = DeviceFacts()
-    engine: EngineFacts = EngineFacts()
-
-
-@dataclass
-class TrialState:
-    """A trial under way."""
-
-    id: str
-    """Of its record."""
-    run: Mapping[str, object]
-    planned: Planned
-    launch: Launch
-    rounds: list[Round] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
-    status: Status = "ok"
-    failure: Failure | None = None
-    engine: EngineFacts = EngineFacts()
-    """What it said while it loaded."""
-    rpc: list[dict[str, object]] = field(default_factory=list)
-    """What is known of the other devices that hold parts of the model."""
-    started: str = ""
-
-    def facts(self, run: RunFacts) -> Facts:
-        """Of device, engine and model."""
-        file = self.planned.model
-        need = fits.estimate(self.planned.trial.engine, file.facts, self.planned.trial.options)
-        model = replace(
-            file.facts,
-            name=file.name,
-            sha256=file.sha256,
-            size_b=file.size,
-            format=file.format,
-            quantization=file.quantization,
-            architecture=file.architecture,
-            estimate=fits.facts(need) if need else {},
-        )
-        return Facts(run.device, merged(run.engine, self.engine), model, tuple(self.rpc))
-
-    def record(self, run: RunFacts) -> Record:
-        record = Record(
-            id=self.id,
-            run=self.run,
-            status=self.status,
-            trial=self.planned.trial,
-            facts=self.facts(run),
-            metrics=over_rounds(self.rounds),
-            doubts=tuple(dict.fromkeys(self.doubts)),
-            rounds=tuple(self.rounds),
-            failure=self.failure,
-            notes=tuple(dict.fromkeys(self.notes)),
-            started=self.started,
-            finished=now(),
-        )
-        return replace(record, doubts=judge.judge(record))
 
 
 class RoundRunner:
@@ -358,8 +287,3 @@ def missing_instruction_sets(device: DeviceFacts, engine: EngineFacts) -> list[s
     if not engine.instruction_sets:
         return []
     return [name for name in device.instruction_sets if name not in engine.instruction_sets]
-
-
-def now() -> str:
-    """The time, ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from edgebench import plugins
 from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
+from edgebench.bench.engine_slot import EngineSlot
 from edgebench.bench.events import Activity, EngineLog, Event, RoundFinished, TrialFinished, TrialPlanned
-from edgebench.bench.launcher import EngineProcess
-from edgebench.bench.rounds import RoundRunner, RunFacts, TrialState, now
+from edgebench.bench.reconnection import Reconnection
+from edgebench.bench.rounds import RoundRunner
 from edgebench.bench.rpc import RpcWorkers
+from edgebench.bench.trial_state import RunFacts, TrialState, now
 from edgebench.core import (
     BandwidthKernel,
     Command,
@@ -32,11 +32,9 @@ from edgebench.core import (
     Trial,
     merged,
 )
-from edgebench.device.deaths import signal_name
 from edgebench.device.session import Session
 from edgebench.errors import (
     DeviceLost,
-    DeviceRefused,
     EdgebenchError,
     EngineFailed,
     InternalError,
@@ -44,17 +42,10 @@ from edgebench.errors import (
     UnexpectedError,
 )
 from edgebench.judging import doubts, memory_fit, stats
-from edgebench.modelfiles import fits
 from edgebench.plan import Plan
 from edgebench.store import ids
 
-Result = TypeVar("Result")
-
-BACK_OFF = (1.0, 3.0, 8.0, 15.0)
-"""Seconds before each try to reach a lost device again."""
-
-LOSSES = 3
-"""How often in a row a device is tried again that is lost at the same place."""
+Questions = Callable[[Sequence[tuple[Trial, Sequence[Round]]]], FollowUp]
 
 RESTART_SHARE = 0.1
 """A single configuration's engine is started afresh for each round (one more load time, one more
@@ -73,23 +64,22 @@ class Bench:
         plan: Plan,
         session: Session,
         engine: Engine | None = None,
-        helpers: RpcWorkers | None = None,
+        workers: RpcWorkers | None = None,
         *,
         run: Mapping[str, object] | None = None,
     ) -> None:
         """``run``: what the records say of the run they belong to."""
         self._run = dict(run or {})
         self._plan = plan
-        self._helpers = helpers
+        self._workers = workers
         self._session = session
         self._given = engine
         self._engine: Engine
         self._states: list[TrialState] = []
         self._notes: list[str] = []
-        self._live: EngineProcess | None = None
-        self._users: set[int] = set()
         self._facts = RunFacts()
-        self._rig: RoundRunner
+        self._slot: EngineSlot | None = None
+        self._runner: RoundRunner
         self._round_s = 0.0
         self._conditions = Conditions(session, plan.settle)
 
@@ -111,8 +101,8 @@ class Bench:
                 raise
             yield from self._broken(_known(error))
         finally:
-            if self._live:
-                self._live.__exit__(None, None, None)
+            if self._slot:
+                self._slot.close()
         for index, state in enumerate(self._states):
             yield TrialFinished(index, state.record(self._facts))
 
@@ -121,9 +111,11 @@ class Bench:
         self._engine = self._given or _engine(self._session, self._plan.engine)
         self._facts.engine = yield from deploy.engine(self._session, self._engine, self._plan)
         self._facts.device = self._session.facts()
-        if self._helpers:
-            self._helpers.prepare()
-        self._rig = RoundRunner(
+        if self._workers:
+            self._workers.prepare()
+        self._slot = EngineSlot(self._session, self._engine, self._plan, self._workers, self._facts)
+        self._reconnection = Reconnection(self._session, self._workers, self._slot.release, self._note)
+        self._runner = RoundRunner(
             self._session, self._engine, self._conditions, self._facts, self._plan.seed, self._plan.engine
         )
         yield from self._prepare()
@@ -134,8 +126,8 @@ class Bench:
                 break
             yield from self._whole_round(index)
         if self._plan.afterwards:
-            yield from self._afterwards(self._plan.afterwards)
-        yield from self._stop()
+            yield from self._follow_up(self._plan.afterwards)
+        yield from self._engines.stop()
         for doubt in self._conditions.end():
             for state in self._states:
                 if state.rounds:  # without a figure there is nothing to doubt
@@ -150,8 +142,20 @@ class Bench:
 
     def abort(self) -> None:
         """From another thread: let what is under way fail, so that ``events`` yields soon."""
-        if live := self._live:
-            live.running.stop(patience=3)
+        if self._slot:
+            self._slot.abort()
+
+    def _note(self, text: str) -> None:
+        """A note on every trial that has not failed, and on those to come."""
+        self._notes.append(text)
+        for state in self._states:
+            if not state.failure:
+                state.notes.append(text)
+
+    @property
+    def _engines(self) -> EngineSlot:
+        assert self._slot is not None
+        return self._slot
 
     def _prepare(self) -> Iterator[Event]:
         """All models in place and the device looked at, then every trial begins: none where that fails."""
@@ -163,15 +167,17 @@ class Bench:
                 places[model.path] = yield from self._place(model)
         yield Activity(0, "looking at the idle device")
         model = max((planned.model for planned in trials), key=lambda model: model.size)
-        yield from self._insist(lambda: self._look(places[model.path], model.size), "before it was measured")
+        yield from self._reconnection.repeat(
+            lambda: self._look(places[model.path], model.size), "before it was measured"
+        )
         for index, planned in enumerate(trials):
             draft = places[planned.draft.path] if planned.draft else None
             launch = planned.launch(places[planned.model.path], draft)
             state = TrialState(
                 ids.new(), self._run, planned, launch, notes=[*planned.notes, *self._notes], started=now()
             )
-            if self._helpers:
-                state.rpc = self._helpers.facts()
+            if self._workers:
+                state.rpc = self._workers.facts()
             if planned.clipped:
                 state.doubts.append(doubts.named("context-clipped", planned.notes[0]))
             self._states.append(state)
@@ -187,10 +193,10 @@ class Bench:
     def _place(self, model: ModelFile) -> Generator[Event, None, str]:
         """A model's path on the device; a transfer goes on where it was if the device comes back."""
         done = [0, 0]
-        insisting = self._insist(
+        placing = self._reconnection.repeat(
             lambda: deploy.model(self._session, model, done), "while models were sent", lambda: done[1]
         )
-        return (yield from insisting)
+        return (yield from placing)
 
     def _gpu(self) -> Command | str | None:
         """What tells how fast the GPU reads its memory, if one is to compute; else why nothing does."""
@@ -202,60 +208,18 @@ class Bench:
 
     def _whole_round(self, number: int) -> Iterator[Event]:
         """A round, gone on with where it was if the device was lost and comes back."""
-        yield from self._insist(lambda: self._round(number), f"in round {number + 1}", self._measured)
+        yield from self._reconnection.repeat(lambda: self._round(number), f"in round {number + 1}", self._measured)
 
     def _measured(self) -> int:
         return sum(len(state.rounds) for state in self._states)
-
-    def _insist(
-        self, step: Callable[[], Generator[Event, None, Result]], when: str, reached: Callable[[], int] = lambda: 0
-    ) -> Generator[Event, None, Result]:
-        """A step done again if the device was lost and comes back.
-
-        Raises ``DeviceLost`` where it stays away, or is lost time after time without getting further:
-        what is done may be what takes it away.
-        """
-        losses, before = 0, -1
-        while True:
-            try:
-                return (yield from step())
-            except DeviceLost as error:
-                losses, before = (losses + 1 if reached() <= before else 1), reached()
-                if losses > LOSSES:
-                    raise
-                yield from self._come_back(when, error)
-
-    def _come_back(self, when: str, error: DeviceLost) -> Iterator[Event]:
-        """Wait for a lost device. Raises ``DeviceLost`` where the device stays away."""
-        with contextlib.suppress(DeviceLost):
-            yield from self._stop()
-        self._live = None
-        for pause in BACK_OFF:
-            yield Activity(0, f"device lost: {error}; trying again in {pause:g} s")
-            time.sleep(pause)
-            try:
-                self._session.reopen()
-                if self._helpers:
-                    self._helpers.reopen()
-            except DeviceLost as still:
-                error = still
-            except DeviceRefused as refused:
-                raise DeviceLost(str(refused), refused.hint) from refused
-            else:
-                note = f"the device was lost {when} and came back"
-                self._notes.append(note)
-                for state in self._states:
-                    if not state.failure:
-                        state.notes.append(note)
-                return
-        raise error
 
     def _round(self, number: int) -> Generator[Event, None, None]:
         began = time.monotonic()
         order = [index for index in self._plan.order(number) if not self._states[index].failure]
         single = not self._plan.start_once and len({repr(self._states[index].launch) for index in order}) == 1
-        if self._live and single and self._live.load.seconds <= RESTART_SHARE * self._round_s:
-            yield from self._stop()
+        live = self._engines.process
+        if live and single and live.load.seconds <= RESTART_SHARE * self._round_s:
+            yield from self._engines.stop()
         for index in order:
             state = self._states[index]
             if not state.failure and not any(done.index == number for done in state.rounds):
@@ -267,20 +231,19 @@ class Bench:
         state = self._states[index]
         fresh = False
         try:
-            fresh = self._live is None or self._live.launch != state.launch
+            fresh = not self._engines.fits(state.launch)
             if fresh:
-                yield from self._stop()
+                yield from self._engines.stop()
             gate = Gate(0.0)
             if self._plan.settle and (fresh or not self._plan.start_once):
                 yield Activity(index, "waiting for a cool and quiet device", number)
-                gate = self._conditions.ready(self._need(state) if fresh else 0)
+                gate = self._conditions.ready(state.needs_b() if fresh else 0)
             if fresh:
                 yield Activity(index, "starting the engine", number)
-                yield from self._start(index, number)
+                yield from self._engines.start(index, state, number)
             yield Activity(index, "measuring", number)
-            assert self._live is not None
-            self._users.add(index)
-            done = self._rig.round(state, self._live, number, fresh=fresh, shared=self._plan.start_once)
+            live = self._engines.use(index, state)
+            done = self._runner.round(state, live, number, fresh=fresh, shared=self._plan.start_once)
         except DeviceLost:
             raise
         except EdgebenchError as error:
@@ -295,75 +258,37 @@ class Bench:
         state.rounds.append(done)
         yield RoundFinished(index, done)
 
-    @staticmethod
-    def _need(state: TrialState) -> float:
-        """Bytes of memory that must be free for a start."""
-        if state.launch.rpc:
-            return 0.0  # how much of the model the others take shows only then
-        need = fits.estimate(state.planned.trial.engine, state.planned.model.facts, state.planned.trial.options)
-        return need.total_b if need is not None else float(state.planned.model.size)
-
-    def _afterwards(self, questions: Callable[[Sequence[tuple[Trial, Sequence[Round]]]], FollowUp]) -> Iterator[Event]:
+    def _follow_up(self, questions: Questions) -> Iterator[Event]:
         """What the answers of all rounds leave open, asked outside of what is timed."""
         asking = questions([(state.planned.trial, state.rounds) for state in self._states])
         last = self._plan.rounds - 1
         try:
-            index, request = next(asking)
+            index, query = next(asking)
             while True:
-                yield Activity(index, request.label, last)
+                yield Activity(index, query.label, last)
                 try:
-                    if self._live is None or self._live.launch != self._states[index].launch:
-                        yield from self._stop()
-                        yield from self._start(index, last)
-                    assert self._live is not None
-                    reply = self._rig.answer(self._live, request)
+                    state = self._states[index]
+                    if not self._engines.fits(state.launch):
+                        yield from self._engines.stop()
+                        yield from self._engines.start(index, state, last)
+                    reply = self._runner.answer(self._engines.use(index, state), query)
                 except DeviceLost:
                     raise
                 except EdgebenchError as error:
-                    index, request = asking.throw(error)
+                    index, query = asking.throw(error)
                 else:
-                    index, request = asking.send(reply)
+                    index, query = asking.send(reply)
         except StopIteration as end:
-            for index, said in end.value.items():
-                self._states[index].notes += [one for one in said if isinstance(one, str)]
-                self._states[index].doubts += [one for one in said if isinstance(one, Doubt)]
-
-    def _start(self, index: int, number: int) -> Iterator[Event]:
-        state = self._states[index]
-        plan = self._plan
-        live = EngineProcess(
-            self._session,
-            self._engine,
-            state.launch,
-            regime=plan.load,
-            timeout=plan.load_timeout,
-            kernels=self._kernels(state.launch),
-            helpers=self._helpers,
-        )
-        self._users = {index}
-        try:
-            for text in live.opening():
-                yield Activity(index, text, number)
-        except Exception:
-            # What it said before it failed, compilers and drivers included, is what one needs then.
-            if live.log:
-                yield EngineLog((index,), live.transcript())
-            raise
-        self._live = live
-
-    def _kernels(self, launch: Launch) -> str:
-        """What a GPU's driver compiles at the first start: a name fit for a folder."""
-        if launch.backend == "cpu":
-            return ""
-        engine = self._facts.engine
-        return re.sub(r"[^\w.-]", "_", f"{engine.name}-{engine.build or 'unknown'}-{launch.backend}")
+            for index, remarks in end.value.items():
+                self._states[index].notes += [one for one in remarks if isinstance(one, str)]
+                self._states[index].doubts += [one for one in remarks if isinstance(one, Doubt)]
 
     # --- ends --------------------------------------------------------------------------------
 
     def _failed(self, index: int, number: int, error: EdgebenchError) -> Iterator[Event]:
         """A dead or refusing engine: once another way where the engine knows one, else a failed trial."""
         state = self._states[index]
-        yield from self._stop()
+        yield from self._engines.stop()
         try:
             other = self._fallback(state.launch, error)
         except PartFailed as fault:
@@ -371,11 +296,11 @@ class Bench:
             other, error = None, fault
         if other is not None:
             launch, why = other
-            for one in self._states:
-                if one.launch == state.launch and not one.failure:
+            for one in [one for one in self._states if one.launch == state.launch]:
+                one.launch = launch
+                if not one.failure:
                     one.notes.append(why)
                     one.doubts.append(doubts.named("engine-fallback", why))
-            self._states = [replace(s, launch=launch) if s.launch == state.launch else s for s in self._states]
             yield Activity(index, why, number)
             yield from self._trial(index, number)
             return
@@ -393,16 +318,9 @@ class Bench:
     def _fail(self, index: int, error: EdgebenchError, number: int | None = None) -> Iterator[Event]:
         """A trial that ends here, as failed; the traceback of what was unexpected goes into its log."""
         state = self._states[index]
-        status, log = (error.status, error.log) if isinstance(error, EngineFailed) else (None, ())
-        whole = len(state.rounds)
-        survived = f" (after {whole} whole round{'s' if whole > 1 else ''}, kept)" if whole else ""
-        hint = error.hint
         if isinstance(error, UnexpectedError):
             yield EngineLog((index,), error.trace)
-            hint = f"Traceback: edgebench results show {state.id} --log"
-        state.status = "failed"
-        state.failure = Failure(f"{error}{survived}", hint, status, signal_name(status), log)
-        yield Activity(index, f"failed: {error}{survived}", number, failed=True)
+        yield Activity(index, f"failed: {state.fail(error)}", number, failed=True)
 
     def _broken(self, error: EdgebenchError) -> Iterator[Event]:
         """No trial can go on, nor begin: those that aren't complete have failed."""
@@ -436,16 +354,6 @@ class Bench:
                 why = f"it needs at least the memory of ctx {ours.options.get('ctx')}, which ran out"
                 state.status, state.failure = "skipped", Failure(why)
                 yield Activity(index, f"skipped: {why}", number, failed=True)
-
-    def _stop(self) -> Iterator[Event]:
-        if self._live is None:
-            return
-        live, self._live = self._live, None
-        live.__exit__(None, None, None)
-        if dropped := live.running.log_lines_dropped:
-            for index in self._users:
-                self._states[index].notes.append(f"the middle of the engine's log lacks {dropped:,} lines")
-        yield EngineLog(tuple(sorted(self._users)), live.transcript())
 
     def _lost(self, error: DeviceLost) -> Iterator[Event]:
         for index, state in enumerate(self._states):

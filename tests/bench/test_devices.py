@@ -24,7 +24,7 @@ from lab.proxy import Proxy
 from lab.sshd import Sshd
 
 from edgebench import profiles
-from edgebench.bench import trials
+from edgebench.bench import reconnection
 from edgebench.device import lock
 from edgebench.device.session import Session
 
@@ -414,7 +414,7 @@ def test_a_device_that_every_start_of_the_engine_takes_away_is_given_up(
     ran = edgebench("run", "-d", name, "-m", str(real_model), *QUICK, "--json", "-")
     assert ran.status == 4, ran.stderr
     assert ran.record["status"] == "lost"
-    assert ran.stderr.count("trying again in 1 s") == trials.LOSSES
+    assert ran.stderr.count("trying again in 1 s") == reconnection.LOSSES
     assert left_behind(linux) == []
 
 
