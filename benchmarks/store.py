@@ -48,7 +48,7 @@ def _template(number: int, *, chance: random.Random) -> Record:
         "device", f"model{number % 7}", "llama.cpp", chance.choice(["cpu", "cuda", "metal"]),
         "throughput", {"ctx": 4096, "threads": number % 16 + 1, "prompt_tokens": 512, "gen_tokens": 128},
     )  # fmt: skip
-    facts = Facts.of({
+    facts = Facts.from_document({
         "device": {"cpu": "A processor", "ram_b": 16 << 30, "os": "A system", "cores": 8},
         "model": {"sha256": f"{number % 7:064x}", "quantization": "Q4_0", "layers": 32},
         "engine": {"build": "b1", "backend": trial.backend, "instruction_sets": ["AVX", "AVX2", "FMA"]},

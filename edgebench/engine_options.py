@@ -73,7 +73,7 @@ def all_options() -> dict[str, SharedOption]:
 
 def used(engine: str, log: Sequence[str]) -> dict[str, Option]:
     """The values of launch options that the engine's log says are in use."""
-    values = {name: one.used(log) for name, one in declared(engine).items() if one.used is not None}
+    values = {name: one.read_back(log) for name, one in declared(engine).items() if one.read_back is not None}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -72,7 +72,7 @@ class RoundRunner:
         turns: list[Turn] = []
         if fresh:
             begin = live.running.started_at or begin
-            turns.append(Turn.of(self._engine.warm_up, self.complete(live, self._engine.warm_up)))
+            turns.append(Turn.from_reply(self._engine.warm_up, self.complete(live, self._engine.warm_up)))
         elif not shared:
             live.sampler.reset_peak()
         if fresh or state.engine == EngineFacts():
@@ -89,7 +89,7 @@ class RoundRunner:
         since = begin if shared and not live.sampler.metered else end
         if not live.sampler.wait(lambda s: s.reaches(since), timeout=5):
             state.doubts.append(doubts.named("lost-samples", "no sample arrived after the end of a round"))
-        data = self._data(state, live, turns, begin, end, fresh=fresh, returned=own)
+        data = self._data(state, live, turns, begin, end, fresh=fresh, scenario_values=own)
         figures = self._metrics(state, data)
         notes = self._observe(state, live, data)
         if fresh:
@@ -122,7 +122,7 @@ class RoundRunner:
                 step = asking.send(replies)
                 if isinstance(step, Query):
                     replies = self.answer(live, step)
-                    turns.append(Turn.of_query(step, replies))
+                    turns.append(Turn.from_query(step, replies))
                     continue
                 try:
                     schedule = schedules.of_step(step)
@@ -136,7 +136,7 @@ class RoundRunner:
                 answers = schedules.carry_out(
                     schedule, lambda request: self.complete(live, request), lambda: live.running.ended
                 )
-                turns += map(Turn.of, (request for _, request in schedule), answers)
+                turns += map(Turn.from_reply, (request for _, request in schedule), answers)
                 replies = answers[0] if isinstance(step, Request) else answers
         except StopIteration as end:
             return _own_metrics(name, end.value)
@@ -175,7 +175,7 @@ class RoundRunner:
         end: float,
         *,
         fresh: bool,
-        returned: Mapping[str, float],
+        scenario_values: Mapping[str, float],
     ) -> RoundData:
         """What the metrics of a round are computed from."""
         load, idle, ceiling = live.load, self._conditions.idle, self._ceiling(state)
@@ -189,7 +189,7 @@ class RoundRunner:
             model=state.planned.model.facts,
             engine=live.notes(),
             bytes_per_s=None if isinstance(ceiling, str) else ceiling,
-            returned=returned,
+            scenario_values=scenario_values,
         )
 
     @staticmethod
@@ -197,7 +197,7 @@ class RoundRunner:
         """Every metric of a round. Raises ``EngineFailed`` for one that a scenario returned and nobody declares."""
         trial = state.planned.trial
         entries = metrics.of_trial(trial.scenario, trial.engine)
-        if undeclared := sorted(data.returned.keys() - {entry.name for entry in entries}):
+        if undeclared := sorted(data.scenario_values.keys() - {entry.name for entry in entries}):
             raise EngineFailed(
                 f"the scenario {trial.scenario} returned {', '.join(undeclared)}, which it does not declare",
                 "Add a MetricDefinition to its class attribute metrics.",

@@ -89,7 +89,7 @@ def command(
         if store is not None and not store.count(where):
             click.echo("no results match; `edgebench results list` shows all", err=True)
         if form == "csv" or form == "json":  # noqa: PLR1714 - mypy tells the other forms from these two
-            write(render(form, Selection.of(store, where) if store else []), folder / f"report.{form}")
+            write(render(form, Selection.from_store(store, where) if store else []), folder / f"report.{form}")
             return
         digest = gather(store, where) if store else Digest([])
         if form == "html":

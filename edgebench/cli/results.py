@@ -50,7 +50,7 @@ def list_(path: Path, where: Where, as_json: bool) -> None:
 
     with open_existing(path) as store:
         if as_json:
-            write(render("json", Selection.of(store, where) if store else []), None)
+            write(render("json", Selection.from_store(store, where) if store else []), None)
             return
         if store is None:
             return
@@ -110,7 +110,7 @@ def export(path: Path, where: Where, form: str | None, output: Path | None, bund
 
     with open_existing(path) as store:
         if not bundled:
-            records: Iterable[Record] = Selection.of(store, where) if store else ()
+            records: Iterable[Record] = Selection.from_store(store, where) if store else ()
             write(parquet(records) if form == "parquet" else render(form or "json", records), output)
         elif store is None or not store.count(where):
             raise UsageError("no results match, so there is nothing to bundle", "See: edgebench results list")

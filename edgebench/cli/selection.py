@@ -117,7 +117,7 @@ class Selection:
     ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, store: Store, where: Where) -> Selection:
+    def from_store(cls, store: Store, where: Where) -> Selection:
         return cls(store, tuple(store.chosen(where)))
 
     def __iter__(self) -> Iterator[Record]:

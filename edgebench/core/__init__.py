@@ -1,8 +1,8 @@
-"""The nouns of edgebench and the roles that plugins play. Standard library only.
+"""The data types of edgebench and the protocols of its plugins. Standard library only.
 
-Units are base units everywhere inside the program: seconds, bytes, joules, watts, hertz,
-degrees Celsius, ratios between 0 and 1. Only ``views`` turns them into ms, MiB or per cent.
-A reading that could not be had is absent (``None`` or no key), never 0.
+All values are in base units: seconds, bytes, joules, watts, hertz, degrees Celsius, ratios between
+0 and 1. Only ``views`` converts them to ms, MiB or per cent. A value that could not be measured is
+absent (``None`` or no key), never 0.
 """
 
 from edgebench.core.device import (

@@ -1,4 +1,4 @@
-"""A device, the wire to it, and the operating system it speaks through."""
+"""A device, the transport to it, and its operating system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 
 @dataclass(frozen=True)
 class Device:
-    """A device one can open: read from ``devices/NAME.yaml`` by ``profiles``."""
+    """A device that a session can be opened to; ``profiles`` reads it from ``devices/NAME.yaml``."""
 
     name: str
     system: str
@@ -25,7 +25,7 @@ class Device:
     """``{"kind": NAME, …}``: the rest is validated by that transport's own ``Config``."""
     description: str = ""
     workspace: str | None = None
-    """Folder on the device that edgebench may fill; the system's default where absent."""
+    """Folder on the device that edgebench may write to; by default that of the system."""
     engines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     defaults: Mapping[str, Option] = field(default_factory=dict)
     source: Path | None = None
@@ -33,7 +33,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Output:
-    """What a finished command printed, and its true exit status (128 + n: killed by signal n)."""
+    """Output of a finished command, and its exit status (128 + n: killed by signal n)."""
 
     stdout: str
     stderr: str
@@ -53,28 +53,27 @@ class Process(Protocol):
     """A command running on a device."""
 
     def read(self, timeout: float) -> Line | None:
-        """The next line, or None when none came in ``timeout`` seconds or both streams ended.
+        """The next line, or None if none arrived within ``timeout`` seconds or both streams ended.
 
-        Raises ``DeviceLost`` once all lines are read and the wire broke before a status came.
+        Raises ``DeviceLost`` once all lines are read if the connection broke before a status arrived.
         """
 
     def write(self, text: str) -> None:
-        """Send text to its standard input. Raises ``DeviceLost`` when the wire is gone."""
+        """Send text to its standard input. Raises ``DeviceLost`` if the connection is closed."""
 
     @property
     def status(self) -> int | None:
         """Exit status once it has ended *and* every line has been read; None until then."""
 
     def kill(self) -> None:
-        """End the wire's side of it, without asking; returns at once. Never raises."""
+        """Close the controller's end of it; returns at once. Never raises."""
 
 
 class Transport(Protocol):
-    """A wire to a device. Commands are text in the device's own shell language.
+    """A connection to a device. Commands are text in the language of the device's shell.
 
-    A plugin is a class with a nested frozen dataclass ``Config`` (what the profile may say under
-    ``transport:``, apart from ``kind``) that takes a ``Config`` and nothing else. It touches
-    nothing before ``open``.
+    A plugin is a class with a nested frozen dataclass ``Config`` (the keys under ``transport:`` in the
+    profile, apart from ``kind``) whose only argument is a ``Config``. It does nothing before ``open``.
     """
 
     Config: ClassVar[type]
@@ -83,15 +82,15 @@ class Transport(Protocol):
         """Connect. Raises ``DeviceRefused`` (wrong key, unauthorized …) or ``DeviceLost``."""
 
     def close(self) -> None:
-        """Let go of everything on this side and of every forward. Never raises."""
+        """Release all resources on the controller and every forwarded port. Never raises."""
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
-        """Run to its end. Raises ``DeviceLost`` when the wire breaks, ``TimedOut`` when late."""
+        """Run until it exits. Raises ``DeviceLost`` if the connection breaks, ``TimedOut`` after ``timeout`` s."""
 
     def spawn(self, command: str) -> Process: ...
 
     def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
-        """Copy a file there, going on at the byte where an earlier, broken push stopped."""
+        """Copy a file to the device; resumes at the byte where an interrupted push stopped."""
 
     def pull(self, remote: str, local: Path) -> None: ...
 
@@ -101,21 +100,21 @@ class Transport(Protocol):
 
 @runtime_checkable
 class ReverseForwarding(Protocol):
-    """A wire whose device can also reach the controller."""
+    """A transport whose device can also reach the controller."""
 
     def reverse(self, port: int) -> AbstractContextManager[int]:
         """A port of the controller's loopback as a port on the device's loopback.
 
-        Raises ``DeviceRefused`` where the device forbids it, ``DeviceLost``.
+        Raises ``DeviceRefused`` if the device forbids it, ``DeviceLost``.
         """
 
 
 @dataclass(frozen=True)
 class Fact(Generic[Answer_co]):
-    """A question to a device: a command and the pure parser of its text (law 1).
+    """A query to a device: a command and a pure parser of its output (law 1).
 
-    What isn't in the text is absent from the answer. ``parse`` raises ``Unreadable`` for text it
-    doesn't understand at all.
+    What the output does not contain is absent from the result. ``parse`` raises ``Unreadable`` for output
+    that it cannot parse.
     """
 
     command: str
@@ -138,124 +137,124 @@ class FileState:
 
     size_b: int
     sealed: bool
-    """Whether it was not written to since it was sealed."""
+    """Whether it is unchanged since it was sealed."""
     modified: int | None = None
     """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program to be started on a device."""
+    """A program to start on a device."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     secrets: tuple[str, ...] = ()
-    """Names of environment variables whose values arrive on standard input, one line each in
-    this order, so that no argv, log or process list holds them."""
+    """Names of environment variables whose values are passed on standard input, one line each in
+    this order, so that no argv, log or process list contains them."""
 
 
 @dataclass(frozen=True)
 class PageCache:
-    """How a file's place in the operating system's page cache is seen and changed."""
+    """Commands that inspect and change a file's state in the operating system's page cache."""
 
     resident: Fact[float]
     """Share of the file, 0…1, that is cached."""
     fill: str
-    """Command that reads the file through."""
+    """Command that reads the whole file."""
     evict: str
-    """Command that asks the system to forget the file; whether it did is for ``resident`` to say."""
+    """Command that asks the system to evict the file; ``resident`` reports whether it did."""
 
 
 class Files(Protocol):
-    """Files on a device: commands of its shell, and readers of what they print."""
+    """File operations on a device: shell commands, and parsers of their output."""
 
     def join(self, *parts: str) -> str: ...
 
     def make_folder(self, path: str) -> Fact[Folder]:
-        """Make a folder and those above it."""
+        """Create a folder and its parents."""
 
     def state(self, path: str) -> Fact[FileState | None]:
-        """None where there is no such file."""
+        """None if the file does not exist."""
 
     def seal(self, path: str) -> str:
-        """Mark a file so that ``state`` tells whether it was written to since."""
+        """Mark a file so that ``state`` reports later changes."""
 
     def sha256(self, path: str) -> Fact[str]:
         """In lower case."""
 
     def sizes(self, folder: str) -> Fact[Mapping[str, int]]:
-        """Bytes of each file in a folder, by name; none where there is no such folder."""
+        """Size in bytes of each file in a folder, by name; empty if the folder does not exist."""
 
     def write_line(self, path: str, line: str) -> str:
-        """Make a file of one line of ASCII; its name ends in ``.json``."""
+        """Write a file of one line of ASCII; its name ends in ``.json``."""
 
     def read_lines(self, folder: str) -> Fact[Sequence[str]]:
-        """The lines of all ``.json`` files in a folder; none where there is no such folder."""
+        """The lines of all ``.json`` files in a folder; empty if the folder does not exist."""
 
     def move(self, source: str, target: str) -> str: ...
 
     def executable(self, path: str) -> str:
-        """Let a program be run."""
+        """Make a file executable."""
 
     def remove(self, paths: Sequence[str]) -> str:
-        """Those that are not there are no mistake."""
+        """Remove files; missing ones are ignored."""
 
     def lock(self, path: str, owner: str, lease: int) -> str:
-        """Text that takes a lock and holds it until its standard input ends.
+        """Command that acquires a lock and holds it until its standard input ends.
 
-        On its standard output: ``taken``, or ``held OWNER``, or why neither. Every line that comes
-        on its standard input renews the lease (seconds); a lock whose lease ran out may be taken.
+        It prints ``taken``, ``held OWNER``, or an error. Each line on its standard input renews the lease
+        (seconds); a lock whose lease has expired may be taken over.
         """
 
 
 SILENCED = 128 + 14
-"""Exit status of a program that its watcher ended because its controller was silent: SIGALRM's."""
+"""Exit status of a program that the watchdog stopped for lack of heartbeats: that of SIGALRM."""
 
 
 class System(Protocol):
-    """An operating system: how it is spoken to."""
+    """An operating system: its shell, files and facts."""
 
     facts: Mapping[str, Fact[DeviceFacts]]
     files: Files
     default_workspace: str
-    """Under the home folder unless absolute."""
+    """Relative to the home folder unless absolute."""
 
     suffix: str
-    """With which the names of programs end: ``.exe`` on Windows, nothing elsewhere."""
+    """Suffix of executable files: ``.exe`` on Windows, empty elsewhere."""
 
     def quote(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-        """One command line of this system's shell that starts exactly this argv, in this environment."""
+        """A command line for this system's shell that starts exactly this argv in this environment."""
 
     def echo(self, text: str) -> str:
-        """Print a line of text: what tells whether text arrives."""
+        """Print a line of text, to check that text arrives unchanged."""
 
     def find(self, program: str) -> Fact[str | None]:
-        """The path of a program on the PATH, None where there is none."""
+        """The path of a program on the PATH, or None."""
 
     def supervise(self, command: Command, tag: str) -> str:
-        """Text that runs a command under a watcher which ends it without its controller.
+        """Command line that runs a command under a watchdog, which stops it if the controller disappears.
 
-        In-band protocol, on the watcher's standard output: ``{tag} pid PID UPTIME`` at the start
-        (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. A watcher that needs time
-        to learn the pid says ``{tag} start 0 UPTIME`` before. On its standard input: first one line
-        per secret, after the pid ``beat`` about once a second, or ``stop`` (ask politely), ``term``,
-        ``kill``. Several missed beats end the program with exit status ``SILENCED``; the end of
-        standard input ends it, too.
+        In-band protocol on the watchdog's standard output: ``{tag} pid PID UPTIME`` at the start
+        (device clock, seconds), ``{tag} exit STATUS UPTIME`` at the end. A watchdog that needs time
+        to find the pid prints ``{tag} start 0 UPTIME`` first. On its standard input: one line per
+        secret, then, after the pid, the heartbeat ``beat`` about once a second, or ``stop`` (graceful),
+        ``term``, ``kill``. Several missed heartbeats end the program with exit status ``SILENCED``; so
+        does the end of standard input.
         """
 
     def page_cache(self, path: str) -> PageCache | None:
-        """None where the system lets nobody look into its page cache."""
+        """None if the system gives no access to its page cache."""
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
-        """The sampler's loop as text, for one process that prints what ``sampler`` reads.
+        """The sampling loop as a command line, run by one process that prints what ``sampler`` parses.
 
-        It goes on until process ``pid`` is gone (0: until it is killed) or its output breaks.
+        It runs until process ``pid`` has exited (0: until it is killed) or its output is closed.
         """
 
 
 class DeviceSession(Protocol):
-    """An open device as engines and probes see it: the part of ``session`` they may use."""
+    """An open session with a device, as far as engines and probes may use it."""
 
     device: Device
     system: System

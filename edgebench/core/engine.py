@@ -1,4 +1,4 @@
-"""An inference engine: with what it is started, what it is asked, what it answers."""
+"""An inference engine: launch, requests, replies, and the protocols that engine plugins implement."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgebench.core.wire import TimedLine
 from edgebench.errors import EngineFailed
 
 TokenClock = Literal["engine", "arrival"]
-"""Whose clock the times of tokens are by: the engine's own, or the controller's as they arrive."""
+"""The clock of token times: the engine's own, or the controller's on arrival."""
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model that lies on the controller, checked and known: what a trial is made of."""
+    """A model file on the controller whose checksum and header were verified."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class ModelFile:
     size: int
     """Bytes."""
     format: str
-    """Such as ``gguf`` or ``mlc``."""
+    """For example ``gguf`` or ``mlc``."""
     quantization: str
     architecture: str
     facts: ModelFacts = ModelFacts()
@@ -40,19 +40,19 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Drafting:
-    """How to speculate: in a launch for engines that can only be told at their start, else in each request."""
+    """Settings of speculative decoding: part of the launch for engines that fix them at start, else of each request."""
 
     n_max: int
-    """Draft tokens proposed at once; 0: none."""
+    """Maximum number of draft tokens per step; 0: none."""
     method: str = ""
-    """A way to draft without a draft model; empty: with the draft model."""
+    """A drafting method without a draft model; empty: use the draft model."""
     p_min: float | None = None
-    """A draft ends below this probability of its own."""
+    """Minimum probability of a draft token; the draft ends below it."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What an engine is started with. Equal launches share one engine process.
+    """Settings that an engine is started with. Equal launches share one engine process.
 
     Paths are on the device.
     """
@@ -60,15 +60,15 @@ class Launch:
     model: str
     backend: str = "cpu"
     options: Mapping[str, Option] = field(default_factory=dict)
-    """Values of the engine's own ``Options``, see ``options_as``; one that is absent is the engine's default."""
+    """Values of the engine's ``Options``, see ``options_as``; an absent one is the engine's default."""
     draft: str | None = None
     drafting: Drafting | None = None
-    """How to speculate, where the engine can only be told at its start."""
+    """For engines that fix it at start."""
     rpc: str | None = None
-    """Other devices that hold parts of the model, separated by commas: their names, and in the
-    launch that an engine is given their addresses as the device sees them."""
+    """Other devices that hold parts of the model, separated by commas: their names; in the launch that
+    an engine receives, their addresses as reachable from the device."""
     affinity: str | None = None
-    """Processors the engine may run on, as ``0-3,8``."""
+    """CPUs the engine may run on, for example ``0-3,8``."""
 
     def __hash__(self) -> int:
         return hash(repr(self))
@@ -76,7 +76,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Sampling:
-    """A decoding strategy. The defaults switch everything off."""
+    """A decoding strategy. The defaults disable every filter."""
 
     top_k: int = 0
     top_p: float = 1.0
@@ -85,57 +85,57 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an engine. Exactly one of ``tokens`` and ``messages`` is given."""
+    """One request to an engine. Exactly one of ``tokens`` and ``messages`` is set."""
 
     tokens: tuple[int, ...] | None = None
     messages: tuple[Message, ...] | None = None
     """``{"role": "user" | "assistant" | "system", "content": …}``"""
     min_prompt_tokens: int | None = None
-    """Tokens of the messages' text that every chat template must keep, by the scenario's own count."""
+    """Tokens of the messages' text that every chat template must keep, counted by the scenario."""
     max_tokens: int = 128
     ignore_eos: bool = False
     reuse_cache: bool = False
-    """Whether the engine may keep the part of its KV cache that this prompt shares with the last."""
+    """Whether the engine may reuse the part of its KV cache that this prompt shares with the previous one."""
     temperature: float = 0.0
     seed: int = 0
     measures: tuple[str, ...] = ("prefill", "decode", "ttft")
-    """The rates that this request counts for in its round; empty: kept in the record, not counted
+    """The rates that this request counts for in its round; empty: recorded, but not counted
     (warm-up, filling the context)."""
     label: str = ""
-    """What the scenario calls it, such as ``conversation 2, turn 3``."""
+    """Name given by the scenario, for example ``conversation 2, turn 3``."""
     drafting: Drafting | None = None
-    """None: as the engine was started."""
+    """None: as in the launch."""
     sampling: Sampling | None = None
-    """None: the engine's own way at this temperature."""
+    """None: the engine's default sampler at this temperature."""
     kv_cache: bool = True
-    """False: the whole text is evaluated again for every token."""
+    """False: evaluate the whole text again for every token."""
     keep_tokens: bool = False
-    """Whether the ids of the generated tokens belong into the record."""
+    """Whether to store the IDs of the generated tokens in the record."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What an engine answered, with the counts and times that every rate is recomputed from."""
+    """An engine's reply, with the counts and times that all rates are computed from."""
 
     text: str
     tokens: tuple[int, ...] = ()
-    """Ids of the generated tokens, where the engine tells them."""
+    """IDs of the generated tokens, if the engine reports them."""
     prompt_tokens: int = 0
     """All tokens of the prompt, cached ones included."""
     cached_tokens: int = 0
     prefill_tokens: int = 0
     """Prompt tokens that were evaluated for this request."""
     prefill_s: float | None = None
-    """Seconds the engine spent on them, by its own clock."""
+    """Seconds the engine spent on them, on its own clock."""
     completion_tokens: int = 0
     token_times: tuple[float, ...] = ()
     """Seconds of each generated token after the first one, first included (0.0): non-decreasing.
     A speculative step yields several tokens at one instant."""
     token_clock: TokenClock = "arrival"
     decode_s: float | None = None
-    """First generated token to the last, seconds, by ``token_clock``."""
+    """First generated token to the last, seconds, on the clock of ``token_clock``."""
     ttft_s: float | None = None
-    """Request sent to first token received, by the controller's clock."""
+    """Request sent to first token received, seconds, on the controller's clock."""
     engine_ttft_s: float | None = None
     total_s: float = 0.0
     sent_at: float = 0.0
@@ -146,16 +146,16 @@ class Reply:
     draft_accepted: int = 0
     speculation: SpeculationCounts | None = None
     costs: SpeculationCosts | None = None
-    """The answer to a query for them."""
+    """The reply to a ``CostQuery``."""
     divergence: Divergence | None = None
-    """The answer to a query for it."""
+    """The reply to a ``DivergenceQuery``."""
     log_likelihoods: tuple[float, ...] | None = None
-    """Of the tokens asked about, nats: the answer to a query for them."""
+    """Of each token, in nats: the reply to a ``LikelihoodQuery``."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes, before anything has started."""
+    """Estimated memory in bytes, before the engine starts."""
 
     weights_b: float
     kv_b: float
@@ -167,42 +167,42 @@ class MemoryEstimate:
 
 
 class Client(Protocol):
-    """An engine's HTTP address, reached through a forwarded loopback port, with its key."""
+    """An HTTP client of an engine, through a forwarded loopback port, with its API key."""
 
     def get(self, path: str) -> tuple[int, Json]:
-        """Status and body (None where the body isn't JSON). Raises ``EngineFailed``."""
+        """Status and body (None if the body is not JSON). Raises ``EngineFailed``."""
 
     def post(self, path: str, body: object) -> tuple[int, Json]: ...
 
     def lines(self, path: str, body: object) -> Iterator[TimedLine]:
-        """The lines of a streamed answer to a POST, with the times they arrived at, for
-        ``server_sent_events`` or ``json_lines``. Raises ``EngineFailed`` where the status is not 200,
-        where the engine breaks off, and where it sends nothing for too long."""
+        """The lines of a streamed response to a POST, with their times of arrival, for
+        ``server_sent_events`` or ``json_lines``. Raises ``EngineFailed`` if the status is not 200,
+        if the response ends unexpectedly, or if it times out."""
 
 
 TOKEN_WARM_UP = Request(tokens=(1,) * 16, max_tokens=8, ignore_eos=True, measures=(), label="warm-up")
-"""A warm-up for engines that take token ids."""
+"""A warm-up for engines that accept token IDs."""
 TEXT_WARM_UP = Request(messages=({"role": "user", "content": "Hi"},), max_tokens=8, measures=(), label="warm-up")
-"""A warm-up for engines that take text only."""
+"""A warm-up for engines that accept text only."""
 
 
 class Engine(Protocol):
     """An inference engine: a process on the device that listens on the device's loopback.
 
-    A plugin is a subclass that takes (opened device, the profile's settings for this engine). It must
-    have ``Config``, ``formats``, ``backends`` and the abstract methods; the rest has defaults.
+    A plugin is a subclass whose constructor takes a ``DeviceSession`` and a ``Config``. It must define
+    ``Config``, ``formats``, ``backends`` and the abstract methods; the rest has defaults.
 
-    Every method may raise ``EngineFailed`` (the trial fails), ``EngineRefused`` (waiting longer won't help),
-    ``Unreadable`` (a reply that isn't understood), and ``DeviceLost`` or ``TimedOut`` of the device's own
-    calls. Anything else is a fault of the engine: the trial fails, with the traceback in its log.
+    Every method may raise ``EngineFailed`` (the trial fails), ``EngineRefused`` (waiting longer does not help),
+    ``Unreadable`` (a reply that cannot be parsed), and ``DeviceLost`` or ``TimedOut`` from calls of the
+    session. Any other exception is a fault of the engine: the trial fails, with the traceback in its log.
     """
 
     Config: ClassVar[type]
-    """A frozen dataclass: what a profile may say under ``engines: NAME:``."""
+    """A frozen dataclass: the keys under ``engines: NAME:`` in a profile."""
     formats: ClassVar[tuple[str, ...]]
     """The model formats it reads, the preferred one first: ``gguf``, ``mlc``, or the suffix of a file."""
     backends: ClassVar[tuple[str, ...]]
-    """The compute backends it can be asked for, such as ``cpu`` and ``vulkan``."""
+    """The compute backends it supports, for example ``cpu`` and ``vulkan``."""
     Options: ClassVar[type] = NoOptions
     """A frozen dataclass of its launch options, see ``option``."""
     warm_up: ClassVar[Request] = TOKEN_WARM_UP
@@ -211,19 +211,19 @@ class Engine(Protocol):
 
     @abstractmethod
     def prepare(self) -> EngineFacts:
-        """Find the program and learn what it can do; facts of the engine. Raises ``EngineMissing``."""
+        """Find the program and detect its features; returns facts of the engine. Raises ``EngineMissing``."""
 
     @abstractmethod
     def command(self, launch: Launch, port: int) -> Command:
-        """How to start it. An environment variable named in the command's ``secrets`` holds the key
-        that ``Client`` sends with each request."""
+        """The command that starts it. An environment variable named in the command's ``secrets`` holds the
+        API key that ``Client`` sends with each request."""
 
     @abstractmethod
     def ready(self, client: Client) -> bool:
-        """Whether it answers. False: still loading."""
+        """Whether it accepts requests. False: still loading."""
 
     def ready_line(self, text: str) -> bool:
-        """Whether this line of its log says that it is loaded: a finer clock than asking."""
+        """Whether this line of its log reports that it is loaded: more precise than polling ``ready``."""
         return False
 
     @abstractmethod
@@ -231,29 +231,29 @@ class Engine(Protocol):
         """Send a request and read its reply. Raises ``EngineFailed``, ``Unreadable``."""
 
     def count_tokens(self, client: Client, text: str) -> int:
-        """Tokens of a text by the engine's own tokenizer, special ones not added."""
+        """Number of tokens of a text with the engine's tokenizer, without special tokens."""
         raise EngineFailed("this engine does not count tokens", "Use a scenario that does not need it.")
 
     @abstractmethod
     def info(self, log: Iterable[str]) -> EngineFacts:
-        """What its log says of it."""
+        """Facts of the engine from its log."""
 
     @staticmethod
     def estimate_memory(model: ModelFacts, options: Mapping[str, Option]) -> MemoryEstimate | None:
-        """Memory needed by facts of the model's header and options of the trial; None where they don't tell.
+        """Memory needed, from facts of the model's header and options of the trial; None if they are insufficient.
 
-        What each launch option adds by its own ``memory_b`` is not in it.
+        Excludes what launch options add with ``memory_b``.
         """
         if not model.weights_bytes:
             return None
         return MemoryEstimate(model.weights_bytes, (model.kv_bytes_per_token or 0.0) * int(options.get("ctx", 0)))
 
     def port_taken(self, log: Sequence[str]) -> bool:
-        """Whether it ended because another program listens on its port: it is started on another one."""
+        """Whether it exited because its port is in use; it is then started on another one."""
         return any("address already in use" in line.lower() for line in log)
 
     def fallback(self, launch: Launch, status: int, log: Sequence[str]) -> tuple[Launch, str] | None:
-        """After a death: another launch worth one try and why, or None."""
+        """After a crash: another launch to try once, and the reason; or None."""
         return None
 
 
@@ -262,32 +262,32 @@ class SpeculativeEngine(Protocol):
     """An engine that can decode speculatively."""
 
     k_per_request: ClassVar[bool]
-    """Whether draft tokens are said with each request, so that one process serves every K."""
+    """Whether the number of draft tokens is part of each request, so that one process serves every K."""
     drafts_without_model: ClassVar[tuple[str, ...]]
-    """Ways to draft without a draft model."""
+    """Drafting methods without a draft model."""
     ends_drafts: ClassVar[bool]
-    """Whether a draft can be ended where the draft model is unsure (``--p-min``)."""
+    """Whether a draft can end early at a minimum probability (``--p-min``)."""
 
 
 @runtime_checkable
 class RpcHost(Protocol):
-    """An engine that can use devices other than its own: each runs an RPC server that holds a part of the model."""
+    """An engine that can place parts of the model on other devices, each of which runs an RPC server."""
 
     def find_rpc(self) -> Mapping[str, object]:
-        """Find the server's program on this device; facts of it. Raises ``EngineMissing``."""
+        """Find the server's program on this device; returns its facts. Raises ``EngineMissing``."""
 
     def rpc_command(self, port: int) -> Command:
-        """After ``find_rpc``: how to start it, on the device's loopback only."""
+        """The command that starts it on the device's loopback; requires ``find_rpc`` first."""
 
     def rpc_facts(self, log: Sequence[str]) -> Mapping[str, object]:
-        """What a running server says of itself."""
+        """Facts of a running server from its log."""
 
     def port_taken(self, log: Sequence[str]) -> bool: ...
 
 
 @runtime_checkable
 class AnswersQueries(Protocol):
-    """An engine that can be asked more than to generate: see ``Capability``."""
+    """An engine that answers queries beyond generation: see ``Capability``."""
 
     def answer(self, client: Client, query: Query) -> Reply:
         """A reply without text, with ``costs``, ``divergence`` or ``log_likelihoods``.
@@ -298,22 +298,22 @@ class AnswersQueries(Protocol):
 
 @runtime_checkable
 class LogDiagnostics(Protocol):
-    """What an engine may be able to tell beyond ``Engine``, from its log alone."""
+    """Diagnostics that an engine may derive from its log."""
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
-        """Seconds this start has spent compiling the model, and whether that is over; None: it
-        compiles nothing. Such a start isn't measured: the engine is started again."""
+        """Seconds that this start has spent compiling the model, and whether compilation has ended; None if
+        nothing is compiled. Such a start is not measured: the engine is started again."""
 
     def verdict(self, log: Sequence[str]) -> tuple[str, str] | None:
-        """A fault after which it lives on but never answers: its own words and what to do."""
+        """A fault after which the engine keeps running but never responds: its message and a hint."""
 
     def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
-        """Of an engine that died: the sentence that says why, and what to do. None: there is none."""
+        """The cause of a crash: the line of the log that names it and a hint; or None."""
 
 
 @runtime_checkable
 class PreflightCheck(Protocol):
-    """An engine that knows of a trial, before anything is sent to a device, that it can't be carried out there."""
+    """An engine that can reject an impossible trial before anything is sent to a device."""
 
     @staticmethod
     def check(device: Device, scenario: str, backend: str, options: Mapping[str, Option]) -> None:
@@ -322,20 +322,20 @@ class PreflightCheck(Protocol):
 
 @runtime_checkable
 class AppEngine(Protocol):
-    """An engine whose program is not what was started: an app that an operating system runs."""
+    """An engine that runs as an app of the operating system, not as the process that was started."""
 
     def attach(self) -> int | None:
-        """The pid of what computes; None: not there yet."""
+        """The pid of the app's process; None if it is not running yet."""
 
     @property
     def load_began(self) -> float | None:
-        """``time.monotonic()`` when it began to load the model; None: with its start."""
+        """``time.monotonic()`` when it began to load the model; None: when it started."""
 
 
 @runtime_checkable
 class BandwidthKernel(Protocol):
-    """An engine whose compute library a program of ours can call, to see what the GPU can do."""
+    """An engine whose compute library edgebench can call to measure the GPU's memory bandwidth."""
 
     def routine(self) -> Command:
-        """A Python on the device that runs what comes on its standard input, in the engine's own
-        environment. Last argument: the path near which the library lies; empty: in its packages."""
+        """A Python interpreter on the device that runs a script from its standard input in the engine's
+        environment. Last argument: the path next to which the library is; empty: in its packages."""

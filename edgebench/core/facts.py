@@ -1,7 +1,7 @@
-"""What is known of device, engine and model in a record: typed where it is read, kept as it is elsewhere.
+"""Facts of device, engine and model in a record: fields that edgebench reads are typed, others are kept in ``extra``.
 
-In JSON each is one flat object, as devices, engines and model headers give it: a value that has no
-field here, or isn't of its field's type, is in ``extra`` and keeps its name.
+In JSON each is a flat object, as reported by devices, engines and model headers. A value without a
+field here, or of another type than its field, is in ``extra`` under its own name.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Part = TypeVar("Part", "DeviceFacts", "EngineFacts", "ModelFacts")
 
 @dataclass(frozen=True)
 class Cluster:
-    """Processors of one kind."""
+    """CPUs of one type."""
 
     cpus: tuple[int, ...] = ()
     max_hz: int | None = None
     threads: int | None = None
-    """How many they are, where the system does not say which."""
+    """Number of CPUs, if the system does not number them."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor, by its driver."""
+    """A GPU, as reported by its driver."""
 
     name: str | None = None
     driver: str | None = None
@@ -39,14 +39,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device, by its own system."""
+    """A device, as reported by its operating system."""
 
     cpu: str | None = None
     model: str | None = None
     os: str | None = None
     kernel: str | None = None
     build: str | None = None
-    """Of the operating system."""
+    """Build of the operating system."""
     driver: str | None = None
     """Version of the GPU's driver."""
     architecture: str | None = None
@@ -57,64 +57,64 @@ class DeviceFacts:
     swap_b: float | None = None
     instruction_sets: tuple[str, ...] = ()
     clusters: tuple[Cluster, ...] = ()
-    """The fastest first, where the system does not number its processors."""
+    """Fastest first if the system does not number its CPUs."""
     gpus: tuple[Gpu, ...] = ()
     boot: str | None = None
-    """The same for all profiles of one machine until it boots again."""
+    """Boot ID: the same for all profiles of one machine until it reboots."""
     hypervisor: str | None = None
     governor: str | None = None
-    """Of the first processor's clock."""
+    """Frequency governor of the first CPU."""
     power_source: str | None = None
     """``mains`` or ``battery``."""
     absent: Mapping[str, str] = field(default_factory=dict)
-    """Why a question has no answer, by its name."""
+    """Query → the reason why it has no result."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: object) -> DeviceFacts:
+    def from_document(cls, document: object) -> DeviceFacts:
         return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """An engine: what its program says of itself, and what it said while it loaded."""
+    """An engine, as reported by its program and by its log."""
 
     name: str | None = None
     build: str | None = None
     path: str | None = None
-    """Of its program on the device."""
+    """Path of its program on the device."""
     sha256: str | None = None
-    """Of its program."""
+    """Checksum of its program."""
     backend: str | None = None
-    """The backend that computes, by the engine's own word: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan`` …"""
+    """The backend in use, as reported by the engine: ``cpu``, ``cuda``, ``metal``, ``opencl``, ``vulkan`` …"""
     layers_offloaded: int | None = None
     layers: int | None = None
     buffers: Mapping[str, float] = field(default_factory=dict)
     """``{"CPU model": bytes, "CPU KV": bytes, …}``"""
     instruction_sets: tuple[str, ...] = ()
-    """Those it was built with."""
+    """Instruction sets it was compiled for."""
     kv_capacity: int | None = None
-    """Tokens it made room for."""
+    """Capacity of the KV cache, tokens."""
     token_counts: str | None = None
-    """How it counts tokens, where it only estimates them."""
+    """How it counts tokens, if the counts are estimates."""
     options_used: Mapping[str, Option] = field(default_factory=dict)
-    """Values of launch options that are in use, by the engine's own word."""
+    """Values of launch options in use, as reported by the engine."""
     weights_mapped_b: float | None = None
     """Bytes of the model's file that stayed resident in RAM."""
     base_rss_b: float | None = None
-    """Bytes resident before it loaded the model."""
+    """Resident bytes before the model was loaded."""
     affinity: tuple[str, ...] = ()
-    """Processors its threads may run on, such as ``0-3,8``."""
+    """CPUs its threads may run on, for example ``0-3,8``."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: object) -> EngineFacts:
+    def from_document(cls, document: object) -> EngineFacts:
         return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model: its file, and what the header says."""
+    """A model: its file and its header."""
 
     name: str | None = None
     sha256: str | None = None
@@ -126,13 +126,13 @@ class ModelFacts:
     context_length: int | None = None
     vocabulary: int | None = None
     embedding: int | None = None
-    """Length of an embedding."""
+    """Embedding length."""
     parameters: float | None = None
     weights_bytes: float | None = None
     weights_read_bytes: float | None = None
     """Bytes of the weights that are read for each token."""
     kv_bytes_per_token: float | None = None
-    """At F16 for GGUF files, else in the type that the model computes in."""
+    """At F16 for GGUF files, else in the model's compute type."""
     experts: int | None = None
     experts_used: int | None = None
     recurrent: bool | None = None
@@ -144,27 +144,27 @@ class ModelFacts:
     add_bos: bool | None = None
     add_eos: bool | None = None
     chat_template: bool | None = None
-    """Whether there is one."""
+    """Whether the file has a chat template."""
     tensor_types: Mapping[str, float] = field(default_factory=dict)
-    """Bytes of the weights by their type."""
+    """Type → bytes of the weights."""
     title: str | None = None
     license: str | None = None
     id: str | None = None
-    """By which MLC-LLM knows it."""
+    """Model ID of MLC-LLM."""
     caches: tuple[str, ...] = ()
-    """MLC-LLM's lists of weights that lie in its folder."""
+    """MLC-LLM weight indexes in its folder."""
     estimate: Mapping[str, float] = field(default_factory=dict)
-    """Memory it was estimated to need: ``weights_b``, ``kv_b``, ``compute_b``, ``total_b``."""
+    """Memory estimate: ``weights_b``, ``kv_b``, ``compute_b``, ``total_b``."""
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: object) -> ModelFacts:
+    def from_document(cls, document: object) -> ModelFacts:
         return Fields(document).into(cls)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that is known of the parts of a trial."""
+    """Facts of device, engine and model of a trial."""
 
     device: DeviceFacts = DeviceFacts()
     engine: EngineFacts = EngineFacts()
@@ -174,24 +174,24 @@ class Facts:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: object) -> Facts:
-        """From the flat objects of a JSON document; whatever it holds, nothing is lost and nothing raised."""
+    def from_document(cls, document: object) -> Facts:
+        """From the flat objects of a JSON document. Nothing is lost, whatever it contains; never raises."""
         fields = Fields(document)
         return cls(
-            device=DeviceFacts.of(fields.mapping("device")),
-            engine=EngineFacts.of(fields.mapping("engine")),
-            model=ModelFacts.of(fields.mapping("model")),
+            device=DeviceFacts.from_document(fields.mapping("device")),
+            engine=EngineFacts.from_document(fields.mapping("engine")),
+            model=ModelFacts.from_document(fields.mapping("model")),
             rpc=fields.objects("rpc"),
             extra=fields.rest,
         )
 
     def document(self) -> dict[str, object]:
-        """The flat objects of a JSON document; what isn't known is left out."""
+        """The flat objects of a JSON document, without absent values."""
         parts = {"device": flat(self.device), "model": flat(self.model), "engine": flat(self.engine)}
-        known = {name: document for name, document in parts.items() if document}
-        return {**known, **({"rpc": [dict(part) for part in self.rpc]} if self.rpc else {}), **self.extra}
+        parts_known = {name: document for name, document in parts.items() if document}
+        return {**parts_known, **({"rpc": [dict(part) for part in self.rpc]} if self.rpc else {}), **self.extra}
 
 
 def merged(below: Part, above: Part) -> Part:
-    """Facts of one part, those of ``above`` where both know."""
+    """Facts of one part; those of ``above`` take precedence."""
     return Fields({**flat(below), **flat(above)}).into(type(below))

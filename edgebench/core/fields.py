@@ -1,4 +1,4 @@
-"""Objects of JSON documents, read by the types that are expected of their fields."""
+"""Objects of JSON documents, read field by field with the expected types."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from edgebench.core.values import Option
 
-Kind = TypeVar("Kind")
+Value = TypeVar("Value")
 
 
 class Fields:
-    """The fields of a JSON object, taken one after the other where they have the type that is expected.
+    """The fields of a JSON object; a field is removed from ``rest`` when it is read with the expected type.
 
-    What is no object has no fields. Nothing raises: a field of another type is absent, and stays in ``rest``.
+    A value that is not an object has no fields. Never raises: a field of another type is absent and stays in ``rest``.
     """
 
     def __init__(self, document: object) -> None:
         self.rest: dict[str, object] = dict(document) if isinstance(document, Mapping) else {}
-        """Fields that were not taken."""
+        """Fields that were not read."""
 
-    def into(self, kind: Callable[..., Kind]) -> Kind:
-        """A dataclass, each of its fields read by its type; what remains becomes its ``extra``, if it has one."""
-        readers, has_extra = _readers(kind)
-        # What is absent needs no reader: records have a third of the fields, and pages thousands of records.
+    def into(self, form: Callable[..., Value]) -> Value:
+        """A dataclass with each field read by its type; the remaining fields become its ``extra``, if it has one."""
+        readers, has_extra = _readers(form)
+        # Skip absent fields: records have a third of the fields, and a page may have thousands of records.
         values = {name: readers[name](self, name) for name in list(self.rest) if name in readers}
-        return kind(**values, extra=self.rest) if has_extra else kind(**values)
+        return form(**values, extra=self.rest) if has_extra else form(**values)
 
-    def take(self, name: str, kind: type[Kind]) -> Kind | None:
+    def take(self, name: str, value_type: type[Value]) -> Value | None:
         value = self.rest.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, value_type) or isinstance(value, bool):
             return None
         del self.rest[name]
         return value
@@ -75,7 +75,7 @@ class Fields:
         return value
 
     def fields(self, name: str) -> Fields:
-        """An object in this one; without fields where there is none."""
+        """A nested object; without fields if it is absent."""
         return Fields(self.mapping(name))
 
     def numbers(self, name: str) -> dict[str, float]:
@@ -89,28 +89,28 @@ class Fields:
 
     def objects(self, name: str) -> tuple[Mapping[str, object], ...]:
         value = self.rest.get(name)
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(item, Mapping) for item in value):
             return ()
         del self.rest[name]
         return tuple(value)
 
-    def parts(self, name: str, kind: type[Kind]) -> tuple[Kind, ...]:
-        """The objects of an array as dataclasses; absent where one of them holds more than the dataclass."""
+    def parts(self, name: str, form: type[Value]) -> tuple[Value, ...]:
+        """The objects of an array as dataclasses; empty if one has fields that the dataclass lacks."""
         value = self.rest.get(name)
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(item, Mapping) for item in value):
             return ()
-        parts = tuple(Fields(one).into(kind) for one in value)
-        if any(flat(part) != _filled(one) for part, one in zip(parts, value, strict=True)):
+        parts = tuple(Fields(item).into(form) for item in value)
+        if any(flat(part) != _filled(item) for part, item in zip(parts, value, strict=True)):
             return ()
         del self.rest[name]
         return parts
 
-    def part(self, name: str, kind: type[Kind]) -> Kind | None:
-        """An object as a dataclass; absent where it holds more than the dataclass."""
+    def part(self, name: str, form: type[Value]) -> Value | None:
+        """An object as a dataclass; None if it has fields that the dataclass lacks."""
         value = self.rest.get(name)
         if not isinstance(value, Mapping):
             return None
-        part = Fields(value).into(kind)
+        part = Fields(value).into(form)
         if flat(part) != _filled(value):
             return None
         del self.rest[name]
@@ -121,46 +121,48 @@ class Fields:
         if not isinstance(value, list | tuple) or not value or not all(map(_is_pair, value)):
             return ()
         del self.rest[name]
-        return tuple((one, other) for one, other in value)
+        return tuple((first, second) for first, second in value)
 
-    def _array(self, name: str, kind: type[Kind]) -> tuple[Kind, ...]:
+    def _array(self, name: str, item_type: type[Value]) -> tuple[Value, ...]:
         value = self.rest.get(name)
-        if not isinstance(value, list | tuple) or not value or not all(type(one) is kind for one in value):
+        if not isinstance(value, list | tuple) or not value or not all(type(item) is item_type for item in value):
             return ()
         del self.rest[name]
         return tuple(value)
 
-    def _object(self, name: str, kinds: tuple[type[Kind], ...]) -> dict[str, Kind]:
+    def _object(self, name: str, types: tuple[type[Value], ...]) -> dict[str, Value]:
         value = self.rest.get(name)
-        if not isinstance(value, Mapping) or not value or not all(type(one) in kinds for one in value.values()):
+        if not isinstance(value, Mapping) or not value or not all(type(item) in types for item in value.values()):
             return {}
         del self.rest[name]
         return dict(value)
 
 
 def _filled(value: Mapping[str, object]) -> dict[str, object]:
-    return {name: one for name, one in value.items() if one is not None and one not in ([], {})}
+    return {name: entry for name, entry in value.items() if entry is not None and entry not in ([], {})}
 
 
 def flat(part: object) -> dict[str, object]:
-    """The fields of a dataclass that are known, as a JSON document has them: not None and not empty.
+    """The fields of a dataclass that are neither None nor empty, as values of a JSON document.
 
-    What is in ``extra`` lies beside them.
+    The fields in ``extra`` are on the same level.
     """
     values = dict(vars(part))
     extra: Mapping[str, object] = values.pop("extra", {})
-    known = {name: _plain(value) for name, value in values.items() if value is not None and value not in ((), {})}
-    return {**known, **extra}
+    values_known = {
+        name: _plain(value) for name, value in values.items() if value is not None and value not in ((), {})
+    }
+    return {**values_known, **extra}
 
 
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return flat(value) if is_dataclass(value) else value
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value)
+    return isinstance(value, list | tuple) and len(value) == 2 and all(type(number) in (int, float) for number in value)
 
 
 _READERS: Mapping[object, Callable[[Fields, str], object]] = {
@@ -179,9 +181,9 @@ _READERS: Mapping[object, Callable[[Fields, str], object]] = {
 
 
 @cache
-def _readers(kind: Callable[..., object]) -> tuple[Mapping[str, Callable[[Fields, str], object]], bool]:
-    """How each field of a dataclass is read, and whether it has an ``extra``."""
-    hints = get_type_hints(kind)
+def _readers(form: Callable[..., object]) -> tuple[Mapping[str, Callable[[Fields, str], object]], bool]:
+    """The reader of each field of a dataclass, and whether it has an ``extra``."""
+    hints = get_type_hints(form)
     return {name: _reader(hint) for name, hint in hints.items() if name != "extra"}, "extra" in hints
 
 

@@ -1,13 +1,13 @@
-"""Launch options: what an engine can be started with, declared once as the fields of a dataclass.
+"""Launch options of an engine, declared once as the fields of a dataclass.
 
     @dataclass(frozen=True)
     class Options:
         threads: int | None = option("Number of threads.", minimum=1, flags=("-t", "--threads"))
 
-The type of a field says what its values are: ``int``, ``float``, ``str``, ``bool``, and the words of a
-``Literal``; ``None`` stands for the engine's own default. From these declarations come the options of
-``edgebench run`` with their help and sweeps, the defaults that a device profile may have, the record,
-what ``compare`` compares, and the memory estimate.
+The type of a field defines its values: ``int``, ``float``, ``str``, ``bool``, and the words of a
+``Literal``; ``None`` is the engine's default. These declarations define the options of ``edgebench run``
+with their help and sweeps, the defaults of device profiles, the record, what ``compare`` compares, and
+the memory estimate.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from edgebench.core.facts import ModelFacts
 from edgebench.core.values import Option
 from edgebench.errors import UsageError
 
-Kind = TypeVar("Kind")
+OptionsT = TypeVar("OptionsT")
 
 MemoryEffect = Literal["none", "grows", "moves"]
-"""``grows``: a larger value needs at least as much memory. ``moves``: another value needs memory elsewhere."""
+"""``grows``: a larger value needs at least as much memory. ``moves``: the value decides where memory is needed."""
 
 ReadBack = Callable[[Sequence[str]], Option | None]
-"""A pure parser of the engine's log: the value that is in use, None where the log does not say."""
+"""A pure parser of the engine's log: the value in use, None if the log does not report it."""
 
 ExtraBytes = Callable[[Option, ModelFacts], float]
-"""Bytes of memory that a value needs on top, by the model's header."""
+"""Additional bytes of memory that a value needs, from the model's header."""
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,37 @@ class LaunchOption:
     name: str = ""
     type: type = str
     words: tuple[str, ...] = ()
-    """Values that are words, beside those of ``type``."""
+    """Words that are valid in addition to values of ``type``."""
     minimum: float | None = None
     maximum: float | None = None
     default: str = ""
-    """What holds where nobody says, for the help."""
+    """Default as shown in the help."""
     preset: Option | None = None
-    """The value that a trial has, and its record names, where nobody says; None: none."""
+    """Value that a trial gets, and its record contains, by default; None: no value."""
     flags: tuple[str, ...] = ()
-    """Flags that pass the value on; the first one that the program has is used."""
+    """Flags that pass the value to the program; the first one that it supports is used."""
     off_flags: tuple[str, ...] = ()
-    """Of a bool: flags that switch it off."""
+    """Of a bool: flags that disable it."""
     env: str = ""
-    """Environment variable that passes the value on."""
+    """Environment variable that passes the value."""
     key: str = ""
     """Name of the value in the engine's requests or settings."""
-    used: ReadBack | None = None
+    read_back: ReadBack | None = None
     tunes: bool = True
-    """Whether it only changes how the work is done, so that ``compare`` compares its values; else it is
-    part of the work, and must be equal on both sides."""
+    """Whether it only tunes how the work is done, so that ``compare`` compares its values; otherwise it is
+    part of the workload and must be equal on both sides."""
     memory: MemoryEffect = "none"
     memory_b: ExtraBytes | None = None
     gpu_only: bool = False
-    """Whether it means nothing to the CPU backend."""
+    """Whether the CPU backend ignores it."""
     drafting: bool = False
-    """Whether it means nothing without a draft model."""
+    """Whether it is ignored without a draft model."""
     exposed: bool = True
-    """Whether it can be given on the command line and in profiles."""
+    """Whether it can be set on the command line and in profiles."""
 
     @property
     def flag(self) -> str:
-        """On edgebench's own command line."""
+        """Its option on the command line of edgebench."""
         return "--" + self.name.replace("_", "-")
 
     @property
@@ -82,7 +82,7 @@ class LaunchOption:
         return "RANGE" if self.type is int else "WORD,…" if self.words else "VALUE,…"
 
     def check(self, value: object) -> None:
-        """Raises ``ValueError`` with what would be right."""
+        """Raises ``ValueError`` that names the valid values."""
         if isinstance(value, str) and value in self.words:
             return
         allowed = (int, float) if self.type is float else (self.type,)
@@ -107,7 +107,7 @@ class LaunchOption:
 
 
 def option(help: str, *, initial: Option | None = None, **declared: Any) -> Any:
-    """A field of an engine's ``Options``; ``declared`` are fields of ``LaunchOption``."""
+    """A field of an engine's ``Options``; ``declared``: fields of ``LaunchOption``."""
     return field(default=initial, metadata={LaunchOption: LaunchOption(help, **declared)})
 
 
@@ -120,31 +120,31 @@ def declared_options(form: type) -> Mapping[str, LaunchOption]:
 def _declared(form: Any) -> Mapping[str, LaunchOption]:
     hints = get_type_hints(form)
     options: dict[str, LaunchOption] = {}
-    for one in fields(form):
-        known = one.metadata.get(LaunchOption)
-        if known is None:
-            raise TypeError(f"the launch option {one.name} is not declared by option()")
-        kind, words = _values(one.name, hints[one.name])
-        options[one.name] = replace(known, name=one.name, type=kind, words=words)
+    for declared_field in fields(form):
+        declaration = declared_field.metadata.get(LaunchOption)
+        if declaration is None:
+            raise TypeError(f"the launch option {declared_field.name} is not declared by option()")
+        value_type, words = _values(declared_field.name, hints[declared_field.name])
+        options[declared_field.name] = replace(declaration, name=declared_field.name, type=value_type, words=words)
     return options
 
 
 def _values(name: str, hint: object) -> tuple[type, tuple[str, ...]]:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     words = tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
-    kinds = [part for part in parts if part in (int, float, str, bool)]
-    if len(kinds) > 1 or not (kinds or words) or not all(isinstance(word, str) for word in words):
+    types = [part for part in parts if part in (int, float, str, bool)]
+    if len(types) > 1 or not (types or words) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"the launch option {name} must be int, float, str, bool or words, not {hint}")
-    return (kinds[0] if kinds else str), words
+    return (types[0] if types else str), words
 
 
-def options_as(form: type[Kind], options: Mapping[str, Option]) -> Kind:
+def options_as(form: type[OptionsT], options: Mapping[str, Option]) -> OptionsT:
     """The options of a launch as an instance of the engine's dataclass."""
     return form(**{name: options[name] for name in declared_options(form) if name in options})
 
 
 def arguments(options: object, known: Collection[str] | None = None, program: str = "this engine") -> list[str]:
-    """The options that are passed on by flags, as arguments; ``known``: the flags that the program has.
+    """The options that are passed as flags, as arguments; ``known``: the flags that the program supports.
 
     Raises ``UsageError`` for a value that the program has no flag for.
     """
@@ -156,25 +156,25 @@ def arguments(options: object, known: Collection[str] | None = None, program: st
             continue
         flag = next((flag for flag in flags if known is None or flag in known), None)
         if flag is None:
-            raise UsageError(f"{program} has none of {', '.join(flags)}", f"Leave {declared.flag} out.")
+            raise UsageError(f"{program} has none of {', '.join(flags)}", f"Omit {declared.flag}.")
         argv += [flag] if isinstance(value, bool) else [flag, str(value)]
     return argv
 
 
 def environment(options: object) -> dict[str, str]:
-    """The options that are passed on by environment variables."""
+    """The options that are passed as environment variables."""
     declared = declared_options(type(options))
-    values = {one.env: getattr(options, name) for name, one in declared.items() if one.env}
+    values = {declaration.env: getattr(options, name) for name, declaration in declared.items() if declaration.env}
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def keyed(options: object) -> dict[str, Option]:
-    """The options that are passed on by name in requests or settings."""
+    """The options that are passed by name in requests or settings."""
     declared = declared_options(type(options))
-    values = {one.key: getattr(options, name) for name, one in declared.items() if one.key}
+    values = {declaration.key: getattr(options, name) for name, declaration in declared.items() if declaration.key}
     return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of an engine that has no launch options."""
+    """The options of an engine that has no launch options."""

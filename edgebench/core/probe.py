@@ -1,4 +1,4 @@
-"""What is read on a device while an engine runs."""
+"""Probes: what is sampled on a device while an engine runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgebench.core.values import Better
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading of a probe."""
+    """One value of a probe at one time."""
 
     name: str
     """As in the glossary: ``rss_b``, ``cpu_util`` …"""
@@ -26,58 +26,57 @@ Statistic = Literal["mean", "median", "p95", "max", "min", "sum", "last"]
 
 @dataclass(frozen=True)
 class SampleMetric:
-    """A metric of a stretch of time, made from the samples of a quantity in it."""
+    """A metric of a span of time, computed from the samples of a quantity in it."""
 
     statistic: Statistic
     title: str
     better: Better = "none"
     headline: bool = False
-    """Whether tables, comparisons and reports show it without being asked to."""
+    """Whether tables, comparisons and reports show it by default."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a probe measures: one definition, one unit (the glossary is made from these)."""
+    """A quantity that a probe measures: its definition and unit, as in the glossary."""
 
     unit: str
     text: str
     """The definition, one or two sentences."""
     metrics: Mapping[str, SampleMetric]
-    """By name; none for a quantity that only makes part of other metrics."""
+    """By name; empty for a quantity that is only part of other metrics."""
     across: Literal["mean", "sum", "max"] = "mean"
-    """How readings with different labels (cores, sensors, GPUs) make one metric."""
+    """How samples with different labels (cores, sensors, GPUs) are combined."""
 
 
 @dataclass(frozen=True)
 class ProbeSource:
-    """What a probe reads at once: files or a command, never both.
+    """One source of a probe: either files or a command.
 
-    ``{pid}`` in a file's path stands for each process of the engine's tree, in a command for the
-    engine's process.
+    ``{pid}`` in a file's path stands for each process of the engine's process tree, in a command for
+    the engine's process.
     """
 
     files: tuple[str, ...] = ()
     """Paths; shell patterns are expanded."""
     lines: tuple[str, ...] = ()
-    """How the lines wanted from the files begin, plain text; every line where empty."""
+    """Prefixes of the lines to read from the files, plain text; empty: every line."""
     command: str = ""
-    """One line of the system's shell. With interval 0 it is expected to go on by itself."""
+    """One line for the system's shell. With interval 0 it is expected to keep running and printing."""
     interval: float = 0.5
-    """Seconds between two readings; 0: once, at the start."""
+    """Seconds between two samples; 0: read once, at the start."""
 
 
 class Probe(Protocol):
-    """Readings of one kind, on every system that has them. A plugin is a class without arguments.
+    """A probe for every system that supports it. A plugin is a class whose constructor takes no arguments.
 
-    ``parse`` is fed the text of one reading at a time (``path:line`` for files; one line at a time
-    of a command with interval 0), in order, and may keep what it needs of earlier ones. What is
-    not in the text is absent from its result. It raises ``Unreadable`` or ``ValueError`` for text
-    it doesn't understand; anything else is a fault of the probe. Either way its own readings are absent,
-    with the reason, and nothing else is.
+    ``parse`` receives the output of one read at a time (``path:line`` for files; one line at a time
+    of a command with interval 0), in order, and may keep state. What is not in the text is absent
+    from its result. It raises ``Unreadable`` or ``ValueError`` for text that it cannot parse; any other
+    exception is a fault of the probe. In both cases only its own samples are absent, with the reason.
     """
 
     quantities: Mapping[str, Quantity]
-    """By the name of the samples it gives."""
+    """By the name of its samples."""
     sources: Mapping[str, Sequence[ProbeSource]]
     """By system."""
 

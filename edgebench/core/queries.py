@@ -1,4 +1,4 @@
-"""What an engine may be asked beside generating text. None of it counts among a round's rates."""
+"""Queries to an engine other than generation. They do not count for a round's rates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 Capability = Literal[
     "token-ids", "speculation-costs", "text-divergence", "token-likelihoods", "no-kv-cache", "decoding-strategies"
 ]
-"""What only some engines can do. Scenarios require capabilities, never an engine:
+"""Optional features of engines. Scenarios require capabilities, never a certain engine:
 
-``token-ids``: replies hold the ids of generated tokens. ``speculation-costs``, ``text-divergence``,
+``token-ids``: replies contain the IDs of generated tokens. ``speculation-costs``, ``text-divergence``,
 ``token-likelihoods``: the engine answers ``CostQuery``, ``DivergenceQuery``, ``LikelihoodQuery``.
-``no-kv-cache``: it generates without a KV cache on request. ``decoding-strategies``: it takes ``Sampling``.
+``no-kv-cache``: it can generate without a KV cache. ``decoding-strategies``: it supports ``Sampling``.
 """
 
 Message = Mapping[str, str]
@@ -21,22 +21,22 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class CostQuery:
-    """How long verifying n tokens at once and each step of a draft take, in the middle of a text."""
+    """The time to verify n tokens at once, and of each step of a draft, in the middle of a text."""
 
     messages: tuple[Message, ...]
     generated: tuple[int, ...] | str
-    """What was generated after the messages; text where the engine tells no ids."""
+    """The text generated after the messages, as token IDs if the engine reports them."""
     sizes: tuple[int, ...]
-    """Numbers of tokens to be evaluated at once."""
+    """Numbers of tokens to evaluate at once."""
     repeats: int = 3
     output_share: float = 0.0
-    """The output layer's share of the arithmetic of one token, 0…1."""
+    """Fraction of the arithmetic of one token that the output layer takes, 0…1."""
     label: str = "costs"
 
 
 @dataclass(frozen=True)
 class DivergenceQuery:
-    """Where two greedy texts first differ, and how near the logits of the two tokens are there."""
+    """The position at which two greedy texts first differ, and the gap between the logits of the two tokens."""
 
     messages: tuple[Message, ...]
     reference: tuple[int, ...] | str

@@ -1,4 +1,4 @@
-"""How a trial ended, and the forms its results take."""
+"""The record of a trial, and the protocols of views."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgebench.core.turn import Turn
 from edgebench.core.values import Option
 
 SCHEMA = 2
-"""Version of the record's form, written into every record and every JSON document."""
+"""Version of the record format, written to every record and every JSON document."""
 
 Status = Literal["ok", "failed", "interrupted", "lost", "skipped", "running"]
-"""How a trial ended: ``lost`` is a device that went away, ``skipped`` was never started.
-``running`` has not ended yet; it is only seen while reading a store that is being written."""
+"""Outcome of a trial: ``lost``: the device was lost; ``skipped``: never started; ``running``: not ended
+yet, which only occurs in a store that a run is writing to."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Metric:
     value: float
     unit: str
     rounds: tuple[float | None, ...] = ()
-    """In the order of the rounds; None where that round has no reading."""
+    """In the order of the rounds; None for a round without a value."""
     low: float | None = None
     high: float | None = None
     iqr: float | None = None
@@ -38,7 +38,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A named reason not to believe a number, from the closed list in ``doubts``."""
+    """A named reason not to trust a figure, from the closed list in ``doubts``."""
 
     id: str
     detail: str = ""
@@ -70,7 +70,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Round:
-    """One pass over a trial."""
+    """One round of a trial."""
 
     index: int
     started: str
@@ -80,13 +80,13 @@ class Round:
     """One per request, in the order they were sent."""
     samples: tuple[Sample, ...] = ()
     fresh: bool = False
-    """Whether the engine was started for this round (its ``load_s`` counts)."""
+    """Whether the engine was started for this round, so that its ``load_s`` counts."""
     notes: RoundNotes = RoundNotes()
 
 
 @dataclass(frozen=True)
 class Record:
-    """How one trial ended: immutable, versioned, everything a view is drawn from."""
+    """The result of one trial: immutable, versioned, and the only input of views."""
 
     id: str
     run: Mapping[str, object]
@@ -105,15 +105,15 @@ class Record:
 
 
 FollowUp = Generator[tuple[int, Query], Reply, Mapping[int, Sequence[str | Doubt]]]
-"""Yields the number of the trial whose engine is to answer, and what; is sent the reply, or thrown
-the ``EdgebenchError`` that came instead. Returns notes and doubts by the number of the trial."""
+"""Yields the index of a trial and a query for its engine; receives the reply, or the ``EdgebenchError``
+that was raised instead. Returns notes and doubts by the index of the trial."""
 
 
 @runtime_checkable
 class View(Protocol):
-    """A form of the results. A plugin is a class without arguments; it formats, nothing else.
+    """An output format for records. A plugin is a class whose constructor takes no arguments.
 
-    It may raise ``UsageError``; anything else is a fault of the view, which is then named (exit code 2).
+    ``render`` may raise ``UsageError``; any other exception is a fault of the view, which is named (exit code 2).
     """
 
     suffix: ClassVar[str]
@@ -123,7 +123,7 @@ class View(Protocol):
 
 @runtime_checkable
 class Streamed(View, Protocol):
-    """A view that is written record by record: no store is too large for it."""
+    """A view that is written record by record, for stores of any size."""
 
     def pieces(self, records: Iterable[Record]) -> Iterator[str]:
-        """Together what ``render`` gives. ``records`` may be gone through more than once."""
+        """The output of ``render`` in pieces. ``records`` may be iterated more than once."""

@@ -1,4 +1,4 @@
-"""What a round's record says beside its metrics: how it was sampled, and under which conditions it ran."""
+"""Notes of a round in addition to its metrics: sampling, and the conditions it ran under."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgebench.core.fields import Fields
 
 @dataclass(frozen=True)
 class Throttling:
-    """The begin of a stretch in which something was throttled."""
+    """The start of a span of throttling."""
 
     at_s: float | None = None
     """Seconds after the round began."""
@@ -19,7 +19,7 @@ class Throttling:
 
 @dataclass(frozen=True)
 class EnergyNotes:
-    """What was metered."""
+    """The power sources that were metered."""
 
     metered: tuple[str, ...] = ()
     whole_device: bool | None = None
@@ -27,7 +27,7 @@ class EnergyNotes:
 
 @dataclass(frozen=True)
 class GateNotes:
-    """How long the device was waited for, and what was still not as it should be."""
+    """How long the round waited for the device to settle, and the conditions that were not met."""
 
     waited_s: float | None = None
     missed: tuple[str, ...] = ()
@@ -35,17 +35,17 @@ class GateNotes:
 
 @dataclass(frozen=True)
 class RoundNotes:
-    """What isn't known is absent; in JSON one flat object, with whatever else is in ``extra``."""
+    """Notes of a round; unknown ones are absent. In JSON a flat object, with unknown fields in ``extra``."""
 
     load_regime: str | None = None
-    """Of a round that started its engine: ``first``, ``cold`` or ``warm``."""
+    """If the round started its engine: ``first``, ``cold`` or ``warm``."""
     load_clock: str | None = None
-    """What told that the model was loaded: the engine's ``log``, or a ``poll``."""
+    """How the end of loading was detected: in the engine's ``log``, or by a ``poll``."""
     resident: float | None = None
-    """Share of the model in the page cache before the start, 0…1."""
+    """Fraction of the model in the page cache before the start, 0…1."""
     gate: GateNotes | None = None
     cpu_by_core: Mapping[str, float] = field(default_factory=dict)
-    """Mean use of each processor while decoding, 0…1."""
+    """Mean utilization of each CPU while decoding, 0…1."""
     cpu_by_cluster: Mapping[str, float] = field(default_factory=dict)
     mbu_by_depth: tuple[tuple[float, float], ...] = ()
     """(tokens in the context, memory bandwidth utilization)."""
@@ -53,12 +53,12 @@ class RoundNotes:
     throttling: tuple[Throttling, ...] = ()
     energy: EnergyNotes | None = None
     sampling_absent: Mapping[str, str] = field(default_factory=dict)
-    """Why a quantity could not be read."""
+    """Quantity → the reason why it could not be sampled."""
     sampling_cost: float | None = None
-    """Share of one processor that the sampler's loop took on the device."""
+    """Fraction of one CPU that the sampling loop used on the device."""
     clock_uncertainty_s: float | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: object) -> RoundNotes:
+    def from_document(cls, document: object) -> RoundNotes:
         return Fields(document).into(cls)

@@ -1,4 +1,4 @@
-"""What is asked of an engine in one round."""
+"""Scenarios: the requests that an engine receives in one round."""
 
 from __future__ import annotations
 
@@ -13,60 +13,59 @@ from edgebench.core.values import Option
 
 @dataclass(frozen=True)
 class ScenarioContext:
-    """What a scenario may know of the trial it runs in."""
+    """The parts of a trial that its scenario may use."""
 
     model: ModelFile
     ctx: int
-    """Tokens."""
+    """Context size, tokens."""
     options: Mapping[str, Option]
     seed: int
     count_tokens: Callable[[str], int]
-    """Tokens of a text by the engine's own tokenizer."""
+    """Number of tokens of a text with the engine's tokenizer."""
     capabilities: tuple[Capability, ...] = ()
-    """What the engine can do."""
+    """Capabilities of the engine."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that are sent at the same moment, each over a connection of its own."""
+    """Requests that are sent at the same time, each over its own connection."""
 
     requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Requests that are sent at given times, whether or not earlier ones have been answered."""
+    """Requests that are sent at scheduled times, whether or not earlier ones have completed."""
 
     schedule: tuple[tuple[float, Request], ...]
-    """Seconds from when the schedule begins, and what is sent then; in order."""
+    """(seconds since the start of the schedule, request), in order."""
 
 
 Step = Request | Query | Batch | Arrivals
-"""What a scenario may yield."""
+"""A value that a scenario may yield."""
 
 
 class Scenario(Protocol):
-    """What is asked of an engine in one round. A plugin is a class without arguments."""
+    """The requests of one round. A plugin is a class whose constructor takes no arguments."""
 
     options: ClassVar[Mapping[str, Option | tuple[str, ...]]]
-    """Its own options and their defaults; ``run`` takes them as ``--name value``. A tuple of words:
-    a trial for each of them, unless some of them are asked for."""
+    """Its options and their defaults; ``run`` accepts them as ``--name value``. A tuple of words: a
+    trial for each of them by default."""
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """The least context, in tokens, that it can run in. Raises ``UsageError`` for options that make no sense."""
+        """The minimum context size in tokens. Raises ``UsageError`` for invalid options."""
 
-    def turns(self, setting: ScenarioContext) -> Generator[Step, Any, Mapping[str, float] | None]:
-        """Yield a request or a query, be sent its ``Reply``; yield a ``Batch`` or ``Arrivals``, be sent a
-        tuple of replies in the order of the requests. One run through is one round.
+    def turns(self, context: ScenarioContext) -> Generator[Step, Any, Mapping[str, float] | None]:
+        """The steps of one round. Yields a request or a query and receives its ``Reply``; yields a ``Batch``
+        or ``Arrivals`` and receives a tuple of replies in the order of the requests.
 
-        It may raise ``EdgebenchError`` with a reason, which fails the trial; anything else is a fault of the
-        scenario and fails the trial too, with the traceback in its log. What the engine raises passes
-        through it.
+        It may raise ``EdgebenchError``, which fails the trial; any other exception is a fault of the
+        scenario and also fails the trial, with the traceback in its log. Exceptions of the engine are
+        raised at the ``yield``.
 
-        It must end whatever the replies are: an engine may count wrongly, and a chat template may keep
-        no history. Of turns that overlap, time counts once in rates, energy and timelines.
+        It must end whatever the replies are: an engine may count tokens wrongly, and a chat template may
+        drop the history. Time that overlapping turns share counts once in rates, energy and timelines.
 
-        Returns further metrics of the round, where it has some of its own. A scenario that only some
-        engines can run names what it needs in a class attribute ``requires``; ``helps`` says what
-        its options mean, for ``run --help``.
+        Returns additional metrics of the round, if any. The class attribute ``requires`` names the
+        capabilities that the scenario needs; ``helps`` has the help texts of its options.
         """

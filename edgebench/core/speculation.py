@@ -1,4 +1,4 @@
-"""What is known of speculation beyond a request's own counts: by position, its costs, where texts diverge."""
+"""Speculative decoding: counts by position, costs, and the divergence of texts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SpeculationCounts:
-    """What an engine counted while it speculated, where it counts by position in the draft."""
+    """Counts of an engine that reports them by position in the draft."""
 
     steps: int = 0
     """Verifications."""
     proposed_by_position: tuple[int, ...] = ()
     accepted_by_position: tuple[int, ...] = ()
     draft_evaluated: int = 0
-    """Tokens the draft model evaluated; 0 where the engine doesn't count them."""
+    """Tokens the draft model evaluated; 0 if the engine does not count them."""
     draft_s: float | None = None
-    """Seconds spent drafting; None where the engine doesn't tell."""
+    """Seconds spent drafting; None if the engine does not report it."""
     verify_s: float | None = None
 
 
@@ -26,28 +26,28 @@ class SpeculationCosts:
     """Seconds for verifying and drafting, as measured in the middle of a generation."""
 
     depth: int = 0
-    """Tokens in the context meanwhile."""
+    """Tokens in the context."""
     verify_s: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
-    """By the number of tokens evaluated at once: each repeat."""
+    """Number of tokens evaluated at once → seconds of each repeat."""
     draft_s: tuple[tuple[float, ...], ...] = ()
-    """One draft each: seconds of its steps in order."""
+    """For each draft, the seconds of its steps in order."""
     draft_two_s: tuple[float, ...] = ()
-    """First steps that evaluated two tokens."""
+    """Seconds of first steps that evaluated two tokens."""
     draft_rereads: bool = False
-    """Whether the draft also evaluates everything that is verified."""
+    """Whether the draft model also evaluates all verified tokens."""
     method: str = ""
-    """How they were measured, where that is not by evaluating exactly what they are named for."""
+    """How they were measured, if not directly."""
     absent: str = ""
-    """Why nothing could be measured; empty where it was."""
+    """Why they could not be measured; empty if they were."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two greedy texts of one model first differ."""
+    """The first difference between two greedy texts of one model."""
 
     position: int | None = None
-    """Equal tokens before it; None where the texts are the same."""
+    """Number of equal tokens before it; None if the texts are equal."""
     gap: float | None = None
-    """Difference of the two next tokens' logits; None where one text only ends there."""
+    """Difference of the logits of the two next tokens; None if one text ends there."""
     noise: float | None = None
-    """By how much a logit changes with the way it is evaluated (one by one, or several at once)."""
+    """Change of a logit with the way it is evaluated (token by token, or several at once)."""

@@ -13,7 +13,7 @@ from edgebench.core.speculation import Divergence, SpeculationCosts, Speculation
 class Turn:
     """One request and its reply: counts, times, and the rates of this turn alone.
 
-    Times in seconds, rates in tokens per second. What could not be had is None, never 0.
+    Times in seconds, rates in tokens per second. An absent value is None, never 0.
     """
 
     label: str = ""
@@ -25,9 +25,9 @@ class Turn:
     prompt_tokens: int = 0
     """All tokens of the prompt, cached ones included."""
     requested_prompt_tokens: int | None = None
-    """Token ids that were sent as the prompt; None where text was sent."""
+    """Number of token IDs sent as the prompt; None if text was sent."""
     min_prompt_tokens: int | None = None
-    """Tokens the prompt must have at least, by the scenario's own count; None where it counted none."""
+    """Minimum number of tokens of the prompt, counted by the scenario; None if it does not count."""
     cached_tokens: int = 0
     prefill_tokens: int = 0
     """Prompt tokens evaluated for this request."""
@@ -36,9 +36,9 @@ class Turn:
     """``prefill_tokens`` ÷ ``prefill_s``."""
     completion_tokens: int = 0
     requested_tokens: int | None = None
-    """Tokens to be generated whatever the text says; None where it may end on its own."""
+    """Number of tokens to generate, ignoring the end-of-text token; None if the text may end earlier."""
     decode_s: float | None = None
-    """First generated token to the last, by ``token_clock``."""
+    """First generated token to the last, on the clock of ``token_clock``."""
     decode_tps: float | None = None
     """(``completion_tokens`` − 1) ÷ ``decode_s``."""
     ttft_s: float | None = None
@@ -48,7 +48,7 @@ class Turn:
     """Seconds of each generated token after the first one, first included (0.0)."""
     finish: str = ""
     draft_tokens: int | None = None
-    """Proposed; None where nothing was."""
+    """Number of proposed tokens; None without speculation."""
     draft_accepted: int | None = None
     speculation: SpeculationCounts | None = None
     costs: SpeculationCosts | None = None
@@ -62,8 +62,8 @@ class Turn:
         return self.prompt_tokens + self.completion_tokens
 
     @property
-    def prompt_kept(self) -> bool:
-        """Whether the engine counted the prompt that was sent: exactly the token IDs, or the least that
+    def is_prompt_complete(self) -> bool:
+        """Whether the engine's prompt count matches the request: exactly the token IDs, or at least what
         every chat template keeps of the messages."""
         if self.requested_prompt_tokens is not None:
             return self.prompt_tokens == self.requested_prompt_tokens
@@ -80,8 +80,8 @@ class Turn:
         return self.sent_at + self.total_s
 
     @classmethod
-    def of_query(cls, query: Query, reply: Reply) -> Turn:
-        """What an engine answered to a query; it has no rates."""
+    def from_query(cls, query: Query, reply: Reply) -> Turn:
+        """A query with its reply; without rates."""
         return cls(
             label=query.label,
             sent_at=reply.sent_at,
@@ -92,10 +92,10 @@ class Turn:
         )
 
     @classmethod
-    def of(cls, request: Request, reply: Reply) -> Turn:
-        """A request with its reply; rates are recomputed from counts and times."""
-        prefilled = bool(reply.prefill_s and reply.prefill_tokens)
-        decoded = bool(reply.decode_s and reply.completion_tokens > 1)
+    def from_reply(cls, request: Request, reply: Reply) -> Turn:
+        """A request with its reply; rates are computed from counts and times."""
+        has_prefill = bool(reply.prefill_s and reply.prefill_tokens)
+        has_decode = bool(reply.decode_s and reply.completion_tokens > 1)
         return cls(
             label=request.label,
             measures=request.measures,
@@ -107,11 +107,11 @@ class Turn:
             cached_tokens=reply.cached_tokens,
             prefill_tokens=reply.prefill_tokens,
             prefill_s=reply.prefill_s,
-            prefill_tps=reply.prefill_tokens / reply.prefill_s if prefilled and reply.prefill_s else None,
+            prefill_tps=reply.prefill_tokens / reply.prefill_s if has_prefill and reply.prefill_s else None,
             completion_tokens=reply.completion_tokens,
             requested_tokens=request.max_tokens if request.ignore_eos else None,
             decode_s=reply.decode_s,
-            decode_tps=(reply.completion_tokens - 1) / reply.decode_s if decoded and reply.decode_s else None,
+            decode_tps=(reply.completion_tokens - 1) / reply.decode_s if has_decode and reply.decode_s else None,
             ttft_s=reply.ttft_s,
             engine_ttft_s=reply.engine_ttft_s,
             token_clock=reply.token_clock,
@@ -125,10 +125,10 @@ class Turn:
         )
 
 
-KEPT_SHARE = 0.9
-"""Text in a template may take a few tokens less than the same text alone, where two pieces merge."""
+MIN_PROMPT_SHARE = 0.9
+"""Text in a template may have slightly fewer tokens than the text alone, because tokens merge at its ends."""
 
 
 def keeps_messages(prompt_tokens: int, min_prompt_tokens: int) -> bool:
-    """Whether a prompt can hold messages of so many tokens."""
-    return prompt_tokens >= KEPT_SHARE * min_prompt_tokens
+    """Whether a prompt of ``prompt_tokens`` can contain messages of ``min_prompt_tokens``."""
+    return prompt_tokens >= MIN_PROMPT_SHARE * min_prompt_tokens

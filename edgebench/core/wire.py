@@ -1,4 +1,4 @@
-"""Streamed answers: timed lines from an engine, as server-sent events or as one JSON document per line.
+"""Streamed responses: timed lines from an engine, as server-sent events or as one JSON document per line.
 
 An engine calls ``client.lines(path, body)`` and passes the result to the function for its dialect.
 """
@@ -18,15 +18,15 @@ TimedLine = tuple[float, bytes]
 def split_lines(blocks: Iterable[tuple[float, bytes]]) -> Iterator[TimedLine]:
     """The lines of timed blocks of bytes, each with the time of the block that completed it.
 
-    Lines end with LF or CR LF; a last line without an end counts as a line.
+    Lines end with LF or CR LF; a last line without a terminator counts as a line.
     """
-    rest, at = b"", 0.0
+    pending, at = b"", 0.0
     for at, block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
+        *lines, pending = (pending + block).split(b"\n")
         for line in lines:
             yield at, line.removesuffix(b"\r")
-    if rest:
-        yield at, rest.removesuffix(b"\r")
+    if pending:
+        yield at, pending.removesuffix(b"\r")
 
 
 def server_sent_events(lines: Iterable[TimedLine]) -> Iterator[tuple[float, Json]]:
@@ -35,11 +35,11 @@ def server_sent_events(lines: Iterable[TimedLine]) -> Iterator[tuple[float, Json
     Ends at ``[DONE]``. Raises ``Unreadable`` for data that is not JSON and for a stream without any event.
     """
     first: bytes | None = None
-    seen, at, data = False, 0.0, list[bytes]()
+    has_events, at, data = False, 0.0, list[bytes]()
     for now, line in lines:
         first = first if first is not None or not line.strip() else line
         if line.startswith(b"data:"):
-            seen, at = True, now
+            has_events, at = True, now
             data.append(line[5:].removeprefix(b" "))
         elif not line.strip() and data:
             text = b"\n".join(data)
@@ -49,7 +49,7 @@ def server_sent_events(lines: Iterable[TimedLine]) -> Iterator[tuple[float, Json
             data = []
     if data and (text := b"\n".join(data)).strip() != b"[DONE]":
         yield at, _json(text)
-    if not seen:
+    if not has_events:
         raise Unreadable(f"the engine sent no server-sent events; {_first(first)}")
 
 
@@ -71,8 +71,8 @@ def _json(text: bytes) -> Json:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Unreadable(f"the engine's answer is not JSON: {text[:200]!r}") from error
+        raise Unreadable(f"the engine's response is not JSON: {text[:200]!r}") from error
 
 
 def _first(line: bytes | None) -> str:
-    return "the answer is empty" if line is None else f"first line: {line[:200]!r}"
+    return "the response is empty" if line is None else f"first line: {line[:200]!r}"

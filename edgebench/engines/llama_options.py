@@ -30,7 +30,7 @@ class LlamaOptions:
         minimum=1,
         default="the device profile's, else the engine's",
         flags=("-t", "--threads"),
-        used=threads_used,
+        read_back=threads_used,
     )
     ctx: int | None = option(
         "Context size in tokens",

@@ -109,7 +109,7 @@ def _prompts(record: Record) -> Iterator[Doubt]:
         return  # estimated, and doubted for that
     for one in record.rounds:
         for turn in one.turns:
-            if turn.measures and not turn.prompt_kept:
+            if turn.measures and not turn.is_prompt_complete:
                 exact = turn.requested_prompt_tokens
                 sent = f"{exact}" if exact is not None else f"at least {turn.min_prompt_tokens}"
                 yield named(

@@ -131,7 +131,7 @@ def from_json(value: Json) -> Record:
     if schema == 1:
         value = {**value, "schema": SCHEMA, "rounds": [_upgraded(one) for one in value.get("rounds") or ()]}
     if isinstance(value, Mapping) and isinstance(value.get("facts"), Mapping):
-        value = {**value, "facts": Facts.of(value["facts"])}
+        value = {**value, "facts": Facts.from_document(value["facts"])}
     return _validated(Record, value, "record")
 
 
@@ -149,7 +149,7 @@ def _upgraded(value: Json) -> Json:
     if not isinstance(value, Mapping):
         return value
     if isinstance(value.get("notes"), Mapping):
-        value = {**value, "notes": RoundNotes.of(value["notes"])}
+        value = {**value, "notes": RoundNotes.from_document(value["notes"])}
     turns = value.get("turns")
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         return value

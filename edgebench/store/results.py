@@ -266,7 +266,7 @@ def _unfinished(trial: Sequence[str], meta: dict[str, object], rounds: tuple[Rou
         run=_public(meta),
         status="running" if running else "interrupted",
         trial=Trial(device, model, engine, backend, scenario, json.loads(options)),
-        facts=Facts.of(packing.unpack(facts)),  # type: ignore[arg-type]  # the one blob among the texts
+        facts=Facts.from_document(packing.unpack(facts)),  # type: ignore[arg-type]  # the one blob among the texts
         metrics=over_rounds(rounds),
         rounds=rounds,
         failure=None if running else Failure("the run was ended before this trial was", "Run it again."),

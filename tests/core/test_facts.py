@@ -34,19 +34,21 @@ DOCUMENTS = st.fixed_dictionaries({}, optional={**PARTS, "rpc": VALUES, "control
 
 @given(DOCUMENTS)
 def test_whatever_a_document_holds_is_kept_under_its_own_name(document: dict[str, object]) -> None:
-    assert records.plain(Facts.of(document).document()) == document
+    assert records.plain(Facts.from_document(document).document()) == document
 
 
 @given(DOCUMENTS)
 def test_a_record_keeps_its_facts_in_json(document: dict[str, object]) -> None:
-    one = replace(record(rounds=1), facts=Facts.of(document))
+    one = replace(record(rounds=1), facts=Facts.from_document(document))
     read = records.from_json(records.to_json(one))
     assert read.facts == one.facts
     assert records.to_json(read) == records.to_json(one)
 
 
 def test_what_is_read_is_typed_and_a_value_of_another_type_is_absent() -> None:
-    facts = Facts.of({"engine": {"build": 9, "layers": 33, "layers_offloaded": True, "buffers": {"CPU model": 5}}})
+    facts = Facts.from_document(
+        {"engine": {"build": 9, "layers": 33, "layers_offloaded": True, "buffers": {"CPU model": 5}}}
+    )
     assert (facts.engine.layers, facts.engine.buffers) == (33, {"CPU model": 5})
     assert (facts.engine.build, facts.engine.layers_offloaded) == (None, None)
     assert facts.engine.extra == {"build": 9, "layers_offloaded": True}

@@ -48,7 +48,7 @@ def test_events_follow_the_standard() -> None:
     [
         (b'{"response":"a","done":false}\n', r"no server-sent events; first line: b'\{\"response\""),
         (b"\n<html>\n", "no server-sent events; first line: b'<html>'"),
-        (b"", "no server-sent events; the answer is empty"),
+        (b"", "no server-sent events; the response is empty"),
         (b"data: {nonsense\n\n", "not JSON: b'{nonsense'"),
     ],
 )
@@ -58,7 +58,7 @@ def test_what_is_no_event_stream_is_not_understood(sent: bytes, said: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"), [(b'data: {"a": 1}\n\n', "not JSON: b'data:"), (b"\n\n", "no JSON lines; the answer is empty")]
+    ("sent", "said"), [(b'data: {"a": 1}\n\n', "not JSON: b'data:"), (b"\n\n", "no JSON lines; the response is empty")]
 )
 def test_what_is_no_ndjson_is_not_understood(sent: bytes, said: str) -> None:
     with pytest.raises(Unreadable, match=said):

@@ -68,7 +68,7 @@ def test_a_metric_that_cannot_be_computed_is_absent_and_named() -> None:
     broken = MetricDefinition("broken", "s", "broken", "1 ÷ 0", compute=lambda data: 1 / len(data.turns))
     whole = MetricDefinition("whole", "s", "whole", "1", compute=lambda data: 1.0)
     returned = MetricDefinition("returned", "s", "returned", "as the scenario says")
-    found, faults = metrics.compute([broken, whole, returned], RoundData([], returned={"returned": 2.0}))
+    found, faults = metrics.compute([broken, whole, returned], RoundData([], scenario_values={"returned": 2.0}))
     assert found == {"whole": 1.0, "returned": 2.0}
     assert faults == ["broken was not computed: ZeroDivisionError: division by zero"]
     assert metrics.compute([broken], RoundData([Turn()])) == ({"broken": 1.0}, [])

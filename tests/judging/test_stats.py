@@ -387,7 +387,7 @@ def test_a_generation_that_ended_before_its_time_is_a_doubt() -> None:
 
 
 def test_layers_left_on_the_cpu_are_a_doubt() -> None:
-    facts = Facts.of({"engine": {"backend": "cuda", "layers_offloaded": 20, "layers": 33}})
+    facts = Facts.from_document({"engine": {"backend": "cuda", "layers_offloaded": 20, "layers": 33}})
     base = replace(record(backend="cuda", used="cuda"), facts=facts)
     found = judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": "all"})))
     assert [(doubt.id, doubt.detail) for doubt in found] == [("backend-mismatch", "20 of 33 layers are on cuda")]

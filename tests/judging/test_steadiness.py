@@ -48,7 +48,7 @@ def record(buffers: dict[str, int], mapped: int | None = None, **metrics: float)
         run={},
         status="ok",
         trial=Trial("d", "m", "llama.cpp", "cuda", "throughput", {}),
-        facts=Facts.of({"model": {"weights_bytes": 4_000_000_000}, "engine": engine}),
+        facts=Facts.from_document({"model": {"weights_bytes": 4_000_000_000}, "engine": engine}),
         metrics={name: Metric(value, "bytes", (value,) * 5) for name, value in metrics.items()},
     )
 

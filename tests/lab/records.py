@@ -66,9 +66,9 @@ def record(
         run={"id": run, "name": "", "started": started, "command": "edgebench run", "seed": 0, "version": "0"},
         status=status,
         trial=Trial(device, model, engine, backend, scenario, dict(options or {"ctx": 2048})),
-        facts=Facts.of(facts)
+        facts=Facts.from_document(facts)
         if facts is not None
-        else Facts.of(
+        else Facts.from_document(
             {
                 "device": {"cpu": "Synthetic CPU", "cores": 8, "ram_b": 16 * 1024**3, "os": "Synthetic OS 1"},
                 "model": {

@@ -226,7 +226,7 @@ from edgebench.core import Facts, Round, Trial, Turn
 from edgebench.store.results import Store
 store = Store(Path(sys.argv[1]))
 run = store.begin_run({"name": "killed"})
-facts = Facts.of({"device": {"cpu": "x"}})
+facts = Facts.from_document({"device": {"cpu": "x"}})
 trial = store.begin_trial(run, Trial("local", "m", "llama.cpp", "cpu", "throughput", {}), facts)
 for index in range(int(sys.argv[2])):
     store.add_round(trial, Round(index, "", {"decode_tps": 50.0 + index}))

@@ -287,7 +287,10 @@ def test_one_record_says_how_its_readings_were_had() -> None:
         "gate": {"waited_s": 3.1, "missed": []},
     }
     there = {**notes, "sampling_absent": {"power_w": EVIL, "temp_c": "only in one round"}}
-    rounds = (Round(0, "", {}, notes=RoundNotes.of(there)), Round(1, "", {}, notes=RoundNotes.of(notes)))
+    rounds = (
+        Round(0, "", {}, notes=RoundNotes.from_document(there)),
+        Round(1, "", {}, notes=RoundNotes.from_document(notes)),
+    )
     said = detail(replace(record(), rounds=rounds))
     for line in (
         "not read: power_w: /sys/a: Permission denied",
@@ -303,4 +306,4 @@ def test_one_record_says_how_its_readings_were_had() -> None:
         assert line in said.splitlines(), said
     assert "temp_c" not in said
     assert "gpu_util" not in said
-    assert EVIL not in detail(replace(record(), rounds=(Round(0, "", {}, notes=RoundNotes.of(there)),)))
+    assert EVIL not in detail(replace(record(), rounds=(Round(0, "", {}, notes=RoundNotes.from_document(there)),)))

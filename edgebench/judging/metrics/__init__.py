@@ -98,7 +98,7 @@ def _sampled(name: str, *, whole: bool) -> Callable[[RoundData], float | None]:
     """Memory over the whole round, everything else from the first decoding to the last."""
 
     def of_round(data: RoundData) -> float | None:
-        return (data.sampled_in_round if whole else data.sampled_in_decode).get(name)
+        return (data.round_sample_metrics if whole else data.decode_sample_metrics).get(name)
 
     return of_round
 
@@ -124,7 +124,7 @@ def compute(entries: Sequence[MetricDefinition], data: RoundData) -> tuple[dict[
     faults: list[str] = []
     for entry in entries:
         try:
-            value = entry.compute(data) if entry.compute else data.returned.get(entry.name)
+            value = entry.compute(data) if entry.compute else data.scenario_values.get(entry.name)
             if value is not None:
                 found[entry.name] = float(value)
         except Exception as error:  # noqa: BLE001 - a metric that cannot be computed is absent, and named

@@ -6,8 +6,8 @@ from edgebench.core import MetricDefinition, RoundData
 
 
 def footprint(data: RoundData) -> float | None:
-    resident = data.sampled_in_round.get("peak_rss_b")
-    return None if resident is None else resident + data.sampled_in_round.get("peak_gpu_b", 0.0)
+    resident = data.round_sample_metrics.get("peak_rss_b")
+    return None if resident is None else resident + data.round_sample_metrics.get("peak_gpu_b", 0.0)
 
 
 def baseline(data: RoundData) -> float | None:

@@ -16,7 +16,7 @@ def turbo_used(log: Sequence[str]) -> int | None:
 @dataclass(frozen=True)
 class Options(ollama.Options):
     turbo: int | None = option(
-        "How hard to try", minimum=0, maximum=3, default="0", env="OLLAMA_TURBO", used=turbo_used,
+        "How hard to try", minimum=0, maximum=3, default="0", env="OLLAMA_TURBO", read_back=turbo_used,
         memory="grows", memory_b=lambda level, model: int(level) * 2**20,
     )  # fmt: skip
 
