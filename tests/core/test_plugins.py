@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from edgebench.servers import bundled
 pytestmark = pytest.mark.lab
 
 OUTSIDE = LAB / "outside"
+CORE = {"edgebench.core"}
+DERIVED = LAB / "derived"
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def extended(edgebench: Program) -> Program:
         "name: theirs\nsystem: penguin\ntransport: {kind: elsewhere, street: Main, number: 7}\n"
         f"engines: {{another: {{path: '{script}'}}}}\ndefaults: {{engine: another}}\n",
     )
-    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(OUTSIDE), os.environ.get("PYTHONPATH", "")])
+    edgebench.env["PYTHONPATH"] = os.pathsep.join([str(OUTSIDE), str(DERIVED), os.environ.get("PYTHONPATH", "")])
     return edgebench
 
 
@@ -47,6 +50,20 @@ def test_parts_from_outside_work_together(extended: Program) -> None:
         assert record["rounds"][0]["turns"][-1]["label"] == "word"
     poem = extended("results", "export", "--format", "haiku")
     assert poem.stdout.startswith("2 results\nlie quietly")
+
+
+def test_parts_from_outside_import_the_core_alone() -> None:
+    for path in OUTSIDE.glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+        ours = {
+            f"{node.module}.{name.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "edgebench"
+            for name in node.names
+        }
+        assert {m for m in modules if m and m.startswith("edgebench")} - {"edgebench"} | ours <= CORE, path
 
 
 def test_their_metric_is_shown_wherever_metrics_are(extended: Program) -> None:

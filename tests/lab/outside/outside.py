@@ -1,17 +1,15 @@
-"""Somebody else's package: one part of each kind, found by its entry points alone.
+"""Another package's probe, scenarios, view and metric, found by their entry points alone.
 
-The proof that a new transport, system, engine, probe, scenario or view needs no change in edgebench.
+The proof that they need no change in edgebench, and no module of it but ``edgebench.core``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from edgebench.core import (
     Arrivals,
     Batch,
-    EngineFacts,
     MetricDefinition,
     Option,
     ProbeSource,
@@ -24,50 +22,6 @@ from edgebench.core import (
     SampleMetric,
     ScenarioContext,
 )
-from edgebench.engines.llamacpp import LlamaCpp
-from edgebench.systems.linux import Linux
-from edgebench.transports.local import Local
-
-
-@dataclass(frozen=True)
-class Address:
-    """What a profile says of this wire."""
-
-    street: str
-    number: int = 1
-
-
-class Elsewhere(Local):
-    """A wire that leads around the house and back in."""
-
-    Config = Address
-
-    def __init__(self, config: Address) -> None:
-        self.config = config
-
-
-class Penguin(Linux):
-    """A system of its own."""
-
-    default_workspace = ".penguin"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a profile says of this engine."""
-
-    path: str
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-class Another(LlamaCpp):
-    """An engine that is somebody else's."""
-
-    Config = Choice
-
-    def prepare(self) -> EngineFacts:
-        facts = super().prepare()
-        return replace(facts, name="another", extra={**facts.extra, "flavour": "vanilla"})
 
 
 class Threads:
@@ -79,7 +33,7 @@ class Threads:
         )
     }
     sources: Mapping[str, Sequence[ProbeSource]] = {
-        "penguin": (ProbeSource(files=("/proc/{pid}/status",), lines=("Threads:",)),)
+        system: (ProbeSource(files=("/proc/{pid}/status",), lines=("Threads:",)),) for system in ("linux", "penguin")
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
