@@ -1,7 +1,7 @@
-"""edgebench as a library: the functions that ``import edgebench`` offers. The command line is a client of them.
+"""The Python library: the functions that ``import edgebench`` provides. The command line is a client of them.
 
-Nothing here prints or exits: what happens goes to ``on_event``, what went wrong is raised as an
-``EdgebenchError``, what was measured is in the store and in the ``Results``.
+Nothing here prints or exits: events go to ``on_event``, errors are raised as ``EdgebenchError``, and
+results are in the store and in the returned ``Results``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import get_args
 
 from edgebench import modelfiles, profiles
 from edgebench.api import drafting, planning, sides
-from edgebench.api.planning import DeviceLike, ModelLike, several
+from edgebench.api.planning import DeviceLike, ModelLike, as_list
 from edgebench.api.results import Results
 from edgebench.api.sides import Side
 from edgebench.bench.events import Event
@@ -34,8 +34,8 @@ from edgebench.version import __version__
 __all__ = ["Results", "RunInterrupted", "compare", "devices", "load", "models", "run", "speculative"]
 
 Values = Option | Iterable[Option]
-"""One value of an option, several, or a range such as ``"1..8"``: several make a sweep."""
-Some = str | Iterable[str]
+"""One value of an option, several, or a range such as ``"1..8"``; several make a sweep."""
+Names = str | Iterable[str]
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     *,
     engine: str | None = None,
     backend: str | None = None,
-    scenario: Some = defaults.SCENARIO,
+    scenario: Names = defaults.SCENARIO,
     rounds: int = 5,
     store: str | PathLike[str] | None = None,
     on_event: Callable[[str, Event], None] | None = None,
@@ -59,26 +59,26 @@ def run(
     rpc: str = "",
     **options: Values,
 ) -> Results:
-    """Measure models on devices; everything is kept in the store, round by round.
+    """Measure models on devices; every round is stored when it has finished.
 
-    ``devices`` and ``models``: one or several names of profiles, paths, or what ``devices()`` and ``models()``
-    return. ``engine`` and ``backend``: the device's own where None, else llama.cpp and cpu. ``store``: a file;
-    ``reports/results.sqlite`` where None. ``on_event(device, event)`` is called in this thread as things
-    happen. ``settle``: most seconds to wait before each trial until the device is cool and idle; 0
-    disables all condition checks. ``options``: of the launch and of the scenarios, such as
+    ``devices`` and ``models``: one or several profile names or paths, or values from ``devices()`` and
+    ``models()``. ``engine`` and ``backend``: if None, the device profile's, else llama.cpp and cpu. ``store``:
+    a file; ``reports/results.sqlite`` if None. ``on_event(device, event)`` is called in the calling thread.
+    ``settle``: maximum seconds to wait before each trial for the device to cool down and go idle; 0
+    disables all condition checks. ``options``: launch and scenario options, for example
     ``threads=[1, 2, 4]``, ``ctx=2048``, ``gen_tokens=64``.
 
     A failed trial is a record with ``status`` and ``failure``; a device that could not be used is in
-    ``Results.errors``. Raises ``EdgebenchError`` where nothing could be measured at all, and
-    ``RunInterrupted`` (a ``KeyboardInterrupt``) on Ctrl-C: engines are ended, finished rounds kept.
+    ``Results.errors``. Raises ``EdgebenchError`` if nothing could be measured, and ``RunInterrupted`` (a
+    ``KeyboardInterrupt``) on Ctrl-C, after the engines were stopped; finished rounds are kept.
     """
-    path = _checked_path(store)
+    path = _check_path(store)
     request = planning.RunRequest(
-        devices=planning.devices_as_named("devices", devices),
-        models=planning.models_as_named("models", models),
+        devices=planning.device_list("devices", devices),
+        models=planning.model_list("models", models),
         engine=engine,
         backend=backend,
-        scenarios=several("scenario", scenario, str),
+        scenarios=as_list("scenario", scenario, str),
         options={key: planning.option_values(key, value) for key, value in options.items()},
         rpc=rpc,
         load=load,
@@ -86,7 +86,7 @@ def run(
         max_rounds=max_rounds,
         conduct=planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
-    return _executed(planning.run_plans(request), path, name, on_event)
+    return _execute(planning.run_plans(request), path, name, on_event)
 
 
 def speculative(
@@ -110,19 +110,19 @@ def speculative(
 ) -> Results:
     """Sweep the number of draft tokens K, with the target alone in every round.
 
-    ``k``: one or several, a range, or ``"auto"``: the values that a first round predicts to be best.
-    ``engine``: the device's own if None, else llama-cpp-python, else llama.cpp. The records hold
+    ``k``: one or several values, a range, or ``"auto"`` for the values that a first round predicts to be best.
+    ``engine``: if None, the device profile's, else llama-cpp-python, else llama.cpp. The records contain
     ``speedup`` (paired by round with the target alone), ``predicted_speedup`` and ``acceptance``.
-    Otherwise as ``run``.
+    The other arguments, and the errors raised, are those of ``run``.
     """
-    path = _checked_path(store)
-    named = planning.devices_as_named("device", device)
-    opened = planning.single("device", planning.devices_of(named))
+    path = _check_path(store)
+    device_profiles = planning.device_list("device", device)
+    loaded = planning.single("device", planning.load_devices(device_profiles))
     request = drafting.SpeculativeRequest(
-        opened,
-        planning.single("target", planning.models_as_named("target", target)),
-        planning.models_as_named("draft", draft),
-        k if isinstance(k, str) else ",".join(map(str, several("k", k, int))),
+        loaded,
+        planning.single("target", planning.model_list("target", target)),
+        planning.model_list("draft", draft),
+        k if isinstance(k, str) else ",".join(map(str, as_list("k", k, int))),
         engine,
         backend,
         {key: planning.single(key, planning.option_values(key, value)) for key, value in options.items()},
@@ -130,18 +130,18 @@ def speculative(
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
     sweep = request.prepare()
-    return _executed([sweep.first], path, name, on_event, speculation.completed, sweep.next_plans())
+    return _execute([sweep.first], path, name, on_event, speculation.completed, sweep.next_plans())
 
 
 def load(
     store: str | PathLike[str] | None = None,
     *,
-    runs: Some = (),
-    devices: Some = (),
-    models: Some = (),
-    engines: Some = (),
-    backends: Some = (),
-    scenarios: Some = (),
+    runs: Names = (),
+    devices: Names = (),
+    models: Names = (),
+    engines: Names = (),
+    backends: Names = (),
+    scenarios: Names = (),
     since: str | datetime | None = None,
     newest: int | None = None,
     samples: bool = False,
@@ -149,24 +149,24 @@ def load(
     """Records of a store, oldest first.
 
     ``runs``: IDs, prefixes of IDs, or names. ``since``: a date, a time, or an age such as ``"7d"``.
-    Raises ``StoreError`` where there is no store, or it cannot be read, and ``UsageError`` for a filter
-    that makes no sense; one that matches nothing gives no records.
+    Raises ``StoreError`` if the store does not exist or cannot be read, and ``UsageError`` for an invalid
+    filter; a filter without matches gives no records.
     """
     path = _path(store)
     if newest is not None:
         planning.check_number("newest", newest, 1, whole=True)
     where = Where(
-        runs=_selected("runs", runs),
-        devices=_selected("devices", devices),
-        models=_selected("models", models),
-        engines=_selected("engines", engines),
-        backends=_selected("backends", backends),
-        scenarios=_selected("scenarios", scenarios),
+        runs=_filter_values("runs", runs),
+        devices=_filter_values("devices", devices),
+        models=_filter_values("models", models),
+        engines=_filter_values("engines", engines),
+        backends=_filter_values("backends", backends),
+        scenarios=_filter_values("scenarios", scenarios),
         since="" if since is None else start_time(since),
         newest=newest,
     )
-    with Store(path, read_only=True) as opened:
-        return Results(opened.records(where, samples=samples), logs=_logs_of(path))
+    with Store(path, read_only=True) as reader:
+        return Results(reader.records(where, samples=samples), logs=_log_reader(path))
 
 
 def compare(
@@ -177,36 +177,36 @@ def compare(
     axis: comparison.Axis | None = None,
     metrics: Sequence[str] = (),
 ) -> comparison.Comparison:
-    """Two sets of trials, matched by the work they did; metric by metric with intervals.
+    """Compare two sets of trials, matched by workload, metric by metric with intervals.
 
     A side is records, or a name as in ``edgebench compare``: of a run, a record, a device, an engine, a
-    backend or a build in ``store``, or the path of a store. ``axis``: what may differ besides: ``run``,
-    ``device``, ``engine``, ``backend``, ``build``, or ``record`` for anything about how the work was done;
-    what the names stand for if None. ``metrics``: the headline metrics if empty.
+    backend or a build in ``store``, or the path of a store. ``axis``: what may differ between the sides:
+    ``run``, ``device``, ``engine``, ``backend``, ``build``, or ``record`` for any option that does not change
+    the workload; inferred from the names if None. ``metrics``: the headline metrics if empty.
 
-    Raises ``UsageError`` for a name that matches nothing or more than one thing and where no trials are
-    comparable, and ``StoreError``.
+    Raises ``UsageError`` for a name that is unknown or ambiguous and if no trials are comparable, and
+    ``StoreError``.
     """
     if axis not in (None, *get_args(comparison.Axis)):
         raise UsageError(f"axis must be one of {', '.join(get_args(comparison.Axis))}, not {axis!r}")
-    resolved = sides.resolve(a, b, lambda: Store(_path(store), read_only=True))
-    return (replace(resolved, axis=axis) if axis else resolved).compare(metrics)
+    pair = sides.resolve(a, b, lambda: Store(_path(store), read_only=True))
+    return (replace(pair, axis=axis) if axis else pair).compare(metrics)
 
 
 def devices() -> list[Device]:
-    """Every valid device profile: of this folder, of the user's configuration, and those that ship.
+    """All device profiles: in the working directory, in the user's configuration, and built in.
 
-    Raises ``ProfileError`` for the first one that isn't valid.
+    Raises ``ProfileError`` for the first invalid one.
     """
     return [profiles.load_device(name) for name in profiles.names("devices")]
 
 
 def models() -> list[Model]:
-    """Every model profile, as ``devices``. Raises ``ProfileError``."""
+    """All model profiles, in the same folders as device profiles. Raises ``ProfileError``."""
     return [modelfiles.load(name) for name in profiles.names("models")]
 
 
-def _executed(
+def _execute(
     plans: Sequence[Plan],
     path: Path,
     name: str,
@@ -227,10 +227,10 @@ def _executed(
 
 
 def _results(execution: Execution, path: Path) -> Results:
-    return Results(execution.records, errors=execution.errors, logs=_logs_of(path))
+    return Results(execution.records, errors=execution.errors, logs=_log_reader(path))
 
 
-def _logs_of(path: Path) -> Callable[[str], Sequence[str]]:
+def _log_reader(path: Path) -> Callable[[str], Sequence[str]]:
     def logs(record: str) -> Sequence[str]:
         with Store(path, read_only=True) as store:
             return store.logs(record)
@@ -246,14 +246,14 @@ def _path(store: str | PathLike[str] | None) -> Path:
     return Path(store).expanduser()
 
 
-def _checked_path(store: str | PathLike[str] | None) -> Path:
-    """The path of a store that may not exist yet, checked before anything is fetched or measured."""
+def _check_path(store: str | PathLike[str] | None) -> Path:
+    """The path of a store, which is validated if it exists, before anything is fetched or measured."""
     path = _path(store)
     if path.exists() or str(path) == database.IN_MEMORY:
         Store(path, read_only=True).close()
     return path
 
 
-def _selected(name: str, values: Some) -> list[str]:
-    """Values of a filter; none selects everything. Raises ``UsageError``."""
-    return several(name, values, str) if isinstance(values, str) or values else []
+def _filter_values(name: str, values: Names) -> list[str]:
+    """Values of a filter; empty for no filter. Raises ``UsageError``."""
+    return as_list(name, values, str) if isinstance(values, str) or values else []

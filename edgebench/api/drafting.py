@@ -1,4 +1,4 @@
-"""From a target, its drafts and values of K to plans: the sweep of ``edgebench.speculative``."""
+"""Plans for ``edgebench.speculative``: a sweep over draft models and values of K."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgebench.errors import EngineMissing, UsageError
 from edgebench.plan import Plan, k_per_request, ranges
 from edgebench.plan.sweep import MOST_K, sweep
 
-PREFERRED, OTHERWISE = "llama-cpp-python", "llama.cpp"
+PREFERRED, FALLBACK = "llama-cpp-python", "llama.cpp"
 AUTO = "auto"
-"""The value of K that stands for a prediction."""
+"""Value of K that requests a prediction."""
 AUTO_K = range(1, 17)
-CONFIRMED = 3
+MAX_CONFIRMED = 3
 """Values of K that ``auto`` confirms by measuring."""
 
 
 @dataclass(frozen=True)
 class SpeculativeRequest:
-    """What a sweep is to measure. None stands for the default."""
+    """A sweep as requested. None stands for the default."""
 
     device: Device
     target: ModelLike
@@ -38,7 +38,7 @@ class SpeculativeRequest:
     conduct: Conduct = field(default_factory=Conduct)
 
     def prepare(self, transfer: Transfer = silent_transfer) -> PreparedSweep:
-        """Look at the device, choose the engine, fetch the models, and check that the pair can work.
+        """Query the device, choose the engine, fetch the models, and check that target and draft are compatible.
 
         Raises ``UsageError``, ``ProfileError``, ``ModelError``, ``DeviceRefused``, ``DeviceLost``.
         """
@@ -49,11 +49,11 @@ class SpeculativeRequest:
         auto = self.k == AUTO
         lengths = list(AUTO_K) if auto else draft_lengths(self.k)
         engine, facts, notes = _select_engine(self.device, self.engine, auto, self.p_min)
-        drafts = tuple(draft_of(draft, engine, transfer) for draft in self.drafts)
+        drafts = tuple(resolve_draft(draft, engine, transfer) for draft in self.drafts)
         request = SweepRequest(
             self.device,
             engine,
-            planning.backend_of(self.device, self.backend),
+            planning.choose_backend(self.device, self.backend),
             single("target", planning.model_files([self.target], planning.model_formats(engine), transfer)),
             drafts,
             self.options,
@@ -79,13 +79,13 @@ class SweepRequest:
     p_min: float = 0.0
     conduct: Conduct = field(default_factory=Conduct)
     notes: tuple[str, ...] = ()
-    """What was changed of what had been asked for."""
+    """Deviations from the request."""
 
     def plan(self, ks: Sequence[int], *, rounds: int | None = None) -> Plan:
-        """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for a pair that cannot work."""
+        """The target alone and these K, for ``rounds`` if given. Raises ``UsageError`` for an incompatible pair."""
         from edgebench.bench.divergence import explain_divergence
 
-        planned = sweep(
+        trials = sweep(
             self.device,
             self.target,
             self.drafts,
@@ -95,15 +95,17 @@ class SweepRequest:
             asked=self.options,
             p_min=self.p_min,
         )
-        planned = tuple(replace(one, notes=(*one.notes, *self.notes)) for one in planned)
-        once = k_per_request(self.engine)
-        plan = Plan(self.device, self.engine, self.backend, planned, start_once=once, afterwards=explain_divergence)
-        return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).applied(plan)
+        trials = tuple(replace(trial, notes=(*trial.notes, *self.notes)) for trial in trials)
+        has_k_per_request = k_per_request(self.engine)
+        plan = Plan(
+            self.device, self.engine, self.backend, trials, start_once=has_k_per_request, afterwards=explain_divergence
+        )
+        return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).apply_to(plan)
 
 
 @dataclass(frozen=True)
 class PreparedSweep:
-    """A sweep whose pair can work, and its first plan."""
+    """A validated sweep, and its first plan."""
 
     request: SweepRequest
     lengths: tuple[int, ...]
@@ -111,14 +113,14 @@ class PreparedSweep:
     first: Plan
 
     def next_plans(self, announce: Callable[[str], None] = lambda text: None) -> NextPlans | None:
-        """With ``auto``: what plans the values of K that a long draft's records make likely."""
+        """With ``auto``: the planner of the values of K that the records of a long draft predict to be best."""
         if not self.auto:
             return None
 
         def plans(records: Sequence[Record]) -> Sequence[Plan]:
             from edgebench.judging import speculation
 
-            likely = speculation.likely(records, self.lengths, CONFIRMED)
+            likely = speculation.likely(records, self.lengths, MAX_CONFIRMED)
             if likely:
                 announce(f"predicted best: k = {', '.join(map(str, likely))}; measuring these")
             return [self.request.plan(likely)] if likely else []
@@ -131,8 +133,8 @@ def _select_engine(
 ) -> tuple[str, DeviceFacts, tuple[str, ...]]:
     """The engine, the device's facts, and notes.
 
-    Without a name: llama-cpp-python if it can run, else llama.cpp, with a note, as the two differ in
-    what they report. Raises ``UsageError`` for what an engine cannot do.
+    Without a name: llama-cpp-python if it is installed, else llama.cpp, with a note because the two differ
+    in what they report. Raises ``UsageError`` for features that the engine lacks.
     """
     from edgebench.device.session import Session
 
@@ -145,8 +147,8 @@ def _select_engine(
                 plugins.create("engines", PREFERRED, session, config=device.engines.get(PREFERRED, {})).prepare()
                 name = PREFERRED
             except EngineMissing as error:
-                name = OTHERWISE
-                notes = (f"{error}; using {name}, which starts once for every K",)
+                name = FALLBACK
+                notes = (f"{error}; falling back to {name}, which starts once per K",)
         _check_able(name, auto, p_min)
         return name, session.facts(), notes
 
@@ -154,15 +156,13 @@ def _select_engine(
 def _check_able(engine: str, auto: bool, p_min: float) -> None:
     kind = plugins.load("engines", engine)
     if auto and "speculation-costs" not in kind.capabilities:
-        raise UsageError(f"k = auto requires the costs of verifying, which {engine} does not report", "Give a range.")
+        raise UsageError(f"k = auto requires verification costs, which {engine} does not report", "Use a range.")
     if p_min and not getattr(kind, "ends_drafts", False):
-        raise UsageError(
-            f"p_min is not possible with {engine}: it takes no such threshold", f"{PREFERRED} and {OTHERWISE} do."
-        )
+        raise UsageError(f"{engine} does not support p_min", f"{PREFERRED} and {FALLBACK} do.")
     if auto and p_min and not k_per_request(engine):
         raise UsageError(
-            f"k = auto cannot predict with p_min on {engine}, which does not report acceptance by position",
-            f"Give a range, or the engine {PREFERRED}.",
+            f"k = auto cannot be combined with p_min on {engine}, which does not report acceptance by position",
+            f"Use a range, or the engine {PREFERRED}.",
         )
 
 
@@ -170,16 +170,18 @@ def _check_memory(plan: Plan, facts: DeviceFacts) -> None:
     """Raises ``ModelError`` for a pair that does not fit into the device's memory."""
     from edgebench.modelfiles import pairs
 
-    most = max(plan.trials, key=lambda planned: planned.draft is not None)
-    options = most.trial.options
-    parts = {most.model.name: pairs.memory_split(plan.engine, most.model, options, options.get("gpu_layers"))}
-    if most.draft:
-        parts[most.draft.name] = pairs.memory_split(plan.engine, most.draft, options, options.get("draft_gpu_layers"))
+    largest = max(plan.trials, key=lambda planned: planned.draft is not None)
+    options = largest.trial.options
+    parts = {largest.model.name: pairs.memory_split(plan.engine, largest.model, options, options.get("gpu_layers"))}
+    if largest.draft:
+        parts[largest.draft.name] = pairs.memory_split(
+            plan.engine, largest.draft, options, options.get("draft_gpu_layers")
+        )
     pairs.check_fit(parts, facts, plan.device, plan.backend)
 
 
-def draft_of(name: ModelLike, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
-    """A draft model's file, or one of the engine's ways to draft without a model. Raises ``UsageError``."""
+def resolve_draft(name: ModelLike, engine: str, transfer: Transfer = silent_transfer) -> ModelFile | str:
+    """A draft model's file, or one of the engine's drafting methods without a model. Raises ``UsageError``."""
     from edgebench.judging.metrics.speculation import drafts_without_model
 
     if not isinstance(name, str):
@@ -188,9 +190,9 @@ def draft_of(name: ModelLike, engine: str, transfer: Transfer = silent_transfer)
     methods = drafts_without_model(engine)
     if name in methods:
         return name
-    if any(name in drafts_without_model(other) for other in plugins.names("engines")):
-        hint = f"Without a draft model it has: {', '.join(methods)}." if methods else "It drafts with a model only."
-        raise UsageError(f"{engine} has no draft called {name!r}", hint)
+    if any(name in drafts_without_model(engine_name) for engine_name in plugins.names("engines")):
+        hint = f"Methods of {engine}: {', '.join(methods)}." if methods else "It requires a draft model."
+        raise UsageError(f"{engine} has no drafting method {name!r}", hint)
     (file,) = planning.model_files([name], planning.model_formats(engine), transfer)
     return file
 
@@ -207,5 +209,5 @@ def draft_lengths(text: str) -> list[int]:
             hint = f"{error.hint[:-1]}; or auto, alone."
         raise UsageError(f"k: {error}", hint) from error
     if max(values) > MOST_K:
-        raise UsageError(f"k: {max(values)} draft tokens at once; at most {MOST_K}", f"Such as 1..{MOST_K}.")
+        raise UsageError(f"k: at most {MOST_K} draft tokens per step, not {max(values)}", f"Example: 1..{MOST_K}.")
     return values

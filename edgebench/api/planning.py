@@ -1,4 +1,4 @@
-"""From names and values, as people give them, to plans: one for each device."""
+"""Plans from the names and values that a user passes, one for each device."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgebench.errors import UsageError
 from edgebench.modelfiles.catalogue import Model
 from edgebench.plan import Plan, Planned, defaults, ranges, scenario_options, trials
 
-Kind = TypeVar("Kind")
+Value = TypeVar("Value")
 
 ALL = "all"
-"""Stands for every device profile of the folder that is looked in first."""
+"""Selects every device profile in the first folder of the search path."""
 
 DeviceLike = str | Path | Device
 """A profile's name or path, or the profile."""
@@ -27,7 +27,7 @@ ModelLike = str | Path | Model | ModelFile
 """A profile's name or path, a model's path, the profile, or the model's file."""
 
 Transfer = Callable[[str], AbstractContextManager[Progress]]
-"""Opened with what is being transferred, for its progress."""
+"""A context manager that takes a label and provides the progress callback of a transfer."""
 
 
 def silent_transfer(label: str) -> AbstractContextManager[Progress]:
@@ -44,14 +44,14 @@ def check_number(name: str, value: object, low: float, high: float = float("inf"
 
 
 def check_text(name: str, value: object, *, optional: bool = False) -> None:
-    """Raises ``UsageError`` for anything but text, or None where that is allowed."""
+    """Raises ``UsageError`` for anything but text, or None if ``optional``."""
     if not isinstance(value, str) and not (optional and value is None):
         raise UsageError(f"{name} must be text, not {value!r}")
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """How plans are executed, whatever they measure: see ``Plan`` for each field."""
+    """Measurement options of every plan; see ``Plan`` for each field."""
 
     rounds: int = 5
     seed: int = 0
@@ -61,13 +61,13 @@ class Conduct:
 
     def __post_init__(self) -> None:
         check_number("rounds", self.rounds, 1, 1000, whole=True)
-        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)  # engines take -1 for a random one
+        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)  # engines use -1 for a random seed
         check_number("settle", self.settle, 0)
         check_number("wait", self.wait, 0)
         check_number("load_timeout", self.load_timeout, 0.001)
 
-    def applied(self, plan: Plan) -> Plan:
-        """A plan that is executed in this way."""
+    def apply_to(self, plan: Plan) -> Plan:
+        """The plan with these options."""
         return replace(
             plan,
             rounds=self.rounds,
@@ -80,7 +80,7 @@ class Conduct:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a run is to measure. Empty sequences and None stand for the defaults."""
+    """A run as requested. Empty sequences and None stand for the defaults."""
 
     devices: Sequence[DeviceLike] = ()
     models: Sequence[ModelLike] = ()
@@ -88,9 +88,9 @@ class RunRequest:
     backend: str | None = None
     scenarios: Sequence[str] = ()
     options: Mapping[str, Sequence[Option]] = field(default_factory=dict)
-    """Values of options of the launch and of the scenarios; several make a sweep."""
+    """Values of launch and scenario options; several make a sweep."""
     rpc: str = ""
-    """Devices or ``HOST:PORT`` addresses that hold a part of the model, separated by commas."""
+    """Devices or ``HOST:PORT`` addresses that hold parts of the model, separated by commas."""
     load: str = "warm"
     target_ci: float | None = None
     max_rounds: int = 50
@@ -123,31 +123,31 @@ class Planner(Protocol):
 
 
 def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, planner: Planner = trials) -> list[Plan]:
-    """One plan for each device; models are fetched where they aren't here yet.
+    """One plan for each device; missing models are fetched.
 
     Raises ``UsageError``, ``ProfileError``, ``ModelError``.
     """
-    devices = devices_of(request.devices or [defaults.DEVICE])
+    devices = load_devices(request.devices or [defaults.DEVICE])
     members = rpc_members(request.rpc, devices) if request.rpc else ()
     options = dict(request.options)
     if members:
-        options["rpc"] = [",".join(one if isinstance(one, str) else one.name for one in members)]
+        options["rpc"] = [",".join(member if isinstance(member, str) else member.name for member in members)]
     scenarios = list(dict.fromkeys(request.scenarios)) or [defaults.SCENARIO]
     for scenario in scenarios:
         plugins.load("scenarios", scenario)
-    engines = [engine_of(device, request.engine) for device in devices]
+    engines = [choose_engine(device, request.engine) for device in devices]
     if members and not isinstance(plugins.load("engines", engines[0]), RpcHost):
-        able = [name for name in plugins.names("engines") if isinstance(plugins.load("engines", name), RpcHost)]
+        supporting = [name for name in plugins.names("engines") if isinstance(plugins.load("engines", name), RpcHost)]
         raise UsageError(
             f"rpc requires an engine with RPC servers, and {engines[0]} has none",
-            f"Engines with RPC servers: {', '.join(able)}." if able else "",
+            f"Engines with RPC servers: {', '.join(supporting)}." if supporting else "",
         )
     names = request.models or [defaults.MODEL]
     files = {formats: model_files(names, formats, transfer) for formats in dict.fromkeys(map(model_formats, engines))}
     plans = []
     for device, engine in zip(devices, engines, strict=True):
-        backend = backend_of(device, request.backend)
-        planned = planner(
+        backend = choose_backend(device, request.backend)
+        device_trials = planner(
             device,
             files[model_formats(engine)],
             engine=engine,
@@ -159,65 +159,65 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
             device,
             engine,
             backend,
-            planned,
+            device_trials,
             load="cold" if request.load == "cold" else "warm",
             target_ci=request.target_ci,
             max_rounds=request.max_rounds,
             rpc=members,
         )
-        plans.append(request.conduct.applied(plan))
+        plans.append(request.conduct.apply_to(plan))
     return plans
 
 
-def several(name: str, value: object, *kinds: type[Kind]) -> list[Kind]:
-    """One value or several, as a list. Raises ``UsageError`` for none and for a value of another kind."""
-    values = [value] if isinstance(value, kinds) or not isinstance(value, Iterable) else list(value)
+def as_list(name: str, value: object, *types: type[Value]) -> list[Value]:
+    """One value or several, as a list. Raises ``UsageError`` if it is empty or a value has another type."""
+    values = [value] if isinstance(value, types) or not isinstance(value, Iterable) else list(value)
     if not values:
         raise UsageError(f"{name} is empty: there is nothing to measure", f"Omit {name} for the default.")
-    matching = [each for each in values if isinstance(each, kinds)]
-    if len(matching) < len(values):
-        wrong = next(each for each in values if not isinstance(each, kinds))
-        noun = "whole number" if int in kinds else "name"
+    valid = [each for each in values if isinstance(each, types)]
+    if len(valid) < len(values):
+        wrong = next(each for each in values if not isinstance(each, types))
+        noun = "whole number" if int in types else "name"
         raise UsageError(f"{name} must be a {noun} or several of them, not {wrong!r}")
-    return matching
+    return valid
 
 
-def single(name: str, values: Sequence[Kind]) -> Kind:
+def single(name: str, values: Sequence[Value]) -> Value:
     """The value of an argument that takes one. Raises ``UsageError`` for several."""
     if len(values) > 1:
-        raise UsageError(f"{name} takes one value, and {len(values)} are given", "Give one.")
+        raise UsageError(f"{name} must be a single value, not {len(values)} values")
     return values[0]
 
 
-def devices_as_named(name: str, value: object) -> list[DeviceLike]:
+def device_list(name: str, value: object) -> list[DeviceLike]:
     """One device or several, as a list. Raises ``UsageError``."""
-    return several(name, value, str, Path, Device)
+    return as_list(name, value, str, Path, Device)
 
 
-def models_as_named(name: str, value: object) -> list[ModelLike]:
+def model_list(name: str, value: object) -> list[ModelLike]:
     """One model or several, as a list. Raises ``UsageError``."""
-    return several(name, value, str, Path, Model, ModelFile)
+    return as_list(name, value, str, Path, Model, ModelFile)
 
 
-def devices_of(names: Sequence[DeviceLike]) -> list[Device]:
+def load_devices(names: Sequence[DeviceLike]) -> list[Device]:
     """Devices by their profiles' names or paths, each once. Raises ``ProfileError``."""
     devices: dict[str, Device] = {}
-    for device in _expanded(names):
-        opened = device if isinstance(device, Device) else profiles.load_device(str(device))
-        devices.setdefault(opened.name, opened)
+    for device in _expand_all(names):
+        loaded = device if isinstance(device, Device) else profiles.load_device(str(device))
+        devices.setdefault(loaded.name, loaded)
     return list(devices.values())
 
 
-def _expanded(names: Sequence[DeviceLike]) -> Iterator[DeviceLike]:
+def _expand_all(names: Sequence[DeviceLike]) -> Iterator[DeviceLike]:
     for name in names:
         yield from profiles.own("devices") if name == ALL else [name]
 
 
-def engine_of(device: Device, engine: str | None) -> str:
+def choose_engine(device: Device, engine: str | None) -> str:
     return engine or str(device.defaults.get("engine", defaults.ENGINE))
 
 
-def backend_of(device: Device, backend: str | None) -> str:
+def choose_backend(device: Device, backend: str | None) -> str:
     return (backend or str(device.defaults.get("backend", "cpu"))).lower()
 
 
@@ -229,35 +229,35 @@ def model_formats(engine: str) -> tuple[str, ...]:
 def model_files(
     names: Sequence[ModelLike], formats: Sequence[str], transfer: Transfer = silent_transfer
 ) -> list[ModelFile]:
-    """Models by profile or path, fetched where they aren't here yet, each once.
+    """Models by profile or path, each once; missing ones are fetched.
 
-    Raises ``ModelError``, ``ProfileError``, and ``UsageError`` where two different files have one name.
+    Raises ``ModelError``, ``ProfileError``, and ``UsageError`` if two different files have the same name.
     """
     files: dict[str, ModelFile] = {}
-    for source, name in {_source(name): name for name in names}.items():
+    for source, name in {_model_source(name): name for name in names}.items():
         if isinstance(name, ModelFile):
             file = name
         else:
             with transfer(f"getting {name.name if isinstance(name, Model) else source}") as progress:
                 file = modelfiles.resolve(source, formats=formats, progress=progress)
-        other = files.setdefault(file.name, file)
-        if other.sha256 != file.sha256:  # their results could not be told apart
+        first = files.setdefault(file.name, file)
+        if first.sha256 != file.sha256:  # their results would be indistinguishable
             raise UsageError(
-                f"two different models are called {file.name}: {other.path} and {file.path}",
+                f"two different models are called {file.name}: {first.path} and {file.path}",
                 "Rename one of the files, or give it a profile.",
             )
     return list(files.values())
 
 
-def _source(name: ModelLike) -> str:
-    """What a model is resolved by."""
+def _model_source(name: ModelLike) -> str:
+    """The profile or path that a model is resolved from."""
     if isinstance(name, Model):
         return str(name.profile)
     return str(name.path) if isinstance(name, ModelFile) else str(name)
 
 
 def option_values(name: str, value: object) -> list[Option]:
-    """The values of an option of the launch or a scenario: one, several, or those of a range such as ``"1..8"``.
+    """The values of a launch or scenario option: one, several, or those of a range such as ``"1..8"``.
 
     Raises ``UsageError``.
     """
@@ -266,9 +266,9 @@ def option_values(name: str, value: object) -> list[Option]:
         raise _unknown_option(name)
     if isinstance(value, str):
         return list(ranges.parse_option(launch, value) if launch else scenario_options.parse(name, value))
-    listed = list(value) if isinstance(value, Iterable) else [value]
-    values = [each for each in listed if isinstance(each, bool | int | float | str)]
-    if not values or len(values) < len(listed):
+    items = list(value) if isinstance(value, Iterable) else [value]
+    values = [each for each in items if isinstance(each, bool | int | float | str)]
+    if not values or len(values) < len(items):
         raise UsageError(f"{name} must be a value, a range such as '1..8' or a sequence of values, not {value!r}")
     for each in values if of_scenario else ():
         scenario_options.check(name, each)
@@ -283,8 +283,8 @@ def _launch_option(name: str) -> LaunchOption | None:
 
 def _unknown_option(name: str) -> UsageError:
     scenarios = [plugins.load("scenarios", scenario).options for scenario in plugins.names("scenarios")]
-    known = [*engine_options.all_options(), *(option for options in scenarios for option in options)]
-    near = get_close_matches(name, known, n=1)
+    names = [*engine_options.all_options(), *(option for options in scenarios for option in options)]
+    near = get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]}?" if near else "`edgebench run --help` lists the options."
     return UsageError(f"no engine and no scenario has an option {name!r}", hint)
 
@@ -293,14 +293,14 @@ def rpc_members(text: str, heads: Sequence[Device]) -> tuple[Device | str, ...]:
     """The devices and addresses of ``rpc``. Raises ``UsageError``, ``ProfileError``."""
     words = [word.strip() for word in text.split(",")]
     members = tuple(word if re.fullmatch(r"[^\s/]+:\d{1,5}", word) else profiles.load_device(word) for word in words)
-    for address in (one for one in members if isinstance(one, str)):
+    for address in (member for member in members if isinstance(member, str)):
         if not 0 < int(address.rpartition(":")[2]) < 65536:
             raise UsageError(
                 f"rpc: the port of {address} must be between 1 and 65535", "Write HOST:PORT, such as 10.0.0.7:50052."
             )
     if len(heads) > 1:
-        raise UsageError(f"rpc takes one device, the head, and {len(heads)} are given", "Give one.")
-    names = [head.name for head in heads] + [one if isinstance(one, str) else one.name for one in members]
+        raise UsageError(f"rpc requires a single device as the head, not {len(heads)}")
+    names = [head.name for head in heads] + [member if isinstance(member, str) else member.name for member in members]
     if len(set(names)) < len(names):
-        raise UsageError("rpc repeats a device, or names the head", "Each device holds one part.")
+        raise UsageError("rpc repeats a device, or contains the head", "Each device holds one part of the model.")
     return members

@@ -1,4 +1,4 @@
-"""Records of one or several runs as a sequence to filter, tabulate, plot and write down."""
+"""Records of one or several runs as a sequence to filter, tabulate, plot and export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", "
 
 
 class Results(Sequence[Record]):
-    """Records, in order. Immutable: what selects or sorts makes another one."""
+    """An immutable sequence of records; filters and slices return a new one."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Results(Sequence[Record]):
         self._records = tuple(records)
         self._logs = logs
         self.errors = tuple(errors)
-        """Devices that an error ended, by name; their records, where they have any, are here too."""
+        """(device, error) for each device that an error ended; its records, if any, are included."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -59,7 +59,7 @@ class Results(Sequence[Record]):
     def filter(
         self, predicate: Callable[[Record], bool] | None = None, **criteria: Option | Sequence[Option]
     ) -> Results:
-        """The records that a predicate accepts and that match all criteria.
+        """The records that the predicate accepts and that match all criteria.
 
         Criteria are ``device``, ``model``, ``engine``, ``backend``, ``scenario``, ``status`` or an option
         of the trial (``threads=4``); a list accepts any of its values. Raises ``UsageError`` for a
@@ -67,23 +67,23 @@ class Results(Sequence[Record]):
         """
         for name in criteria:
             if self._records and not any(name in _fields(record) for record in self):
-                known = sorted({key for record in self for key in _fields(record)})
-                raise UsageError(f"no record has {name!r}", f"There are: {', '.join(known)}.")
+                names = sorted({key for record in self for key in _fields(record)})
+                raise UsageError(f"no record has {name!r}", f"Available: {', '.join(names)}.")
 
         def matches(record: Record) -> bool:
             fields = _fields(record)
-            wanted = ((fields.get(name), value) for name, value in criteria.items())
+            pairs = ((fields.get(name), value) for name, value in criteria.items())
             return all(
-                mine in value if isinstance(value, list | tuple | set) else mine == value for mine, value in wanted
+                own_value in value if isinstance(value, list | tuple | set) else own_value == value
+                for own_value, value in pairs
             )
 
         return self._with(r for r in self if matches(r) and (predicate is None or predicate(r)))
 
     def to_dataframe(self) -> IntoDataFrame:
-        """One row a record: its trial, options, metrics (value, ``_low``, ``_high``) and doubts.
+        """A data frame with one row per record: trial, options, metrics (value, ``_low``, ``_high``) and doubts.
 
-        A pandas DataFrame, or a Polars one where pandas isn't installed. Raises ``UsageError`` where
-        neither is.
+        A pandas DataFrame, or a Polars one if pandas is not installed. Raises ``UsageError`` if neither is.
         """
         import narwhals
 
@@ -97,7 +97,7 @@ class Results(Sequence[Record]):
         return native
 
     def report(self, path: str | Path) -> Path:
-        """Write a report; its form is that of the suffix: html, md, csv, json, jsonl or txt.
+        """Write a report in the format of the suffix: html, md, csv, json, jsonl or txt.
 
         Raises ``UsageError`` for another suffix or a file that cannot be written.
         """
@@ -107,10 +107,10 @@ class Results(Sequence[Record]):
             raise UsageError(f"unknown report format {target.suffix!r}", f"Known: {', '.join(sorted(FORMATS))}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(f".{target.name}.part")
-            with unfinished.open("w", encoding="utf-8", newline="") as file:
+            partial = target.with_name(f".{target.name}.part")
+            with partial.open("w", encoding="utf-8", newline="") as file:
                 file.writelines(self._pieces(view))
-            unfinished.replace(target)
+            partial.replace(target)
         except OSError as error:
             raise UsageError(f"cannot write {target}: {error.strerror}", "Choose another file.") from error
         return target
@@ -122,11 +122,11 @@ class Results(Sequence[Record]):
 
             yield page(Digest(list(self)), logs=self._logs)
             return
-        made = plugins.create("views", view)
-        if isinstance(made, Streamed):
-            yield from made.pieces(self)
+        renderer = plugins.create("views", view)
+        if isinstance(renderer, Streamed):
+            yield from renderer.pieces(self)
         else:
-            yield made.render(self)
+            yield renderer.render(self)
 
     def _with(self, records: Iterable[Record]) -> Results:
         return Results(records, errors=self.errors, logs=self._logs)
@@ -164,10 +164,10 @@ def _row(record: Record) -> dict[str, object]:
 
 
 def _column(values: Sequence[object]) -> list[object]:
-    """A column has one type: where values are of several, they become text."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
+    """Values of one type: integers become floats next to floats; other mixed types become text."""
+    types = {type(value) for value in values if value is not None}
+    if types == {int, float}:
         return [float(value) if isinstance(value, int) else value for value in values]
-    if len(kinds) < 2:
+    if len(types) < 2:
         return list(values)
     return [None if value is None else str(value) for value in values]

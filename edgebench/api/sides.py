@@ -1,4 +1,4 @@
-"""The two sides of a comparison: records as they are given, or what a name stands for in a store."""
+"""The two sides of a comparison: records, or the records that a name selects in a store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MIN_PREFIX = 4
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides with their records, and what is compared."""
+    """Both sides with their records, and the axis that they are compared along."""
 
     axis: Axis
     names: tuple[str, str]
@@ -49,7 +49,7 @@ class Sides:
         return comparison
 
     def _no_pairs(self) -> UsageError:
-        """What the closest pair differs in."""
+        """The error that names the differences of the closest pair."""
         differences = difference(*self.records, self.axis)
         texts = [f"{name}: {a[:_MAX_VALUE]} vs. {b[:_MAX_VALUE]}" for name, (a, b) in differences.items()]
         more = [f"{len(texts) - _MAX_NAMED} more"] if len(texts) > _MAX_NAMED else []
@@ -60,7 +60,7 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class _Meaning:
+class _Interpretation:
     """One interpretation of a side; ``records`` if they are known without the store."""
 
     axis: Axis
@@ -78,72 +78,78 @@ def check_metrics(names: Sequence[str]) -> None:
 
 
 def resolve(a: Side, b: Side, open_store: Opener, where: Where = EVERY, names: tuple[str, str] = ("a", "b")) -> Sides:
-    """The records of both sides; ``names`` is what messages call sides that are given as records.
+    """The records of both sides; ``names`` are the labels in messages of sides that are given as records.
 
-    The store is opened only if a side needs it. Raises ``UsageError`` for a name that matches nothing,
-    or more than one thing, and ``StoreError``.
+    The store is opened only if a side needs it. Raises ``UsageError`` for a name that is unknown or
+    ambiguous, and ``StoreError``.
     """
-    known = tuple(_without_store(side, where) for side in (a, b))
+    direct = tuple(_without_store(side, where) for side in (a, b))
     labels = (_label(a, names[0]), _label(b, names[1]))
-    if known[0] and known[1]:
-        return _sides(known[0], known[1], labels, lambda meaning: meaning.records or ())
+    if direct[0] and direct[1]:
+        return _sides(direct[0], direct[1], labels, lambda meaning: meaning.records or ())
     with open_store() as store:
         rows = store.rows(where)
-        meanings = [[own] if own else _meanings(store, rows, label) for own, label in zip(known, labels, strict=True)]
-        one, other = _agreed(meanings, labels)
-        return _sides(one, other, labels, lambda meaning: _records(store, where, meaning))
+        meanings = [
+            [first] if first else _interpretations(store, rows, label)
+            for first, label in zip(direct, labels, strict=True)
+        ]
+        side_a, side_b = _disambiguate(meanings, labels)
+        return _sides(side_a, side_b, labels, lambda meaning: _records(store, where, meaning))
 
 
 def _sides(
-    one: _Meaning, other: _Meaning, labels: tuple[str, str], read: Callable[[_Meaning], Sequence[Record]]
+    side_a: _Interpretation,
+    side_b: _Interpretation,
+    labels: tuple[str, str],
+    read: Callable[[_Interpretation], Sequence[Record]],
 ) -> Sides:
-    return Sides(one.axis if one.axis == other.axis else "run", labels, (read(one), read(other)))
+    return Sides(side_a.axis if side_a.axis == side_b.axis else "run", labels, (read(side_a), read(side_b)))
 
 
-def _without_store(side: Side, where: Where) -> _Meaning | None:
-    """What needs no store to be looked up in: records, and store files."""
+def _without_store(side: Side, where: Where) -> _Interpretation | None:
+    """The interpretation of a side that does not depend on the store: records and store files."""
     if isinstance(side, Record):
-        return _Meaning("record", side.id, (side,))
+        return _Interpretation("record", side.id, (side,))
     if isinstance(side, str | PathLike):
         return _file(fspath(side), where)
-    records = tuple(one for one in side if isinstance(one, Record)) if isinstance(side, Sequence) else ()
+    records = tuple(record for record in side if isinstance(record, Record)) if isinstance(side, Sequence) else ()
     if not isinstance(side, Sequence) or len(records) < len(side):
         raise UsageError(
-            f"compare takes names or records, not {side!r}", "Give a run's name or ID, a record, or Results."
+            f"compare takes names or records, not {side!r}", "Pass a run's name or ID, a record, or Results."
         )
-    return _Meaning("record", "", records)
+    return _Interpretation("record", "", records)
 
 
 def _label(side: Side, name: str) -> str:
     return fspath(side) if isinstance(side, str | PathLike) else name
 
 
-def _file(name: str, where: Where) -> _Meaning | None:
+def _file(name: str, where: Where) -> _Interpretation | None:
     path = Path(name.removeprefix("store:"))
     if not path.is_file() and not name.startswith("store:"):
         return None
     with Store(path, read_only=True) as store:
-        return _Meaning("store", str(path), tuple(store.records(where)))
+        return _Interpretation("store", str(path), tuple(store.records(where)))
 
 
-def _meanings(store: Store, rows: Sequence[Row], name: str) -> list[_Meaning]:
-    prefix, _, rest = name.partition(":")
-    qualified = rest != "" and prefix in (*_COLUMNS, "run", "record", "build")
-    value = rest if qualified else name
-    meanings = [_Meaning(axis, value) for axis in _COLUMNS if any(getattr(row, axis) == value for row in rows)]
-    runs = {row.run for row in rows if value == row.run_name or _begins(row.run, value)}
+def _interpretations(store: Store, rows: Sequence[Row], name: str) -> list[_Interpretation]:
+    prefix, _, value_part = name.partition(":")
+    qualified = value_part != "" and prefix in (*_COLUMNS, "run", "record", "build")
+    value = value_part if qualified else name
+    meanings = [_Interpretation(axis, value) for axis in _COLUMNS if any(getattr(row, axis) == value for row in rows)]
+    runs = {row.run for row in rows if value == row.run_name or _has_prefix(row.run, value)}
     if runs:
-        meanings.append(_Meaning("run", max(runs)))
-    ids = {row.id for row in rows if _begins(row.id, value)}
+        meanings.append(_Interpretation("run", max(runs)))
+    ids = {row.id for row in rows if _has_prefix(row.id, value)}
     if len(ids) == 1:
-        meanings.append(_Meaning("record", ids.pop()))
+        meanings.append(_Interpretation("record", ids.pop()))
     # Builds are looked up last, because that reads every record.
     if (not meanings or prefix == "build") and any(_build(record) == value for record in store.records()):
-        meanings.append(_Meaning("build", value))
-    return [one for one in meanings if not qualified or one.axis == prefix]
+        meanings.append(_Interpretation("build", value))
+    return [meaning for meaning in meanings if not qualified or meaning.axis == prefix]
 
 
-def _begins(id: str, value: str) -> bool:
+def _has_prefix(id: str, value: str) -> bool:
     return len(value) >= _MIN_PREFIX and id.startswith(value)
 
 
@@ -151,42 +157,46 @@ def _build(record: Record) -> str | None:
     return record.facts.engine.build
 
 
-def _agreed(meanings: Sequence[Sequence[_Meaning]], names: Sequence[str]) -> tuple[_Meaning, _Meaning]:
+def _disambiguate(
+    meanings: Sequence[Sequence[_Interpretation]], names: Sequence[str]
+) -> tuple[_Interpretation, _Interpretation]:
     """The only interpretation of both sides. Raises ``UsageError`` if there is none or more than one."""
-    for name, own in zip(names, meanings, strict=True):
-        if not own:
+    for name, meanings_of_side in zip(names, meanings, strict=True):
+        if not meanings_of_side:
             raise UsageError(
                 f"{name!r} matches no run, result, device, engine, backend, build or store file",
                 "See: edgebench results list",
             )
     pairs = [
-        (one, other)
-        for one in meanings[0]
-        for other in meanings[1]
-        if one.axis == other.axis or {one.axis, other.axis} <= _SETS
+        (left, right)
+        for left in meanings[0]
+        for right in meanings[1]
+        if left.axis == right.axis or {left.axis, right.axis} <= _SETS
     ]
     if not pairs:
-        kinds = " and ".join(f"{name!r} is a {own[0].axis}" for name, own in zip(names, meanings, strict=True))
+        kinds = " and ".join(
+            f"{name!r} is a {meanings_of_side[0].axis}" for name, meanings_of_side in zip(names, meanings, strict=True)
+        )
         raise UsageError(f"cannot compare different things: {kinds}", "Compare two devices, two engines, two runs, …")
     if len(pairs) > 1:
-        ways = ", or ".join(f"{one.axis}:{names[0]} {other.axis}:{names[1]}" for one, other in pairs)
+        ways = ", or ".join(f"{left.axis}:{names[0]} {right.axis}:{names[1]}" for left, right in pairs)
         raise UsageError(f"{names[0]!r} and {names[1]!r} are ambiguous", f"Qualify them: {ways}.")
     if pairs[0][0] == pairs[0][1]:
         raise UsageError(f"{names[0]!r} and {names[1]!r} are the same {pairs[0][0].axis}", "Name two different ones.")
     return pairs[0]
 
 
-def _records(store: Store, where: Where, meaning: _Meaning) -> Sequence[Record]:
+def _records(store: Store, where: Where, meaning: _Interpretation) -> Sequence[Record]:
     if meaning.records is not None:
         return meaning.records
     value = [meaning.value]
     if meaning.axis == "build":
         return [record for record in store.records(where) if _build(record) == meaning.value]
-    selected = {
+    filters = {
         "run": replace(where, runs=value),
         "record": replace(where, ids=value),
         "device": replace(where, devices=value),
         "engine": replace(where, engines=value),
         "backend": replace(where, backends=value),
     }
-    return list(store.records(selected[meaning.axis]))
+    return list(store.records(filters[meaning.axis]))

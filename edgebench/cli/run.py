@@ -165,7 +165,7 @@ def command(
         conduct=conduct,
     )
     selection.check_writable(output.path, output.json_output)
-    sweep = threads.ThreadSweep(planning.devices_of(devices or [defaults.DEVICE])) if auto else None
+    sweep = threads.ThreadSweep(planning.load_devices(devices or [defaults.DEVICE])) if auto else None
     plans = planning.run_plans(request, transfer=transferring, **({"planner": sweep.trials} if sweep else {}))
     return measure.execute(
         plans, output, next_plans=(lambda print_line: sweep.conclude(write_profile, print_line)) if sweep else None

@@ -88,7 +88,7 @@ def command(
 
     selection.check_writable(output.path, output.json_output)
     request = drafting.SpeculativeRequest(
-        planning.single("device", planning.devices_of([device])),
+        planning.single("device", planning.load_devices([device])),
         target,
         list(dict.fromkeys(drafts or [defaults.DRAFT])),
         ks,

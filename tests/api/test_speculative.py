@@ -78,7 +78,7 @@ def test_without_llama_cpp_python_llama_cpp_is_used_and_the_records_say_so(pair:
     assert {one.trial.engine for one in sweep} == {"llama.cpp"}
     assert [one.status for one in sweep if one.trial.options["k"]] == ["ok"]
     for one in sweep:
-        assert any("using llama.cpp, which starts once for every K" in note for note in one.notes)
+        assert any("falling back to llama.cpp, which starts once per K" in note for note in one.notes)
 
 
 @pytest.mark.lab
@@ -96,20 +96,20 @@ def test_auto_predicts_from_one_round_and_measures_what_is_likely(pair: dict[str
         ({"k": 0}, "k: '0': 0 is below 1"),
         ({"k": -1}, "k: '-1' is not a range"),
         ({"k": "2..1"}, "k: '2..1' runs backwards"),
-        ({"k": [1, 65]}, "k: 65 draft tokens at once; at most 64"),
+        ({"k": [1, 65]}, "k: at most 64 draft tokens per step, not 65"),
         ({"k": []}, "k is empty"),
         ({"k": 1.5}, "k must be a whole number or several of them, not 1.5"),
         ({"gen_tokens": 1}, "gen_tokens must be at least 2, not 1"),
         ({"p_min": 2}, "p_min must be between 0 and 1, not 2"),
-        ({"threads": [1, 2]}, "threads takes one value, and 2 are given"),
-        ({"device": ["local", "all"]}, "device takes one value"),
+        ({"threads": [1, 2]}, "threads must be a single value, not 2 values"),
+        ({"device": ["local", "all"]}, "device must be a single value"),
         ({"draft": []}, "draft is empty"),
         ({"draft": "prompt-lookpu"}, "no model named 'prompt-lookpu'"),
-        ({"draft": "ngram-simple"}, "llama-cpp-python has no draft called 'ngram-simple'"),
+        ({"draft": "ngram-simple"}, "llama-cpp-python has no drafting method 'ngram-simple'"),
         ({"seed": -1}, "seed must be between 0 and"),
         ({"engine": "llama.cp"}, "no engine named 'llama.cp'"),
-        ({"engine": "mlc-llm", "p_min": 0.5}, "p_min is not possible with mlc-llm"),
-        ({"engine": "llama.cpp", "p_min": 0.5, "k": "auto"}, "k = auto cannot predict with p_min on llama.cpp"),
+        ({"engine": "mlc-llm", "p_min": 0.5}, "mlc-llm does not support p_min"),
+        ({"engine": "llama.cpp", "p_min": 0.5, "k": "auto"}, "k = auto cannot be combined with p_min on llama.cpp"),
         ({"engine": 7}, "engine must be text, not 7"),
         ({"k": "auto,3"}, "k: 'auto,3' is not a range"),
     ],

@@ -281,7 +281,7 @@ def test_a_phone_on_adb_cannot_lead(edgebench: Program, android: Place, linux: P
     [
         (("-d", "lead", "--rpc", "lead"), "repeats a device"),
         (("-d", "lead", "--rpc", "part,part"), "repeats a device"),
-        (("-d", "lead", "-d", "part", "--rpc", "h:1"), "rpc takes one device, the head, and 2 are given"),
+        (("-d", "lead", "-d", "part", "--rpc", "h:1"), "rpc requires a single device as the head, not 2"),
         (("-d", "lead", "--rpc", "nobody"), "no device named 'nobody'"),
         (("-d", "lead", "--rpc", "h:99999"), "must be between 1 and 65535"),
         (

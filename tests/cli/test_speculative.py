@@ -278,14 +278,14 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
     assert "more than 128 apart" in refused(tmp_path, "--target", target, "--draft", many)
     draft = tiny(tmp_path / "draft.gguf", layers=1)
     pair = ["--target", target, "--draft", draft]
-    assert "Without a draft model it has: prompt-lookup" in refused(tmp_path, *pair, "--draft", "ngram-simple")
+    assert "Methods of llama-cpp-python: prompt-lookup" in refused(tmp_path, *pair, "--draft", "ngram-simple")
     assert "--draft-gpu-layers: 'al' is not a range" in refused(tmp_path, *pair, "--draft-gpu-layers", "al")
     assert "--gpu-layers must be a single value in a sweep over K, not 1,2" in refused(
         tmp_path, *pair, "--gpu-layers", "1,2"
     )
     assert "Did you mean cuda?" in refused(tmp_path, *pair, "--backend", "cude")
     lookup = ["--draft", "prompt-lookup", "--engine", "mlc-llm"]
-    assert "mlc-llm has no draft called 'prompt-lookup'" in refused(tmp_path, "--target", target, *lookup)
+    assert "mlc-llm has no drafting method 'prompt-lookup'" in refused(tmp_path, "--target", target, *lookup)
     state = tiny(tmp_path / "state.gguf", seed=1, extra={"llama.ssm.state_size": 16})
     assert "recurrent" in refused(tmp_path, "--target", state, "--draft", target)
     assert "recurrent" in refused(tmp_path, "--target", target, "--draft", state)
@@ -293,8 +293,8 @@ def test_pairs_that_cannot_work_are_refused_with_the_reason_before_anything_is_l
         tmp_path, "--target", target, "--draft", "prompt-lookup", "--p-min", "0.5"
     )
     asked = ["--p-min", "0.5", "--engine"]
-    assert "p_min is not possible with mlc-llm" in refused(tmp_path, *pair, *asked, "mlc-llm")
-    words = "k = auto cannot predict with p_min on llama.cpp"
+    assert "mlc-llm does not support p_min" in refused(tmp_path, *pair, *asked, "mlc-llm")
+    words = "k = auto cannot be combined with p_min on llama.cpp"
     assert words in refused(tmp_path, *pair, *asked, "llama.cpp", "--k", "auto")
     assert "there is no such file" in refused(tmp_path, "--target", target, "--draft", tmp_path / "nowhere.gguf")
     assert "magic" in refused(tmp_path, "--target", target, "--draft", "magic")
