@@ -121,13 +121,13 @@ def show(results: edgebench.Results) -> None:
     for record in results:
         shown = {name: round(record.metrics[name].value, 3) for name in FIGURES if name in record.metrics}
         print(f"  k = {record.trial.options['k']:2}: {shown}")
-    measured = costs.measured(list(results))
+    measured = costs.collect_costs(list(results))
     if measured:
         curve = ", ".join(f"{n}: {1e3 * s:.1f}" for n, s in sorted(measured.verify_s.items()))
         print(f"cost curve, ms for evaluating n tokens at once: {curve}")
         steps = f"{1e3 * (measured.draft_s or 0):.1f} ms, its first {1e3 * (measured.first_draft_s or 0):.1f} ms"
         print(f"a step of the draft: {steps}")
-        if most := costs.allowed(list(results)):
+        if most := costs.predict_best_case(list(results)):
             print(f"with every token accepted these costs would give {most[1].value:.2f}× at most, at k = {most[0]}")
     best = max((r for r in results if "speedup" in r.metrics), key=lambda r: r.metrics["speedup"].value)
     speedup = best.metrics["speedup"].value

@@ -130,7 +130,7 @@ def speculative(
         planning.Conduct(rounds, seed, settle, wait, load_timeout),
     )
     sweep = request.prepare()
-    return _execute([sweep.first], path, name, on_event, speculation.completed, sweep.next_plans())
+    return _execute([sweep.first], path, name, on_event, speculation.complete_sweep, sweep.next_plans())
 
 
 def load(

@@ -120,7 +120,7 @@ class PreparedSweep:
         def plans(records: Sequence[Record]) -> Sequence[Plan]:
             from edgebench.judging import speculation
 
-            likely = speculation.likely(records, self.lengths, MAX_CONFIRMED)
+            likely = speculation.predict_best_lengths(records, self.lengths, MAX_CONFIRMED)
             if likely:
                 announce(f"predicted best: k = {', '.join(map(str, likely))}; measuring these")
             return [self.request.plan(likely)] if likely else []

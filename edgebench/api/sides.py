@@ -12,7 +12,7 @@ from pathlib import Path
 from edgebench.core import Record
 from edgebench.errors import UsageError
 from edgebench.judging import metrics
-from edgebench.judging.comparison import Axis, Comparison, compare, difference
+from edgebench.judging.comparison import Axis, Comparison, compare, find_smallest_difference
 from edgebench.store.results import Store
 from edgebench.store.where import EVERY, Row, Where
 
@@ -50,7 +50,7 @@ class Sides:
 
     def _no_pairs(self) -> UsageError:
         """The error that names the differences of the closest pair."""
-        differences = difference(*self.records, self.axis)
+        differences = find_smallest_difference(*self.records, self.axis)
         texts = [f"{name}: {a[:_MAX_VALUE]} vs. {b[:_MAX_VALUE]}" for name, (a, b) in differences.items()]
         more = [f"{len(texts) - _MAX_NAMED} more"] if len(texts) > _MAX_NAMED else []
         return UsageError(
@@ -71,8 +71,8 @@ class _Interpretation:
 def check_metrics(names: Sequence[str]) -> None:
     """Raises ``UsageError`` for an unknown metric, with the closest one."""
     for name in names:
-        if name not in metrics.known():
-            near = get_close_matches(name, metrics.known(), n=1)
+        if name not in metrics.definitions():
+            near = get_close_matches(name, metrics.definitions(), n=1)
             hint = f"Did you mean {near[0]}?" if near else "See docs/glossary.md for all metrics."
             raise UsageError(f"unknown metric {name!r}", hint)
 

@@ -13,7 +13,7 @@ from edgebench.device import bandwidth
 from edgebench.device.session import Session
 from edgebench.errors import TimedOut
 from edgebench.judging import doubts
-from edgebench.judging.energy import chosen
+from edgebench.judging.energy import choose_sources
 
 PROBES = ("battery", "cpu", "cpu-elsewhere", "memory", "memory-windows", "nvidia", "rapl", "thermal")
 WARMER_C = 3.0
@@ -143,7 +143,7 @@ class Conditions:
                 sampler.wait(lambda s: s.reaches(since + IDLE_S), IDLE_S + 5)
                 until = time.monotonic()
                 watts = sampler.by_label("power_w", "of", since, until)
-                self.idle = Idle({name: watts[name] for name in chosen(watts)}, until - since)
+                self.idle = Idle({name: watts[name] for name in choose_sources(watts)}, until - since)
             self._first = self._seen(sampler)
 
     def _seen(self, sampler: Sampler) -> Look:

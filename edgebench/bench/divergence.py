@@ -70,5 +70,5 @@ def _judged(name: str, answer: Divergence | EdgebenchError) -> list[str | Doubt]
     if isinstance(answer, EdgebenchError):
         return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]
     if divergence.is_tie(answer):
-        return [f"{said} at a tie, {divergence.described(answer)}"]
-    return [doubts.named("output-differs", f"{said}, {divergence.described(answer)}")]
+        return [f"{said} at a tie, {divergence.describe(answer)}"]
+    return [doubts.named("output-differs", f"{said}, {divergence.describe(answer)}")]

@@ -75,7 +75,7 @@ def execute(
     Raises ``StoreError``, ``UsageError`` for a faulty metric of a plugin, and ``RunInterrupted`` on Ctrl-C;
     engines are ended before either leaves.
     """
-    metrics.known()  # a faulty metric of a plugin is refused before anything is measured
+    metrics.definitions()  # a faulty metric of a plugin is refused before anything is measured
     with Store(store) as opened:
         run = opened.begin_run(meta)
         records: list[Record] = []

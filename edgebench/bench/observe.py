@@ -24,14 +24,14 @@ def throttling(sampler: Sampler, begin: float, end: float) -> tuple[Throttling, 
 
 def notes(sampler: Sampler, data: RoundData, clusters: Sequence[Cluster]) -> RoundNotes:
     """What a round's record says of its own sampling, of what was metered, and of the processors in use."""
-    metered = energy.whole(data)
+    metered = energy.round_energy(data)
     by_core, by_cluster = processors(sampler, data, clusters)
     return RoundNotes(
         sampling_absent=sampler.absent,
         sampling_cost=sampler.cost.share if sampler.cost else None,
         clock_uncertainty_s=sampler.clock.uncertainty if sampler.clock else None,
         throttling=throttling(sampler, data.begin, data.end),
-        energy=EnergyNotes(tuple(metered.sources), metered.whole) if metered else None,
+        energy=EnergyNotes(tuple(metered.sources), metered.covers_device) if metered else None,
         cpu_by_core=by_core,
         cpu_by_cluster=by_cluster,
     )

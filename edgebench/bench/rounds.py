@@ -196,7 +196,7 @@ class RoundRunner:
     def _metrics(state: TrialState, data: RoundData) -> dict[str, float]:
         """Every metric of a round. Raises ``EngineFailed`` for one that a scenario returned and nobody declares."""
         trial = state.planned.trial
-        entries = metrics.of_trial(trial.scenario, trial.engine)
+        entries = metrics.for_trial(trial.scenario, trial.engine)
         if undeclared := sorted(data.scenario_values.keys() - {entry.name for entry in entries}):
             raise EngineFailed(
                 f"the scenario {trial.scenario} returned {', '.join(undeclared)}, which it does not declare",
@@ -216,7 +216,7 @@ class RoundRunner:
         if isinstance(ceiling, str):
             notes = replace(notes, mbu_absent=ceiling)
         else:
-            notes = replace(notes, mbu_by_depth=tuple(metrics.bandwidth.by_depth(data)))
+            notes = replace(notes, mbu_by_depth=tuple(metrics.bandwidth.utilisation_by_depth(data)))
         steady = metrics.rates.steadiness(data.turns)
         if steady is not None and steady.slope is not None and steady.sustained is None:
             slope = steady.slope

@@ -103,7 +103,7 @@ def command(
         [prepared.first],
         output,
         view="speculative",
-        finish=speculation.completed,
+        finish=speculation.complete_sweep,
         next_plans=prepared.next_plans,
     )
 

@@ -1,69 +1,69 @@
-"""From power readings to joules of a stretch of time, gross and net of an idle baseline."""
+"""Computes the energy of a time span from power samples, gross and net of an idle baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-COVERED = 0.8
-"""Share of a stretch that a source must have readings for; the rest is taken as the mean."""
+MIN_COVERAGE = 0.8
+"""Share of a span that a source must cover with samples; the rest is extrapolated by the mean."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules of a stretch of time."""
+    """Energy of a time span, joules."""
 
     gross_j: float
     net_j: float | None
-    """Less what the idle device would have used meanwhile; None without a baseline."""
+    """Minus the idle device's energy over the same time; None without a baseline."""
     seconds: float
     sources: tuple[str, ...]
-    """What was metered: the whole device (``battery``, ``psys``) or the parts that are added up."""
+    """Power meters: the whole device (``battery``, ``psys``) or the parts that are added up."""
 
     @property
-    def whole(self) -> bool:
-        """Whether it is the whole device, not only some of its parts."""
+    def covers_device(self) -> bool:
+        """Whether the sources cover the whole device, not only some of its parts."""
         return all(source.startswith(("battery", "psys")) for source in self.sources)
 
 
-def chosen(sources: Mapping[str, object]) -> tuple[str, ...]:
-    """The sources that make the best figure without counting anything twice.
+def choose_sources(sources: Mapping[str, object]) -> tuple[str, ...]:
+    """The sources to add up, without counting anything twice.
 
-    The battery sees the whole device, and so does psys; else processor packages, memory and GPUs
-    are added up: screen, board and losses are not in it.
+    Battery and psys cover the whole device; otherwise processor packages, memory and GPUs are added
+    up, which excludes screen, board and losses.
     """
-    for kinds in (("battery",), ("psys",), ("package", "dram", "gpu", "card")):
-        found = tuple(sorted(name for name in sources if name.startswith(kinds)))
-        if found:
-            return found
+    for prefixes in (("battery",), ("psys",), ("package", "dram", "gpu", "card")):
+        names = tuple(sorted(name for name in sources if name.startswith(prefixes)))
+        if names:
+            return names
     return ()
 
 
 def energy_between(
-    parts: Mapping[str, tuple[float, float]], seconds: float, idle_w: Mapping[str, float] | None = None
+    energy_by_source: Mapping[str, tuple[float, float]], seconds: float, idle_w: Mapping[str, float] | None = None
 ) -> Energy | None:
-    """Energy of a stretch of time from joules and seconds by source (``integral("power_w", "of", …)``).
+    """Energy of a time span from joules and seconds by source (``integral("power_w", "of", …)``).
 
-    ``idle_w``: watts of the idle device by source. None where nothing was metered, or for less than
-    ``COVERED`` of the stretch.
+    ``idle_w``: watts of the idle device by source. None without a power meter, or if samples cover less
+    than ``MIN_COVERAGE`` of the span.
     """
-    names = chosen(parts)
-    if not names or seconds <= 0 or any(parts[name][1] < COVERED * seconds for name in names):
+    names = choose_sources(energy_by_source)
+    if not names or seconds <= 0 or any(energy_by_source[name][1] < MIN_COVERAGE * seconds for name in names):
         return None
-    gross = sum(parts[name][0] * seconds / parts[name][1] for name in names)
-    known = idle_w is not None and all(name in idle_w for name in names)
-    net = gross - sum(idle_w[name] for name in names) * seconds if idle_w is not None and known else None
+    gross = sum(energy_by_source[name][0] * seconds / energy_by_source[name][1] for name in names)
+    has_baseline = idle_w is not None and all(name in idle_w for name in names)
+    net = gross - sum(idle_w[name] for name in names) * seconds if idle_w is not None and has_baseline else None
     return Energy(gross, net, seconds, names)
 
 
-def total_energy(pieces: list[Energy]) -> Energy | None:
-    """Several stretches as one; None where they were metered differently, or there is none."""
-    if not pieces or len({piece.sources for piece in pieces}) > 1:
+def total_energy(parts: list[Energy]) -> Energy | None:
+    """The sum of several spans; None if their sources differ, or without spans."""
+    if not parts or len({part.sources for part in parts}) > 1:
         return None
-    nets = [piece.net_j for piece in pieces if piece.net_j is not None]
+    net_values = [part.net_j for part in parts if part.net_j is not None]
     return Energy(
-        sum(piece.gross_j for piece in pieces),
-        sum(nets) if len(nets) == len(pieces) else None,
-        sum(piece.seconds for piece in pieces),
-        pieces[0].sources,
+        sum(part.gross_j for part in parts),
+        sum(net_values) if len(net_values) == len(parts) else None,
+        sum(part.seconds for part in parts),
+        parts[0].sources,
     )

@@ -8,9 +8,9 @@
   interval of the rank-sum test (Moses 1965).
 
 All three count how many sorted values to leave out at each end. A count is a whole number, so its
-coverage jumps; interpolating between the two counts next to the level brings it to the level. Below a
-certain sample size even leaving out none covers less than the level: the interval is then the whole
-range, and ``coverage`` says what it is worth.
+coverage jumps; interpolating between the two counts next to the level yields the level. Below a certain
+sample size even the whole range covers less than the level: it is then the interval, and ``coverage`` is
+its actual coverage.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from statistics import NormalDist, median
 LEVEL = 0.95
 
 EXACT_PAIRS = 60
-"""Above so many pairs the signed-rank distribution is taken as normal."""
+"""Above this number of pairs the signed-rank distribution is approximated by a normal one."""
 EXACT_PRODUCT = 3600
-"""Above this product of the two sample sizes the rank-sum distribution is taken as normal."""
+"""Above this product of the two sample sizes the rank-sum distribution is approximated by a normal one."""
 
 
 @dataclass(frozen=True)
@@ -38,35 +38,35 @@ class Interval:
     low: float
     high: float
     coverage: float
-    """Probability that the interval holds the true value; below ``LEVEL`` where values are too few."""
+    """Probability that the interval contains the true value; below ``LEVEL`` for too few values."""
 
 
-def of_median(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
     """The median and its interval. None for fewer than two values."""
     n = len(values)
     if n < 2:
         return None
-    low, high, coverage = _cut(sorted(values), lambda k: median_coverage(n, k), level)
+    low, high, coverage = _interpolate_interval(sorted(values), lambda k: median_coverage(n, k), level)
     return Interval(median(values), low, high, coverage)
 
 
-def of_paired_shift(differences: Sequence[float], level: float = LEVEL) -> Interval | None:
+def paired_shift_interval(differences: Sequence[float], level: float = LEVEL) -> Interval | None:
     """The centre of paired differences and its interval. None for fewer than two."""
     n = len(differences)
     if n < 2:
         return None
     walsh = sorted((a + b) / 2 for a, b in itertools.combinations_with_replacement(differences, 2))
-    low, high, coverage = _cut(walsh, lambda k: _signed_rank_coverage(n, k), level)
+    low, high, coverage = _interpolate_interval(walsh, lambda k: _signed_rank_coverage(n, k), level)
     return Interval(median(walsh), low, high, coverage)
 
 
-def of_shift(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """By how much ``b`` lies above ``a``, samples that share nothing. None where one has fewer than two values."""
+def shift_interval(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """The shift from ``a`` to ``b``, independent samples. None if one has fewer than two values."""
     n, m = len(a), len(b)
     if min(n, m) < 2:
         return None
     differences = sorted(y - x for x in a for y in b)
-    low, high, coverage = _cut(differences, lambda k: _rank_sum_coverage(n, m, k), level)
+    low, high, coverage = _interpolate_interval(differences, lambda k: _rank_sum_coverage(n, m, k), level)
     return Interval(median(differences), low, high, coverage)
 
 
@@ -75,16 +75,18 @@ def median_coverage(n: int, k: int) -> float:
     return 1 - 2 * sum(math.comb(n, i) for i in range(k)) / float(2**n)
 
 
-def _cut(ordered: Sequence[float], coverage: Callable[[int], float], level: float) -> tuple[float, float, float]:
+def _interpolate_interval(
+    ordered: Sequence[float], coverage: Callable[[int], float], level: float
+) -> tuple[float, float, float]:
     """The interval between the k-th smallest and the k-th greatest value, interpolated to the level.
 
     ``coverage`` falls with k.
     """
-    most = (len(ordered) + 1) // 2
-    k = _greatest(most, lambda candidate: coverage(candidate) >= level)
+    max_k = (len(ordered) + 1) // 2
+    k = _find_greatest(max_k, lambda candidate: coverage(candidate) >= level)
     if k == 0:
         return ordered[0], ordered[-1], coverage(1)
-    if k == most:
+    if k == max_k:
         return ordered[k - 1], ordered[-k], coverage(k)
     outer, inner = coverage(k), coverage(k + 1)
     weight = _weight(len(ordered), k, (outer - level) / (outer - inner))
@@ -98,12 +100,12 @@ def _weight(n: int, k: int, share: float) -> float:
     return (n - k) * share / (k + (n - 2 * k) * share)
 
 
-def _greatest(most: int, holds: Callable[[int], bool]) -> int:
-    """The greatest number from 1 to ``most`` for which a falling condition holds; 0 where it never does."""
-    low, high = 0, most
+def _find_greatest(limit: int, condition: Callable[[int], bool]) -> int:
+    """The greatest number from 1 to ``limit`` for which a monotonically falling condition holds; 0 if none."""
+    low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+        low, high = (middle, high) if condition(middle) else (low, middle - 1)
     return low
 
 
@@ -118,7 +120,7 @@ def _signed_rank_counts(n: int) -> tuple[int, ...]:
     """Ways in which the ranks 1…n with a sign each sum to 0, 1, 2 … over the positive ones."""
     counts = [1] + [0] * (n * (n + 1) // 2)
     for rank in range(1, n + 1):
-        counts = [count + (counts[at - rank] if at >= rank else 0) for at, count in enumerate(counts)]
+        counts = [count + (counts[total - rank] if total >= rank else 0) for total, count in enumerate(counts)]
     return tuple(counts)
 
 
@@ -133,10 +135,10 @@ def _rank_sum_counts(n: int, m: int) -> tuple[int, ...]:
     """Orders of n and m values by their number of inversions: the Gaussian binomial coefficient's terms."""
     counts = [1] + [0] * (n * m)
     for i in range(1, n + 1):
-        for at in range(n * m, m + i - 1, -1):  # × (1 − q^(m+i))
-            counts[at] -= counts[at - m - i]
-        for at in range(i, n * m + 1):  # ÷ (1 − q^i)
-            counts[at] += counts[at - i]
+        for index in range(n * m, m + i - 1, -1):  # × (1 − q^(m+i))
+            counts[index] -= counts[index - m - i]
+        for index in range(i, n * m + 1):  # ÷ (1 − q^i)
+            counts[index] += counts[index - i]
     return tuple(counts)
 
 

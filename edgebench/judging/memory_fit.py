@@ -1,4 +1,4 @@
-"""The memory estimate against what was seen, and what need not be tried once memory ran out."""
+"""Compares the memory estimate with measurements, and predicts which trials cannot fit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _EXHAUSTED = re.compile(
 
 @dataclass(frozen=True)
 class EstimateCheck:
-    """One part of the memory a model needs: estimated, and what the engine or the sampler saw. Bytes."""
+    """Estimated and actual size of one part of a model's memory, bytes."""
 
     part: str
     estimated: float
     actual: float | None
-    by: str
-    """Who says so: the engine, or measured."""
+    source: str
+    """Source of ``actual``: ``engine`` or ``measured``."""
 
 
 _PARTS = {
@@ -35,34 +35,34 @@ _PARTS = {
 
 
 def check_estimate(record: Record) -> list[EstimateCheck]:
-    """The estimate part by part beside the engine's own buffers, and as a whole beside the measured footprint."""
-    need, buffers = record.facts.model.estimate, record.facts.engine.buffers
-    if not need:
+    """The estimate's parts with the engine's own buffers, and its total with the measured footprint."""
+    estimate, buffers = record.facts.model.estimate, record.facts.engine.buffers
+    if not estimate:
         return []
-    found = []
-    for part, (name, kinds) in _PARTS.items():
-        sizes = [size for key, size in buffers.items() if key.rpartition(" ")[2] in kinds]
-        found.append(EstimateCheck(part, float(need.get(name, 0)), float(sum(sizes)) if sizes else None, "engine"))
+    checks = []
+    for part, (name, buffer_types) in _PARTS.items():
+        sizes = [size for key, size in buffers.items() if key.rpartition(" ")[2] in buffer_types]
+        checks.append(EstimateCheck(part, float(estimate.get(name, 0)), float(sum(sizes)) if sizes else None, "engine"))
     peak = record.metrics.get("peak_footprint_b")
-    whole = float(need.get("total_b", 0))
-    return [*found, EstimateCheck("together", whole, peak.value if peak else None, "measured")]
+    total_b = float(estimate.get("total_b", 0))
+    return [*checks, EstimateCheck("together", total_b, peak.value if peak else None, "measured")]
 
 
 def ran_out_of_memory(log: Sequence[str], signal: str | None) -> bool:
-    """Whether an engine ended because memory did: by its last words, or killed by the system."""
+    """Whether an engine ended for lack of memory, by its log or because the system killed it."""
     return signal == "SIGKILL" or any(_EXHAUSTED.search(line) for line in log)
 
 
 def needs_as_much(engine: str, failed: Mapping[str, Option], other: Mapping[str, Option]) -> bool:
-    """Whether a trial that differs only in its options needs at least as much of everything.
+    """Whether a trial that differs only in its options needs at least as much memory everywhere.
 
-    An option that decides where memory is needed must be equal: only then can they be compared.
+    Options that move memory (``memory="moves"``) must be equal, else the two cannot be compared.
     """
     for name, option in engine_options.declared(engine).items():
-        before, now = failed.get(name), other.get(name)
-        if option.memory == "moves" and before != now:
+        failed_value, other_value = failed.get(name), other.get(name)
+        if option.memory == "moves" and failed_value != other_value:
             return False
-        if option.memory == "grows" and _size(now) < _size(before):
+        if option.memory == "grows" and _size(other_value) < _size(failed_value):
             return False
     return True
 

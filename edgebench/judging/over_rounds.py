@@ -1,4 +1,4 @@
-"""The metrics of a trial over its rounds."""
+"""Aggregates the metrics of a trial over its rounds."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def over_rounds(rounds: Sequence[Round]) -> dict[str, Metric]:
     ``load…`` metrics count only in rounds that started the engine, and of those only in the rounds
     of one regime (``notes.load_regime``: first, cold or warm), the most frequent one.
     """
-    ordered = sorted(rounds, key=lambda one: one.index)
+    ordered = sorted(rounds, key=lambda round_: round_.index)
     regime = load_regime(ordered)
-    names = dict.fromkeys(name for one in ordered for name in one.metrics)
-    found: dict[str, Metric] = {}
+    names = dict.fromkeys(name for round_ in ordered for name in round_.metrics)
+    result: dict[str, Metric] = {}
     for name in names:
-        load = name.startswith("load")
+        is_load = name.startswith("load")
         values = [
-            one.metrics.get(name) if not load or (one.fresh and one.notes.load_regime == regime) else None
-            for one in ordered
+            round_.metrics.get(name) if not is_load or (round_.fresh and round_.notes.load_regime == regime) else None
+            for round_ in ordered
         ]
         if any(value is not None and math.isfinite(value) for value in values):
-            found[name] = summarise(values, metrics.find(name).unit, note=str(regime or "") if load else "")
-    return found
+            result[name] = summarise(values, metrics.find(name).unit, note=str(regime or "") if is_load else "")
+    return result
 
 
 def load_regime(rounds: Sequence[Round]) -> str | None:
-    """The regime (first, cold, warm) of the starts that count; None where nothing is known."""
-    regimes = [one.notes.load_regime for one in rounds if one.fresh]
-    # Of equally frequent ones the last: a run ends warmer than it began.
+    """The most frequent regime (first, cold, warm) of fresh starts; None if unknown."""
+    regimes = [round_.notes.load_regime for round_ in rounds if round_.fresh]
+    # The last of equally frequent ones, as a run ends warmer than it began.
     return max(reversed(regimes), key=regimes.count, default=None)

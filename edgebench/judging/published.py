@@ -1,4 +1,4 @@
-"""Published results beside one's own: which stand for which, what differs in method, and what may be compared."""
+"""Matches published results with records, and finds their differences in method."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ from edgebench.core import MetricDefinition, Record
 from edgebench.judging import metrics
 from edgebench.profiles.references import Published
 
-OWN_FIGURES = frozenset({"speculative", "kvcache", "decoding"})
-"""Scenarios whose rates mean something of their own: only ever beside their like."""
+OWN_RATE_SCENARIOS = frozenset({"speculative", "kvcache", "decoding"})
+"""Scenarios whose rates are only comparable within the scenario."""
 
 
 def matches(row: Published, record: Record) -> bool:
-    """Whether a record stands for this row: same device, engine and backend, as far as they were named."""
+    """Whether a record matches this row: same device, engine and backend, as far as the row names them."""
     trial = record.trial
-    named = (
+    criteria = (
         (row.profiles, trial.device in row.profiles),
         (row.engine, trial.engine == row.engine),
         (row.backend, trial.backend.lower() == row.backend.lower()),
-        ({trial.scenario, row.scenario} & OWN_FIGURES, trial.scenario == row.scenario),
-        # One strategy is no other, and the target alone is no draft.
+        ({trial.scenario, row.scenario} & OWN_RATE_SCENARIOS, trial.scenario == row.scenario),
+        # Strategies must match, and a baseline does not match a draft.
         ("strategy" in row.options, trial.options.get("strategy") == row.options.get("strategy")),
         ("k" in row.options, bool(trial.options.get("k")) == bool(row.options.get("k"))),
     )
-    return all(same for published, same in named if published)
+    return all(is_same for value, is_same in criteria if value)
 
 
 def differences(row: Published, record: Record) -> list[str]:
-    """What is not alike in method, most important first: ``model smollm2, not llama-2-7b-chat``."""
+    """Differences in method, most important first, such as ``model smollm2, not llama-2-7b-chat``."""
     trial, model = record.trial, record.facts.model
     pairs: list[tuple[str, object, object]] = [("model", trial.model, row.model)]
     pairs.append(("quantization", model.quantization, row.quantization))
     pairs.append(("scenario", trial.scenario, row.scenario))
-    pairs += [(name.replace("_", " "), trial.options.get(name), value) for name, value in row.options.items()]
-    found = [] if row.profiles else [f"device {trial.device}, theirs was not named"]
-    return found + [
-        f"{name} {'not given' if own is None else own}, not {published}"
-        for name, own, published in pairs
-        if published != "" and not _same(name, str(own).lower(), str(published).lower())
+    pairs += [(name.replace("_", " "), trial.options.get(name), find_value) for name, find_value in row.options.items()]
+    texts = [] if row.profiles else [f"device {trial.device}, the published device is unknown"]
+    return texts + [
+        f"{name} {'not given' if measured is None else measured}, not {value}"
+        for name, measured, value in pairs
+        if value != "" and not _is_same(name, str(measured).lower(), str(value).lower())
     ]
 
 
-def _same(name: str, own: str, published: str) -> bool:
-    """Profile names carry the quantization at their end: ``llama-2-7b-chat-q4_0``."""
-    return own == published or (name in ("model", "draft") and own.startswith(f"{published}-"))
+def _is_same(name: str, measured: str, value: str) -> bool:
+    """Equality, with profile names that end in a quantization (``llama-2-7b-chat-q4_0``)."""
+    return measured == value or (name in ("model", "draft") and measured.startswith(f"{value}-"))
 
 
-def comparable(row: Published, record: Record) -> bool:
-    """Whether a ratio of the two says anything: the same device, model, quantization and scenario."""
+def is_comparable(row: Published, record: Record) -> bool:
+    """Whether a ratio of the two is meaningful: same device, model, quantization and scenario."""
     return not any(
         text.startswith(("device", "model", "quantization", "scenario")) for text in differences(row, record)
     )
 
 
-def value(row: Published, name: str) -> float | None:
-    """A published figure, or what follows from others of its row."""
-    given = row.metrics
-    if name == "peak_footprint_b" and name not in given:
-        parts = [given[part] for part in ("peak_rss_b", "peak_gpu_b") if part in given]
+def find_value(row: Published, name: str) -> float | None:
+    """A published value, or one derived from others of its row; None if it was not published."""
+    values = row.metrics
+    if name == "peak_footprint_b" and name not in values:
+        parts = [values[part] for part in ("peak_rss_b", "peak_gpu_b") if part in values]
         return sum(parts) if parts else None
-    if name == "cache_speedup" and {"with_cache_s", "without_cache_s"} <= given.keys():
-        return given["without_cache_s"] / given["with_cache_s"]
-    return given.get(name)
+    if name == "cache_speedup" and {"with_cache_s", "without_cache_s"} <= values.keys():
+        return values["without_cache_s"] / values["with_cache_s"]
+    return values.get(name)
 
 
-def compared(rows: Sequence[Published], scenario: str) -> list[MetricDefinition]:
-    """The metrics to compare: headline metrics that were published, and those of the scenario's own."""
-    own: Sequence[MetricDefinition] = ()
+def compared_metrics(rows: Sequence[Published], scenario: str) -> list[MetricDefinition]:
+    """The metrics to compare: published headline metrics, and the scenario's own metrics."""
+    scenario_metrics: Sequence[MetricDefinition] = ()
     if scenario in plugins.names("scenarios"):
-        own = getattr(plugins.load("scenarios", scenario), "metrics", ())
-    published = [entry for entry in metrics.headline() if any(value(row, entry.name) is not None for row in rows)]
-    return list(dict.fromkeys([*published, *own]))
+        scenario_metrics = getattr(plugins.load("scenarios", scenario), "metrics", ())
+    headline = [entry for entry in metrics.headline() if any(find_value(row, entry.name) is not None for row in rows)]
+    return list(dict.fromkeys([*headline, *scenario_metrics]))

@@ -1,4 +1,4 @@
-"""A record's metrics as they are read: each in its entry's unit, and what follows from others."""
+"""A record's metrics for display: in the units of their definitions, with derived ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgebench.judging import metrics
 
 
 def metric(record: Record, name: str) -> Metric | None:
-    """A metric that holds a number; ``s_per_token`` is derived from the decode rate."""
+    """A metric with a finite value, else None; ``s_per_token`` is derived from the decode rate."""
     if name == "s_per_token":
         rate = metric(record, "decode_tps")
         if rate is None or rate.value <= 0:
@@ -19,18 +19,18 @@ def metric(record: Record, name: str) -> Metric | None:
         low = 1 / rate.high if rate.high else None
         high = 1 / rate.low if rate.low else None
         return replace(rate, value=1 / rate.value, low=low, high=high, unit="s", rounds=(), iqr=None)
-    found = record.metrics.get(name)
-    if found is None or not isfinite(found.value):
+    stored = record.metrics.get(name)
+    if stored is None or not isfinite(stored.value):
         return None
-    found = replace(found, unit=metrics.unit(name, found.unit))
-    sure = all(end is not None and isfinite(end) for end in (found.low, found.high))
-    return found if sure else replace(found, low=None, high=None)
+    stored = replace(stored, unit=metrics.unit(name, stored.unit))
+    has_interval = all(limit is not None and isfinite(limit) for limit in (stored.low, stored.high))
+    return stored if has_interval else replace(stored, low=None, high=None)
 
 
 def metrics_of(record: Record) -> Iterator[tuple[str, Metric]]:
-    """Every metric of a record as it was measured, in the order of their entries, each in its entry's unit."""
-    for name, found in sorted(record.metrics.items(), key=lambda item: metrics.place(item[0])):
-        yield name, replace(found, unit=metrics.unit(name, found.unit))
+    """Every measured metric of a record, in the order and units of their definitions."""
+    for name, value in sorted(record.metrics.items(), key=lambda item: metrics.sort_key(item[0])):
+        yield name, replace(value, unit=metrics.unit(name, value.unit))
 
 
 def footprint(record: Record) -> Metric | None:

@@ -1,4 +1,4 @@
-"""Sweeps over the number of draft tokens, afterwards: the speed-up, the verdict and why."""
+"""Evaluates finished sweeps over the number of draft tokens: speed-up, verdict and explanation."""
 
 from __future__ import annotations
 
@@ -15,169 +15,178 @@ from edgebench.judging.metrics.speculation import (
 from edgebench.judging.over_rounds import over_rounds
 
 
-def completed(records: Sequence[Record]) -> list[Record]:
-    """The records of one sweep with ``speedup`` (paired by round with the baseline's) and
-    ``predicted_speedup`` added, and a doubt where the two don't go together."""
-    targets, _ = costs.alone(records)
+def complete_sweep(records: Sequence[Record]) -> list[Record]:
+    """Adds ``speedup`` (paired by round with the baseline's) and ``predicted_speedup`` to the records of a
+    sweep, and a doubt if the two disagree."""
+    targets, _ = costs.find_baselines(records)
     if not targets:
         return list(records)
-    entries = [entry for entry in metrics.known().values() if entry.compute_in_sweep]
-    known = [costs.measured(records, one.index) for one in targets[0].rounds]
-    done = []
+    entries = [entry for entry in metrics.definitions().values() if entry.compute_in_sweep]
+    round_costs = [costs.collect_costs(records, round_.index) for round_ in targets[0].rounds]
+    results = []
     for record in records:
         if not record.trial.options.get("k"):
-            said = (turn.costs.absent for turn in costs.turns(record) if turn.costs and turn.costs.absent)
-            notes = [f"no predicted speed-up: {reason}" for reason in said]
-            done.append(replace(record, notes=(*record.notes, *notes[:1])))
+            reasons = (turn.costs.absent for turn in costs.iterate_turns(record) if turn.costs and turn.costs.absent)
+            notes = [f"no predicted speed-up: {reason}" for reason in reasons]
+            results.append(replace(record, notes=(*record.notes, *notes[:1])))
             continue
-        rounds = [_in_sweep(entries, SweepRound(one, record, records)) for one in record.rounds]
-        figures = {**record.metrics, **_only(over_rounds(rounds), *(entry.name for entry in entries))}
-        if "predicted_speedup" in figures and any(found and found.method for found in known):
-            method = next(found.method for found in known if found and found.method)
-            predicted = figures["predicted_speedup"]
-            figures["predicted_speedup"] = replace(predicted, note="; ".join(filter(None, (predicted.note, method))))
-        found = _surprise(figures)
-        done.append(
-            replace(record, rounds=tuple(rounds), metrics=figures, doubts=(*record.doubts, *([found] if found else [])))
+        rounds = [_compute_round(entries, SweepRound(round_, record, records)) for round_ in record.rounds]
+        sweep_metrics = {**record.metrics, **_select(over_rounds(rounds), *(entry.name for entry in entries))}
+        if "predicted_speedup" in sweep_metrics and any(
+            costs_found and costs_found.method for costs_found in round_costs
+        ):
+            method = next(costs_found.method for costs_found in round_costs if costs_found and costs_found.method)
+            prediction = sweep_metrics["predicted_speedup"]
+            sweep_metrics["predicted_speedup"] = replace(
+                prediction, note="; ".join(filter(None, (prediction.note, method)))
+            )
+        costs_found = _prediction_doubt(sweep_metrics)
+        results.append(
+            replace(
+                record,
+                rounds=tuple(rounds),
+                metrics=sweep_metrics,
+                doubts=(*record.doubts, *([costs_found] if costs_found else [])),
+            )
         )
-    return done
+    return results
 
 
-def _in_sweep(entries: Sequence[MetricDefinition], data: SweepRound) -> Round:
-    computed = ((entry.name, entry.compute_in_sweep(data)) for entry in entries if entry.compute_in_sweep)
-    found = {name: value for name, value in computed if value is not None}
-    return replace(data.round, metrics={**data.round.metrics, **found})
+def _compute_round(entries: Sequence[MetricDefinition], data: SweepRound) -> Round:
+    results = ((entry.name, entry.compute_in_sweep(data)) for entry in entries if entry.compute_in_sweep)
+    values = {name: value for name, value in results if value is not None}
+    return replace(data.round, metrics={**data.round.metrics, **values})
 
 
-SURPRISE = 0.10
-"""A measured speed-up that differs from the predicted one by more than this share, and by more than
-both intervals, was not made by acceptance and costs alone."""
+MAX_PREDICTION_ERROR = 0.10
+"""Largest relative difference between measured and predicted speed-up; a larger one, with disjoint intervals,
+is not explained by acceptance and costs."""
 
 
-def _surprise(figures: Mapping[str, Metric]) -> Doubt | None:
+def _prediction_doubt(figures: Mapping[str, Metric]) -> Doubt | None:
     measured, predicted = figures.get("speedup"), figures.get("predicted_speedup")
     if measured is None or predicted is None:
         return None
     if None in (measured.low, measured.high, predicted.low, predicted.high):
         return None
-    apart = measured.low > predicted.high or predicted.low > measured.high  # type: ignore[operator]
-    if not apart or abs(measured.value / predicted.value - 1) <= SURPRISE:
+    are_disjoint = measured.low > predicted.high or predicted.low > measured.high  # type: ignore[operator]
+    if not are_disjoint or abs(measured.value / predicted.value - 1) <= MAX_PREDICTION_ERROR:
         return None
     return doubts.named("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
 
 
-def _only(figures: Mapping[str, Metric], *names: str) -> dict[str, Metric]:
+def _select(figures: Mapping[str, Metric], *names: str) -> dict[str, Metric]:
     return {name: figures[name] for name in names if name in figures}
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a sweep says in one sentence."""
+class SweepVerdict:
+    """The result of a sweep in one sentence; ``best`` is None unless a speed-up was shown."""
 
     best: Record | None
     text: str
 
 
-def verdict(records: Sequence[Record]) -> Verdict:
-    """The K with the highest speed-up, or that no K helps, or that it couldn't be shown."""
+def verdict(records: Sequence[Record]) -> SweepVerdict:
+    """The K with the highest speed-up, or that no K helps, or that the rounds do not show it."""
     best = fastest(records)
     if best is None:
-        return Verdict(None, "no speed-up was measured")
+        return SweepVerdict(None, "no speed-up was measured")
     metric = best.metrics["speedup"]
     name = f"{best.trial.options['draft']} with k = {best.trial.options['k']}"
-    faster = f"{metric.value:.2f}× the target alone{_between(metric)}"
+    faster = f"{metric.value:.2f}× the target alone{_format_interval(metric)}"
     if metric.value <= 1:
-        return Verdict(None, f"no K helps: the best, {name}, is {faster}")
+        return SweepVerdict(None, f"no K helps: the best, {name}, is {faster}")
     if metric.low is None or metric.low <= 1 or _rounds(best) < stats.FEW:
-        return Verdict(None, f"no K is shown to help: the best, {name}, is {faster}; more rounds may tell")
-    return Verdict(best, f"{name} is best: {faster}")
+        return SweepVerdict(None, f"no K is shown to help: the best, {name}, is {faster}; run more rounds")
+    return SweepVerdict(best, f"{name} is best: {faster}")
 
 
-def _between(metric: Metric) -> str:
+def _format_interval(metric: Metric) -> str:
     return f" ({metric.low:.2f}–{metric.high:.2f})" if metric.low is not None and metric.high is not None else ""
 
 
 def fastest(records: Sequence[Record]) -> Record | None:
-    """That with the highest speed-up of those with most rounds: of fewer was what only served to predict."""
-    measured = [record for record in records if "speedup" in record.metrics]
-    most = max(map(_rounds, measured), default=0)
-    found = [record for record in measured if _rounds(record) == most]
-    return max(found, key=lambda record: record.metrics["speedup"].value, default=None)
+    """The record with the highest speed-up among those with the most rounds (``--k auto`` predicts from fewer)."""
+    candidates = [record for record in records if "speedup" in record.metrics]
+    max_rounds = max(map(_rounds, candidates), default=0)
+    complete = [record for record in candidates if _rounds(record) == max_rounds]
+    return max(complete, key=lambda record: record.metrics["speedup"].value, default=None)
 
 
-def why(records: Sequence[Record]) -> list[str]:
-    """Where the time of the fastest K goes, by the costs that were measured, and what these allow at most."""
-    known, best = costs.measured(records), fastest(records)
-    one = known.verification(1) if known else None
-    if known is None or best is None or one is None:
+def explain_best(records: Sequence[Record]) -> list[str]:
+    """Explains the time of the fastest K by the measured costs, and the largest speed-up that they allow."""
+    all_costs, best = costs.collect_costs(records), fastest(records)
+    single_s = all_costs.verification(1) if all_costs else None
+    if all_costs is None or best is None or single_s is None:
         return []
-    found = []
-    model = best.trial.options.get("draft") not in drafts_without_model(best.trial.engine)
-    each = [proposed for proposed in map(proposed_per_verification, best.rounds) if proposed is not None]
-    proposed, per_step = costs.median(each), best.metrics.get("tokens_per_verification")
-    checking = known.verification(proposed + 1) if proposed is not None else None
-    extra = costs.median([extra_evaluated(one) for one in best.rounds])
-    drafting = known.drafting(proposed or 0.0, extra or 0.0) if model else 0.0
-    if proposed is not None and per_step is not None and checking is not None and drafting is not None:
-        found.append(
-            f"why: with k = {best.trial.options['k']} a step takes {1e3 * drafting:.0f} ms to draft "
-            f"{proposed:.1f} tokens and {1e3 * checking:.0f} ms to check them, and yields {per_step.value:.2f}; "
-            f"the target alone takes {1e3 * one * per_step.value:.0f} ms for these"
+    lines = []
+    has_model = best.trial.options.get("draft") not in drafts_without_model(best.trial.engine)
+    values = [proposed for proposed in map(proposed_per_verification, best.rounds) if proposed is not None]
+    proposed, per_step = costs.median(values), best.metrics.get("tokens_per_verification")
+    verify_s = all_costs.verification(proposed + 1) if proposed is not None else None
+    extra = costs.median([extra_evaluated(single_s) for single_s in best.rounds])
+    draft_s = all_costs.drafting(proposed or 0.0, extra or 0.0) if has_model else 0.0
+    if proposed is not None and per_step is not None and verify_s is not None and draft_s is not None:
+        lines.append(
+            f"why: with k = {best.trial.options['k']} a step takes {1e3 * draft_s:.0f} ms to draft "
+            f"{proposed:.1f} tokens and {1e3 * verify_s:.0f} ms to check them, and yields {per_step.value:.2f}; "
+            f"the target alone takes {1e3 * single_s * per_step.value:.0f} ms for these"
         )
-    if model and (most := costs.allowed(costs.sweep_of(records, best))):
-        k, gain = most
-        allowed = f"{gain.value:.2f}× at most{_between(gain)}"
-        found.append(f"with every draft token accepted these costs allow a long text {allowed}, at k = {k}")
-    return found
+    if has_model and (best_case := costs.predict_best_case(costs.find_sweep(records, best))):
+        k, gain = best_case
+        limit = f"{gain.value:.2f}× at most{_format_interval(gain)}"
+        lines.append(f"with every draft token accepted these costs allow a long text {limit}, at k = {k}")
+    return lines
 
 
 def _rounds(record: Record) -> int:
     return sum(value is not None for value in record.metrics["speedup"].rounds)
 
 
-def likely(records: Sequence[Record], ks: Sequence[int], count: int) -> list[int]:
-    """The ``count`` values of ``ks`` with the highest predicted speed-up for each draft, from one long one.
+def predict_best_lengths(records: Sequence[Record], ks: Sequence[int], count: int) -> list[int]:
+    """The ``count`` values of ``ks`` with the highest predicted speed-up for each draft.
 
-    ``records``: a baseline with costs, and each draft at one K at least as long as any of ``ks``.
+    ``records``: a baseline with costs, and each draft at one K at least as large as any of ``ks``.
     """
-    known = costs.measured(records)
-    if known is None:
+    all_costs = costs.collect_costs(records)
+    if all_costs is None:
         return []
     best: set[int] = set()
-    for long in records:
-        if not long.trial.options.get("k"):
+    for record in records:
+        if not record.trial.options.get("k"):
             continue
-        model = long.trial.options.get("draft") not in drafts_without_model(long.trial.engine)
-        scores: dict[int, float] = {}
+        has_model = record.trial.options.get("draft") not in drafts_without_model(record.trial.engine)
+        speedups: dict[int, float] = {}
         for k in ks:
-            step = _shorter(long, k, whole=model and "p_min" not in long.trial.options)
-            value = known.predicted(*step[:2], draft=model, extra=step[2]) if step else None
+            step = _truncate(record, k, full_drafts=has_model and "p_min" not in record.trial.options)
+            value = all_costs.predicted(*step[:2], draft=has_model, extra=step[2]) if step else None
             if value is not None:
-                scores[k] = value
-        best.update(sorted(scores, key=lambda k: -scores[k])[:count])
+                speedups[k] = value
+        best.update(sorted(speedups, key=lambda k: -speedups[k])[:count])
     return sorted(best)
 
 
-def _shorter(long: Record, k: int, whole: bool) -> tuple[float, float, float] | None:
-    """Tokens a verification, tokens proposed for it, and tokens that the draft evaluated beside these,
-    had a long draft been at most ``k`` tokens.
+def _truncate(record: Record, k: int, full_drafts: bool) -> tuple[float, float, float] | None:
+    """Tokens per verification, proposed tokens and additional tokens that the draft evaluated, each per
+    step, if the drafts had been cut to ``k`` tokens. None if the record has no acceptance.
 
-    With its acceptance by position: a shorter draft is accepted as far as the longer one, cut off.
-    Without: as if every token had the same chance (Leviathan et al. 2023, eq. 1). ``whole``: only the
-    end of the text ever cut a draft short; else drafts are as long as they found something, or were sure.
+    With acceptance by position, a shorter draft is accepted as far as the longer one. Without it, every
+    token has the same probability (Leviathan et al. 2023, eq. 1). ``full_drafts``: only the end of the text
+    shortens a draft; otherwise a draft ends when nothing more is proposed.
     """
-    steps, proposed, accepted = _by_position(long)
+    steps, proposed, accepted = _positions(record)
     if not proposed:
-        chance = _chance(long)
-        return None if chance is None else (sum(chance**i for i in range(k + 1)), k, chance**k)
-    if not whole:
-        extra = costs.median([extra_evaluated(one) for one in long.rounds]) or 0.0
+        probability = _acceptance_probability(record)
+        return None if probability is None else (sum(probability**i for i in range(k + 1)), k, probability**k)
+    if not full_drafts:
+        extra = costs.median([extra_evaluated(one) for one in record.rounds]) or 0.0
         return 1 + sum(accepted[:k]) / steps, sum(proposed[:k]) / steps, extra
-    reach = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
-    return (1 + sum(reach), k, reach[-1]) if len(reach) == k else None
+    rates = [a / p for a, p in zip(accepted[:k], proposed[:k], strict=True) if p]
+    return (1 + sum(rates), k, rates[-1]) if len(rates) == k else None
 
 
-def _chance(record: Record) -> float | None:
+def _acceptance_probability(record: Record) -> float | None:
     """α, by bisection: tokens per verification = 1 + α + … + α^K."""
     metric, k = record.metrics.get("tokens_per_verification"), int(record.trial.options["k"])
     if metric is None:
@@ -185,22 +194,22 @@ def _chance(record: Record) -> float | None:
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        enough = sum(middle**i for i in range(k + 1)) >= metric.value
-        low, high = (low, middle) if enough else (middle, high)
+        is_enough = sum(middle**i for i in range(k + 1)) >= metric.value
+        low, high = (low, middle) if is_enough else (middle, high)
     return (low + high) / 2
 
 
-def _by_position(record: Record) -> tuple[int, list[int], list[int]]:
-    """Verifications; and by position in the draft how many tokens were proposed, and accepted."""
+def _positions(record: Record) -> tuple[int, list[int], list[int]]:
+    """Number of verifications; and proposed and accepted tokens by position in the draft."""
     steps = 0
     proposed: list[int] = []
     accepted: list[int] = []
-    for turn in costs.turns(record):
-        told = turn.speculation or SpeculationCounts()
-        steps += told.steps
-        for sums, values in ((proposed, told.proposed_by_position), (accepted, told.accepted_by_position)):
+    for turn in costs.iterate_turns(record):
+        counts = turn.speculation or SpeculationCounts()
+        steps += counts.steps
+        for sums, values in ((proposed, counts.proposed_by_position), (accepted, counts.accepted_by_position)):
             sums.extend([0] * (len(values) - len(sums)))
-            for place, value in enumerate(values):
-                sums[place] += value
+            for position, value in enumerate(values):
+                sums[position] += value
     accepted.extend([0] * (len(proposed) - len(accepted)))
     return steps, proposed, accepted

@@ -1,4 +1,4 @@
-"""A rate over minutes: its burst, and whether it settled.
+"""Burst and sustained rate of a series over minutes, and whether the rate settled.
 
 Whether a rate is level is a question of equivalence: the interval of its slope has to lie within the
 margin. That no slope was shown proves nothing, for noise hides one. Neighbouring readings are alike
@@ -22,12 +22,12 @@ from edgebench.judging.stats import median
 WINDOW_S = 30.0
 WINDOWS = 3
 """Windows at the end whose slope decides."""
-MARGIN = 0.01
+LEVEL_MARGIN = 0.01
 """Relative change per window within which a rate counts as level."""
 CONFIDENCE = 0.90
 """Of the slope's interval: two one-sided tests at 5 % each (Schuirmann 1987)."""
-MOST_CORRELATION = 0.95
-LEAST_INDEPENDENT = 4.0
+MAX_CORRELATION = 0.95
+MIN_INDEPENDENT = 4.0
 """A smooth curve leaves residuals that are all alike, however small they are: two degrees of freedom remain."""
 
 State = Literal["settled", "changing", "uncertain"]
@@ -42,11 +42,11 @@ class Slope:
 
     @property
     def state(self) -> State:
-        """``settled``: within ± ``MARGIN``; ``changing``: outside it; ``uncertain``: the interval holds both."""
+        """``settled``: within ± ``LEVEL_MARGIN``; ``changing``: outside it; ``uncertain``: the interval holds both."""
         low, high = self.value - self.half_width, self.value + self.half_width
-        if low > -MARGIN and high < MARGIN:
+        if low > -LEVEL_MARGIN and high < LEVEL_MARGIN:
             return "settled"
-        return "changing" if low > MARGIN or high < -MARGIN else "uncertain"
+        return "changing" if low > LEVEL_MARGIN or high < -LEVEL_MARGIN else "uncertain"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Steadiness:
     burst: float
     """Median of the first window."""
     sustained: float | None
-    """Median of the last windows where the rate settled; None otherwise."""
+    """Median of the last windows if the rate settled, else None."""
     slope: Slope | None
-    """Over the last windows; None: the series is too short to tell."""
+    """Over the last windows; None if the series is too short."""
 
 
 def assess(times: Sequence[float], rates: Sequence[float]) -> Steadiness | None:
@@ -80,7 +80,7 @@ def assess(times: Sequence[float], rates: Sequence[float]) -> Steadiness | None:
 
 
 def slope_of(times: Sequence[float], rates: Sequence[float]) -> Slope | None:
-    """The least-squares slope per window relative to the mean. None for fewer than three readings or a mean of 0."""
+    """The least-squares slope per window relative to the mean. None for fewer than three values or a mean of 0."""
     n = len(times)
     mean = fmean(rates) if rates else 0.0
     if n < 3 or mean <= 0:
@@ -90,20 +90,20 @@ def slope_of(times: Sequence[float], rates: Sequence[float]) -> Slope | None:
     rise = math.fsum((at - centre) * (rate - mean) for at, rate in zip(times, rates, strict=True)) / length
     residuals = [rate - mean - rise * (at - centre) for at, rate in zip(times, rates, strict=True)]
     squares = math.fsum(residual**2 for residual in residuals)
-    independent = max(LEAST_INDEPENDENT, _independent(residuals, squares))
+    independent = max(MIN_INDEPENDENT, _independent(residuals, squares))
     scale = WINDOW_S / mean
     error = math.sqrt(squares / (independent - 2) / length)
     return Slope(rise * scale, _t_quantile((1 + CONFIDENCE) / 2, independent - 2) * error * scale)
 
 
 def _independent(residuals: Sequence[float], squares: float) -> float:
-    """How many independent readings the residuals are worth."""
+    """Effective number of independent values in the residuals."""
     n = len(residuals)
     if squares <= 0:
         return n
-    lagged = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares
-    correlation = max(0.0, lagged)
-    correlation = min(MOST_CORRELATION, correlation + (1 + 4 * correlation) / n)
+    lag_correlation = math.fsum(a * b for a, b in itertools.pairwise(residuals)) / squares
+    correlation = max(0.0, lag_correlation)
+    correlation = min(MAX_CORRELATION, correlation + (1 + 4 * correlation) / n)
     return n * (1 - correlation) / (1 + correlation)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep over threads shows: the best number of threads, and whether there is a cliff."""
+"""Evaluates a sweep over threads: the best number of threads, and a cliff."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgebench.core import Option, Record
 
 CLIFF = 0.3
-"""A drop of the rate by more than this share from one number of threads to the next."""
+"""A cliff is a drop of the rate by more than this share from one number of threads to the next."""
 
 
 @dataclass(frozen=True)
@@ -19,29 +19,29 @@ class ThreadVerdict:
     best: int
     rate: float
     cliff: tuple[int, float, int, float] | None
-    """(threads, rate, next number of threads, its rate): the steepest drop, where it is a cliff."""
+    """(threads, rate, next number of threads, its rate) at the steepest drop; None without a cliff."""
 
 
 def best_threads(rates: Mapping[int, float]) -> ThreadVerdict | None:
     """The smallest number of threads within 1 % of the highest rate, and the cliff; None without rates."""
     if not rates:
         return None
-    top = max(rates.values())
-    best = min(threads for threads, rate in rates.items() if rate >= 0.99 * top)
+    max_rate = max(rates.values())
+    best = min(threads for threads, rate in rates.items() if rate >= 0.99 * max_rate)
     steps = sorted(rates.items())
     drops = [
-        (after / before, (threads, before, more, after))
-        for (threads, before), (more, after) in itertools.pairwise(steps)
-        if before > 0 and after < (1 - CLIFF) * before
+        (next_rate / before, (threads, before, next_threads, next_rate))
+        for (threads, before), (next_threads, next_rate) in itertools.pairwise(steps)
+        if before > 0 and next_rate < (1 - CLIFF) * before
     ]
     return ThreadVerdict(best, rates[best], min(drops)[1] if drops else None)
 
 
 def rate_by_threads(records: Sequence[Record], metric: str = "decode_tps") -> dict[int, float]:
     """A rate by number of threads."""
-    found: dict[int, float] = {}
+    rates: dict[int, float] = {}
     for record in records:
         threads: Option | None = record.trial.options.get("threads")
         if isinstance(threads, int) and metric in record.metrics:
-            found[threads] = record.metrics[metric].value
-    return found
+            rates[threads] = record.metrics[metric].value
+    return rates

@@ -1,4 +1,4 @@
-"""Which records did the same work, on which configuration, and which of them may be compared."""
+"""Groups records by workload and configuration, and decides which of them may be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgebench.judging.comparison import tuning_options
 
 @dataclass(frozen=True)
 class Workload:
-    """What was asked of which model: only records of the same workload are compared."""
+    """Model, scenario and the options that define the work: only records of the same workload are compared."""
 
     model: str
     quantization: str
@@ -23,14 +23,16 @@ class Workload:
 
     @property
     def title(self) -> str:
-        named = self.model if self.quantization.lower() in self.model.lower() else f"{self.model} {self.quantization}"
+        model_name = (
+            self.model if self.quantization.lower() in self.model.lower() else f"{self.model} {self.quantization}"
+        )
         options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.work)
-        return " · ".join(part for part in (named.strip(), self.scenario, options) if part)
+        return " · ".join(part for part in (model_name.strip(), self.scenario, options) if part)
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Workload × device × engine × backend × settings: records of one are repetitions."""
+    """Workload × device × engine × backend × settings; records of one configuration are repetitions."""
 
     workload: Workload
     device: str
@@ -52,7 +54,7 @@ def workload(record: Record) -> Workload:
 
 
 def settings(record: Record) -> tuple[tuple[str, Option], ...]:
-    """What is compared, without ``costs``: that the costs of a sweep were timed too changes no figure."""
+    """The tuning options, without ``costs``: whether a sweep's costs were timed too changes no metric."""
     return tuple(sorted((n, v) for n, v in record.trial.options.items() if n in tuning_options() and n != "costs"))
 
 
@@ -62,50 +64,50 @@ def configuration(record: Record) -> Configuration:
 
 
 def used_backend(record: Record) -> str | None:
-    """The backend that computed by the engine's own word; None where it didn't say."""
+    """The backend that the engine reported; None if unknown."""
     return record.facts.engine.backend or None
 
 
 def fell_back(record: Record) -> bool:
-    used = used_backend(record)
-    return used is not None and used.lower() != record.trial.backend.lower()
+    backend = used_backend(record)
+    return backend is not None and backend.lower() != record.trial.backend.lower()
 
 
-def clean(record: Record) -> bool:
-    """Whether it may be compared: it ended well, on the backend that was asked for."""
+def is_clean(record: Record) -> bool:
+    """Whether the record may be compared: it succeeded, on the requested backend."""
     return record.status == "ok" and not fell_back(record)
 
 
-def regime(record: Record) -> str:
-    """How the engine was loaded: first, cold or warm; empty where that isn't known."""
-    found = record.metrics.get("load_s")
-    return found.note.split(";")[0] if found else ""
+def load_regime_of(record: Record) -> str:
+    """Load regime: first, cold or warm; empty if unknown."""
+    load = record.metrics.get("load_s")
+    return load.note.split(";")[0] if load else ""
 
 
-def differs(a: Record, b: Record, name: str) -> bool:
-    """Whether the rounds show a difference: paired where both were measured in one run."""
+def has_difference(a: Record, b: Record, name: str) -> bool:
+    """Whether the rounds show a difference, paired if both were measured in one run."""
     change = comparison.finding(a, b, name).change
     return change is not None and change.verdict != "no difference shown"
 
 
-def by_workload(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
-    """Records by kind of work: that with results of most devices, engines and backends first, then of most settings."""
+def group_by_workload(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
+    """Records by workload: most devices, engines and backends first, then most settings."""
     groups: dict[Workload, list[Record]] = {}
     for record in records:
         groups.setdefault(workload(record), []).append(record)
-    return sorted(groups.items(), key=_order)
+    return sorted(groups.items(), key=_sort_key)
 
 
-def _order(item: tuple[Workload, list[Record]]) -> tuple[int, int, list[tuple[int, str]]]:
-    good = [record for record in item[1] if record.status == "ok"]
-    measured = {(_place(record), settings(record)) for record in good}
-    return (-len({place for place, _ in measured}), -len(measured), _natural(item[0].title))
+def _sort_key(item: tuple[Workload, list[Record]]) -> tuple[int, int, list[tuple[int, str]]]:
+    successful = [record for record in item[1] if record.status == "ok"]
+    measured = {(_target(record), settings(record)) for record in successful}
+    return (-len({target for target, _ in measured}), -len(measured), _natural_key(item[0].title))
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Text in the order in which people sort it: depth 512 before depth 1024."""
+def _natural_key(text: str) -> list[tuple[int, str]]:
+    """Key for natural sorting: depth 512 before depth 1024."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", text)]
 
 
-def _place(record: Record) -> tuple[str, str, str]:
+def _target(record: Record) -> tuple[str, str, str]:
     return (record.trial.device, record.trial.engine, record.trial.backend)

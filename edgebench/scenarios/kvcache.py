@@ -108,6 +108,6 @@ class KvCache:
             reply = yield DivergenceQuery(messages, with_cache.tokens, without.tokens)
             if reply.divergence is None or not divergence.is_tie(reply.divergence):
                 how = (
-                    divergence.described(reply.divergence) if reply.divergence else "and the engine does not tell where"
+                    divergence.describe(reply.divergence) if reply.divergence else "and the engine does not tell where"
                 )
                 raise EngineFailed(f"the tokens differ without the KV cache, {how}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgebench.core import SCHEMA
 from edgebench.judging import metrics
-from edgebench.judging.comparison import Comparison, Finding, Pair, differing, likeness
+from edgebench.judging.comparison import Comparison, Finding, Pair, comparison_key, find_differences
 from edgebench.store.records import plain
 from edgebench.views import units
 from edgebench.views.fields import ended
@@ -123,7 +123,7 @@ def as_json(comparison: Comparison) -> dict[str, object]:
                 "b": pair.b.id,
                 "status": [pair.a.status, pair.b.status],
                 "paired": pair.paired,
-                "differs": plain({**differing(likeness(pair.a), likeness(pair.b)), **pair.differs}),
+                "differs": plain({**find_differences(comparison_key(pair.a), comparison_key(pair.b)), **pair.differs}),
                 "metrics": {finding.name: _finding(finding) for finding in pair.findings},
             }
             for pair in comparison.pairs

@@ -46,7 +46,7 @@ def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | 
     for record in records:
         options |= record.trial.options.keys()
         units |= {name: metrics.unit(name, one.unit) for name, one in record.metrics.items()}
-    names = sorted(units, key=metrics.place)
+    names = sorted(units, key=metrics.sort_key)
     header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
     header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
     header += [f"option_{name}" for name in sorted(options)] + ["doubts", "failure", "round"]

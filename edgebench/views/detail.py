@@ -81,7 +81,7 @@ def needs(record: Record) -> list[tuple[str, ...]]:
             else (
                 units.quantity(one.actual, "bytes"),
                 f"{one.actual / one.estimated:.2f}" if one.estimated else "—",
-                one.by,
+                one.source,
             )
         )
         rows.append((one.part, units.quantity(one.estimated, "bytes"), *found))
@@ -113,7 +113,7 @@ def _doubts(record: Record) -> Iterator[str]:
         for doubt in record.doubts:
             if doubt.id == id:
                 yield f"! {clean(id)}" + (f": {clean(doubt.detail)}" if doubt.detail else "")
-        if kind := doubts.KINDS.get(id):
+        if kind := doubts.DOUBT_TYPES.get(id):
             yield f"  {kind.meaning} {kind.remedy}"
 
 

@@ -194,7 +194,7 @@ def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
     drawn = {"j_per_token", "mbu", "acceptance", "speedup", "predicted_speedup"}
     return [
         (entry.title, f"{entry.definition.rstrip('.')}." + (f" Source: {entry.source}." if entry.source else ""))
-        for entry in metrics.known().values()
+        for entry in metrics.definitions().values()
         if (entry.headline or entry.name in drawn) and any(metric(record, entry.name) for record in records)
     ]
 

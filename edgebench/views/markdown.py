@@ -44,7 +44,7 @@ def grid(records: Sequence[Record]) -> list[str]:
 def explained(records: Sequence[Record]) -> list[str]:
     """The doubts of these records: what each means and what to do."""
     found = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
-    known = [doubts.KINDS[id] for id in found if id in doubts.KINDS]
+    known = [doubts.DOUBT_TYPES[id] for id in found if id in doubts.DOUBT_TYPES]
     return [f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known]
 
 

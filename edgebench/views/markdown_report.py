@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgebench.judging.workload import by_workload
+from edgebench.judging.workload import group_by_workload
 from edgebench.profiles.references import Reference
 from edgebench.views.charts import Figure
 from edgebench.views.headline import capitalized
@@ -21,7 +21,7 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
     newest, shown = digest.newest, digest.records
     said = [_answer(answer) for answer in answers(newest)] or [escaped(nothing(newest))]
     parts = ["# Results", *filter(None, said)]
-    for kind, group in by_workload(shown):
+    for kind, group in group_by_workload(shown):
         parts += [f"## {escaped(kind.title)}", "\n".join(grid(ranked(group)))]
     parts += ["\n".join(explained(shown))] if explained(shown) else []
     if len(shown) < digest.total:

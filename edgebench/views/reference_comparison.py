@@ -60,7 +60,7 @@ def beside(reference: Reference, records: Sequence[Record]) -> list[Part]:
     parts = []
     for scenario, group in groupby(reference.rows, lambda row: row.scenario):
         rows = list(group)
-        columns = tuple(published.compared(rows, scenario))
+        columns = tuple(published.compared_metrics(rows, scenario))
         title = TITLES.get(scenario) or f"Devices, engines and backends: {scenario}"
         parts.append(Part(title, columns, tuple(_row(row, newest, columns) for row in rows)))
     return parts
@@ -98,7 +98,7 @@ def _joined(parts: Iterable[str], between: str) -> str:
 
 def _published(row: Published, entry: MetricDefinition) -> str:
     gpu = row.metrics.get("peak_gpu_b")
-    value = published.value(row, entry.name)
+    value = published.find_value(row, entry.name)
     if entry.name == "peak_footprint_b" and gpu is None and value:
         return f"{_text(value, entry)} ({value / 1e9:.4g} GB)"
     if entry.name == "peak_footprint_b" and gpu is not None and "peak_rss_b" in row.metrics:
@@ -112,10 +112,10 @@ def _text(value: float | None, entry: MetricDefinition) -> str:
 
 def _own(row: Published, record: Record, name: str, columns: Sequence[MetricDefinition]) -> OwnRecord:
     cells = []
-    like = published.comparable(row, record)
+    like = published.is_comparable(row, record)
     for entry in columns:
         found = metric(record, entry.name)
-        theirs = published.value(row, entry.name)
+        theirs = published.find_value(row, entry.name)
         share = f"× {units.number(found.value / theirs)}" if like and found and theirs else ""
         cells.append((*(written(found, entry) if found else ("—", "")), share))
     doubts = tuple(dict.fromkeys(doubt.id for doubt in record.doubts))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebench.core import MetricDefinition, Option, Record
 from edgebench.judging import doubts, metrics
 from edgebench.judging.readings import metric, metrics_of
-from edgebench.judging.workload import Workload, by_workload, fell_back, regime, settings, used_backend
+from edgebench.judging.workload import Workload, fell_back, group_by_workload, load_regime_of, settings, used_backend
 from edgebench.views import units
 from edgebench.views.detail import flat, needs
 from edgebench.views.fields import command, ended, settings_text, when
@@ -83,7 +83,7 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     detailed = {record.id for record in order[:details]}
     columns = measured(shown)
     groups = []
-    for kind, group in by_workload(shown):
+    for kind, group in group_by_workload(shown):
         common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
         rows = [_row(r, common, columns, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
         groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))
@@ -130,8 +130,8 @@ def _cell(record: Record, entry: MetricDefinition) -> Cell:
     if found is None:
         return Cell("—", "", None, entry.name)
     text, between = figure(record, entry)
-    if entry.name == "load_s" and regime(record) in ("first", "cold"):
-        between = f"{between} {regime(record)}".strip()
+    if entry.name == "load_s" and load_regime_of(record) in ("first", "cold"):
+        between = f"{between} {load_regime_of(record)}".strip()
     return Cell(text, between, found.value, entry.name)
 
 
@@ -142,7 +142,7 @@ def doubted(record: Record) -> tuple[tuple[str, str], ...]:
         seen.setdefault(doubt.id, []).append(doubt.detail)
     said = []
     for id, details in seen.items():
-        known = doubts.KINDS.get(id)
+        known = doubts.DOUBT_TYPES.get(id)
         parts = ["; ".join(filter(None, details)), *((known.meaning, known.remedy) if known else ())]
         said.append((id, " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)))
     return tuple(said)

@@ -163,8 +163,8 @@ def _memory(metric: Metric | None) -> str:
 
 
 def _sentences(records: Sequence[Record]) -> list[str]:
-    found = [speculation.verdict(records).text, *speculation.why(records)]
-    known = costs.measured(records)
+    found = [speculation.verdict(records).text, *speculation.explain_best(records)]
+    known = costs.collect_costs(records)
     if known:
         shown = ", ".join(f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(known.verify_s.items()))
         found.append(f"verifying so many tokens at once takes {shown}")

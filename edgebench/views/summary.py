@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebench.core import MetricDefinition, Record
 from edgebench.judging.best import Best, Conclusion, conclusions
 from edgebench.judging.comparison import tuning_options
-from edgebench.judging.workload import Workload, fell_back, regime
+from edgebench.judging.workload import Workload, fell_back, load_regime_of
 from edgebench.views import units
 from edgebench.views.fields import labels, some
 
@@ -84,7 +84,7 @@ def _answer(found: Conclusion) -> Answer:
 def _claim(best: Best, compared: int, names: Mapping[str, str], short: Mapping[str, str]) -> Claim:
     """``short`` names those beside it."""
     first, found, words = best.record, best.metric, criterion(best.criterion)
-    started = regime(first) if best.criterion.name == "load_s" else ""
+    started = load_regime_of(first) if best.criterion.name == "load_s" else ""
     aside = ", ".join(filter(None, (units.interval(found), started)))
     value = units.quantity(found.value, found.unit) + (f" ({aside})" if aside else "")
     doubted = some(dict.fromkeys(doubt.id for doubt in first.doubts))

@@ -158,7 +158,7 @@ def _doubted(records: Sequence[Record], name: Callable[[Record], str]) -> Iterat
     for id, cases in found.items():
         details = list(dict.fromkeys(detail for _, detail in cases if detail))
         said = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
-        kind = doubts.KINDS.get(id)
+        kind = doubts.DOUBT_TYPES.get(id)
         yield f"! {clean(id)}{said}{_where([record for record, _ in cases], records)}", "yellow"
         if kind:
             yield f"  {kind.meaning} {kind.remedy}", ""

@@ -19,7 +19,7 @@ from edgebench.core import Cluster, Device, EnergyNotes, EngineStart, ModelFacts
 from edgebench.device.session import Session
 from edgebench.judging import energy, metrics
 from edgebench.judging.energy import Energy
-from edgebench.judging.metrics.bandwidth import by_depth
+from edgebench.judging.metrics.bandwidth import utilisation_by_depth
 from edgebench.probes.battery import Battery
 from edgebench.probes.rapl import Rapl
 
@@ -72,7 +72,7 @@ def test_a_battery_of_known_draw_within_one_per_cent(session, convention):
     true = sum(draw(at / 1000) for at in range(5000, 75000)) / 1000
     assert found.gross_j == pytest.approx(true, rel=0.01)
     assert found.net_j == pytest.approx(true - 1.5 * 70, rel=0.01)
-    assert found.whole
+    assert found.covers_device
 
 
 def test_phases_of_a_round_and_joules_per_token(session):
@@ -125,7 +125,7 @@ def test_counters_are_exact_even_across_their_end(session):
     found = energy.energy_between(sampler.integral("power_w", "of", begin, end), end - begin)
     assert found.gross_j == pytest.approx(800, rel=0.001)
     assert found.net_j is None
-    assert not found.whole
+    assert not found.covers_device
 
 
 def test_charging_in_between_leaves_no_figure(session):
@@ -141,15 +141,15 @@ def test_charging_in_between_leaves_no_figure(session):
 
 
 def test_nothing_is_counted_twice():
-    assert energy.chosen({"battery": 1, "psys": 1, "package-0": 1, "gpu 0": 1}) == ("battery",)
-    assert energy.chosen({"psys": 1, "package-0": 1}) == ("psys",)
-    assert energy.chosen({"package-0": 1, "package-1": 1, "dram-0": 1, "gpu 0": 1, "core": 1}) == (
+    assert energy.choose_sources({"battery": 1, "psys": 1, "package-0": 1, "gpu 0": 1}) == ("battery",)
+    assert energy.choose_sources({"psys": 1, "package-0": 1}) == ("psys",)
+    assert energy.choose_sources({"package-0": 1, "package-1": 1, "dram-0": 1, "gpu 0": 1, "core": 1}) == (
         "dram-0",
         "gpu 0",
         "package-0",
         "package-1",
     )
-    assert energy.chosen({"something": 1}) == ()
+    assert energy.choose_sources({"something": 1}) == ()
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 50)), min_size=1, max_size=6))
@@ -195,11 +195,11 @@ def test_when_throttling_began_and_by_what():
 def test_bandwidth_use_per_depth():
     turn = Turn(measures=("decode",), decode_tps=50.0, prompt_tokens=900, completion_tokens=200)
     model = ModelFacts(weights_bytes=120e6, weights_read_bytes=100e6, kv_bytes_per_token=20e3)
-    ((depth, use),) = by_depth(RoundData([turn], model=model, bytes_per_s=12e9))
+    ((depth, use),) = utilisation_by_depth(RoundData([turn], model=model, bytes_per_s=12e9))
     assert depth == 1000
     assert use == pytest.approx((100e6 + 20e6) * 50 / 12e9)
-    assert by_depth(RoundData([replace(turn, draft_tokens=8)], model=model, bytes_per_s=12e9)) == []
-    assert by_depth(RoundData([turn], bytes_per_s=12e9)) == []
+    assert utilisation_by_depth(RoundData([replace(turn, draft_tokens=8)], model=model, bytes_per_s=12e9)) == []
+    assert utilisation_by_depth(RoundData([turn], bytes_per_s=12e9)) == []
 
 
 def test_phases_need_a_first_token():

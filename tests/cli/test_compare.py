@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from edgebench.core import Failure, Record, Round, RoundNotes, Turn
 from edgebench.errors import StoreError, UsageError
-from edgebench.judging.comparison import Comparison, compare, difference
+from edgebench.judging.comparison import Comparison, compare, find_smallest_difference
 from edgebench.judging.over_rounds import over_rounds
 from edgebench.views import comparison_view
 
@@ -239,7 +239,7 @@ def test_engines_are_compared_across_their_forms_of_the_model_and_it_is_said() -
     (pair,) = compare([a], [b], "engine").pairs
     assert pair.differs["quantization"] == ("Q4_1", "q4f16_1")
     assert pair.differs["engine build"] == ("b0", "9")
-    assert difference([a], [b], "run").keys() >= {"engine", "model sha256", "quantization", "backend"}
+    assert find_smallest_difference([a], [b], "run").keys() >= {"engine", "model sha256", "quantization", "backend"}
 
 
 def test_a_chat_whose_engine_keeps_nothing_is_not_the_same_work_and_it_is_said() -> None:

@@ -46,7 +46,7 @@ from edgebench.errors import EngineFailed, ModelError
 from edgebench.judging import costs as costs_of
 from edgebench.judging import doubts, speculation
 from edgebench.judging.costs import Costs
-from edgebench.judging.speculation import completed, likely, verdict
+from edgebench.judging.speculation import complete_sweep, predict_best_lengths, verdict
 from edgebench.modelfiles import pairs
 from edgebench.plan import Plan
 from edgebench.plan.sweep import sweep
@@ -386,7 +386,7 @@ def record(k: int, *rates: float, text: str = "same", costs: Any = None, positio
 
 
 def test_speed_ups_are_paired_by_round() -> None:
-    _, two = completed([record(0, 10, 20, 40), record(2, 20, 30, 40)])
+    _, two = complete_sweep([record(0, 10, 20, 40), record(2, 20, 30, 40)])
     assert two.metrics["speedup"].rounds == (2, 1.5, 1)
     assert two.metrics["speedup"].value == 1.5
     assert "predicted_speedup" not in two.metrics
@@ -394,8 +394,8 @@ def test_speed_ups_are_paired_by_round() -> None:
 
 def test_costs_are_those_of_the_round_and_a_first_step_of_the_draft_may_cost_more() -> None:
     costs = {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[0.5, 0.1, 0.1], [0.7, 0.1, 0.3]]}
-    (alone, two) = completed([record(0, 10, costs=costs), record(2, 20)])
-    known = costs_of.measured([alone, two])
+    (alone, two) = complete_sweep([record(0, 10, costs=costs), record(2, 20)])
+    known = costs_of.collect_costs([alone, two])
     assert known == Costs({1: 1.0, 3: 2.0}, 0.1, 0.6)
     assert [known.drafting(n) for n in (0, 1, 2, 3)] == pytest.approx([0, 0.6, 0.7, 0.8])
     # 20 tokens, of 2 · 2 proposed 4 accepted: 6 steps of 2/3 a token
@@ -407,14 +407,14 @@ def test_costs_are_those_of_the_round_and_a_first_step_of_the_draft_may_cost_mor
 def test_a_draft_that_was_accepted_whole_has_a_token_more_to_read() -> None:
     costs = {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[0.5, 0.1, 0.1]], "draft_two_s": [0.8]}
     positions = {"steps": 4, "proposed_by_position": [4, 4], "accepted_by_position": [4, 3], "draft_evaluated": 11}
-    sweep = completed([record(0, 10, costs=costs), record(2, 20, positions=positions)])
-    known = costs_of.measured(sweep)
+    sweep = complete_sweep([record(0, 10, costs=costs), record(2, 20, positions=positions)])
+    known = costs_of.collect_costs(sweep)
     assert known is not None
     assert known.drafting(2, 1.0) == pytest.approx(0.8 + 0.1)
     proposed = 4 / 6  # 4 draft tokens in the 6 steps that 10 tokens took
     predicted = 2.0 * 1.0 / (proposed * 0.5 + 3 / 4 * 0.3 + 1 + proposed / 2)
     assert sweep[1].metrics["predicted_speedup"].value == pytest.approx(predicted)
-    k, gain = costs_of.allowed(sweep) or (0, Metric(0, ""))
+    k, gain = costs_of.predict_best_case(sweep) or (0, Metric(0, ""))
     assert (k, gain.value) == (2, pytest.approx(3 / (0.8 + 0.1 + 2.0)))
 
 
@@ -442,8 +442,8 @@ def test_nothing_is_predicted_that_the_costs_do_not_allow_however_they_vary(fact
         metrics = {"decode_tps": 20.0, "tokens_per_verification": float(k + 1)}
         each = tuple(replace(one, metrics=metrics, turns=(turn,)) for one in baseline.rounds)
         whole.append(replace(record(k, 20.0), rounds=each))
-    sweep = completed([baseline, *whole])
-    allowed = costs_of.allowed(sweep)
+    sweep = complete_sweep([baseline, *whole])
+    allowed = costs_of.predict_best_case(sweep)
     assert allowed is not None
     assert max(one.metrics["predicted_speedup"].value for one in sweep[1:]) <= 1e-9 + allowed[1].value
 
@@ -452,21 +452,21 @@ def test_a_search_and_what_it_led_to_tell_their_costs_together() -> None:
     def costs(factor: float) -> dict[str, Any]:
         return {"verify_s": {"1": [factor], "3": [2 * factor]}, "draft_s": [[0.1 * factor, 0.1 * factor]]}
 
-    search = completed([record(0, 10, costs=costs(9.0)), record(16, 10)])
-    led_to = completed([record(0, 10, 10, 10, costs=costs(1.0)), record(2, 20, 20, 20)])
-    known = costs_of.measured([*search, *led_to])
-    assert known == costs_of.measured(led_to), "one round of four does not decide"
-    assert costs_of.measured(search) == Costs({1: 9.0, 3: 18.0}, 0.9, 0.9)
+    search = complete_sweep([record(0, 10, costs=costs(9.0)), record(16, 10)])
+    led_to = complete_sweep([record(0, 10, 10, 10, costs=costs(1.0)), record(2, 20, 20, 20)])
+    known = costs_of.collect_costs([*search, *led_to])
+    assert known == costs_of.collect_costs(led_to), "one round of four does not decide"
+    assert costs_of.collect_costs(search) == Costs({1: 9.0, 3: 18.0}, 0.9, 0.9)
 
 
 def test_what_is_allowed_is_of_the_rounds_whose_predictions_stand_above_it() -> None:
     def costs(step: float) -> dict[str, Any]:
         return {"verify_s": {"1": [1.0], "3": [2.0]}, "draft_s": [[step, step]]}
 
-    search = completed([record(0, 10, costs=costs(0.9)), record(16, 10)])
-    led_to = completed([record(0, 10, 10, costs=costs(0.1)), record(2, 20, 20)])
-    assert speculation.why([*search, *led_to])[-1] == speculation.why(led_to)[-1]
-    assert "allow a long text 1.36× at most" in speculation.why(led_to)[-1]
+    search = complete_sweep([record(0, 10, costs=costs(0.9)), record(16, 10)])
+    led_to = complete_sweep([record(0, 10, 10, costs=costs(0.1)), record(2, 20, 20)])
+    assert speculation.explain_best([*search, *led_to])[-1] == speculation.explain_best(led_to)[-1]
+    assert "allow a long text 1.36× at most" in speculation.explain_best(led_to)[-1]
 
 
 def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
@@ -476,7 +476,7 @@ def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
     other = record(0, 5, costs=its)
     other = replace(other, trial=replace(other.trial, model="small"))
     other = replace(other, rounds=tuple(replace(one, metrics={"decode_tps": 5.0}) for one in other.rounds))
-    known = costs_of.measured([record(0, 10, costs=told), record(2, 20), other])
+    known = costs_of.collect_costs([record(0, 10, costs=told), record(2, 20), other])
     assert known == Costs({1: 1.0, 3: 2.0}, 0.2, reread_s={1: 0.2, 3: 0.4}, method="so")
     assert known.drafting(2) == pytest.approx(2 * 0.2 + 0.4)
     assert known.drafting(3) is None, "so many were not measured"
@@ -485,13 +485,13 @@ def test_a_draft_that_reads_all_that_is_verified_costs_that_too() -> None:
 def test_a_prediction_that_does_not_go_with_the_measurement_is_a_doubt() -> None:
     costs = {"verify_s": {"1": [1.0], "2": [1.0], "3": [1.0]}, "draft_s": [[0.01]]}
     base = record(0, 10, 10, 10, 10, 10, costs=costs)
-    (_, slow) = completed([base, record(2, 11, 11, 11, 11, 11)])
+    (_, slow) = complete_sweep([base, record(2, 11, 11, 11, 11, 11)])
     assert slow.metrics["predicted_speedup"].value == pytest.approx(2 / (1 + 0.01 * 4 / 6), rel=1e-3)
     assert [doubt.id for doubt in slow.doubts] == ["prediction"]
     assert "measured 1.10×, predicted 1.99×" in slow.doubts[0].detail
-    (_, wide) = completed([base, record(2, 11, 11, 11, 11, 25)])
+    (_, wide) = complete_sweep([base, record(2, 11, 11, 11, 11, 25)])
     assert wide.doubts == ()
-    (_, near) = completed([base, record(2, 20.5, 20.5, 20.5, 20.5, 20.5)])
+    (_, near) = complete_sweep([base, record(2, 20.5, 20.5, 20.5, 20.5, 20.5)])
     assert near.doubts == ()
 
 
@@ -554,26 +554,26 @@ def test_another_text_without_a_tie_is_a_doubt_and_so_is_one_that_could_not_be_w
 
 
 def test_the_verdict_knows_that_no_k_may_help() -> None:
-    slow = completed([record(0, 10, 10, 10, 10, 10), record(2, 9, 9, 8, 9, 9), record(4, 7, 7, 7, 7, 7)])
+    slow = complete_sweep([record(0, 10, 10, 10, 10, 10), record(2, 9, 9, 8, 9, 9), record(4, 7, 7, 7, 7, 7)])
     assert verdict(slow).best is None
     assert verdict(slow).text.startswith("no K helps: the best, small with k = 2, is 0.90×")
-    fast = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15), record(4, 12, 12, 12, 12, 12)])
+    fast = complete_sweep([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15), record(4, 12, 12, 12, 12, 12)])
     assert verdict(fast).text == "small with k = 2 is best: 1.50× the target alone (1.40–1.50)"
-    unsure = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 8, 15, 15)])
+    unsure = complete_sweep([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 8, 15, 15)])
     assert verdict(unsure).text.startswith("no K is shown to help")
 
 
 def test_what_only_served_to_predict_is_never_the_best() -> None:
-    once = completed([record(0, 10), record(16, 19)])
-    confirmed = completed([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15)])
+    once = complete_sweep([record(0, 10), record(16, 19)])
+    confirmed = complete_sweep([record(0, 10, 10, 10, 10, 10), record(2, 15, 15, 14, 15, 15)])
     assert verdict([*once, *confirmed]).text.startswith("small with k = 2 is best")
 
 
 def test_why_a_k_is_fast_is_told_in_milliseconds() -> None:
     costs = {"verify_s": {"1": [0.03], "5": [0.05], "17": [0.11]}, "draft_s": [[0.01, 0.01]]}
-    sweep = completed([record(0, 10, 10, costs=costs), record(2, 15, 15)])
+    sweep = complete_sweep([record(0, 10, 10, costs=costs), record(2, 15, 15)])
     sweep[1] = replace(sweep[1], metrics={**sweep[1].metrics, "tokens_per_verification": Metric(2.0, "tokens")})
-    first, second = speculation.why(sweep)
+    first, second = speculation.explain_best(sweep)
     # 10 tokens after the first, 4 of them accepted: 6 steps, 4 tokens proposed in all
     assert first.startswith("why: with k = 2 a step takes 7 ms to draft 0.7 tokens and 33 ms to check them")
     assert first.endswith("and yields 2.00; the target alone takes 60 ms for these")
@@ -582,12 +582,12 @@ def test_why_a_k_is_fast_is_told_in_milliseconds() -> None:
         second
         == f"with every draft token accepted these costs allow a long text 1.89× at most (1.89–1.89), at k = {best}"
     )
-    assert speculation.why(sweep[:1]) == []
+    assert speculation.explain_best(sweep[:1]) == []
 
 
 def test_the_table_has_room_in_80_columns_and_names_a_draft_only_where_there_are_several() -> None:
     costs = {"verify_s": {"1": [0.03], "17": [0.11]}, "draft_s": [[0.01, 0.01]]}
-    sweep = completed([record(0, 31.4, 31, 32, costs=costs), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
+    sweep = complete_sweep([record(0, 31.4, 31, 32, costs=costs), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
     more = {"acceptance": Metric(0.945, ""), "peak_footprint_b": Metric(429 * 2**20, "bytes")}
     sweep = [replace(one, metrics={**one.metrics, **more}) for one in sweep]
     sweep[1] = replace(sweep[1], doubts=(doubts.named("spread", "decode_tps 12 %"),))
@@ -605,7 +605,7 @@ def test_the_table_has_room_in_80_columns_and_names_a_draft_only_where_there_are
 
 @pytest.mark.parametrize("width", range(50, 121, 10))
 def test_columns_give_way_on_a_narrow_terminal_and_what_a_sweep_is_for_stays(width: int) -> None:
-    sweep = completed([record(0, 31.4, 31, 32), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
+    sweep = complete_sweep([record(0, 31.4, 31, 32), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
     memory = {"peak_footprint_b": Metric(429 * 2**20, "bytes")}
     shown = draw([replace(one, metrics={**one.metrics, **memory}) for one in sweep], width=width)
     assert max(map(len, shown.splitlines())) <= width
@@ -615,7 +615,7 @@ def test_columns_give_way_on_a_narrow_terminal_and_what_a_sweep_is_for_stays(wid
 
 
 def test_each_run_has_a_table_of_its_own_and_other_results_none() -> None:
-    sweep = completed([record(0, 10), record(4, 15)])
+    sweep = complete_sweep([record(0, 10), record(4, 15)])
     other = replace(sweep[0], trial=replace(sweep[0].trial, options={"threads": 2}))
     again = [replace(one, run={"id": "later"}, id="the-last") for one in sweep]
     shown = draw([*sweep, other, *again])
@@ -630,9 +630,9 @@ def test_the_likely_k_follow_from_one_long_draft() -> None:
     accepted = [90, 80, 70, 10, 5, 1, 1, 1]
     positions = {"proposed_by_position": [100] * 8, "accepted_by_position": accepted}
     baseline, long = record(0, 10, costs=costs), record(8, 10, positions=positions)
-    assert likely([baseline, long], range(1, 9), 1) == [3]
-    assert likely([baseline, long], range(1, 9), 3) == [2, 3, 4]
-    assert likely([record(0, 10), long], range(1, 9), 3) == []
+    assert predict_best_lengths([baseline, long], range(1, 9), 1) == [3]
+    assert predict_best_lengths([baseline, long], range(1, 9), 3) == [2, 3, 4]
+    assert predict_best_lengths([record(0, 10), long], range(1, 9), 3) == []
 
 
 def test_a_draft_that_ends_early_is_predicted_as_long_as_it_was() -> None:
@@ -644,10 +644,10 @@ def test_a_draft_that_ends_early_is_predicted_as_long_as_it_was() -> None:
     sure = replace(long, trial=replace(long.trial, options={**long.trial.options, "p_min": 0.9}))
     known = Costs({n: 1.0 + 0.2 * n for n in range(1, 18)}, 0.2)
     scores = {k: known.predicted(1 + sum(told[:k]) / 100, sum(told[:k]) / 100, draft=True) or 0 for k in range(1, 9)}
-    assert likely([record(0, 10, costs=costs), sure], range(1, 9), 2) == sorted(
+    assert predict_best_lengths([record(0, 10, costs=costs), sure], range(1, 9), 2) == sorted(
         sorted(scores, key=lambda k: -scores[k])[:2]
     )
-    assert likely([record(0, 10, costs=costs), long], range(1, 9), 1) == [8]
+    assert predict_best_lengths([record(0, 10, costs=costs), long], range(1, 9), 1) == [8]
 
 
 def test_a_draft_without_a_model_is_predicted_without_its_cost() -> None:
@@ -655,7 +655,7 @@ def test_a_draft_without_a_model_is_predicted_without_its_cost() -> None:
     positions = {"steps": 10, "proposed_by_position": [9, 9, 2, 2], "accepted_by_position": [9, 9, 0, 0]}
     looked = record(4, 10, positions=positions)
     looked = replace(looked, trial=replace(looked.trial, options={"k": 4, "draft": "prompt-lookup"}))
-    assert likely([record(0, 10, costs=costs), looked], range(1, 5), 1) == [2]
+    assert predict_best_lengths([record(0, 10, costs=costs), looked], range(1, 5), 1) == [2]
 
 
 def test_without_acceptance_by_position_every_token_has_the_same_chance() -> None:
@@ -667,4 +667,4 @@ def test_without_acceptance_by_position_every_token_has_the_same_chance() -> Non
     known = Costs(dict.fromkeys(range(1, 18), 1.0), 0.1)
     scores = {k: known.predicted(sum(alpha**i for i in range(k + 1)), k, draft=True) for k in range(1, 17)}
     best = max(scores, key=lambda k: scores[k] or 0)
-    assert likely([record(0, 10, costs=costs), long], range(1, 17), 1) == [best]
+    assert predict_best_lengths([record(0, 10, costs=costs), long], range(1, 17), 1) == [best]

@@ -97,7 +97,10 @@ def test_their_metric_is_shown_wherever_metrics_are(extended: Program) -> None:
     ("entry", "fault"),
     [
         ('"poems", "", "poems", "a number of poems"', "the metric poems {who} has no unit"),
-        ('"decode_tps", "poems/s", "decoding", "poems"', "the metric decode_tps {who} has a name that is taken"),
+        (
+            '"decode_tps", "poems/s", "decoding", "poems"',
+            "the metric decode_tps {who} has a name already in use",
+        ),
     ],
 )
 def test_a_metric_at_fault_is_refused_with_its_package(edgebench: Program, entry: str, fault: str) -> None:

@@ -96,9 +96,9 @@ def test_streams_at_once_read_the_weights_together() -> None:
     """The bandwidth used by one of several streams is not known, and so is absent."""
     model = ModelFacts(weights_bytes=1e9)
     alone = RoundData([turn(0, 0, 2, 8)], model=model, bytes_per_s=1e10)
-    assert len(bandwidth.by_depth(alone)) == 1
+    assert len(bandwidth.utilisation_by_depth(alone)) == 1
     both = RoundData([turn(0, 0, 2, 8), turn(1, 0, 2, 8)], model=model, bytes_per_s=1e10)
-    assert bandwidth.by_depth(both) == []
+    assert bandwidth.utilisation_by_depth(both) == []
 
 
 def test_tokens_of_streams_at_once_are_one_series() -> None:

@@ -283,7 +283,7 @@ def test_a_port_that_never_opens(laptop: Laptop) -> None:
 def test_less_room_than_was_asked_for_is_a_doubt(laptop: Laptop) -> None:
     (record,) = records(run(laptop, laptop.profile("less-room"), *SHORT, "--json", "-"))
     told = [doubt["detail"] for doubt in record["doubts"] if doubt["id"] == "context-clipped"]
-    assert told == ["the engine made room for 200 of 256 tokens"]
+    assert told == ["the engine allocated 200 of 256 tokens"]
 
 
 def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:

@@ -35,7 +35,7 @@ def test_rank_sum_counts_are_those_of_every_order(n: int, m: int) -> None:
 
 @given(samples)
 def test_estimates_lie_in_their_intervals_and_the_intervals_in_the_range(values: list[float]) -> None:
-    for interval in (intervals.of_median(values), intervals.of_paired_shift(values)):
+    for interval in (intervals.median_interval(values), intervals.paired_shift_interval(values)):
         assert interval is not None
         assert min(values) <= interval.low <= interval.estimate + 1e-6
         assert interval.estimate - 1e-6 <= interval.high <= max(values)
@@ -43,7 +43,7 @@ def test_estimates_lie_in_their_intervals_and_the_intervals_in_the_range(values:
 
 @given(samples, samples)
 def test_a_shift_changes_its_sign_with_the_sides(a: list[float], b: list[float]) -> None:
-    one, other = intervals.of_shift(a, b), intervals.of_shift(b, a)
+    one, other = intervals.shift_interval(a, b), intervals.shift_interval(b, a)
     assert one is not None
     assert other is not None
     assert one.estimate == pytest.approx(-other.estimate, abs=1e-6)
@@ -53,7 +53,7 @@ def test_a_shift_changes_its_sign_with_the_sides(a: list[float], b: list[float])
 @given(st.lists(st.floats(0.01, 1e6), min_size=2, max_size=10), st.floats(0.01, 100))
 def test_ratios_do_not_depend_on_the_unit(values: list[float], unit: float) -> None:
     scaled = [value * unit for value in values]
-    change, in_unit = stats.unpaired(values, values[::-1]), stats.unpaired(scaled, scaled[::-1])
+    change, in_unit = stats.compare_unpaired(values, values[::-1]), stats.compare_unpaired(scaled, scaled[::-1])
     assert change is not None
     assert in_unit is not None
     assert in_unit.ratio == pytest.approx(change.ratio)
@@ -64,7 +64,7 @@ def test_widths_fall_with_every_round_from_five_on() -> None:
     chance = random.Random(2)
     widths = []
     for n in range(5, 13):
-        drawn = [intervals.of_median([chance.gauss(0, 1) for _ in range(n)]) for _ in range(1500)]
+        drawn = [intervals.median_interval([chance.gauss(0, 1) for _ in range(n)]) for _ in range(1500)]
         widths.append(statistics.fmean(one.high - one.low for one in drawn if one))
     assert widths == sorted(widths, reverse=True)
 
@@ -85,7 +85,7 @@ def test_the_interval_of_a_median_covers_what_it_says(shape: str, n: int) -> Non
     chance, draw = random.Random(n), SHAPES[shape]
     hits = 0
     for _ in range(3000):
-        interval = intervals.of_median([draw(chance) for _ in range(n)])
+        interval = intervals.median_interval([draw(chance) for _ in range(n)])
         hits += interval is not None and interval.low <= 0 <= interval.high
     assert hits / 3000 == pytest.approx(0.9375 if n == 5 else 0.95, abs=ERROR)
 
@@ -97,7 +97,7 @@ def test_equal_things_are_called_different_in_one_case_of_twenty(shape: str, n: 
     paired = unpaired = 0
     for _ in range(3000):
         a, b = ([100 * math.exp(0.05 * draw(chance)) for _ in range(n)] for _ in range(2))
-        for change, is_paired in ((stats.paired(a, b), True), (stats.unpaired(a, b), False)):
+        for change, is_paired in ((stats.compare_paired(a, b), True), (stats.compare_unpaired(a, b), False)):
             differs = change is not None and change.verdict != "no difference shown"
             paired, unpaired = paired + (differs and is_paired), unpaired + (differs and not is_paired)
     assert paired / 3000 == pytest.approx(0.0625 if n == 5 else 0.05, abs=0.015)
@@ -109,6 +109,6 @@ def test_a_change_of_two_spreads_is_seen_in_most_runs_of_eight_rounds() -> None:
     seen = 0
     for _ in range(500):
         a, b = ([math.exp(shift + 0.05 * chance.gauss(0, 1)) for _ in range(8)] for shift in (0.0, 0.1))
-        change = stats.unpaired(a, b)
+        change = stats.compare_unpaired(a, b)
         seen += change is not None and change.verdict == "higher"
     assert seen / 500 > 0.9

@@ -24,7 +24,7 @@ def recorded() -> list[Record]:
 def test_every_metric_of_stored_turns_is_computed_as_before(recorded: list[Record]) -> None:
     seen = set()
     for record in recorded:
-        entries = metrics.of_trial(record.trial.scenario, record.trial.engine)
+        entries = metrics.for_trial(record.trial.scenario, record.trial.engine)
         for one in record.rounds:
             start = EngineStart(one.metrics["load_s"]) if one.fresh else None
             computed, faults = metrics.compute(entries, RoundData(one.turns, start=start))
@@ -41,7 +41,7 @@ def test_every_metric_of_stored_turns_is_computed_as_before(recorded: list[Recor
 
 def test_every_metric_of_a_stored_sweep_is_computed_as_before(recorded: list[Record]) -> None:
     sweep = [record for record in recorded if record.trial.scenario == "speculative"]
-    names = {name for name, entry in metrics.known().items() if entry.compute_in_sweep}
+    names = {name for name, entry in metrics.definitions().items() if entry.compute_in_sweep}
 
     def bare(record: Record) -> Record:
         rounds = (
@@ -49,7 +49,7 @@ def test_every_metric_of_a_stored_sweep_is_computed_as_before(recorded: list[Rec
         )
         return replace(record, rounds=tuple(rounds))
 
-    done = speculation.completed([bare(record) for record in sweep])
+    done = speculation.complete_sweep([bare(record) for record in sweep])
     assert [[one.metrics for one in record.rounds] for record in done] == [
         [one.metrics for one in record.rounds] for record in sweep
     ]
@@ -75,9 +75,9 @@ def test_a_metric_that_cannot_be_computed_is_absent_and_named() -> None:
 
 
 def test_every_metric_has_a_unit_a_title_and_a_definition() -> None:
-    for entry in metrics.known().values():
+    for entry in metrics.definitions().values():
         assert entry.unit, entry.name
         assert entry.title, entry.name
         assert entry.definition, entry.name
-    assert "cache_speedup" not in {entry.name for entry in metrics.of_trial("chat", "llama.cpp")}
-    assert "cache_speedup" in {entry.name for entry in metrics.of_trial("kvcache", "llama-cpp-python")}
+    assert "cache_speedup" not in {entry.name for entry in metrics.for_trial("chat", "llama.cpp")}
+    assert "cache_speedup" in {entry.name for entry in metrics.for_trial("kvcache", "llama-cpp-python")}

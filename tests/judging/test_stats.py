@@ -87,7 +87,7 @@ def test_many_rounds_are_no_trouble() -> None:
 
 @given(st.lists(st.floats(1, 1e6), min_size=5, max_size=10), st.floats(0.1, 10).filter(lambda x: abs(x - 1) > 1e-6))
 def test_a_pure_factor_between_pairs_is_found_exactly(values: list[float], factor: float) -> None:
-    change = stats.paired(values, [value * factor for value in values])
+    change = stats.compare_paired(values, [value * factor for value in values])
     assert change is not None
     assert change.ratio == pytest.approx(factor)
     assert change.verdict == ("higher" if factor > 1 else "lower")
@@ -98,7 +98,7 @@ def test_pairing_removes_what_both_sides_share() -> None:
     drift = [1 - 0.05 * i for i in range(6)]
     a = [100 * d * chance.gauss(1, 0.002) for d in drift]
     b = [103 * d * chance.gauss(1, 0.002) for d in drift]
-    together, apart = stats.paired(a, b), stats.unpaired(a, b)
+    together, apart = stats.compare_paired(a, b), stats.compare_unpaired(a, b)
     assert together is not None
     assert apart is not None
     assert together.verdict == "higher"
@@ -106,7 +106,7 @@ def test_pairing_removes_what_both_sides_share() -> None:
     assert apart.verdict == "no difference shown"
 
 
-@pytest.mark.parametrize("compare", [stats.paired, stats.unpaired])
+@pytest.mark.parametrize("compare", [stats.compare_paired, stats.compare_unpaired])
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 12])
 def test_equal_things_are_rarely_called_different(compare: object, n: int) -> None:
     chance = random.Random(n)
@@ -123,7 +123,7 @@ def test_a_real_difference_between_runs_is_found() -> None:
     chance = random.Random(5)
     a = [100 * chance.gauss(1, 0.01) for _ in range(5)]
     b = [90 * chance.gauss(1, 0.01) for _ in range(5)]
-    change = stats.unpaired(a, b)
+    change = stats.compare_unpaired(a, b)
     assert change is not None
     assert change.verdict == "lower"
     assert change.low is not None
@@ -132,9 +132,9 @@ def test_a_real_difference_between_runs_is_found() -> None:
 
 
 def test_nothing_to_compare() -> None:
-    assert stats.paired([1.0, None], [None, 2.0]) is None
-    assert stats.unpaired([], [1.0]) is None
-    alone = stats.paired([1.0], [2.0])
+    assert stats.compare_paired([1.0, None], [None, 2.0]) is None
+    assert stats.compare_unpaired([], [1.0]) is None
+    alone = stats.compare_paired([1.0], [2.0])
     assert alone is not None
     assert alone.verdict == "no difference shown"
 
@@ -160,7 +160,7 @@ def test_block_randomised_rounds_remove_the_drift_of_a_heating_device() -> None:
     for name, order in (("in turn", one_after_another), ("blocks", blocks)):
         rates = _heating(order, chance=chance)
         a, b = ([rate for rate, index in zip(rates, order, strict=True) if index == wanted] for wanted in (0, 1))
-        change = stats.paired(a, b)
+        change = stats.compare_paired(a, b)
         assert change is not None
         shifts[name] = change
     assert shifts["in turn"].ratio < 0.95
@@ -320,7 +320,7 @@ def test_throttling_names_what_did_it() -> None:
 def test_a_backend_other_than_asked_for_is_a_doubt_once() -> None:
     found = judge.judge(record(backend="cuda", used="cpu"))
     assert [doubt.id for doubt in found] == ["backend-mismatch"]
-    assert found[0].detail == "asked for cuda, used cpu"
+    assert found[0].detail == "requested cuda, used cpu"
     assert judge.judge(replace(record(backend="cuda", used="cpu"), doubts=found)) == found
 
 
@@ -340,7 +340,7 @@ def test_the_list_of_doubts_is_closed() -> None:
     assert doubts.named("steal", "x") == Doubt("steal", "x")
     with pytest.raises(KeyError):
         doubts.named("bad-feeling")
-    assert all(kind.meaning and kind.remedy for kind in doubts.KINDS.values())
+    assert all(kind.meaning and kind.remedy for kind in doubts.DOUBT_TYPES.values())
 
 
 # --- metrics and the documents made from the code ----------------------------------------------
@@ -354,7 +354,7 @@ def test_headline_metrics_are_one_list_with_a_direction() -> None:
 
 def test_a_multiple_has_the_unit_of_one() -> None:
     """Whatever is called a speed-up is a multiple: it is never shown in per cent."""
-    multiples = {name for name in metrics.known() if "speedup" in name}
+    multiples = {name for name in metrics.definitions() if "speedup" in name}
     assert multiples == {"speedup", "predicted_speedup", "cache_speedup"}
     assert {metrics.find(name).unit for name in multiples} == {"×"}
 
@@ -394,7 +394,7 @@ def test_layers_left_on_the_cpu_are_a_doubt() -> None:
     assert judge.judge(replace(base, trial=replace(base.trial, options={"gpu_layers": 20}))) == ()
 
 
-@pytest.mark.parametrize("compare", [stats.paired, stats.unpaired])
+@pytest.mark.parametrize("compare", [stats.compare_paired, stats.compare_unpaired])
 def test_a_ratio_larger_than_any_number_is_infinite(compare: Callable[..., Any]) -> None:
     change = compare([5e-324] * 6, [1e300] * 6)
     assert (change.ratio, change.low, change.high) == (math.inf, math.inf, math.inf)

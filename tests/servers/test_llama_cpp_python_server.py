@@ -239,8 +239,8 @@ def same_or_tie(server: SpecServer, prompt: list[int], alone: list[int], tokens:
         assert alone == tokens
         return ""
     between = divergence_of(found)
-    assert divergence.is_tie(between), divergence.described(between)
-    return divergence.described(between)
+    assert divergence.is_tie(between), divergence.describe(between)
+    return divergence.describe(between)
 
 
 @pytest.mark.parametrize("kind", ["draft-simple", "prompt-lookup"])

@@ -28,7 +28,7 @@ from lab.records import everything, record, samples
 from edgebench.cli import cli
 from edgebench.core import Failure, Option, Record, RoundNotes
 from edgebench.errors import EdgebenchError, ProfileError
-from edgebench.judging.workload import by_workload
+from edgebench.judging.workload import group_by_workload
 from edgebench.profiles import references
 from edgebench.store.results import Store
 from edgebench.views import html, reference_comparison, report_data, units
@@ -163,7 +163,7 @@ def test_what_all_rows_share_stands_in_their_heading_and_what_each_has_of_its_ow
 
 
 def test_depths_stand_in_their_order() -> None:
-    kinds = [kind.title for kind, _ in by_workload([record(options={"depth": n}) for n in (1024, 0, 3500, 512)])]
+    kinds = [kind.title for kind, _ in group_by_workload([record(options={"depth": n}) for n in (1024, 0, 3500, 512)])]
     assert [title.rsplit(" ", 1)[1] for title in kinds] == ["0", "512", "1024", "3500"]
 
 
@@ -186,7 +186,7 @@ def test_a_record_without_a_section_is_named_by_its_id() -> None:
 )
 def test_only_like_is_compared_with_like(other: dict[str, object]) -> None:
     records = [record(device="a"), record(device="b", **other)]  # type: ignore[arg-type]
-    assert len(by_workload(records)) == 2
+    assert len(group_by_workload(records)) == 2
     assert [answer.compared for answer in answers(records)] == [1, 1]
     assert all(len(panel.lines) == 1 for figure in figures(records) for panel in figure.panels)
 
@@ -664,7 +664,7 @@ def test_cache_strategies_and_drafts_stand_beside_their_like_only() -> None:
     rows = put_beside(cache)
     assert [row.published[2] for row in rows] == ["1.94×", "1.12×"]
     assert [text for text, _, _ in rows[0].own[0].cells] == ["2.00 s", "5.00 s", "2.50×"]
-    assert rows[0].own[0].differs[0] == "device any, theirs was not named"
+    assert rows[0].own[0].differs[0] == "device any, the published device is unknown"
     assert all(not share for _, _, share in rows[0].own[0].cells)
     beams = own(device="any", scenario="decoding", options={"strategy": "beam", "beams": 3})
     (row,) = put_beside(beams)

@@ -1,8 +1,8 @@
-"""Every metric there is, each by its one entry (``MetricDefinition``), from wherever it is declared.
+"""The registry of metrics: every ``MetricDefinition``, built-in or from a plugin.
 
-The program's own are in this folder, a file for each family; scenarios, engines and probes declare
-theirs beside what measures them; a package may give more by the entry points ``edgebench.metrics``.
-``docs/glossary.md`` is generated from all of them.
+Built-in metrics are in this folder, one file per family; scenarios, engines and probes declare their
+own; packages add more by the entry points ``edgebench.metrics``. ``docs/glossary.md`` is generated from
+all of them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _STATISTICS: Mapping[Statistic, str] = {
 
 
 @cache
-def known() -> Mapping[str, MetricDefinition]:
-    """Every metric by its name: headline metrics and the program's own first.
+def definitions() -> Mapping[str, MetricDefinition]:
+    """Every metric by name, built-in ones first.
 
-    Raises ``UsageError`` for a metric without a unit, and for a name that is taken: with the part
-    that declares it and the package this came from.
+    Raises ``UsageError`` for a metric without a unit or with a duplicate name, with the plugin that
+    declares it and the plugin's package.
     """
-    found = {metric.name: metric for family in BUILT_IN for metric in family.METRICS}
-    for group, part, metric in _declared():
-        package = plugins.package(group, part)
-        who = f"the package {package}" if group == "metrics" else f"the {group[:-1]} {part} of the package {package}"
+    result = {metric.name: metric for family in BUILT_IN for metric in family.METRICS}
+    for group, name, metric in _plugin_metrics():
+        package = plugins.package(group, name)
+        owner = f"the package {package}" if group == "metrics" else f"the {group[:-1]} {name} of the package {package}"
         if not metric.unit:
-            raise UsageError(f"the metric {metric.name} of {who} has no unit", _remedy(package))
-        if found.setdefault(metric.name, metric) != metric:
-            raise UsageError(f"the metric {metric.name} of {who} has a name that is taken", _remedy(package))
-    return found
+            raise UsageError(f"the metric {metric.name} of {owner} has no unit", _remedy(package))
+        if result.setdefault(metric.name, metric) != metric:
+            raise UsageError(f"the metric {metric.name} of {owner} has a name already in use", _remedy(package))
+    return result
 
 
 Group = Literal["scenarios", "engines", "probes", "metrics"]
@@ -53,31 +53,35 @@ _GROUPS: tuple[Group, ...] = ("scenarios", "engines", "probes", "metrics")
 
 
 @cache
-def _declared() -> Sequence[tuple[Group, str, MetricDefinition]]:
-    """What plugins declare: the group and the name of each, and the metric.
+def _plugin_metrics() -> Sequence[tuple[Group, str, MetricDefinition]]:
+    """(group, plugin, metric) for every metric that a plugin declares.
 
-    A part that can't be loaded declares nothing: whoever asks for it is told why.
+    A plugin that cannot be loaded declares nothing; using it raises the error.
     """
-    found: list[tuple[Group, str, MetricDefinition]] = []
+    result: list[tuple[Group, str, MetricDefinition]] = []
     for group in _GROUPS:
         for name in plugins.names(group):
-            missing = () if group == "metrics" else (UsageError,)
-            with suppress(*missing), plugins.boundary(group, name):
-                own = _of_probe(plugins.load(group, name).quantities) if group == "probes" else _own(group, name)
-                found += [(group, name, metric) for metric in own]
-    return found
+            ignored_errors = () if group == "metrics" else (UsageError,)
+            with suppress(*ignored_errors), plugins.boundary(group, name):
+                own_metrics = (
+                    _probe_metrics(plugins.load(group, name).quantities)
+                    if group == "probes"
+                    else _load_metrics(group, name)
+                )
+                result += [(group, name, metric) for metric in own_metrics]
+    return result
 
 
-def _own(group: Literal["scenarios", "engines", "metrics"], name: str) -> Sequence[MetricDefinition]:
+def _load_metrics(group: Literal["scenarios", "engines", "metrics"], name: str) -> Sequence[MetricDefinition]:
     if group == "metrics":
-        given = plugins.load(group, name)
-        return (given,) if isinstance(given, MetricDefinition) else given
+        loaded = plugins.load(group, name)
+        return (loaded,) if isinstance(loaded, MetricDefinition) else loaded
     part = plugins.load(group, name)
-    own: Sequence[MetricDefinition] = getattr(part, "metrics", ())
-    return own
+    part_metrics: Sequence[MetricDefinition] = getattr(part, "metrics", ())
+    return part_metrics
 
 
-def _of_probe(quantities: Mapping[str, Quantity]) -> Sequence[MetricDefinition]:
+def _probe_metrics(quantities: Mapping[str, Quantity]) -> Sequence[MetricDefinition]:
     return [
         MetricDefinition(
             name,
@@ -86,7 +90,7 @@ def _of_probe(quantities: Mapping[str, Quantity]) -> Sequence[MetricDefinition]:
             f"{quantity.text} Aggregated over a round: {_STATISTICS[metric.statistic]}",
             metric.better,
             headline=metric.headline,
-            compute=_sampled(name, whole=quantity.unit == "bytes"),
+            compute=_sampled(name, over_round=quantity.unit == "bytes"),
         )
         for quantity in quantities.values()
         for name, metric in quantity.metrics.items()
@@ -94,11 +98,11 @@ def _of_probe(quantities: Mapping[str, Quantity]) -> Sequence[MetricDefinition]:
 
 
 @cache
-def _sampled(name: str, *, whole: bool) -> Callable[[RoundData], float | None]:
-    """Memory over the whole round, everything else from the first decoding to the last."""
+def _sampled(name: str, *, over_round: bool) -> Callable[[RoundData], float | None]:
+    """Memory is sampled over the whole round, everything else from the first decode to the last."""
 
     def of_round(data: RoundData) -> float | None:
-        return (data.round_sample_metrics if whole else data.decode_sample_metrics).get(name)
+        return (data.round_sample_metrics if over_round else data.decode_sample_metrics).get(name)
 
     return of_round
 
@@ -107,51 +111,53 @@ def _remedy(package: str) -> str:
     return f"Fix it, or remove it: pip uninstall {package}"
 
 
-def of_trial(scenario: str, engine: str) -> list[MetricDefinition]:
+def for_trial(scenario: str, engine: str) -> list[MetricDefinition]:
     """The metrics that a round of this scenario on this engine may have."""
-    general = {metric.name for family in BUILT_IN for metric in family.METRICS}
-    wanted = {"scenarios": scenario, "engines": engine}
-    own = {metric.name for group, part, metric in _declared() if wanted.get(group, part) == part}
-    return [metric for name, metric in known().items() if name in general | own]
+    built_in = {metric.name for family in BUILT_IN for metric in family.METRICS}
+    plugin_names = {"scenarios": scenario, "engines": engine}
+    plugin_metrics = {
+        metric.name for group, plugin, metric in _plugin_metrics() if plugin_names.get(group, plugin) == plugin
+    }
+    return [metric for name, metric in definitions().items() if name in built_in | plugin_metrics]
 
 
 def compute(entries: Sequence[MetricDefinition], data: RoundData) -> tuple[dict[str, float], list[str]]:
-    """The metrics of a round by name, and for each whose function failed what went wrong.
+    """The metrics of a round by name, and an error message for each metric whose function failed.
 
-    What a scenario returned counts where its entry has no function of its own.
+    Metrics without a function take the value that the scenario returned.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     faults: list[str] = []
     for entry in entries:
         try:
             value = entry.compute(data) if entry.compute else data.scenario_values.get(entry.name)
             if value is not None:
-                found[entry.name] = float(value)
+                values[entry.name] = float(value)
         except Exception as error:  # noqa: BLE001 - a metric that cannot be computed is absent, and named
             faults.append(f"{entry.name} was not computed: {type(error).__name__}: {error}")
-    return found, faults
+    return values, faults
 
 
 def headline() -> Sequence[MetricDefinition]:
-    """The one list of headline metrics, in their order: what tables and comparisons show without being asked."""
-    return [metric for metric in known().values() if metric.headline]
+    """The headline metrics in their order: the ones that tables and comparisons show by default."""
+    return [metric for metric in definitions().values() if metric.headline]
 
 
 def find(name: str) -> MetricDefinition:
-    """The definition of a metric; of one that nobody here knows, its name alone."""
-    return known().get(name) or MetricDefinition(name, "", name, "")
+    """The definition of a metric; for an unknown metric, one with only a name."""
+    return definitions().get(name) or MetricDefinition(name, "", name, "")
 
 
-def place(name: str) -> tuple[int, str]:
-    """What metrics are sorted by: the order of their entries, then those that nobody here knows."""
-    order = list(known())
+def sort_key(name: str) -> tuple[int, str]:
+    """Sorts metrics in the order of their definitions, unknown ones last."""
+    order = list(definitions())
     return (order.index(name) if name in order else len(order), name)
 
 
 def unit(name: str, stored: str) -> str:
-    """The unit of a metric by its definition; as it was stored where nobody here knows the metric.
+    """The unit of a metric by its definition; the stored one for an unknown metric.
 
-    Records of earlier versions call some multiples and shares ``1``.
+    Records of earlier versions have the unit ``1`` for some multiples and shares.
     """
     return find(name).unit or stored
 
@@ -170,7 +176,7 @@ def glossary() -> str:
         "| name | unit | better | definition |",
         "|---|---|---|---|",
     ]
-    for row in known().values():
+    for row in definitions().values():
         mark = " ●" if row.headline else ""
         source = f" Source: {row.source}." if row.source else ""
         meaning = f"{row.definition.rstrip('.')}.{source}"

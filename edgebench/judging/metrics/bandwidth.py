@@ -1,4 +1,4 @@
-"""The share of the memory bandwidth that decoding used."""
+"""Memory bandwidth utilisation of decoding."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from edgebench.core.spans import concurrent, decode_span
 
 
 def bytes_per_token(weights_b: float, kv_b_per_token: float, depth: float) -> float:
-    """What decoding one token must read: the weights that are used, and the KV cache at that depth."""
+    """Bytes read to decode one token: the weights that are used, and the KV cache at that depth."""
     return weights_b + kv_b_per_token * depth
 
 
-def by_depth(data: RoundData) -> list[tuple[float, float]]:
-    """For each decoding turn: (its mean depth in tokens, the share of the bandwidth it used).
+def utilisation_by_depth(data: RoundData) -> list[tuple[float, float]]:
+    """(mean depth in tokens, share of the bandwidth) of each decoding turn.
 
-    Bytes the model must read per token × decode rate ÷ the read bandwidth. Nothing for turns with a
-    draft, or that decode at the same time: one reading of the weights then yields several tokens.
+    Bytes read per token × decode rate ÷ read bandwidth. Excludes turns with a draft, and turns that
+    decode at the same time: reading the weights once then yields several tokens.
     """
-    weights = data.model.weights_read_bytes or data.model.weights_bytes
-    if not weights or not data.bytes_per_s or data.bytes_per_s <= 0:
+    weights_b = data.model.weights_read_bytes or data.model.weights_bytes
+    if not weights_b or not data.bytes_per_s or data.bytes_per_s <= 0:
         return []
-    found = []
+    result = []
     groups = concurrent(data.turns, decode_span)
-    alone = [group[0] for group in groups if len(group) == 1 and "decode" in group[0].measures]
-    for turn in alone:
+    single = [group[0] for group in groups if len(group) == 1 and "decode" in group[0].measures]
+    for turn in single:
         if turn.decode_tps is not None and not turn.draft_tokens:
             depth = turn.depth - turn.completion_tokens / 2
-            read = bytes_per_token(weights, data.model.kv_bytes_per_token or 0.0, depth)
-            found.append((depth, read * turn.decode_tps / data.bytes_per_s))
-    return found
+            read_b = bytes_per_token(weights_b, data.model.kv_bytes_per_token or 0.0, depth)
+            result.append((depth, read_b * turn.decode_tps / data.bytes_per_s))
+    return result
 
 
 def utilisation(data: RoundData) -> float | None:
-    uses = [use for _, use in by_depth(data)]
-    return fmean(uses) if uses else None
+    values = [value for _, value in utilisation_by_depth(data)]
+    return fmean(values) if values else None
 
 
 METRICS = (

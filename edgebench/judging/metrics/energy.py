@@ -8,58 +8,58 @@ from edgebench.core import MetricDefinition, RoundData, Span
 from edgebench.judging.energy import Energy, energy_between, total_energy
 
 
-def metered(data: RoundData, spans: Sequence[Span]) -> Energy | None:
-    """Energy of several stretches of a round; None where one of them was not metered."""
+def measure_spans(data: RoundData, spans: Sequence[Span]) -> Energy | None:
+    """Energy of several spans of a round; None if one of them was not metered."""
     if data.samples is None:
         return None
-    pieces = [
+    parts = [
         energy_between(data.samples.integral("power_w", "of", *span), span[1] - span[0], data.idle_w) for span in spans
     ]
-    known = [piece for piece in pieces if piece is not None]
-    return total_energy(known) if len(known) == len(pieces) else None
+    available = [part for part in parts if part is not None]
+    return total_energy(available) if len(available) == len(parts) else None
 
 
-def whole(data: RoundData) -> Energy | None:
+def round_energy(data: RoundData) -> Energy | None:
     """Energy of the round."""
-    return metered(data, [(data.begin, data.end)])
+    return measure_spans(data, [(data.begin, data.end)])
 
 
-def net(data: RoundData) -> float | None:
-    found = whole(data)
-    return found.net_j if found else None
+def net_energy(data: RoundData) -> float | None:
+    energy = round_energy(data)
+    return energy.net_j if energy else None
 
 
-def gross(data: RoundData) -> float | None:
-    found = whole(data)
-    return found.gross_j if found else None
+def gross_energy(data: RoundData) -> float | None:
+    energy = round_energy(data)
+    return energy.gross_j if energy else None
 
 
-def of_load(data: RoundData) -> float | None:
+def load_energy(data: RoundData) -> float | None:
     start = data.start
-    if start is None or start.started_at is None or whole(data) is None:
+    if start is None or start.started_at is None or round_energy(data) is None:
         return None
-    found = metered(data, [(start.started_at, start.started_at + start.seconds)])
-    return found.net_j if found else None
+    energy = measure_spans(data, [(start.started_at, start.started_at + start.seconds)])
+    return energy.net_j if energy else None
 
 
-def of_prefill(data: RoundData) -> float | None:
-    found = metered(data, data.spans("prefill")) if whole(data) else None
-    return found.net_j if found else None
+def prefill_energy(data: RoundData) -> float | None:
+    energy = measure_spans(data, data.spans("prefill")) if round_energy(data) else None
+    return energy.net_j if energy else None
 
 
-def of_decode(data: RoundData) -> float | None:
-    found = metered(data, data.spans("decode")) if whole(data) else None
-    return found.net_j if found else None
+def decode_energy(data: RoundData) -> float | None:
+    energy = measure_spans(data, data.spans("decode")) if round_energy(data) else None
+    return energy.net_j if energy else None
 
 
-def per_token(data: RoundData) -> float | None:
-    decode, tokens = of_decode(data), sum(turn.completion_tokens for turn in data.measuring("decode"))
-    return decode / tokens if decode is not None and tokens else None
+def energy_per_token(data: RoundData) -> float | None:
+    energy_j, tokens = decode_energy(data), sum(turn.completion_tokens for turn in data.measuring("decode"))
+    return energy_j / tokens if energy_j is not None and tokens else None
 
 
-def power(data: RoundData) -> float | None:
-    found = metered(data, data.spans("decode")) if whole(data) else None
-    return found.gross_j / found.seconds if found else None
+def decode_power(data: RoundData) -> float | None:
+    energy = measure_spans(data, data.spans("decode")) if round_energy(data) else None
+    return energy.gross_j / energy.seconds if energy else None
 
 
 METRICS = (
@@ -69,7 +69,7 @@ METRICS = (
         "energy",
         "energy of the round minus the idle baseline that was measured before the run",
         "lower",
-        compute=net,
+        compute=net_energy,
     ),
     MetricDefinition(
         "energy_gross_j",
@@ -77,7 +77,7 @@ METRICS = (
         "energy, gross",
         "energy of the round, including the idle baseline",
         "lower",
-        compute=gross,
+        compute=gross_energy,
     ),
     MetricDefinition(
         "energy_load_j",
@@ -85,7 +85,7 @@ METRICS = (
         "load energy",
         "energy of the load phase minus the idle baseline",
         "lower",
-        compute=of_load,
+        compute=load_energy,
     ),
     MetricDefinition(
         "energy_prefill_j",
@@ -93,7 +93,7 @@ METRICS = (
         "prefill energy",
         "energy of the prefill phase minus the idle baseline",
         "lower",
-        compute=of_prefill,
+        compute=prefill_energy,
     ),
     MetricDefinition(
         "energy_decode_j",
@@ -101,7 +101,7 @@ METRICS = (
         "decode energy",
         "energy of the decode phase minus the idle baseline",
         "lower",
-        compute=of_decode,
+        compute=decode_energy,
     ),
     MetricDefinition(
         "j_per_token",
@@ -110,7 +110,7 @@ METRICS = (
         "energy_decode_j ÷ generated tokens",
         "lower",
         short_title="energy per token",
-        compute=per_token,
+        compute=energy_per_token,
     ),
     MetricDefinition(
         "power_w",
@@ -118,6 +118,6 @@ METRICS = (
         "power",
         "mean power during decode, including the idle baseline",
         "lower",
-        compute=power,
+        compute=decode_power,
     ),
 )

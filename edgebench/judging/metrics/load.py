@@ -1,15 +1,15 @@
-"""What the start of an engine took."""
+"""Duration of an engine's start."""
 
 from __future__ import annotations
 
 from edgebench.core import MetricDefinition, RoundData
 
 
-def load(data: RoundData) -> float | None:
+def load_time(data: RoundData) -> float | None:
     return data.start.seconds if data.start else None
 
 
-def compiling(data: RoundData) -> float | None:
+def compile_time(data: RoundData) -> float | None:
     return data.start.compile_s if data.start else None
 
 
@@ -25,7 +25,7 @@ METRICS = (
         short_title="load",
         heading="load time",
         headline=True,
-        compute=load,
+        compute=load_time,
     ),
     MetricDefinition(
         "compile_s",
@@ -34,6 +34,6 @@ METRICS = (
         "time the engine spent compiling the model for this device when no compiled model was cached; "
         "not included in load_s, which is measured on the start that follows",
         "lower",
-        compute=compiling,
+        compute=compile_time,
     ),
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from edgebench.core import MetricDefinition, RoundData
 
 
-def footprint(data: RoundData) -> float | None:
-    resident = data.round_sample_metrics.get("peak_rss_b")
-    return None if resident is None else resident + data.round_sample_metrics.get("peak_gpu_b", 0.0)
+def memory_footprint(data: RoundData) -> float | None:
+    rss_b = data.round_sample_metrics.get("peak_rss_b")
+    return None if rss_b is None else rss_b + data.round_sample_metrics.get("peak_gpu_b", 0.0)
 
 
-def baseline(data: RoundData) -> float | None:
+def base_memory(data: RoundData) -> float | None:
     return data.engine.base_rss_b
 
 
@@ -24,7 +24,7 @@ METRICS = (
         short_title="memory",
         heading="memory footprint",
         headline=True,
-        compute=footprint,
+        compute=memory_footprint,
     ),
     MetricDefinition(
         "base_rss_b",
@@ -33,6 +33,6 @@ METRICS = (
         "resident memory of the engine before it loads the model; for the bundled server this includes a "
         "Python interpreter",
         "lower",
-        compute=baseline,
+        compute=base_memory,
     ),
 )

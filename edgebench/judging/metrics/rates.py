@@ -17,31 +17,31 @@ def prefill_rate(data: RoundData) -> float | None:
     return sum(turn.prefill_tokens for turn in turns) / seconds if seconds else None
 
 
-def decoded(data: RoundData) -> list[Turn]:
+def decode_turns(data: RoundData) -> list[Turn]:
     """The turns whose decode rate counts."""
     return [turn for turn in data.measuring("decode") if turn.decode_tps is not None]
 
 
 def decode_rate(data: RoundData) -> float | None:
-    turns = decoded(data)
+    turns = decode_turns(data)
     seconds = busy_s(turns, "decode")
     return sum(turn.completion_tokens - 1 for turn in turns) / seconds if seconds else None
 
 
-def first_token(data: RoundData) -> float | None:
+def time_to_first_token(data: RoundData) -> float | None:
     return _median([turn.ttft_s for turn in data.measuring("ttft") if turn.ttft_s is not None])
 
 
-def engine_first_token(data: RoundData) -> float | None:
-    return _median([own for _, own in _first_tokens(data)])
+def engine_time_to_first_token(data: RoundData) -> float | None:
+    return _median([engine_s for _, engine_s in _first_tokens(data)])
 
 
 def transport_overhead(data: RoundData) -> float | None:
-    return _median([whole - own for whole, own in _first_tokens(data)])
+    return _median([controller_s - engine_s for controller_s, engine_s in _first_tokens(data)])
 
 
 def _first_tokens(data: RoundData) -> list[tuple[float, float]]:
-    """By the controller's clock and by the engine's, of the turns that have both."""
+    """(seconds on the controller's clock, on the engine's clock) of the turns that have both."""
     return [
         (turn.ttft_s, turn.engine_ttft_s)
         for turn in data.measuring("ttft")
@@ -49,11 +49,11 @@ def _first_tokens(data: RoundData) -> list[tuple[float, float]]:
     ]
 
 
-def gap_between_tokens(share: float) -> Callable[[RoundData], float | None]:
-    """A quantile of the gaps between tokens."""
+def token_gap_percentile(share: float) -> Callable[[RoundData], float | None]:
+    """A quantile (``share``, 0…1) of the gaps between tokens, seconds."""
 
     def of_round(data: RoundData) -> float | None:
-        gaps = [b - a for turn in decoded(data) for a, b in itertools.pairwise(turn.token_times)]
+        gaps = [b - a for turn in decode_turns(data) for a, b in itertools.pairwise(turn.token_times)]
         return percentile(gaps, share) if gaps else None
 
     return of_round
@@ -64,47 +64,47 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 CHUNK_S = 1.0
-"""Seconds of decoding that make one rate of a series."""
+"""Seconds of decoding per value of a series of rates."""
 
 
 def steadiness(turns: Sequence[Turn]) -> Steadiness | None:
-    """Burst and sustained decode rate of a round, on the wall clock: heat goes by that, not by tokens.
+    """Burst and sustained decode rate of a round by wall-clock time, which heat depends on.
 
-    None where nothing was decoded; a round too short to tell has no slope.
+    None if nothing was decoded; a round that is too short has no slope.
     """
     times: list[float] = []
     rates: list[float] = []
-    for first, ticks in _streams(turns):
-        begin = 0
-        for index, at in enumerate(ticks):
-            if at - ticks[begin] >= CHUNK_S:
-                times.append(first + at)
-                rates.append((index - begin) / (at - ticks[begin]))
-                begin = index
+    for origin, ticks in _streams(turns):
+        start = 0
+        for index, time_s in enumerate(ticks):
+            if time_s - ticks[start] >= CHUNK_S:
+                times.append(origin + time_s)
+                rates.append((index - start) / (time_s - ticks[start]))
+                start = index
     return assess(times, rates)
 
 
 def _streams(turns: Sequence[Turn]) -> Iterator[tuple[float, Sequence[float]]]:
-    """Tokens that come one after the other: their start, and their times from there. Turns that decode
-    at the same time are one stream."""
+    """Streams of consecutive tokens: (start, token times relative to it), seconds. Turns that decode at the same
+    time are one stream."""
     decoding = [turn for turn in turns if "decode" in turn.measures and turn.first_token_at is not None]
     for group in concurrent(decoding, decode_span):
         starts = [(turn.first_token_at or 0.0, turn.token_times) for turn in group]
         if len(group) == 1:
             yield starts[0]
         else:
-            first = starts[0][0]
-            yield first, sorted(start - first + at for start, times in starts for at in times)
+            origin = starts[0][0]
+            yield origin, sorted(start - origin + time_s for start, times in starts for time_s in times)
 
 
-def burst(data: RoundData) -> float | None:
-    found = steadiness(data.turns)
-    return found.burst if found and found.slope is not None else None
+def burst_rate(data: RoundData) -> float | None:
+    steady = steadiness(data.turns)
+    return steady.burst if steady and steady.slope is not None else None
 
 
-def sustained(data: RoundData) -> float | None:
-    found = steadiness(data.turns)
-    return found.sustained if found and found.slope is not None else None
+def sustained_rate(data: RoundData) -> float | None:
+    steady = steadiness(data.turns)
+    return steady.sustained if steady and steady.slope is not None else None
 
 
 DECODE = MetricDefinition(
@@ -144,7 +144,7 @@ METRICS = (
         short_title="first token",
         headline=True,
         source="MLPerf Inference's TTFT",
-        compute=first_token,
+        compute=time_to_first_token,
     ),
     MetricDefinition(
         "prefill_tps",
@@ -164,7 +164,7 @@ METRICS = (
         "decode rate, burst",
         "median decode rate of the first 30 s of a round that lasts at least two minutes",
         "higher",
-        compute=burst,
+        compute=burst_rate,
     ),
     MetricDefinition(
         "decode_sustained_tps",
@@ -173,7 +173,7 @@ METRICS = (
         "median decode rate of the last 90 s, if the interval of its slope lies within ± 1 % per 30 s; absent if the "
         "rate never settled (doubt never-settled) or scatters too much to tell (doubt steadiness-unknown)",
         "higher",
-        compute=sustained,
+        compute=sustained_rate,
     ),
     MetricDefinition(
         "engine_ttft_s",
@@ -181,7 +181,7 @@ METRICS = (
         "time to first token, engine-side",
         "time to first token measured by the engine, if it timestamps its tokens",
         "lower",
-        compute=engine_first_token,
+        compute=engine_time_to_first_token,
     ),
     MetricDefinition(
         "wire_s",
@@ -198,7 +198,7 @@ METRICS = (
         "median gap between consecutive generated tokens, from the engine's per-token timestamps if "
         "available, otherwise from arrival times (doubt arrival-clock)",
         "lower",
-        compute=gap_between_tokens(0.5),
+        compute=token_gap_percentile(0.5),
     ),
     MetricDefinition(
         "itl_s_p90",
@@ -206,7 +206,7 @@ METRICS = (
         "inter-token latency, p90",
         "90th percentile of the gap between consecutive generated tokens",
         "lower",
-        compute=gap_between_tokens(0.9),
+        compute=token_gap_percentile(0.9),
     ),
     MetricDefinition(
         "itl_s_p99",
@@ -214,6 +214,6 @@ METRICS = (
         "inter-token latency, p99",
         "99th percentile of the gap between consecutive generated tokens",
         "lower",
-        compute=gap_between_tokens(0.99),
+        compute=token_gap_percentile(0.99),
     ),
 )

@@ -1,73 +1,73 @@
-"""Speculative decoding: acceptance, speed-up, and what these follow from."""
+"""Metrics of speculative decoding: acceptance, speed-up and what they depend on."""
 
 from __future__ import annotations
 
 from edgebench import plugins
 from edgebench.core import MetricDefinition, Round, RoundData, SweepRound, Turn
 from edgebench.judging import costs
-from edgebench.judging.metrics.rates import decoded
+from edgebench.judging.metrics.rates import decode_turns
 
 
-def _drafted(data: RoundData) -> list[Turn]:
-    return [turn for turn in decoded(data) if turn.draft_tokens is not None]
+def _draft_turns(data: RoundData) -> list[Turn]:
+    return [turn for turn in decode_turns(data) if turn.draft_tokens is not None]
 
 
 def acceptance(data: RoundData) -> float | None:
-    turns = _drafted(data)
+    turns = _draft_turns(data)
     proposed = sum(turn.draft_tokens or 0 for turn in turns)
     return sum(turn.draft_accepted or 0 for turn in turns) / proposed if proposed else None
 
 
 def tokens_per_verification(data: RoundData) -> float | None:
-    turns = _drafted(data)
+    turns = _draft_turns(data)
     accepted = sum(turn.draft_accepted or 0 for turn in turns)
     generated = sum(turn.completion_tokens - 1 for turn in turns)
-    # Each verification yields one token of the target's own beside those it accepts.
+    # Each verification yields one token of the target's own in addition to those it accepts.
     return generated / (generated - accepted) if generated > accepted else None
 
 
 def drafts_without_model(engine: str) -> tuple[str, ...]:
-    """What an engine can draft with where there is no draft model."""
+    """An engine's methods to draft without a draft model."""
     return tuple(getattr(plugins.load("engines", engine), "drafts_without_model", ()))
 
 
-def extra_evaluated(one: Round) -> float:
-    """Tokens a verification that the draft evaluated beside those it proposed, where the engine tells."""
-    told = [turn.speculation for turn in one.turns if turn.speculation]
-    steps = sum(each.steps for each in told)
-    beside = sum(each.draft_evaluated - sum(each.proposed_by_position) for each in told)
-    return max(0.0, beside / steps) if steps else 0.0
+def extra_evaluated(round_: Round) -> float:
+    """Tokens per verification that the draft evaluated beyond those it proposed; 0 if the engine does not report it."""
+    counts = [turn.speculation for turn in round_.turns if turn.speculation]
+    steps = sum(count.steps for count in counts)
+    extra = sum(count.draft_evaluated - sum(count.proposed_by_position) for count in counts)
+    return max(0.0, extra / steps) if steps else 0.0
 
 
-def proposed_per_verification(one: Round) -> float | None:
-    """Draft tokens proposed a verification."""
-    counted = [turn for turn in one.turns if turn.draft_tokens and "decode" in turn.measures]
-    steps = sum(turn.completion_tokens - 1 - (turn.draft_accepted or 0) for turn in counted)
-    return sum(turn.draft_tokens or 0 for turn in counted) / steps if steps > 0 else None
+def proposed_per_verification(round_: Round) -> float | None:
+    """Draft tokens proposed per verification; None without verifications."""
+    turns = [turn for turn in round_.turns if turn.draft_tokens and "decode" in turn.measures]
+    steps = sum(turn.completion_tokens - 1 - (turn.draft_accepted or 0) for turn in turns)
+    return sum(turn.draft_tokens or 0 for turn in turns) / steps if steps > 0 else None
 
 
 def _baseline(data: SweepRound) -> Round | None:
     """The same round of the target alone."""
-    targets, _ = costs.alone(data.records)
+    targets, _ = costs.find_baselines(data.records)
     rounds = targets[0].rounds if targets and data.record.trial.options.get("k") else ()
-    return next((one for one in rounds if one.index == data.round.index), None)
+    return next((round_ for round_ in rounds if round_.index == data.round.index), None)
 
 
 def speedup(data: SweepRound) -> float | None:
-    alone, rate = _baseline(data), data.round.metrics.get("decode_tps")
-    base = alone.metrics.get("decode_tps") if alone else None
-    return rate / base if base and rate is not None else None
+    baseline, rate = _baseline(data), data.round.metrics.get("decode_tps")
+    baseline_rate = baseline.metrics.get("decode_tps") if baseline else None
+    return rate / baseline_rate if baseline_rate and rate is not None else None
 
 
 def predicted_speedup(data: SweepRound) -> float | None:
-    known = costs.measured(data.records, data.round.index) if _baseline(data) else None
+    round_costs = costs.collect_costs(data.records, data.round.index) if _baseline(data) else None
     proposed = proposed_per_verification(data.round)
     per_step = data.round.metrics.get("tokens_per_verification")
-    if known is None or proposed is None or per_step is None:
+    if round_costs is None or proposed is None or per_step is None:
         return None
     trial = data.record.trial
-    model = trial.options.get("draft") not in drafts_without_model(trial.engine)
-    return known.predicted(per_step, proposed, draft=model, extra=extra_evaluated(data.round))
+    has_model = trial.options.get("draft") not in drafts_without_model(trial.engine)
+    return round_costs.predicted(per_step, proposed, draft=has_model, extra=extra_evaluated(data.round))
 
 
 METRICS = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.core import Metric, Record
 from edgebench.judging.best import fastest
 from edgebench.judging.readings import footprint, metric
-from edgebench.judging.workload import Workload, by_workload
+from edgebench.judging.workload import Workload, group_by_workload
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.theme import backends
@@ -34,7 +34,7 @@ def cut(groups: list[tuple[Workload, list[Record]]], shown: int = PANELS) -> tup
 
 def side_by_side(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
     """Records by kind of work; kinds with a single device and backend only where there are no others."""
-    groups = by_workload(records)
+    groups = group_by_workload(records)
     several = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
     return several or groups
 

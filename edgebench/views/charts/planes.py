@@ -9,7 +9,7 @@ from typing import Any, Literal
 from edgebench.core import Record
 from edgebench.judging.best import fastest
 from edgebench.judging.readings import metric
-from edgebench.judging.workload import Workload, by_workload, clean
+from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
 from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, named, side_by_side, spread
@@ -24,8 +24,8 @@ NONE = 1e-9
 
 def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
-    able = [r for r in records if clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
-    groups = side_by_side([r for _, group in by_workload(able) if len(group) > 1 for r in group])
+    able = [r for r in records if is_clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
+    groups = side_by_side([r for _, group in group_by_workload(able) if len(group) > 1 for r in group])
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
@@ -123,7 +123,7 @@ def names(best: Sequence[Row], middle: float) -> list[Row]:
 def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
     able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > NONE]
-    groups = by_workload(able)
+    groups = group_by_workload(able)
     panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgebench.core import Record
 from edgebench.judging.readings import metric
-from edgebench.judging.workload import by_workload, clean, differs
+from edgebench.judging.workload import group_by_workload, has_difference, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
 from edgebench.views.charts.bars import cut, spread
@@ -33,7 +33,7 @@ def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], 
 def _able(records: Iterable[Record], option: str, key: str) -> list[Record]:
     """Records that may be compared and have both a number for the option and the metric."""
     able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
-    return [record for record in able if clean(record)]
+    return [record for record in able if is_clean(record)]
 
 
 def _number(record: Record, option: str) -> float:
@@ -82,7 +82,7 @@ def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
 def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
     panels, notes = list[Panel](), list[str]()
-    for kind, group in by_workload(_able(records, "threads", "decode_tps")):
+    for kind, group in group_by_workload(_able(records, "threads", "decode_tps")):
         axes = Axes("threads", "decode, tokens/s")
         panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="threads {x}: {y} tokens/s")
         if panel and len(panels) < KINDS:
@@ -101,7 +101,7 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
     said = []
     for group in series:
         best = max(group, key=lambda r: found.value if (found := metric(r, key)) else 0.0)
-        near = sorted(_number(r, option) for r in group if r is not best and not differs(best, r, key))
+        near = sorted(_number(r, option) for r in group if r is not best and not has_difference(best, r, key))
         if near:
             others = ", ".join(f"{value:g}" for value in near)
             said.append(f"{names[best.id]}: {option} {_number(best, option):g}, with no difference shown to {others}.")
@@ -110,8 +110,8 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
 
 def speculative(records: Sequence[Record]) -> Figure | None:
     """Speed-up and acceptance against K, measured and predicted."""
-    able = [r for r in records if clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
-    groups = by_workload(able)
+    able = [r for r in records if is_clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
+    groups = group_by_workload(able)
     panels: list[Panel] = []
     for kind, group in groups[:KINDS]:
         axes = Axes("draft tokens K", "speed-up, ×")

@@ -8,7 +8,7 @@ from math import isfinite
 
 from edgebench.core import Metric, Record, Turn
 from edgebench.judging.readings import metric
-from edgebench.judging.workload import Workload, by_workload, clean
+from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row
 from edgebench.views.charts.bars import cut, spread
@@ -81,7 +81,7 @@ def _turn_panels(
 
 def _talks(record: Record) -> bool:
     """Whether its turns build on one another."""
-    return clean(record) and any(", turn 2" in turn.label for turn in _turns(record))
+    return is_clean(record) and any(", turn 2" in turn.label for turn in _turns(record))
 
 
 def _turns(record: Record) -> Sequence[Turn]:
@@ -95,7 +95,7 @@ def _depth_of(turn: Turn, index: int) -> float | None:
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against the context that is already there."""
     wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_workload([record for record in records if _talks(record)])
+    groups = group_by_workload([record for record in records if _talks(record)])
     panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
     panels += _depth_options(records, wanted)
     if not panels:
@@ -107,7 +107,7 @@ def depth(records: Sequence[Record]) -> Figure | None:
 def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
     """The same from trials that were each made at one depth (an option of the scenario)."""
     found: dict[Workload, list[Record]] = {}
-    for kind, group in by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
+    for kind, group in group_by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
         bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
         found.setdefault(bare, []).extend(group)
     panels = []
@@ -125,7 +125,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         return float(turn_number(turn, index))
 
     wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = by_workload([r for r in records if _talks(r)])
+    groups = group_by_workload([r for r in records if _talks(r)])
     panels, notes = _turn_panels(groups, wanted, number, "turn")
     if not panels:
         return None
