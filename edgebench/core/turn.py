@@ -53,6 +53,8 @@ class Turn:
     speculation: SpeculationCounts | None = None
     costs: SpeculationCosts | None = None
     divergence: Divergence | None = None
+    log_likelihoods: tuple[float, ...] | None = None
+    """Of the tokens that a query asked about, nats."""
     text: str | None = None
     tokens: tuple[int, ...] | None = None
 
@@ -89,6 +91,7 @@ class Turn:
             token_clock=reply.token_clock,
             costs=reply.costs,
             divergence=reply.divergence,
+            log_likelihoods=reply.log_likelihoods,
         )
 
     @classmethod

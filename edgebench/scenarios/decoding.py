@@ -55,6 +55,12 @@ def _mean_variety(name: str) -> Callable[[RoundData], float | None]:
     return of_round
 
 
+def _mean_log_likelihood(data: RoundData) -> float | None:
+    """The mean over the texts of each one's mean over its tokens, nats per token."""
+    values = [math.fsum(scores) / len(scores) for turn in data.turns if (scores := turn.log_likelihoods)]
+    return math.fsum(values) / len(values) if values else None
+
+
 class Decoding:
     """One strategy on the first turn of every shipped conversation; its metrics are means over the prompts."""
 
@@ -83,6 +89,7 @@ class Decoding:
             "log-likelihood",
             "mean log-likelihood of a generated token under the model's unmodified distribution (before "
             "temperature, top-k, …)",
+            compute=_mean_log_likelihood,
         ),
         MetricDefinition(
             "repetition",
@@ -114,8 +121,7 @@ class Decoding:
         beams = int(options["beams"]) if options["strategy"] == "beam" else 1
         return 768 + beams * int(options["gen_tokens"])
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, Mapping[str, float]]:
-        likelihoods: list[float] = []
+    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, None]:
         for conversation in conversations()["conversations"]:
             messages = ({"role": "user", "content": conversation["turns"][0]},)
             strategy = str(setting.options["strategy"])
@@ -129,11 +135,9 @@ class Decoding:
                 sampling=shape(setting.options),
                 keep_tokens=True,
             )
-            scores = (yield LikelihoodQuery(messages, reply.tokens)).log_likelihoods
-            if not scores:
+            answer = yield LikelihoodQuery(messages, reply.tokens)
+            if not answer.log_likelihoods:
                 raise EngineFailed("the engine did not report the log-likelihoods of the generated tokens")
-            likelihoods.append(math.fsum(scores) / len(scores))
-        return {"log_likelihood": math.fsum(likelihoods) / len(likelihoods)}
 
 
 def _temperature(options: Mapping[str, Option]) -> float:
