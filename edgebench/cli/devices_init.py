@@ -52,9 +52,9 @@ def init(name: str, host: str | None, serial: str | None, known_hosts: str | Non
 
 
 def _address(text: str) -> dict[str, str | int]:
-    from edgebench.transports.ssh_login import hop
+    from edgebench.transports.ssh_login import parse_hop
 
-    parts = hop(text)
+    parts = parse_hop(text)
     if not parts:
         raise UsageError(f"--host: {text!r} must have the form [USER@]HOST[:PORT]")
     return {name: value for name, value in zip(("host", "user", "port"), parts, strict=True) if value is not None}

@@ -11,7 +11,7 @@ from edgebench.systems.linux import BOOT, CLUSTERS, INSTRUCTION_SETS, parse_kern
 
 
 class Android(posix.Posix):
-    """What ``adb shell`` reaches. toybox can neither look into the page cache nor evict from it."""
+    """Android through ``adb shell``. toybox can neither inspect the page cache nor evict from it."""
 
     default_workspace = "edgebench"
 
@@ -21,20 +21,23 @@ class Android(posix.Posix):
 
 
 class Termux(Android):
-    """Termux over SSH: an app's sandbox with fewer readings, everything under its own home."""
+    """Termux over SSH: an app's sandbox with fewer probes, everything under its own home."""
 
 
 def parse_getprop(text: str) -> DeviceFacts:
     """``[name]: [value]`` lines → ``model``, ``cpu`` (the chip), ``os``, ``build``."""
-    known = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]\n]*)\]\s*$", text, re.M))
-    chip = [known.get("ro.soc.manufacturer"), known.get("ro.soc.model") or known.get("ro.board.platform")]
-    model = [known.get("ro.product.manufacturer"), known.get("ro.product.model")]
-    release = known.get("ro.build.version.release")
+    values = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]\n]*)\]\s*$", text, re.M))
+    chip = [
+        values.get("ro.soc.manufacturer"),
+        values.get("ro.soc.model") or values.get("ro.board.platform"),
+    ]
+    model = [values.get("ro.product.manufacturer"), values.get("ro.product.model")]
+    release = values.get("ro.build.version.release")
     return DeviceFacts(
         model=" ".join(word for word in model if word) or None,
         cpu=" ".join(word for word in chip if word) or None,
         os=f"Android {release}" if release else None,
-        build=known.get("ro.build.fingerprint") or None,
+        build=values.get("ro.build.fingerprint") or None,
     )
 
 
@@ -42,8 +45,8 @@ def parse_cpuinfo(text: str) -> DeviceFacts:
     """``/proc/cpuinfo`` → ``threads``, ``instruction_sets``."""
     threads = len(re.findall(r"^processor\s*:", text, re.M))
     flags = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.M)
-    have = flags[1].split() if flags else []
-    sets = tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in have)
+    features = flags[1].split() if flags else []
+    sets = tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in features)
     return DeviceFacts(threads=threads or None, instruction_sets=sets)
 
 
@@ -57,15 +60,15 @@ def parse_battery(text: str) -> DeviceFacts:
 
 def parse_gles(text: str) -> DeviceFacts:
     """``GLES: VENDOR, RENDERER, VERSION`` of ``dumpsys SurfaceFlinger`` → ``gpus``."""
-    found = re.search(r"^\s*GLES: ([^,\n]+), ([^,\n]+), (.+)$", text, re.M)
-    return DeviceFacts(gpus=(Gpu(f"{found[1]} {found[2]}", found[3].strip()),)) if found else DeviceFacts()
+    match = re.search(r"^\s*GLES: ([^,\n]+), ([^,\n]+), (.+)$", text, re.M)
+    return DeviceFacts(gpus=(Gpu(f"{match[1]} {match[2]}", match[3].strip()),)) if match else DeviceFacts()
 
 
-_PROPERTIES = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fingerprint|version.release))"
+_PROPERTIES_PATTERN = r"^.ro.(soc|product.(model|manufacturer)|board.platform|build.(fingerprint|version.release))"
 
 FACTS: Mapping[str, Fact[DeviceFacts]] = {
     "boot": BOOT,
-    "device": Fact(f"getprop | grep -E '{_PROPERTIES}'", parse_getprop),
+    "device": Fact(f"getprop | grep -E '{_PROPERTIES_PATTERN}'", parse_getprop),
     "cpu": Fact("cat /proc/cpuinfo", parse_cpuinfo),
     "clusters": CLUSTERS,
     "memory": Fact("cat /proc/meminfo", parse_meminfo),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from edgebench.errors import UsageError
 
-COMMAND_LINE = 8150
+MAX_COMMAND_CHARS = 8150
 """Characters of a TEXT: cmd.exe takes 8191 with its own name."""
 
 _SPECIAL = re.compile(r"""([^\w\\:./-])""", re.ASCII)
@@ -17,46 +17,46 @@ _SPECIAL = re.compile(r"""([^\w\\:./-])""", re.ASCII)
 def escape(text: str) -> str:
     """Text on a command line in which cmd.exe changes nothing.
 
-    A caret before every special character, quotes and spaces included, so that cmd never is inside
-    a quotation and every caret is taken off again. It also breaks ``%NAME%``: cmd looks for a
-    variable called ``NAME^``, and leaves what it doesn't find. Raises ``UsageError`` for line breaks.
+    A caret before every special character, quotes and spaces included, so that cmd is never inside
+    quotes and removes every caret. It also breaks ``%NAME%``: cmd looks for a variable called
+    ``NAME^`` and leaves unknown ones as they are. Raises ``UsageError`` for line breaks.
     """
-    if found := re.search(r"[\n\r\0]", text):
-        raise UsageError(f"cmd.exe takes no {found[0]!r} in a command: {text[:200]!r}")
+    if match := re.search(r"[\n\r\0]", text):
+        raise UsageError(f"cmd.exe takes no {match[0]!r} in a command: {text[:200]!r}")
     return "".join(f"^{char}" if char.isascii() and _SPECIAL.match(char) else char for char in text)
 
 
 def quote(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     """A command line that starts a program with exactly this argv.
 
-    Programs take it apart by the rules of CommandLineToArgvW, which ``subprocess.list2cmdline`` follows.
+    Programs split it by the rules of CommandLineToArgvW, which ``subprocess.list2cmdline`` follows.
     """
     variables = "".join(f"set {escape(name)}={escape(value)}&" for name, value in (env or {}).items())
-    return _short(variables + _program(argv[0]) + "".join(f" {escape(_argument(word))}" for word in argv[1:]))
+    return _check_length(variables + _program(argv[0]) + "".join(f" {escape(_argument(word))}" for word in argv[1:]))
 
 
-def script(body: str, **values: str) -> str:
-    """A command line that runs a script, in which ``!name!`` stands for a value (names in any case are one).
+def script_command(body: str, **values: str) -> str:
+    """A command line that runs a script, in which ``!name!`` is replaced by a value (names are case-insensitive).
 
-    The values are variables of the environment, put in after cmd has parsed the script: whatever is
-    in them is never read as a command. The script itself is the program's own text.
+    The values are environment variables, expanded after cmd has parsed the script, so they are never
+    interpreted as commands. The script itself is constant.
     """
     variables = "".join(f"set {escape(name)}={escape(value)}&" for name, value in values.items())
-    return _short(f"{variables}{SHELL} " + escape(f'"{line(body)}"'))
+    return _check_length(f"{variables}{SHELL} " + escape(f'"{join_lines(body)}"'))
 
 
-def line(text: str) -> str:
-    """A script's lines as one: cmd /c takes no more. An ``if`` or ``for`` is the last of them: what
-    follows would belong to it."""
+def join_lines(text: str) -> str:
+    """Join a script's lines, since cmd /c takes only one. An ``if`` or ``for`` must be the last: lines after
+    it would belong to it."""
     return text.replace("\n", "&")
 
 
 SHELL = "cmd /v:on /q /d /s /c"
-"""A cmd.exe that puts in ``!name!``, echoes no commands and runs nobody's AutoRun."""
+"""A cmd.exe that expands ``!name!``, echoes no commands and runs no AutoRun."""
 
 
 def _program(path: str) -> str:
-    """A program's path, in quotes that cmd itself sees: its name may hold spaces only there."""
+    """A program's path, in quotes that cmd itself parses: only there may its name contain spaces."""
     escape(path)
     return '"' + path.replace("%", '"^%"') + '"' if _SPECIAL.search(path) else path
 
@@ -65,10 +65,10 @@ def _argument(word: str) -> str:
     return subprocess.list2cmdline([word]) if word else '""'
 
 
-def _short(text: str) -> str:
-    if len(text) > COMMAND_LINE:
+def _check_length(text: str) -> str:
+    if len(text) > MAX_COMMAND_CHARS:
         raise UsageError(
-            f"a command for Windows has {len(text)} characters; cmd.exe takes {COMMAND_LINE}",
+            f"a command for Windows has {len(text)} characters; cmd.exe takes {MAX_COMMAND_CHARS}",
             "Use shorter paths or fewer options.",
         )
     return text

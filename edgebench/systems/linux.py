@@ -13,7 +13,7 @@ from edgebench.systems import loops, posix
 
 
 class Linux(posix.Posix):
-    """Debian, Ubuntu, Arch, … and their kin; a login shell that is a POSIX shell."""
+    """Debian, Ubuntu, Arch, … and derivatives, with a POSIX login shell."""
 
     default_workspace = ".cache/edgebench/device"
 
@@ -22,11 +22,11 @@ class Linux(posix.Posix):
         return FACTS
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(sources, pid, perl=True)
+        return loops.posix_loop(sources, pid, perl=True)
 
     def page_cache(self, path: str) -> PageCache | None:
-        """util-linux's ``fincore`` looks (mincore(2)); ``dd`` asks with posix_fadvise(2). A model may
-        be a folder of files."""
+        """Inspect with util-linux's ``fincore`` (mincore(2)), evict with ``dd`` (posix_fadvise(2)). A model
+        may be a folder of files."""
         files = f"find -L {posix.quote([path])} -type f -exec"
         return PageCache(
             Fact(f"LC_ALL=C {files} fincore -b -n -r -o RES,SIZE -- {{}} +", parse_fincore),
@@ -40,48 +40,48 @@ def parse_lscpu(text: str) -> DeviceFacts:
     try:
         entries = Fields(json.loads(text)).items("lscpu")
     except ValueError as error:
-        raise Unreadable(f"lscpu -J printed something else: {text[:200]!r}") from error
+        raise Unreadable(f"unexpected output of lscpu -J: {text[:200]!r}") from error
     if not entries:
-        raise Unreadable(f"lscpu -J printed something else: {text[:200]!r}")
-    fields = _flat(entries)
+        raise Unreadable(f"unexpected output of lscpu -J: {text[:200]!r}")
+    fields = _flatten(entries)
     cores, sockets = fields.get("Core(s) per socket", ""), fields.get("Socket(s)", "")
-    have = set(fields.get("Flags", "").split())
+    flags = set(fields.get("Flags", "").split())
     return DeviceFacts(
         cpu=fields.get("Model name"),
         architecture=fields.get("Architecture"),
-        threads=whole_number(fields.get("CPU(s)")),
+        threads=parse_int(fields.get("CPU(s)")),
         cores=int(cores) * int(sockets) if cores.isdigit() and sockets.isdigit() else None,
         hypervisor=fields.get("Hypervisor vendor") or None,
-        instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in have),
+        instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in flags),
     )
 
 
-def whole_number(text: str | None) -> int | None:
-    """The number of a text of digits."""
+def parse_int(text: str | None) -> int | None:
+    """The integer value of a string of digits; None for anything else."""
     return int(text) if text and text.isdigit() else None
 
 
 SAME_CLUSTER = 0.92
-"""Cores at least this fast, compared with the fastest of a cluster, belong to it: single favoured
-cores of one kind differ by a few per cent."""
+"""Cores at least this fast, relative to the fastest of a cluster, belong to it: favoured cores of one
+type differ by a few per cent."""
 
 
 def parse_clusters(text: str) -> DeviceFacts:
     """``CPUS:KHZ`` of each cpufreq policy → ``clusters``: ``cpus`` and ``max_hz`` of each.
 
-    Where each processor has a policy of its own (x86), those of about one speed are one cluster.
+    If each CPU has its own policy (x86), CPUs of about the same speed form one cluster.
     """
     pairs = re.findall(r"^([\d ]+):(\d+)$", text, re.M)
-    found = [(sorted(map(int, cpus.split())), int(khz)) for cpus, khz in pairs]
-    if all(len(cpus) == 1 for cpus, _ in found):
+    clusters = [(sorted(map(int, cpus.split())), int(khz)) for cpus, khz in pairs]
+    if all(len(cpus) == 1 for cpus, _ in clusters):
         merged: list[tuple[list[int], int]] = []
-        for cpus, khz in sorted(found, key=lambda one: (-one[1], one[0])):
+        for cpus, khz in sorted(clusters, key=lambda cluster: (-cluster[1], cluster[0])):
             if merged and khz >= SAME_CLUSTER * merged[-1][1]:
                 merged[-1][0].extend(cpus)
             else:
                 merged.append((cpus, khz))
-        found = merged
-    return DeviceFacts(clusters=tuple(Cluster(tuple(sorted(cpus)), khz * 1000) for cpus, khz in found))
+        clusters = merged
+    return DeviceFacts(clusters=tuple(Cluster(tuple(sorted(cpus)), khz * 1000) for cpus, khz in clusters))
 
 
 INSTRUCTION_SETS = {
@@ -102,12 +102,12 @@ INSTRUCTION_SETS = {
 """The kernel's name of a CPU flag → llama.cpp's name of the instruction set."""
 
 
-def _flat(entries: Iterable[object]) -> dict[str, str]:
-    flat: dict[str, str] = {}
+def _flatten(entries: Iterable[object]) -> dict[str, str]:
+    fields: dict[str, str] = {}
     for entry in map(Fields, entries):
-        flat.setdefault((entry.text("field") or "").rstrip(":"), entry.text("data") or "")
-        flat = {**_flat(entry.items("children")), **flat}
-    return flat
+        fields.setdefault((entry.text("field") or "").rstrip(":"), entry.text("data") or "")
+        fields = {**_flatten(entry.items("children")), **fields}
+    return fields
 
 
 def parse_meminfo(text: str) -> DeviceFacts:
@@ -122,23 +122,23 @@ def parse_fincore(text: str) -> float:
     """``fincore -b -n -r -o RES,SIZE`` → share of the files in the page cache, 0…1."""
     numbers = text.split()
     if not numbers or len(numbers) % 2 or not all(number.isdigit() for number in numbers):
-        raise Unreadable(f"fincore printed something else: {text[:200]!r}")
+        raise Unreadable(f"unexpected output of fincore: {text[:200]!r}")
     cached, size = sum(map(int, numbers[::2])), sum(map(int, numbers[1::2]))
     return min(1.0, cached / size) if size else 1.0
 
 
 def parse_os_release(text: str) -> DeviceFacts:
     """``os-release(5)`` → ``os``."""
-    found = re.search(r'^PRETTY_NAME=(?:"([^"]*)"|(\S+))', text, re.M)
-    return DeviceFacts(os=found[1] or found[2]) if found else DeviceFacts()
+    match = re.search(r'^PRETTY_NAME=(?:"([^"]*)"|(\S+))', text, re.M)
+    return DeviceFacts(os=match[1] or match[2]) if match else DeviceFacts()
 
 
 def parse_power(text: str) -> DeviceFacts:
     """``type:online:status`` of each power supply → ``power_source``: ``mains`` or ``battery``."""
     supplies = [line.split(":") for line in text.splitlines() if line.count(":") == 2]
-    if any(kind == "Mains" and online == "1" for kind, online, _ in supplies):
+    if any(supply_type == "Mains" and online == "1" for supply_type, online, _ in supplies):
         return DeviceFacts(power_source="mains")
-    if any(kind == "Battery" and status == "Discharging" for kind, _, status in supplies):
+    if any(supply_type == "Battery" and status == "Discharging" for supply_type, _, status in supplies):
         return DeviceFacts(power_source="battery")
     return DeviceFacts()
 

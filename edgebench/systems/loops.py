@@ -1,21 +1,20 @@
-"""The sampler's loop as text, for POSIX shells (dash, bash, mksh with toybox, macOS's sh); PowerShell's is in
-``powershell``.
+"""The sampler's loop as a script for POSIX shells (dash, bash, mksh with toybox, macOS's sh); PowerShell's
+is in ``powershell``.
 
-What it prints, one item a line:
+Output, one item per line:
 
-``! MESSAGE``        a file that couldn't be read, once at the start
-``PATH:LINE``        a line of a file; first comes one with the device's clock: ``/proc/uptime`` where a
-                     lasting process reads, ``/proc/self/stat`` where a new one does (field 22: its
-                     start, in 10 ms since boot)
+``! MESSAGE``        a file that cannot be read, once at the start
+``PATH:LINE``        a line of a file; each tick starts with the device's clock: ``/proc/uptime`` if
+                     one process reads all ticks, ``/proc/self/stat`` if each tick starts a new one
+                     (field 22: its start time, in units of 10 ms since boot)
 ``% KEY STAT``       end of a tick (KEY ``-``) or of a command; STAT is the loop's own /proc/PID/stat,
-                     or ``cpu SECONDS`` where there is no such file
-``> KEY TIME LINE``  a line of a command; TIME is /proc/uptime, ``-`` where it can't be read
+                     or ``cpu SECONDS`` without such a file
+``> KEY TIME LINE``  a line of a command; TIME is /proc/uptime, ``-`` if it cannot be read
 
-Starting processes is what costs. On Linux one Perl reads the files, again and again. Without a Perl a
-shell that can do it alone (bash, mksh: Android's) reads them and waits without starting anything; in
-any other, or where /proc/uptime can't be read, one ``grep`` reads all files of a tick and one
-``sleep`` waits. Commands run in loops of their own, with a time limit, so that one that hangs delays
-nobody.
+Starting processes is the main cost. On Linux one Perl process reads the files of all ticks. Without Perl,
+bash and mksh (Android's shell) read them and wait without starting a process; in any other shell, or
+if /proc/uptime cannot be read, one ``grep`` reads all files of a tick and one ``sleep`` waits.
+Commands run in separate loops with a timeout, so that a hanging command delays no other.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from collections.abc import Mapping, Sequence
 
 from edgebench.core import ProbeSource
 
-LIMIT_S = 5
-"""A command that takes longer is ended."""
-TREE_S = 10
-"""Seconds between two looks at the engine's child processes: where the kernel doesn't list them
-it means reading the status of every process."""
+COMMAND_TIMEOUT_S = 5
+"""Timeout of a command."""
+TREE_INTERVAL_S = 10
+"""Seconds between updates of the engine's process tree: if the kernel does not list child processes,
+each update reads the status of every process."""
 
 _TREE = """\
 tree() {
@@ -50,8 +49,8 @@ fi
 }
 """
 
-# Arguments: pid or 0, seconds between ticks, ticks between looks at the process tree; then for each
-# group of files: every so many ticks, wanted lines, paths, paths with $x for each process.
+# Arguments: pid or 0, seconds between ticks, ticks between updates of the process tree; then for each
+# group of files: interval in ticks, regex of lines, paths, paths with $x for each process.
 _PERL = """\
 my($p,$b,$n,@g)=@ARGV;
 my($r,$w,@t,$i);
@@ -72,8 +71,8 @@ print"% - ",text("/proc/self/stat");
 $|=1;$|=0;select undef,undef,undef,$b}
 """
 
-# bash and mksh read a file without a fork, each in its own way, and wait on a pipe that nobody writes to.
-_ALONE = """\
+# bash and mksh read a file without a fork, each in its own way, and wait on a pipe without a writer.
+_SHELL_ONLY = """\
 N='
 '
 m=; o=; now() { :; }; tell() { :; }; pause() { sleep $1; }
@@ -99,9 +98,9 @@ fi; fi
 """
 
 
-def posix(sources: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, perl: bool = False) -> str:
-    """A command line for any POSIX login shell. ``proc``: whether the system has /proc; ``perl``: whether
-    it is worth asking for a Perl there."""
+def posix_loop(sources: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, perl: bool = False) -> str:
+    """A command line for any POSIX login shell. ``proc``: the system has /proc; ``perl``: use Perl if
+    the device has it."""
     files = {key: source for key, source in sources.items() if source.files}
     commands = {key: source for key, source in sources.items() if source.command}
     alive = "true" if not pid else "[ -d /proc/$p ]" if proc else "kill -0 $p 2>/dev/null"
@@ -109,86 +108,89 @@ def posix(sources: Mapping[str, ProbeSource], pid: int, *, proc: bool = True, pe
     if proc:
         script += _TREE if pid else "tree() { true; }\n"
         script += "b=; grep --line-buffered -q . /dev/null 2>/dev/null; [ $? -eq 1 ] && b=--line-buffered\n"
-        script += 'stat() { s=; { read -r s </proc/self/stat; } 2>/dev/null; echo "% $1 $s" || exit; }\n' + _ALONE
+        script += 'stat() { s=; { read -r s </proc/self/stat; } 2>/dev/null; echo "% $1 $s" || exit; }\n' + _SHELL_ONLY
     else:
         script += 'stat() { echo "% $1" || exit; }\npause() { sleep $1; }\n'
     script += "u=; sed -u -e p </dev/null >/dev/null 2>&1 && u=-u\n"
     script += "".join(_command(key, source, pid, alive, proc) for key, source in commands.items())
-    script += _ticks(list(files.values()), alive, perl) if proc else f"while {alive}; do stat -; sleep 1; done\n"
+    script += _tick_loop(list(files.values()), alive, perl) if proc else f"while {alive}; do stat -; sleep 1; done\n"
     if commands:
         script += "kill $j 2>/dev/null\n"
-    return "exec sh -c " + (shlex.quote(script) if not proc else f"{shlex.quote(_BEST)} {shlex.quote(script)}")
+    return "exec sh -c " + (shlex.quote(script) if not proc else f"{shlex.quote(_SELECT_SHELL)} {shlex.quote(script)}")
 
 
-_BEST = 'command -v perl >/dev/null || b=$(command -v bash); exec ${b:-sh} -c "$0"'
-"""A shell that reads files by itself is worth a look, unless there is a Perl."""
+_SELECT_SHELL = 'command -v perl >/dev/null || b=$(command -v bash); exec ${b:-sh} -c "$0"'
+"""Prefers bash, which reads files without a fork, unless there is Perl."""
 
 
-_LOOK = """\
+_FILTER_READABLE = """\
 c=; look() { r=; for g in $*; do [ -r "$g" ] && r="$r $g"; done; c="$c $*"; }
 """
-"""``r`` is what of some files can be read; ``c`` collects them all."""
-_COMPLAIN = "grep -cH x $c 2>&1 >/dev/null </dev/null | sed 's/^/! /'"
+"""``look FILE…`` sets ``r`` to the readable files and appends all of them to ``c``."""
+_REPORT_UNREADABLE = "grep -cH x $c 2>&1 >/dev/null </dev/null | sed 's/^/! /'"
 
 
-def _ticks(sources: list[ProbeSource], alive: str, perl: bool) -> str:
-    """The loop over files: at each tick those due that want some of their lines, then those that want every line."""
-    beat = min((source.interval for source in sources if source.interval), default=1.0)
-    again = max(1, round(TREE_S / beat))
-    once, body, groups = [_LOOK + "tree; now"], [f"[ $((i % {again})) = 0 ] && tree", "now"], []
-    for picky in (True, False):
-        chosen = [source for source in sources if bool(source.lines) is picky]
-        wanted = _wanted(chosen)
-        due = ["f="]
-        for number, interval in enumerate(sorted({one.interval for one in chosen})):
-            now = [one for one in chosen if one.interval == interval]
-            paths = dict.fromkeys(path for one in now for path in one.files)
-            name = f"{'p' if picky else 'a'}{number}"
-            moving = " ".join(path.replace("{pid}", "$x") for path in paths if "{pid}" in path)
-            each = f'for x in $t; do f="$f {moving}"; done' if moving else ":"
-            once.append(f"look {' '.join(path for path in paths if '{pid}' not in path)}; {name}=$r")
-            once += [f"f=; {each}; look $f"] if moving else []
-            add = f'f="$f ${name}"; {each}'
-            every = max(1, round(interval / beat))
+def _tick_loop(sources: list[ProbeSource], alive: str, perl: bool) -> str:
+    """The loop over files: at each tick it reads the files that are due, first those of which only some lines
+    are needed, then those of which all lines are."""
+    period = min((source.interval for source in sources if source.interval), default=1.0)
+    tree_ticks = max(1, round(TREE_INTERVAL_S / period))
+    setup, body, groups = [_FILTER_READABLE + "tree; now"], [f"[ $((i % {tree_ticks})) = 0 ] && tree", "now"], []
+    for is_filtered in (True, False):
+        group_sources = [source for source in sources if bool(source.lines) is is_filtered]
+        read_command = _read_lines(group_sources)
+        assignments = ["f="]
+        for number, interval in enumerate(sorted({source.interval for source in group_sources})):
+            interval_sources = [source for source in group_sources if source.interval == interval]
+            paths = dict.fromkeys(path for source in interval_sources for path in source.files)
+            name = f"{'p' if is_filtered else 'a'}{number}"
+            process_paths = " ".join(path.replace("{pid}", "$x") for path in paths if "{pid}" in path)
+            add_process_paths = f'for x in $t; do f="$f {process_paths}"; done' if process_paths else ":"
+            setup.append(f"look {' '.join(path for path in paths if '{pid}' not in path)}; {name}=$r")
+            setup += [f"f=; {add_process_paths}; look $f"] if process_paths else []
+            add = f'f="$f ${name}"; {add_process_paths}'
+            ticks = max(1, round(interval / period))
             if not interval:
-                once.append(f"f=; {add}; {wanted}")
+                setup.append(f"f=; {add}; {read_command}")
             else:
-                due.append(f"if [ $((i % {every})) = 0 ]; then {add}; fi" if every > 1 else add)
-                groups.append(f'{every} {shlex.quote(_regex(now))} "${name}" {shlex.quote(moving)}')
-        if len(due) > 1:
-            body += [*due, wanted]
-    body += ["tell; stat -", f"pause {beat:g}; i=$((i + 1))"]
+                assignments.append(f"if [ $((i % {ticks})) = 0 ]; then {add}; fi" if ticks > 1 else add)
+                groups.append(f'{ticks} {shlex.quote(_regex(interval_sources))} "${name}" {shlex.quote(process_paths)}')
+        if len(assignments) > 1:
+            body += [*assignments, read_command]
+    body += ["tell; stat -", f"pause {period:g}; i=$((i + 1))"]
     loop = "\n".join(["i=0", f"while {alive}; do", *body, "done"])
     if perl:
-        arguments = f"$p {beat:g} {again} {' '.join(groups)}"
+        arguments = f"$p {period:g} {tree_ticks} {' '.join(groups)}"
         loop = f"perl -e {shlex.quote(_PERL)} {arguments} 2>/dev/null || {{\n{loop}\n}}"
-    return "\n".join([*once, _COMPLAIN, "tell; stat -", loop]) + "\n"
+    return "\n".join([*setup, _REPORT_UNREADABLE, "tell; stat -", loop]) + "\n"
 
 
-def _wanted(sources: Sequence[ProbeSource]) -> str:
-    """Read the files in ``f``: their wanted lines as grep takes them, and as a shell does."""
-    starts = dict.fromkeys(start for one in sources for start in one.lines)
-    pattern = "|".join(re.sub(r"([^\w=:-])", r"\\\1", start) + "*" for start in starts) or "*"
+def _read_lines(sources: Sequence[ProbeSource]) -> str:
+    """A command that reads the needed lines of the files in ``f``, as a grep regex and as a shell pattern."""
+    prefixes = dict.fromkeys(prefix for source in sources for prefix in source.lines)
+    pattern = "|".join(re.sub(r"([^\w=:-])", r"\\\1", prefix) + "*" for prefix in prefixes) or "*"
     regex = _regex(sources)
-    # grep is to show its own line too: it has the clock.
+    # grep must also print its own stat line, which has the clock.
     return f"lines {shlex.quote(rf'{regex}|^[0-9]+ [(]grep[)]' if regex else '')} {shlex.quote(pattern)}"
 
 
 def _regex(sources: Sequence[ProbeSource]) -> str:
-    """The lines that are wanted, as an extended regular expression; every line where empty."""
-    starts = dict.fromkeys(re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", start) for one in sources for start in one.lines)
-    return f"^({'|'.join(starts)})" if starts else ""
+    """An extended regular expression for the needed lines; empty: all lines."""
+    prefixes = dict.fromkeys(
+        re.sub(r"([][\\.*+?(){}|^$])", r"\\\1", prefix) for source in sources for prefix in source.lines
+    )
+    return f"^({'|'.join(prefixes)})" if prefixes else ""
 
 
 def _command(key: str, source: ProbeSource, pid: int, alive: str, proc: bool) -> str:
     """A background loop around one command, with its time limit."""
     command = shlex.quote(source.command.replace("{pid}", str(pid)))
-    mark = f'sed $u "s/^/> {key} $n /"'
-    now = "n=-; { read -r n x </proc/uptime; } 2>/dev/null" if proc else "n=-"
+    prefix_lines = f'sed $u "s/^/> {key} $n /"'
+    read_uptime = "n=-; { read -r n x </proc/uptime; } 2>/dev/null" if proc else "n=-"
     if not source.interval:
-        return f'n=-; sh -c {command} 2>&1 </dev/null | {mark} & j="$j $!"\n'
-    limit = f"timeout {LIMIT_S}" if proc else f"perl -e 'alarm shift; exec @ARGV' {LIMIT_S}"
+        return f'n=-; sh -c {command} 2>&1 </dev/null | {prefix_lines} & j="$j $!"\n'
+    timeout = f"timeout {COMMAND_TIMEOUT_S}" if proc else f"perl -e 'alarm shift; exec @ARGV' {COMMAND_TIMEOUT_S}"
     return (
-        f"while kill -0 $$ 2>/dev/null && {alive}; do {now}; {limit} sh -c {command} 2>&1 </dev/null | {mark}; "
-        f'stat {key}; pause {source.interval:g}; done & j="$j $!"\n'
+        f"while kill -0 $$ 2>/dev/null && {alive}; do {read_uptime}; {timeout} sh -c {command} 2>&1 </dev/null "
+        f'| {prefix_lines}; stat {key}; pause {source.interval:g}; done & j="$j $!"\n'
     )

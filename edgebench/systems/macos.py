@@ -10,11 +10,11 @@ from edgebench.core import Cluster, DeviceFacts, Fact, Gpu, ProbeSource
 from edgebench.core.fields import Fields
 from edgebench.errors import Unreadable
 from edgebench.systems import loops, posix, posix_files
-from edgebench.systems.linux import parse_boot, parse_kernel, whole_number
+from edgebench.systems.linux import parse_boot, parse_int, parse_kernel
 
 
 class MacOs(posix.Posix):
-    """Macs with Apple's or Intel's chips. Nothing that comes with them looks into one file's page cache."""
+    """Macs with Apple's or Intel's chips. macOS has no tool that inspects the page cache of a file."""
 
     default_workspace = "Library/Caches/edgebench/device"
 
@@ -26,27 +26,27 @@ class MacOs(posix.Posix):
         return FACTS
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(sources, pid, proc=False)
+        return loops.posix_loop(sources, pid, proc=False)
 
 
 def parse_sysctl(text: str) -> DeviceFacts:
     """``sysctl NAME…`` → ``cpu``, ``ram_b``, ``threads``, ``cores``, ``clusters`` (the fastest first)."""
-    known = dict(re.findall(r"^([\w.]+): (.*)$", text, re.M))
-    levels = [known.get(f"hw.perflevel{n}.logicalcpu", "") for n in range(3)]
+    values = dict(re.findall(r"^([\w.]+): (.*)$", text, re.M))
+    levels = [values.get(f"hw.perflevel{n}.logicalcpu", "") for n in range(3)]
     return DeviceFacts(
-        cpu=known.get("machdep.cpu.brand_string", "").strip() or None,
-        ram_b=whole_number(known.get("hw.memsize")),
-        threads=whole_number(known.get("hw.logicalcpu")),
-        cores=whole_number(known.get("hw.physicalcpu")),
+        cpu=values.get("machdep.cpu.brand_string", "").strip() or None,
+        ram_b=parse_int(values.get("hw.memsize")),
+        threads=parse_int(values.get("hw.logicalcpu")),
+        cores=parse_int(values.get("hw.physicalcpu")),
         clusters=tuple(Cluster(threads=int(level)) for level in levels if level.isdigit()),
     )
 
 
 def parse_sw_vers(text: str) -> DeviceFacts:
     """``sw_vers`` → ``os``, with the build."""
-    known = dict(re.findall(r"^(\w+):\s+(.*)$", text, re.M))
-    words = [known.get("ProductName", ""), known.get("ProductVersion", "")]
-    build = f" ({known['BuildVersion']})" if "BuildVersion" in known else ""
+    values = dict(re.findall(r"^(\w+):\s+(.*)$", text, re.M))
+    words = [values.get("ProductName", ""), values.get("ProductVersion", "")]
+    build = f" ({values['BuildVersion']})" if "BuildVersion" in values else ""
     return DeviceFacts(os=" ".join(words).strip() + build if all(words) else None)
 
 
@@ -55,9 +55,9 @@ def parse_displays(text: str) -> DeviceFacts:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise Unreadable(f"system_profiler printed something else: {text[:200]!r}") from error
+        raise Unreadable(f"unexpected output of system_profiler: {text[:200]!r}") from error
     cards = [(card.text("sppci_model"), card.text("sppci_cores")) for card in map(Fields, _cards(document))]
-    return DeviceFacts(gpus=tuple(Gpu(name, cores=whole_number(cores)) for name, cores in cards if name))
+    return DeviceFacts(gpus=tuple(Gpu(name, cores=parse_int(cores)) for name, cores in cards if name))
 
 
 def _cards(document: object) -> tuple[object, ...]:
@@ -67,18 +67,18 @@ def _cards(document: object) -> tuple[object, ...]:
 def parse_pmset(text: str) -> DeviceFacts:
     """``pmset -g ps``: ``Now drawing from 'AC Power'`` → ``power_source``."""
     sources = {"AC Power": "mains", "Battery Power": "battery"}
-    found = re.search(r"^Now drawing from '([^']+)'", text, re.M)
-    return DeviceFacts(power_source=sources.get(found[1]) if found else None)
+    match = re.search(r"^Now drawing from '([^']+)'", text, re.M)
+    return DeviceFacts(power_source=sources.get(match[1]) if match else None)
 
 
-_NAMES = " ".join(
+_SYSCTL_NAMES = " ".join(
     ["machdep.cpu.brand_string", "hw.memsize", "hw.logicalcpu", "hw.physicalcpu"]
     + [f"hw.perflevel{n}.logicalcpu" for n in range(3)]
 )
 
 FACTS: Mapping[str, Fact[DeviceFacts]] = {
     "boot": Fact("sysctl -n kern.bootsessionuuid", parse_boot),
-    "cpu": Fact(f"for n in {_NAMES}; do sysctl $n 2>/dev/null; done; true", parse_sysctl),
+    "cpu": Fact(f"for n in {_SYSCTL_NAMES}; do sysctl $n 2>/dev/null; done; true", parse_sysctl),
     "os": Fact("sw_vers", parse_sw_vers),
     "kernel": Fact("uname -srm", parse_kernel),
     "gpu": Fact("system_profiler SPDisplaysDataType -json", parse_displays),

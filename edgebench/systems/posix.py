@@ -1,4 +1,4 @@
-"""What every system with a POSIX shell shares: quoting, files, and the watcher that engines run under."""
+"""Common to all systems with a POSIX shell: quoting, files, and the watchdog that engines run under."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from edgebench.core import Command, Fact, PageCache, ProbeSource
 from edgebench.systems import loops, posix_files
 
-BEATS_MISSED = 6
-"""Seconds without a word from the controller after which a program is ended."""
+MAX_MISSED_BEATS = 6
+"""Seconds without a heartbeat from the controller after which a program is stopped."""
 
 
 class Posix:
@@ -26,33 +26,33 @@ class Posix:
 
     def find(self, program: str) -> Fact[str | None]:
         """POSIX, ``command -v``."""
-        there = f"command -v {shlex.quote(program)}"
-        return Fact(there, lambda text: text.strip() or None)
+        command = f"command -v {shlex.quote(program)}"
+        return Fact(command, lambda text: text.strip() or None)
 
     def supervise(self, command: Command, tag: str) -> str:
         return supervise(command, tag)
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
-        return loops.posix(sources, pid)
+        return loops.posix_loop(sources, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
         return None
 
 
 def quote(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-    """One line of sh, dash, bash or mksh that starts exactly this argv."""
+    """A command for sh, dash, bash or mksh that starts exactly this argv."""
     variables = [f"{name}={value}" for name, value in (env or {}).items()]
     return shlex.join([*(["env", *variables] if variables else []), *argv])
 
 
 # The program runs in the foreground of a subshell that becomes it by exec: in the background a
-# shell without job control would make it ignore SIGINT. Beside it, adopted by init so that they are
-# not in the program's process tree: a watcher that counts the seconds since the last beat, and a
+# shell without job control would make it ignore SIGINT. In parallel, adopted by init so that they are
+# not in the program's process tree: a watchdog that counts the seconds since the last heartbeat, and a
 # reader that turns lines of standard input into signals. Only constructs that dash, bash and mksh
-# with toybox have: no `read -t`, no `wait -n`. A background job's standard input is /dev/null,
-# hence file descriptor 3; what the shell itself would say of signals goes nowhere, hence 4. SIGALRM,
-# which nobody else sends, says in the exit status that the controller was silent (core.SILENCED).
-_WATCHER = """\
+# with toybox support: no `read -t`, no `wait -n`. A background job's standard input is /dev/null,
+# hence file descriptor 3; the shell's own messages about signals are discarded, hence 4. SIGALRM,
+# which has no other sender, marks a missing heartbeat in the exit status (core.SILENCED).
+_WATCHDOG = """\
 exec 3<&0 4>&2 2>/dev/null
 {secrets}up() {{ read -r now rest </proc/uptime && echo "$now" || echo -; }}
 own() {{ exec sh -c 'echo $PPID'; }}
@@ -92,5 +92,5 @@ def supervise(command: Command, tag: str) -> str:
         program = "env " + quote([f"{name}={value}" for name, value in command.env.items()]) + " " + program
     secrets = "".join(f"IFS= read -r {name} <&3; export {name}\n" for name in command.secrets)
     enter = f"cd {quote([command.cwd])} && " if command.cwd else ""
-    script = _WATCHER.format(secrets=secrets, enter=enter, program=program, tag=tag, missed=BEATS_MISSED)
+    script = _WATCHDOG.format(secrets=secrets, enter=enter, program=program, tag=tag, missed=MAX_MISSED_BEATS)
     return "exec sh -c " + shlex.quote(script)

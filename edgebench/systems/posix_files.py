@@ -10,10 +10,10 @@ from edgebench.core import Fact, FileState, Folder
 from edgebench.errors import Unreadable
 
 SEAL = 946_684_800
-"""The time of modification of what was verified: 2000-01-01. Who writes to a file changes it."""
+"""Modification time of a verified file: 2000-01-01. Writing to the file changes it."""
 
 _LOCK = """\
-# adbd sends it when the wire is gone; the end of standard input says the same.
+# adbd sends it when the connection is lost; the end of standard input means the same.
 trap '' HUP
 lock={lock} owner={owner}
 take() {{ mkdir "$lock" && printf '%s\\n' "$owner" >"$lock/owner"; }}
@@ -23,22 +23,22 @@ until why=$(take 2>&1); do
   was=$(seen)
   [ "$was" != "$owner" ] || break
   changed=$({state} "$lock/owner" 2>/dev/null || {state} "$lock" 2>/dev/null) || continue
-  # The time as files get it: a workspace may lie on a server with a clock of its own.
+  # The time of the file system: a workspace may be on a server with another clock.
   now=$(: >"$lock.$$.now" && {state} "$lock.$$.now"); rm -f "$lock.$$.now"
   age=$((${{now#* }} - ${{changed#* }}))
-  # A lock of the future: the clock was set back since, so its owner has not renewed it either.
+  # A lock from the future: the clock was set back, so its owner has not renewed it either.
   if [ $age -le {lease} ] && [ $age -ge -{lease} ]; then printf 'held %s\\n' "$was"; exit 1; fi
   old="$lock.$$"
   mv "$lock" "$old" 2>/dev/null || continue
-  # Somebody else may have taken it between the look and the move.
+  # Another process may have taken it between the check and the move.
   [ "$(cat "$old/owner" 2>/dev/null)" = "$was" ] || {{ mv "$old" "$lock"; continue; }}
   rm -r "$old"
 done
-# After a broken wire the same owner comes again: the one that came first must leave it the lock.
+# After a lost connection the same owner locks again: its first process must not remove the lock.
 echo $$ >"$lock/holder"
 let_go() {{ [ "$(cat "$lock/holder" 2>/dev/null)" != $$ ] || rm -r "$lock"; }}
-# A wire that went silent never ends, so a lease that nobody renews ends its holder, and with it, where
-# that is mksh, its process group.
+# A dead connection may never be closed, so an expired lease ends its holder, and in mksh its process
+# group.
 ( missed=0
   trap 'missed=0' USR1
   while sleep {step}; do
@@ -53,7 +53,7 @@ let_go
 
 
 class Files:
-    """See ``core.Files``. ``state`` and ``digest`` are the programs where systems differ."""
+    """See ``core.Files``. ``state`` and ``digest``: programs that differ between systems."""
 
     def __init__(self, state: str = "stat -Lc '%s %Y'", digest: str = "sha256sum") -> None:
         self._state, self._digest = state, digest
@@ -62,8 +62,8 @@ class Files:
         return "/".join(parts)
 
     def make_folder(self, path: str) -> Fact[Folder]:
-        there = shlex.quote(path)
-        return Fact(f"mkdir -p {there} && cd {there} && touch . && pwd && df -Pk .", parse_folder)
+        quoted = shlex.quote(path)
+        return Fact(f"mkdir -p {quoted} && cd {quoted} && touch . && pwd && df -Pk .", parse_folder)
 
     def state(self, path: str) -> Fact[FileState | None]:
         return Fact(f"{self._state} {shlex.quote(path)} 2>/dev/null; true", parse_state)
@@ -75,15 +75,15 @@ class Files:
         return Fact(f"{self._digest} <{shlex.quote(path)}", parse_sha256)
 
     def sizes(self, folder: str) -> Fact[Mapping[str, int]]:
-        each = f'for f in *; do s=$({self._state} "$f" 2>/dev/null) && printf "%s %s\\n" "${{s%% *}}" "$f"; done'
-        return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {each}; true", parse_sizes)
+        print_sizes = f'for f in *; do s=$({self._state} "$f" 2>/dev/null) && printf "%s %s\\n" "${{s%% *}}" "$f"; done'
+        return Fact(f"cd {shlex.quote(folder)} 2>/dev/null && {print_sizes}; true", parse_sizes)
 
     def write_line(self, path: str, line: str) -> str:
         return f"printf '%s\\n' {shlex.quote(line)} >{shlex.quote(path)}"
 
     def read_lines(self, folder: str) -> Fact[Sequence[str]]:
-        each = f"cat {shlex.quote(folder)}/*.json 2>/dev/null; true"
-        return Fact(each, str.splitlines)
+        command = f"cat {shlex.quote(folder)}/*.json 2>/dev/null; true"
+        return Fact(command, str.splitlines)
 
     def move(self, source: str, target: str) -> str:
         return shlex.join(["mv", "-f", source, target])
@@ -95,17 +95,17 @@ class Files:
         return shlex.join(["rm", "-rf", *paths])
 
     def lock(self, path: str, owner: str, lease: int) -> str:
-        words = {"lock": shlex.quote(path), "owner": shlex.quote(owner), "lease": lease, "state": self._state}
-        return _LOCK.format(**words, step=max(1, lease // 10))
+        values = {"lock": shlex.quote(path), "owner": shlex.quote(owner), "lease": lease, "state": self._state}
+        return _LOCK.format(**values, step=max(1, lease // 10))
 
 
 def parse_folder(text: str) -> Folder:
-    """``pwd; df -Pk .`` (POSIX)."""
+    """Parse ``pwd; df -Pk .`` (POSIX)."""
     path, *table = text.splitlines() or [""]
     if not path.startswith("/"):
-        raise Unreadable(f"a folder was expected: {text[:200]!r}")
-    found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", table[-1]) if table else None
-    return Folder(path, int(found[1]) * 1024 if found else None)
+        raise Unreadable(f"expected a folder, got {text[:200]!r}")
+    match = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", table[-1]) if table else None
+    return Folder(path, int(match[1]) * 1024 if match else None)
 
 
 def parse_state(text: str) -> FileState | None:
@@ -114,16 +114,16 @@ def parse_state(text: str) -> FileState | None:
     if not words:
         return None
     if len(words) != 2 or not all(word.lstrip("-").isdigit() for word in words):
-        raise Unreadable(f"a size and a time were expected: {text[:200]!r}")
+        raise Unreadable(f"expected a size and a time, got {text[:200]!r}")
     return FileState(int(words[0]), int(words[1]) == SEAL, int(words[1]))
 
 
 def parse_sha256(text: str) -> str:
-    """What ``sha256sum`` and ``shasum -a 256`` print of their standard input."""
-    found = re.match(r"\\?([0-9a-fA-F]{64})\b", text)
-    if not found:
-        raise Unreadable(f"a SHA-256 was expected: {text[:200]!r}")
-    return found[1].lower()
+    """Parse the output of ``sha256sum`` and ``shasum -a 256`` for standard input."""
+    match = re.match(r"\\?([0-9a-fA-F]{64})\b", text)
+    if not match:
+        raise Unreadable(f"expected a SHA-256, got {text[:200]!r}")
+    return match[1].lower()
 
 
 def parse_sizes(text: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""PowerShell 5 and 7 behind cmd.exe: a script as base64, so that no shell reads a word of it."""
+"""PowerShell 5 and 7 behind cmd.exe: a script as base64, so that no shell interprets it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 from edgebench.core import ProbeSource
 from edgebench.errors import UsageError
-from edgebench.systems.cmd import COMMAND_LINE
+from edgebench.systems.cmd import MAX_COMMAND_CHARS
 
-_QUIET = "$ProgressPreference='SilentlyContinue';[Console]::OutputEncoding=New-Object Text.UTF8Encoding $false;"
+_PRELUDE = "$ProgressPreference='SilentlyContinue';[Console]::OutputEncoding=New-Object Text.UTF8Encoding $false;"
 
 
 def command(script: str) -> str:
-    """A command line for cmd.exe that runs a script. Raises ``UsageError`` where it is too long for it."""
-    encoded = base64.b64encode((_QUIET + script).encode("utf-16-le")).decode()
+    """A command line for cmd.exe that runs a script. Raises ``UsageError`` if it is too long."""
+    encoded = base64.b64encode((_PRELUDE + script).encode("utf-16-le")).decode()
     line = f"powershell -NoProfile -NonInteractive -EncodedCommand {encoded}"
-    if len(line) > COMMAND_LINE:
+    if len(line) > MAX_COMMAND_CHARS:
         raise UsageError(
-            f"a PowerShell script for Windows has {len(line)} characters; cmd.exe takes {COMMAND_LINE}",
+            f"a PowerShell script for Windows has {len(line)} characters; cmd.exe takes {MAX_COMMAND_CHARS}",
             "Too many probes are installed: remove one.",
         )
     return line
@@ -26,7 +26,7 @@ def command(script: str) -> str:
 
 def literal(text: str) -> str:
     """Text as a PowerShell string in which nothing is expanded (about_Quoting_Rules)."""
-    # Typographic quotes end such a string as well as the plain one does.
+    # Typographic quotes end such a string, too.
     return "'" + "".join(char * 2 if char in "'\u2018\u2019\u201a\u201b" else char for char in text) + "'"
 
 
@@ -44,15 +44,15 @@ $p=[PowerShell]::Create().AddScript($c[$k][0]);$r[$k]=@{p=$p;h=$p.BeginInvoke()}
 if($i++%20 -eq 0){$o.WriteLine("% - cpu "+(gps -Id $PID).CPU)}
 $o.Flush();Start-Sleep -Milliseconds 250}
 """
-_SHORT = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "select"}
+_ALIASES = {"Get-CimInstance": "gcim", "Get-Process": "gps", "Select-Object": "select"}
 """PowerShell's own aliases."""
 
 
 def loop(sources: Mapping[str, ProbeSource], pid: int) -> str:
-    """The sampler's loop as a command line for cmd.exe; ``loops`` says what it prints.
+    """The sampler's loop as a command line for cmd.exe; its output is specified in ``loops``.
 
-    Every command runs in a runspace of its own: one that hangs holds up nobody, and is asked again
-    only when it has answered. Raises ``UsageError`` where cmd's command line is too short for it.
+    Every command runs in a runspace of its own: one that hangs delays no other, and is run again
+    only when it has finished. Raises ``UsageError`` if the script is too long for cmd.exe.
     """
     rows = (
         f"{literal(key)}=@({literal(source.command.replace('{pid}', str(pid)))},{source.interval:g})"
@@ -61,6 +61,6 @@ def loop(sources: Mapping[str, ProbeSource], pid: int) -> str:
     )
     alive = f"Get-Process -Id {pid}" if pid else "$true"
     script = _LOOP.replace("ALIVE", alive).replace("COMMANDS", ";".join(rows))
-    for long, short in _SHORT.items():
-        script = script.replace(long, short)
+    for cmdlet, alias in _ALIASES.items():
+        script = script.replace(cmdlet, alias)
     return command(script)

@@ -1,4 +1,4 @@
-"""Windows 10 and 11 behind OpenSSH: cmd.exe runs everything, PowerShell is asked for facts and probe readings."""
+"""Windows 10 and 11 behind OpenSSH: cmd.exe runs all commands, PowerShell reports facts and probe samples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from edgebench.core import SILENCED, Command, DeviceFacts, Fact, PageCache, ProbeSource
 from edgebench.errors import UsageError
 from edgebench.systems import cmd, powershell
-from edgebench.systems.posix import BEATS_MISSED
+from edgebench.systems.posix import MAX_MISSED_BEATS
 from edgebench.systems.windows_facts import FACTS
 from edgebench.systems.windows_files import Files
 
-# The program runs in the foreground and its exit status ends it all. Beside it:
-# _find looks for its pid (nothing tells cmd the pid of what it starts: it is what tasklist shows now and
-# didn't before); _read takes standard input and leaves a file for each sign of life; _watch counts the
-# seconds since the last one. Whichever hears the end ends the program: Windows knows no SIGINT for a
-# program without a console of its own. `set /p` may take several lines at once.
+# The program runs in the foreground. In parallel: _find determines its pid (cmd does not report the pid
+# of what it starts: it is the one that tasklist did not list before); _read reads standard input and
+# creates a file for each heartbeat; _watch counts the seconds since the last one. _read and _watch end
+# the program: Windows has no SIGINT for a program without its own console. `set /p` may read several
+# lines at once.
 _TASKS = 'tasklist /fi "imagename eq !_image!" /fo csv /nh'
 _MAIN = """\
 {tasks} >"!TEMP!\\{tag}.was"
@@ -47,7 +47,7 @@ _END = 'if exist "!TEMP!\\{tag}.pid" (set /p _pid=<"!TEMP!\\{tag}.pid"&taskkill 
 
 
 class Windows:
-    """What cmd.exe reaches; ``cmd.script`` says how values get there unread."""
+    """Windows through cmd.exe; see ``cmd.script_command`` for how values are passed uninterpreted."""
 
     default_workspace = r"AppData\Local\edgebench\device"
     suffix = ".exe"
@@ -61,41 +61,41 @@ class Windows:
         return cmd.quote(argv, env)
 
     def echo(self, text: str) -> str:
-        return cmd.script("chcp 65001 >nul\necho !_text!", _text=text)
+        return cmd.script_command("chcp 65001 >nul\necho !_text!", _text=text)
 
     def find(self, program: str) -> Fact[str | None]:
-        there = cmd.script(f"chcp 65001 >nul\nfor %f in ({program}{self.suffix}) do (echo;%~$PATH:f)")
-        return Fact(there, lambda text: text.strip() or None)
+        command = cmd.script_command(f"chcp 65001 >nul\nfor %f in ({program}{self.suffix}) do (echo;%~$PATH:f)")
+        return Fact(command, lambda text: text.strip() or None)
 
     def supervise(self, command: Command, tag: str) -> str:
         if len(command.secrets) > 1:
             raise UsageError("on Windows a program can receive only one secret")
         image = ntpath.basename(command.argv[0])
-        words = {
+        placeholders = {
             "tag": tag,
             "shell": cmd.SHELL,
-            "missed": BEATS_MISSED,
+            "missed": MAX_MISSED_BEATS,
             "tasks": _TASKS,
             "end": _END.format(tag=tag),
         }
         values = {
             **command.env,
             **{
-                name: cmd.line(text.format(**words))
+                name: cmd.join_lines(text.format(**placeholders))
                 for name, text in (("_find", _FIND), ("_read", _READ), ("_watch", _WATCH))
             },
             "_run": cmd.quote(command.argv),
             "_image": image if ntpath.splitext(image)[1] else image + self.suffix,
         }
-        main = _MAIN.format(**words, silenced=SILENCED)
+        script = _MAIN.format(**placeholders, silenced=SILENCED)
         if command.cwd is not None:
             values["_folder"] = command.cwd
-            main = f'if exist "!_folder!\\" (cd /d "!_folder!"&{main}) else (echo !_folder!: no such folder&exit 1)'
-        return cmd.script("".join(f"set /p {name}=\n" for name in command.secrets) + main, **values)
+            script = f'if exist "!_folder!\\" (cd /d "!_folder!"&{script}) else (echo !_folder!: no such folder&exit 1)'
+        return cmd.script_command("".join(f"set /p {name}=\n" for name in command.secrets) + script, **values)
 
     def loop(self, sources: Mapping[str, ProbeSource], pid: int) -> str:
         return powershell.loop(sources, pid)
 
     def page_cache(self, path: str) -> PageCache | None:
-        """Nothing that comes with Windows looks into the cache of one file."""
+        """None: Windows has no tool that inspects the page cache of a file."""
         return None

@@ -1,4 +1,4 @@
-"""What Windows can be asked about itself: a little by cmd.exe, more by PowerShell where it answers."""
+"""Facts of a Windows device: a few from cmd.exe, more from PowerShell if it responds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from edgebench.core import DeviceFacts, Fact, Gpu
 from edgebench.errors import Unreadable
 from edgebench.systems import powershell
-from edgebench.systems.linux import parse_nvidia, whole_number
+from edgebench.systems.linux import parse_int, parse_nvidia
 
 WINDOWS_11 = 22000
-"""Its first build; its registry still says Windows 10."""
+"""Its first build; the registry still has "Windows 10"."""
 
-ANSWERED = "edgebench: answered"
-"""The last line of every PowerShell script: nothing at all is no answer, not an empty one."""
+END_MARKER = "edgebench: answered"
+"""The last line of every PowerShell script, to tell an empty result from no output."""
 
 MACHINES = {"AMD64": "x86_64", "ARM64": "aarch64", "x86": "i686"}
 
@@ -28,7 +28,7 @@ def parse_cmd(text: str) -> DeviceFacts:
     version = re.search(r"\b(\d+\.\d+\.(\d+))[\d.]*\]?\s*$", text, re.M)
     product = re.search(r"^\s*ProductName\s+REG_SZ\s+(\S.*?)\s*$", text, re.M)
     if not (threads or machine or cpu or version):
-        raise Unreadable("cmd.exe answered nothing; is it the login shell (OpenSSH's DefaultShell)?")
+        raise Unreadable("no output from cmd.exe; is it the login shell (OpenSSH's DefaultShell)?")
     name = product[1] if product and version else None
     if name and version and int(version[2]) >= WINDOWS_11:
         name = name.replace("Windows 10", "Windows 11")
@@ -42,26 +42,26 @@ def parse_cmd(text: str) -> DeviceFacts:
 
 
 def parse_wmic(text: str) -> DeviceFacts:
-    """``wmic os get TotalVisibleMemorySize`` (KiB; UTF-16 in a pipe here, plain text there) → ``ram_b``."""
-    found = re.search(r"TotalVisibleMemorySize\s+(\d+)\s*$", text.replace("\0", ""))
-    return DeviceFacts(ram_b=int(found[1]) * 1024 if found else None)
+    """``wmic os get TotalVisibleMemorySize`` (KiB; UTF-16 or plain text, depending on the version) → ``ram_b``."""
+    match = re.search(r"TotalVisibleMemorySize\s+(\d+)\s*$", text.replace("\0", ""))
+    return DeviceFacts(ram_b=int(match[1]) * 1024 if match else None)
 
 
 def parse_list(text: str) -> list[dict[str, str]]:
-    """What ``Format-List`` prints: ``Name : value`` lines, a blank line between objects.
+    """Parse ``Format-List``: ``Name : value`` lines, a blank line between objects.
 
-    Property names are not localised. A value that was broken over lines is put together again.
+    Property names are not localised. Wrapped values are joined.
     """
     objects: list[dict[str, str]] = []
     for block in re.split(r"\n\s*\n", text.replace("\r", "").strip()):
         fields: dict[str, str] = {}
-        last = ""
+        name = ""
         for line in block.splitlines():
-            if found := re.match(r"(\w+)\s*: ?(.*)$", line):
-                last = found[1]
-                fields[last] = found[2].strip()
-            elif last:
-                fields[last] += line.strip()
+            if match := re.match(r"(\w+)\s*: ?(.*)$", line):
+                name = match[1]
+                fields[name] = match[2].strip()
+            elif name:
+                fields[name] += line.strip()
         if fields:
             objects.append(fields)
     return objects
@@ -85,7 +85,7 @@ def _sum(sockets: Sequence[Mapping[str, str]], field: str) -> int | None:
 def parse_system(text: str) -> DeviceFacts:
     """``Win32_OperatingSystem`` → ``os``, ``kernel``, ``ram_b`` (its sizes are in KiB)."""
     fields = next(iter(parse_list(text)), {})
-    ram = whole_number(fields.get("TotalVisibleMemorySize"))
+    ram = parse_int(fields.get("TotalVisibleMemorySize"))
     return DeviceFacts(
         os=fields.get("Caption") or None,
         kernel=f"Windows NT {fields['Version']}" if fields.get("Version") else None,
@@ -94,13 +94,13 @@ def parse_system(text: str) -> DeviceFacts:
 
 
 def parse_displays(text: str) -> DeviceFacts:
-    """``Win32_VideoController`` → ``gpus``. Its AdapterRAM has 32 bits and is not asked for."""
+    """``Win32_VideoController`` → ``gpus``. Its AdapterRAM is not queried, since it has only 32 bits."""
     cards = [fields for fields in parse_list(text) if fields.get("Name")]
     return DeviceFacts(gpus=tuple(Gpu(card["Name"], card.get("DriverVersion") or None) for card in cards))
 
 
 def parse_battery(text: str) -> DeviceFacts:
-    """``Win32_Battery``: BatteryStatus 1 is discharging, 2 on mains; no battery, nothing said."""
+    """``Win32_Battery``: BatteryStatus 1 is discharging, 2 on mains; no output without a battery."""
     status = [fields.get("BatteryStatus") for fields in parse_list(text)]
     if "1" in status:
         return DeviceFacts(power_source="battery")
@@ -108,14 +108,14 @@ def parse_battery(text: str) -> DeviceFacts:
 
 
 def _cim(parse: Callable[[str], DeviceFacts], name: str, *fields: str) -> Fact[DeviceFacts]:
-    """One class a call: a driver that hangs one doesn't cost the others."""
-    script = f"Get-CimInstance Win32_{name} | Format-List {','.join(fields)} | Out-String -Width 4096;'{ANSWERED}'"
+    """Query one CIM class per command, so that a hanging driver blocks no other fact."""
+    script = f"Get-CimInstance Win32_{name} | Format-List {','.join(fields)} | Out-String -Width 4096;'{END_MARKER}'"
 
     def read(text: str) -> DeviceFacts:
-        answer, end, _ = text.rpartition(ANSWERED)
-        if not end:
-            raise Unreadable("PowerShell gave no answer")
-        return parse(answer)
+        output, marker, _ = text.rpartition(END_MARKER)
+        if not marker:
+            raise Unreadable("PowerShell did not respond")
+        return parse(output)
 
     return Fact(powershell.command(script), read)
 

@@ -1,4 +1,4 @@
-"""Commands on an Android device: the shell protocol of version 2, and a stand-in for phones without it."""
+"""Commands on an Android device: shell protocol version 2, and a substitute for phones without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgebench.core import Line, Output
 from edgebench.errors import DeviceLost
 from edgebench.transports.streams import LineQueue
 
-Piece = tuple[Literal["out", "err"], bytes] | tuple[Literal["exit"], int]
+Chunk = tuple[Literal["out", "err"], bytes] | tuple[Literal["exit"], int]
 
 BLOCK = 256 * 1024
 """Bytes per packet of a push."""
@@ -26,7 +26,7 @@ PACKET = struct.Struct("<BI")
 HOME = "/data/local/tmp"
 """Where commands start: the one folder of ``adb shell`` that may be written and executed."""
 
-TAGGED = """\
+TAGGED_SHELL = """\
 tag() {{ while IFS= read -r l; do print -r -- "$1$l"; done; [ -z "$l" ] || print -r -- "$2$l"; }}
 exec 3>&1
 go() {{ sh -c {command} 3>&- 4>&-; echo $? >&4; }}
@@ -37,95 +37,95 @@ echo x$s
 Capitals mark a last line without an end. ``read`` and ``print`` are mksh's own."""
 
 
-GROUP = {True: "echo $$\n", False: "echo o$$\n"}
-"""A first line of output: the shell's pid, which is its process group's. With and without shell v2."""
+PRINT_GROUP = {True: "echo $$\n", False: "echo o$$\n"}
+"""Prints the shell's pid, which is its process group's, as the first line. With and without shell v2."""
 
 
-def service(command: str, modern: bool, input_size: int | None) -> str:
+def service_name(command: str, has_shell_v2: bool, input_size: int | None) -> str:
     """The name of the service that runs a command. ``input_size``: bytes of its input; None: open
-    until this side lets go."""
+    until the stream is closed."""
     command = f"cd {HOME} 2>/dev/null\n{command}"
-    if modern:
+    if has_shell_v2:
         return f"shell,v2,raw:{command}"
-    # A stream of ADB can't be half closed: there a command's input ends after so many bytes.
+    # An ADB stream cannot be half closed, so the command's input ends after `input_size` bytes.
     feed = "" if input_size is None else f"head -c {input_size} |"
-    return "exec:" + TAGGED.format(command=shlex.quote(command), feed=feed)
+    return "exec:" + TAGGED_SHELL.format(command=shlex.quote(command), feed=feed)
 
 
 class Shell:
-    """One command's stream, in the words of either shell protocol."""
+    """One command's stream, in either shell protocol."""
 
-    def __init__(self, sock: socket.socket, modern: bool, says_group: bool = False) -> None:
-        self.sock, self._modern, self._says_group = sock, modern, says_group
+    def __init__(self, sock: socket.socket, has_shell_v2: bool, prints_group: bool = False) -> None:
+        self.sock, self._has_shell_v2, self._prints_group = sock, has_shell_v2, prints_group
         self.group: int | None = None
-        """Its process group on the device, where it says so and once it has begun to run."""
-        self.begun = threading.Event()
-        """That is known, or never will be."""
+        """Its process group on the device, once it runs; requires ``prints_group``."""
+        self.started = threading.Event()
+        """Set once the process group is known or the command has ended."""
 
     def write(self, data: bytes) -> int:
-        self.sock.sendall(PACKET.pack(STDIN, len(data)) + data if self._modern else data)
+        self.sock.sendall(PACKET.pack(STDIN, len(data)) + data if self._has_shell_v2 else data)
         return len(data)
 
     def end_input(self) -> None:
-        if self._modern:
+        if self._has_shell_v2:
             self.sock.sendall(PACKET.pack(CLOSE_STDIN, 0))
 
-    def pieces(self) -> Iterator[Piece]:
-        """What comes; the last one is ("exit", status), unless the link broke."""
-        head = b""
+    def read_chunks(self) -> Iterator[Chunk]:
+        """The output in order of arrival; the last item is ("exit", status), unless the connection broke."""
+        buffer = b""
         with contextlib.suppress(OSError), self.sock.makefile("rb") as file:
-            for piece in _packets(file) if self._modern else _tagged(file):
-                if self._says_group and self.group is None and isinstance(piece[1], bytes) and piece[0] == "out":
-                    head += piece[1]
-                    if b"\n" not in head:
+            for chunk in _read_packets(file) if self._has_shell_v2 else _read_tagged(file):
+                if self._prints_group and self.group is None and isinstance(chunk[1], bytes) and chunk[0] == "out":
+                    buffer += chunk[1]
+                    if b"\n" not in buffer:
                         continue
-                    first, rest = head.split(b"\n", 1)
-                    if not first.isdigit():
-                        return  # somebody else answers
-                    self.group = int(first)
-                    self.begun.set()
+                    pid_line, rest = buffer.split(b"\n", 1)
+                    if not pid_line.isdigit():
+                        return  # not the output of this command
+                    self.group = int(pid_line)
+                    self.started.set()
                     yield "out", rest
                     continue
-                yield piece
-                if piece[0] == "exit":
+                yield chunk
+                if chunk[0] == "exit":
                     return
 
     def collect(self) -> Output | None:
-        """All of it; None: the link broke."""
+        """The complete output; None if the connection broke."""
         blocks: dict[str, list[bytes]] = {"out": [], "err": []}
         status = None
-        for name, data in self.pieces():
+        for name, data in self.read_chunks():
             if isinstance(data, int):
                 status = data
             else:
                 blocks[name].append(data)
-        self.begun.set()
+        self.started.set()
         out, err = (b"".join(blocks[stream]).decode("utf-8", "replace") for stream in ("out", "err"))
         return None if status is None else Output(out, err, status)
 
-    def give(self, stdin: bytes) -> None:
-        """All of a command's input; it may end without reading it."""
+    def send_input(self, stdin: bytes) -> None:
+        """Send all of a command's input; it may exit without reading it."""
         with contextlib.suppress(OSError):
             for start in range(0, len(stdin), BLOCK):
                 self.write(stdin[start : start + BLOCK])
             self.end_input()
 
 
-def _packets(file: BinaryIO) -> Iterator[Piece]:
+def _read_packets(file: BinaryIO) -> Iterator[Chunk]:
     """Shell protocol, version 2 (adb's shell_protocol.h): id, length, bytes."""
     while len(head := file.read(PACKET.size)) == PACKET.size:
-        kind, size = PACKET.unpack(head)
-        data = file.read(size)
-        if len(data) < size:
+        packet_type, length = PACKET.unpack(head)
+        data = file.read(length)
+        if len(data) < length:
             return
-        if kind == EXIT and data:
+        if packet_type == EXIT and data:
             yield "exit", data[0]
-        elif kind in (STDOUT, STDERR):
-            yield ("out" if kind == STDOUT else "err"), data
+        elif packet_type in (STDOUT, STDERR):
+            yield ("out" if packet_type == STDOUT else "err"), data
 
 
-def _tagged(file: BinaryIO) -> Iterator[Piece]:
-    """See ``TAGGED``."""
+def _read_tagged(file: BinaryIO) -> Iterator[Chunk]:
+    """See ``TAGGED_SHELL``."""
     for line in file:
         tag, rest = line[:1], line[1:]
         if tag == b"x" and rest.strip().isdigit():
@@ -136,18 +136,18 @@ def _tagged(file: BinaryIO) -> Iterator[Piece]:
             yield ("out" if tag == b"O" else "err"), rest[:-1]
 
 
-class Phone(Protocol):
-    """What a running command needs of its transport."""
+class AdbConnection(Protocol):
+    """The methods of its transport that a running command needs."""
 
-    def let_go(self, sock: socket.socket) -> None: ...
-    def why(self) -> str: ...
+    def release(self, sock: socket.socket) -> None: ...
+    def loss_message(self) -> str: ...
 
 
 class AdbProcess:
     """A command running on a phone."""
 
-    def __init__(self, phone: Phone, shell: Shell) -> None:
-        self._phone, self._shell = phone, shell
+    def __init__(self, connection: AdbConnection, shell: Shell) -> None:
+        self._connection, self._shell = connection, shell
         self._status: int | None = None
         self._killed = False
         self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -157,34 +157,34 @@ class AdbProcess:
 
     def _listen(self) -> None:
         try:
-            for name, data in self._shell.pieces():
+            for name, data in self._shell.read_chunks():
                 if isinstance(data, int):
                     self._status = data
                 elif data:
                     (self._out if name == "out" else self._err).put(data)
         finally:
-            self._phone.let_go(self._shell.sock)
+            self._connection.release(self._shell.sock)
             for stream in (self._out, self._err):
                 stream.put(b"")
 
     def read(self, timeout: float) -> Line | None:
         line = self._lines.get(timeout)
-        if line is None and self._lines.ended and self.status is None:
-            raise DeviceLost(self._phone.why())
+        if line is None and self._lines.is_ended and self.status is None:
+            raise DeviceLost(self._connection.loss_message())
         return line
 
     def write(self, text: str) -> None:
         try:
             self._shell.write(text.encode())
         except OSError as error:
-            raise DeviceLost(self._phone.why()) from error
+            raise DeviceLost(self._connection.loss_message()) from error
 
     @property
     def status(self) -> int | None:
-        if not self._lines.ended:
+        if not self._lines.is_ended:
             return None
         return 128 + 9 if self._status is None and self._killed else self._status
 
     def kill(self) -> None:
         self._killed = True
-        self._phone.let_go(self._shell.sock)
+        self._connection.release(self._shell.sock)

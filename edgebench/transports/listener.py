@@ -20,20 +20,20 @@ class Duplex(Protocol):
 
 @contextlib.contextmanager
 def listen(connect: Callable[[], Duplex], *, half_close: bool) -> Iterator[int]:
-    """Give the port; every connection to it is joined to one that ``connect`` makes.
+    """Yield a port; every connection to it is joined to one that ``connect`` opens.
 
-    ``half_close``: whether the wire can pass on that one side has finished sending; where it can't, a
-    caller that has finished is taken to have gone, and the device's side learns that. Where
-    ``connect`` raises ``OSError``, the caller's connection is closed.
+    ``half_close``: whether the transport can signal that one side has finished sending; if not, the
+    device's side is closed as soon as the caller has finished. If ``connect`` raises ``OSError``,
+    the caller's connection is closed.
     """
     connections: set[socket.socket | Duplex] = set()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        accepting = threading.Thread(target=_accept, args=(server, connect, half_close, connections), daemon=True)
-        accepting.start()
+        thread = threading.Thread(target=_accept, args=(server, connect, half_close, connections), daemon=True)
+        thread.start()
         try:
             yield server.getsockname()[1]
         finally:
-            # Closing alone does not wake a thread that waits in accept().
+            # Closing alone does not wake a thread blocked in accept().
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             for connection in list(connections):
@@ -45,33 +45,33 @@ def _accept(
 ) -> None:
     while True:
         try:
-            here, _ = server.accept()
+            local, _ = server.accept()
         except ConnectionAbortedError:
-            continue  # a caller that went before its turn came
+            continue  # the caller closed the connection before it was accepted
         except OSError:
             return
-        threading.Thread(target=join, args=(here, connect, half_close, connections), daemon=True).start()
+        threading.Thread(target=relay, args=(local, connect, half_close, connections), daemon=True).start()
 
 
-def join(
-    here: socket.socket, connect: Callable[[], Duplex], half_close: bool, connections: set[socket.socket | Duplex]
+def relay(
+    local: socket.socket, connect: Callable[[], Duplex], half_close: bool, connections: set[socket.socket | Duplex]
 ) -> None:
-    """Pass on what comes from either side until both have ended; meanwhile they are in ``connections``."""
+    """Relay data in both directions until both sides have closed; until then they are in ``connections``."""
     try:
-        here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        there = connect()
+        local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        remote = connect()
     except OSError:
-        here.close()
+        local.close()
         return
-    pair: set[socket.socket | Duplex] = {here, there}
+    pair: set[socket.socket | Duplex] = {local, remote}
     connections |= pair
-    up = threading.Thread(target=_pump, args=(here, there, half_close), daemon=True)
-    up.start()
-    _pump(there, here, True)
-    # The device has said its last word: what the caller still sends goes nowhere.
+    upload = threading.Thread(target=_pump, args=(local, remote, half_close), daemon=True)
+    upload.start()
+    _pump(remote, local, True)
+    # The device has closed its side: data that the caller still sends is discarded.
     for connection in pair:
         _close(connection)
-    up.join()
+    upload.join()
     connections -= pair
 
 

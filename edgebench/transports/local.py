@@ -1,4 +1,4 @@
-"""This machine: commands run in its own shell, files are copied, ports are already here."""
+"""This machine: commands run in its own shell, files are copied, ports need no forwarding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WINDOWS = sys.platform == "win32"
 
 @dataclass(frozen=True)
 class Settings:
-    """Nothing to say: there is one such machine."""
+    """No options: there is only one such machine."""
 
 
 class Local:
@@ -36,7 +36,7 @@ class Local:
         """Nothing to connect to."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
         with _start(command) as process:
@@ -87,7 +87,7 @@ class LocalProcess:
 
     @property
     def status(self) -> int | None:
-        if not self._lines.ended:
+        if not self._lines.is_ended:
             return None
         return _status(self._process.wait())
 
@@ -96,7 +96,7 @@ class LocalProcess:
 
 
 def _start(command: str) -> subprocess.Popen[bytes]:
-    # As Windows' OpenSSH does: the command goes to cmd untouched, which a list wouldn't.
+    # As in Windows' OpenSSH, cmd receives the command unmodified; a list would be quoted.
     shell = f'cmd.exe /d /s /c "{command}"' if WINDOWS else ["/bin/sh", "-c", command]
     pipe = subprocess.PIPE
     try:
@@ -120,7 +120,7 @@ def _status(returncode: int) -> int:
 
 
 def _copy(source: Path, target: Path, progress: Progress | None) -> None:
-    """Copy through a temporary name, so that a broken copy is never taken for the file."""
+    """Copy through a temporary name, so that an incomplete copy never has the final name."""
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Files over SFTP: sent where they stopped, fetched whole or not at all."""
+"""Files over SFTP: uploads resume, downloads are complete or absent."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgebench.core import Progress
 from edgebench.errors import DeviceRefused
-from edgebench.transports.streams import temporary
+from edgebench.transports.streams import temporary_path
 
 if TYPE_CHECKING:
     import paramiko
 
-WRITE = 255 * 1024
+WRITE_B = 255 * 1024
 """Bytes per SFTP write: OpenSSH's server takes packets of 256 KiB."""
 
 
 def push(sftp: paramiko.SFTPClient, source: BinaryIO, remote: str, progress: Progress | None) -> None:
-    """Raises ``DeviceRefused`` where it can't be written."""
+    """Upload, resuming a partial file. Raises ``DeviceRefused`` if it cannot be written."""
     size = os.fstat(source.fileno()).st_size
-    with _refusals(remote):
+    with _translate_errors(remote):
         path = _path(remote)
-        done = _size(sftp, path)
+        done = _remote_size(sftp, path)
         if done > size:
             sftp.truncate(path, done := 0)
         with sftp.open(path, "r+b" if done else "wb", bufsize=0) as sink:
             source.seek(done)
             sink.seek(done)
-            sink.MAX_REQUEST_SIZE = WRITE
+            sink.MAX_REQUEST_SIZE = WRITE_B
             while done < size:
-                block = source.read(WRITE)
-                # The last write waits for the answers to all: a full disk shows there.
+                block = source.read(WRITE_B)
+                # The last write waits for all replies, so it reports a full disk.
                 sink.set_pipelined(done + len(block) < size)
                 sink.write(block)
                 done += len(block)
@@ -43,7 +43,7 @@ def push(sftp: paramiko.SFTPClient, source: BinaryIO, remote: str, progress: Pro
 
 
 def pull(sftp: paramiko.SFTPClient, remote: str, local: Path) -> None:
-    with _refusals(remote), temporary(local) as part:
+    with _translate_errors(remote), temporary_path(local) as part:
         sftp.get(_path(remote), str(part))
 
 
@@ -52,7 +52,7 @@ def _path(path: str) -> str:
     return "/" + path.replace("\\", "/") if re.match(r"[A-Za-z]:[\\/]", path) else path
 
 
-def _size(sftp: paramiko.SFTPClient, path: str) -> int:
+def _remote_size(sftp: paramiko.SFTPClient, path: str) -> int:
     try:
         return sftp.stat(path).st_size or 0
     except FileNotFoundError:
@@ -60,8 +60,8 @@ def _size(sftp: paramiko.SFTPClient, path: str) -> int:
 
 
 @contextlib.contextmanager
-def _refusals(remote: str) -> Iterator[None]:
-    """The answers of an SFTP server that are not the wire's fault."""
+def _translate_errors(remote: str) -> Iterator[None]:
+    """Raise ``DeviceRefused`` for errors that the SFTP server reports."""
     try:
         yield
     except FileNotFoundError as error:
@@ -71,5 +71,5 @@ def _refusals(remote: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError) or "closed" in str(error).lower():
             raise
-        # SFTP's code 4, "Failure", is all that a full disk gives.
-        raise DeviceRefused(f"{remote}: the device says {error}", "Is its disk full?") from error
+        # For a full disk, SFTP has only the generic code 4, "Failure".
+        raise DeviceRefused(f"{remote}: {error}", "Is its disk full?") from error

@@ -12,12 +12,12 @@ from typing import Literal
 
 from edgebench.core import Line
 
-LONGEST_LINE = 65_536
-"""Bytes. A longer line is delivered in pieces, so that garbage can't eat the memory."""
+MAX_LINE_B = 65_536
+"""Bytes. A longer line is delivered in pieces, so that garbage cannot exhaust the memory."""
 
 
 class LineQueue:
-    """Reads blocking byte sources in threads and hands out their lines in order of arrival."""
+    """Reads blocking byte sources in threads and returns their lines in order of arrival."""
 
     def __init__(self, sources: dict[Literal["out", "err"], Callable[[], bytes]]) -> None:
         """Each source returns the next bytes, b"" at its end."""
@@ -27,27 +27,27 @@ class LineQueue:
             threading.Thread(target=self._pump, args=(stream, source), daemon=True).start()
 
     def _pump(self, stream: Literal["out", "err"], source: Callable[[], bytes]) -> None:
-        rest = b""
+        remainder = b""
         try:
             while block := source():
-                at = time.monotonic()
-                *whole, rest = (rest + block).split(b"\n")
-                for line in whole:
-                    self._put(stream, line.removesuffix(b"\r"), at)
-                while len(rest) > LONGEST_LINE:
-                    self._put(stream, rest[:LONGEST_LINE], at)
-                    rest = rest[LONGEST_LINE:]
-            if rest:
-                self._put(stream, rest, time.monotonic())
+                arrived_at = time.monotonic()
+                *complete, remainder = (remainder + block).split(b"\n")
+                for line in complete:
+                    self._put(stream, line.removesuffix(b"\r"), arrived_at)
+                while len(remainder) > MAX_LINE_B:
+                    self._put(stream, remainder[:MAX_LINE_B], arrived_at)
+                    remainder = remainder[MAX_LINE_B:]
+            if remainder:
+                self._put(stream, remainder, time.monotonic())
         finally:
-            self._lines.put(None)  # whatever ended it: nobody may wait for ever
+            self._lines.put(None)  # even after an exception, or readers would block forever
 
-    def _put(self, stream: Literal["out", "err"], line: bytes, at: float) -> None:
-        self._lines.put(Line(stream, line.decode("utf-8", "replace"), at))
+    def _put(self, stream: Literal["out", "err"], line: bytes, arrived_at: float) -> None:
+        self._lines.put(Line(stream, line.decode("utf-8", "replace"), arrived_at))
 
     @property
-    def ended(self) -> bool:
-        """Both streams are at their end and every line has been handed out."""
+    def is_ended(self) -> bool:
+        """Whether all streams have ended and every line has been returned."""
         return self._open == 0
 
     def get(self, timeout: float) -> Line | None:
@@ -65,8 +65,8 @@ class LineQueue:
 
 
 @contextlib.contextmanager
-def temporary(local: Path) -> Iterator[Path]:
-    """A name to write to; it becomes ``local`` when nothing went wrong, else nothing is left."""
+def temporary_path(local: Path) -> Iterator[Path]:
+    """Yield a temporary path, renamed to ``local`` on success and removed on failure."""
     part = local.with_name(local.name + ".part")
     try:
         yield part

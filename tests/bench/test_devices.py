@@ -134,7 +134,7 @@ def test_several_devices_at_once_and_one_of_them_missing(
     ran = edgebench("run", "-d", "all", "-m", str(real_model), *QUICK, "--json", "-")
     assert ran.status == 4
     assert {(r["trial"]["device"], r["status"]) for r in ran.records} == {(name, "ok") for name in names}
-    told = f"{gone}: nothing answers on 127.0.0.1:1"
+    told = f"{gone}: no response from 127.0.0.1:1"
     lines = ran.stderr.splitlines()
     first_result = next(number for number, line in enumerate(lines) if "round 1/1" in line)
     assert lines.index(told) < first_result < lines.index(f"edgebench: {told}")

@@ -149,7 +149,7 @@ def test_a_device_that_is_not_there(edgebench: Program, linux: Place, second: Pl
     gone = profile(edgebench, second, "part", transport={**second.transport, "port": 1})
     ran = edgebench("run", "-d", lead, "-m", str(model), *QUICK, "--rpc", gone)
     assert ran.status == 4
-    assert "nothing answers on 127.0.0.1:1" in ran.stderr
+    assert "no response from 127.0.0.1:1" in ran.stderr
     nothing_left(linux)
 
 

@@ -323,7 +323,7 @@ def test_it_ends_when_nobody_listens(shell, helper):
     """As after a broken wire: standard output is closed, nobody sends a signal."""
     process = helper(HOLD)
     mark = f"/tmp/edgebench-no-such-{os.getpid()}"
-    text = loops.posix(
+    text = loops.posix_loop(
         {"a.0": ProbeSource(files=("/proc/{pid}/status", mark)), "b.0": ProbeSource(command="echo 1")},
         process.pid,
         perl=True,

@@ -79,7 +79,7 @@ def test_check_of_a_device_that_is_off(edgebench: Program, linux: Place):
     name = profile(edgebench, linux, transport={**linux.transport, "port": free_port()})
     ran = edgebench("devices", "check", name)
     assert ran.status == 4
-    assert "NO  connection: nothing answers" in ran.stdout
+    assert "NO  connection: no response from" in ran.stdout
     assert "Is the device on" in ran.stdout
 
 
@@ -92,7 +92,7 @@ def test_list_says_who_is_there(edgebench: Program, linux: Place, android: Place
     ran = edgebench("devices", "list", "--probe", "--json")
     reached = {device["name"]: device["reached"] for device in json.loads(ran.stdout)["devices"]}
     assert reached["lab-linux"] == reached["lab-android"] == reached["local"] == "yes"
-    assert reached["lab-termux"].startswith("no: nothing answers")
+    assert reached["lab-termux"].startswith("no: no response from")
 
 
 def answered(edgebench: Program, answer: str, *args: str) -> tuple[int, str]:

@@ -204,7 +204,7 @@ def test_a_controller_that_stands_still_is_told_what_happened(
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No sign of life after the first."""
     monkeypatch.setattr(edgebench.device.session, "BEAT", 1000.0)
-    monkeypatch.setattr(posix, "BEATS_MISSED", 2)
+    monkeypatch.setattr(posix, "MAX_MISSED_BEATS", 2)
 
 
 @pytest.mark.usefixtures("silent")

@@ -19,7 +19,7 @@ from edgebench.core import Device, ProbeSource
 from edgebench.device.session import Session
 from edgebench.errors import UsageError
 from edgebench.systems import loops, powershell
-from edgebench.systems.cmd import COMMAND_LINE
+from edgebench.systems.cmd import MAX_COMMAND_CHARS
 
 QUOTES = 'it\'s "here" $(echo no) `echo no` äß'
 
@@ -36,7 +36,7 @@ def sources(system: str) -> dict[str, ProbeSource]:
 @pytest.mark.parametrize("shell", ["dash", "bash", "mksh"])
 @pytest.mark.parametrize("system", ["linux", "android", "termux", "macos"])
 def test_every_posix_loop_is_valid_shell(shell, system):
-    text = loops.posix(sources(system), 4711, proc=system != "macos", perl=system == "linux")
+    text = loops.posix_loop(sources(system), 4711, proc=system != "macos", perl=system == "linux")
     script = shlex.split(text)[-1]
     checked = subprocess.run([shell, "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -52,7 +52,7 @@ def script_of(text: str) -> str:
 
 def test_the_windows_loop_fits_cmd_and_quotes_its_commands():
     text = powershell.loop(sources("windows"), 4711)
-    assert len(text) < COMMAND_LINE
+    assert len(text) < MAX_COMMAND_CHARS
     script = script_of(text)
     assert "{pid}" not in script
     assert all(script.count(left) == script.count(right) for left, right in ("()", "{}", "[]"))
@@ -80,7 +80,7 @@ def seen(name: str):
 class Mac:
     """macOS's loop, run here by a shell that has no /proc to look at, with the Mac's programs acted out."""
 
-    loop = staticmethod(lambda sources, pid: loops.posix(sources, pid, proc=False))
+    loop = staticmethod(lambda sources, pid: loops.posix_loop(sources, pid, proc=False))
 
 
 def test_the_loop_without_proc_runs_commands_and_uses_arrival_times(tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def watched():
 @pytest.mark.parametrize("shell", ALONE)
 def test_a_shell_that_reads_by_itself_starts_nothing_while_it_does(shell, watched):
     everything = ProbeSource(files=("/proc/{pid}/statm", "/proc/gone"), interval=0.1)
-    script = shlex.split(loops.posix({"a.0": OWN, "b.0": everything}, watched))[-1]
+    script = shlex.split(loops.posix_loop({"a.0": OWN, "b.0": everything}, watched))[-1]
     said = ticks(shell, script, 8)
     ends = [line.rpartition(") ")[2].split() for line in said if line.startswith("% - ")]
     # Page faults of the children it waited for: they change with each of them.
@@ -215,7 +215,7 @@ def test_a_shell_without_the_devices_clock_leaves_reading_to_grep(shell, uptime,
     """In a container that shows its own uptime, in Termux that shows none."""
     if uptime:
         (tmp_path / "uptime").write_text(uptime)
-    script = shlex.split(loops.posix({"a.0": OWN}, watched))[-1].replace("/proc/uptime", str(tmp_path / "uptime"))
+    script = shlex.split(loops.posix_loop({"a.0": OWN}, watched))[-1].replace("/proc/uptime", str(tmp_path / "uptime"))
     said = ticks(shell, script, 3)
     assert sum(line.startswith("/proc/self/stat:") and "(grep)" in line for line in said) == 2
     assert sum(":VmRSS" in line for line in said) == 2
@@ -224,7 +224,7 @@ def test_a_shell_without_the_devices_clock_leaves_reading_to_grep(shell, uptime,
 @pytest.mark.parametrize("shell", ALONE)
 def test_a_shell_that_cannot_wait_on_a_pipe_sleeps(shell, watched):
     """It must never read on without a pause."""
-    script = shlex.split(loops.posix({"a.0": OWN}, watched))[-1].replace("exec 3<", "exec 4<")
+    script = shlex.split(loops.posix_loop({"a.0": OWN}, watched))[-1].replace("exec 3<", "exec 4<")
     times = [float(line[13:].split()[0]) for line in ticks(shell, script, 5) if line.startswith("/proc/uptime:")]
     assert times[-1] - times[1] > 0.2
 
@@ -232,7 +232,7 @@ def test_a_shell_that_cannot_wait_on_a_pipe_sleeps(shell, watched):
 def test_without_perl_a_shell_that_reads_by_itself_is_looked_for(tmp_path):
     for name in ("dash", "bash", "grep", "sed", "sleep"):
         (tmp_path / ("sh" if name == "dash" else name)).symlink_to(shutil.which(name))
-    words = shlex.split(loops.posix({"a.0": OWN}, 4711, perl=True))
+    words = shlex.split(loops.posix_loop({"a.0": OWN}, 4711, perl=True))
     assert words[:3] == ["exec", "sh", "-c"]
 
     def first_line() -> str:

@@ -129,10 +129,10 @@ def test_facts_by_cmd_of_windows_11() -> None:
 @pytest.mark.parametrize("name", ["cpu", "os", "display", "power"])
 def test_no_answer_of_powershell_is_not_an_empty_one(name: str) -> None:
     fact = facts.FACTS[name]
-    assert fact.parse(f"\r\n\r\n{facts.ANSWERED}\r\n") == DeviceFacts()
-    with pytest.raises(Unreadable, match="no answer"):
+    assert fact.parse(f"\r\n\r\n{facts.END_MARKER}\r\n") == DeviceFacts()
+    with pytest.raises(Unreadable, match="did not respond"):
         fact.parse("")
-    assert facts.ANSWERED in script(fact.command)
+    assert facts.END_MARKER in script(fact.command)
 
 
 def test_ram_by_wmic() -> None:

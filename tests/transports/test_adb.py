@@ -171,7 +171,7 @@ def test_something_else_listens_where_the_adb_server_should():
         class Stranger:
             port = stranger.getsockname()[1]
 
-        with pytest.raises(DeviceLost, match="does not answer as it should"):
+        with pytest.raises(DeviceLost, match=r"the adb server on .* failed"):
             place(Stranger(), "R58M").open()
 
 
@@ -287,7 +287,7 @@ def test_a_push_whose_link_is_let_go_of_says_lost(android: Place, tmp_path: Path
     source = tmp_path / "model"
     source.write_bytes(bytes(5_000_000))
     with pytest.raises(DeviceLost):
-        transport.push(source, f"{android.folder}/model.part", lambda done, size: transport._hang_up())
+        transport.push(source, f"{android.folder}/model.part", lambda done, size: transport._close_sockets())
     transport.close()
 
 
@@ -319,20 +319,20 @@ def packet(kind: int, data: bytes) -> bytes:
 
 def test_an_answer_that_does_not_begin_with_a_number_is_none():
     said = packet(adb_shell.STDOUT, b"WARNING: linker\n"), packet(adb_shell.EXIT, b"\0")
-    shell = adb_shell.Shell(answer(*said), modern=True, says_group=True)
+    shell = adb_shell.Shell(answer(*said), has_shell_v2=True, prints_group=True)
     assert shell.collect() is None
-    assert (shell.group, shell.begun.is_set()) == (None, True)
+    assert (shell.group, shell.started.is_set()) == (None, True)
 
 
 def test_an_end_without_a_status_is_a_loss():
     class Phone:
-        def let_go(self, sock: socket.socket) -> None:
+        def release(self, sock: socket.socket) -> None:
             sock.close()
 
-        def why(self) -> str:
+        def loss_message(self) -> str:
             return "gone"
 
-    shell = adb_shell.Shell(answer(packet(adb_shell.STDOUT, b"x\n"), packet(adb_shell.EXIT, b"")), modern=True)
+    shell = adb_shell.Shell(answer(packet(adb_shell.STDOUT, b"x\n"), packet(adb_shell.EXIT, b"")), has_shell_v2=True)
     process = adb_shell.AdbProcess(Phone(), shell)
     with pytest.raises(DeviceLost, match="gone"):
         while True:

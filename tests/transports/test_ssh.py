@@ -71,12 +71,12 @@ def test_trust_keeps_what_was_known(linux: Place, tmp_path: Path):
 
 
 def test_a_port_where_nobody_listens(linux: Place):
-    with pytest.raises(DeviceLost, match="nothing answers"):
+    with pytest.raises(DeviceLost, match="no response from"):
         linux.open(port=free_port())
 
 
 def test_a_name_that_does_not_exist(linux: Place):
-    with pytest.raises(DeviceLost, match="no address is known"):
+    with pytest.raises(DeviceLost, match="cannot resolve"):
         linux.open(host="no-such-device.invalid")
 
 
@@ -89,7 +89,7 @@ def test_a_port_where_something_else_listens(linux: Place, proxy):
 
 @pytest.mark.parametrize("host", ["x" * 70, "a..b"])
 def test_a_name_that_no_host_can_have(linux: Place, host: str):
-    with pytest.raises(DeviceLost, match="no address is known"):
+    with pytest.raises(DeviceLost, match="cannot resolve"):
         linux.open(host=host)
 
 
@@ -98,7 +98,7 @@ def test_a_configuration_that_is_not_understood_is_named(linux: Place, tmp_path:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_bytes(content)
-    with pytest.raises(ProfileError, match=r"\.ssh/config is not understood"):
+    with pytest.raises(ProfileError, match=r"cannot parse .*\.ssh/config"):
         linux.open(host="somehost", port=None)
 
 
@@ -326,7 +326,7 @@ def test_the_first_to_find_the_wire_broken_says_lost(thin, sleeper, tmp_path: Pa
         pass
     source = tmp_path / "model"
     source.write_bytes(b"weights")
-    packets = transport._wire().packetizer
+    packets = transport._transport().packetizer
     transport._closing.set()  # the keep-alive's own question would end the wire for all
     monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
     for act in (
@@ -336,13 +336,13 @@ def test_the_first_to_find_the_wire_broken_says_lost(thin, sleeper, tmp_path: Pa
         lambda: transport.push(source, str(tmp_path / "there")),
         lambda: transport.pull(str(source), tmp_path / "here"),
     ):
-        assert transport._wire().is_active()
+        assert transport._transport().is_active()
         with pytest.raises(DeviceLost):
             act()
     with transport.forward(22) as port, socket.create_connection(("127.0.0.1", port)) as caller:
         assert caller.recv(1) == b""
     process.kill()
-    assert transport._wire().is_active()
+    assert transport._transport().is_active()
 
 
 FLOOD = "head -c 1000000 /dev/zero | tr '\\0' x"
@@ -369,7 +369,7 @@ def test_a_stream_that_breaks_off_while_it_is_read_is_lost(thin, tmp_path: Path,
     asking.start()
     while not Path(f"{go}.ready").exists():
         time.sleep(0.01)
-    packets = transport._wire().packetizer
+    packets = transport._transport().packetizer
     monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
     go.touch()
     asking.join(60)
@@ -384,7 +384,7 @@ def test_a_device_behind_a_jump_host_is_let_go_of_when_that_ones_wire_broke(
 ):
     transport = linux.open(jump=f"{linux.transport['user']}@127.0.0.1:{sshd_server.port}")
     transport._closing.set()
-    packets = ssh_login.transport(transport._clients[0]).packetizer
+    packets = ssh_login.open_transport(transport._clients[0]).packetizer
     monkeypatch.setattr(packets, "_Packetizer__socket", Mute(packets._Packetizer__socket))
     transport.close()
     assert transport._clients == []
@@ -406,7 +406,7 @@ class Garbler(Mute):
 def test_garbage_on_the_wire_is_a_loss(linux: Place, act: str):
     transport = linux.open()
     transport._closing.set()
-    packets = transport._wire().packetizer
+    packets = transport._transport().packetizer
     packets._Packetizer__socket = Garbler(packets._Packetizer__socket)
     with pytest.raises(DeviceLost):
         getattr(transport, act)("echo")
@@ -417,7 +417,7 @@ def test_a_command_whose_wire_breaks_unnoticed_says_lost(thin, sleeper, monkeypa
     """It is late, and even its end can't be asked for any more."""
     transport, _ = thin
     transport._closing.set()
-    packets = transport._wire().packetizer
+    packets = transport._transport().packetizer
 
     def mute() -> None:
         sleeper.wait_for(1)
