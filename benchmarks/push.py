@@ -39,12 +39,12 @@ def unchanged(device: Device, model: ModelFile, rounds: int) -> None:
     """Seconds until a model that is on a device is known to be there, connecting not counted."""
     with Session(device) as session:
         began = time.perf_counter()
-        provision.place_model(session, model)
+        provision.deploy_model(session, model)
         print(f"new model, {device.name}: sent, verified and named in {time.perf_counter() - began:.2f} s")
         seconds = []
         for _ in range(rounds):
             began = time.perf_counter()
-            provision.place_model(session, model)
+            provision.deploy_model(session, model)
             seconds.append(time.perf_counter() - began)
         print(
             f"unchanged model, {device.name}: found unchanged in {statistics.median(seconds) * 1e3:.0f} ms (below 1 s)"
@@ -61,13 +61,13 @@ def interrupted(device: Device, wire: Proxy, model: ModelFile) -> None:
     wire.cut_after(model.size // 2)
     try:
         with Session(device) as session:
-            provision.place_model(session, model)
+            provision.deploy_model(session, model)
     except DeviceLost:
         pass
     wire.cut_after(1 << 60)
     before = wire.sent
     with Session(device) as session:
-        provision.place_model(session, model)
+        provision.deploy_model(session, model)
     again = wire.sent - before
     print(f"push cut at half, {device.name}: {again / model.size:.1%} of the model sent afterwards (one half)")
 

@@ -18,7 +18,7 @@ from typing import Any
 from edgebench import engine_options, plugins, profiles
 from edgebench.core import Device
 from edgebench.modelfiles.catalogue import PLAIN, SOURCES, GgufEntry, MlcEntry, ModelProfile
-from edgebench.profiles.documents import adapter, required
+from edgebench.profiles.documents import adapter, required_fields
 
 Schema = dict[str, Any]
 
@@ -56,7 +56,7 @@ def printed(schema: Schema) -> str:
 
 
 def _defaults() -> Schema:
-    shape = _form(profiles.defaults_form())
+    shape = _form(profiles.defaults_cls())
     for name, shared in engine_options.all_options().items():
         option, value = shared.option, shape["properties"][name]
         value["description"] = option.help
@@ -85,7 +85,7 @@ def _form(form: type, without: Collection[str] = ()) -> Schema:
     for value in properties.values():
         value.pop("title", None)
     shape = {"type": "object", "properties": properties, "additionalProperties": False}
-    needed = [name for name in required(form) if name not in without]
+    needed = [name for name in required_fields(form) if name not in without]
     return shape | ({"required": needed} if needed else {})
 
 

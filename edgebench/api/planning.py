@@ -210,7 +210,7 @@ def load_devices(names: Sequence[DeviceLike]) -> list[Device]:
 
 def _expand_all(names: Sequence[DeviceLike]) -> Iterator[DeviceLike]:
     for name in names:
-        yield from profiles.own("devices") if name == ALL else [name]
+        yield from profiles.user_profiles("devices") if name == ALL else [name]
 
 
 def choose_engine(device: Device, engine: str | None) -> str:

@@ -25,9 +25,9 @@ def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, Non
     try:
         return prepared(plan.engine, engine)
     except NoEngine:
-        if not archives.known(session.device.system):
+        if not archives.has_archives(session.device.system):
             raise
-    for text in archives.bring(session, plan.engine, plan.backend):
+    for text in archives.install(session, plan.engine, plan.backend):
         yield Activity(0, text)
     return prepared(plan.engine, engine)
 
@@ -41,7 +41,7 @@ def prepared(name: str, engine: Engine) -> EngineFacts:
 
 
 def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
-    """As ``provision.place_model``, and every tenth is said: a large model takes long on a thin wire.
+    """As ``provision.deploy_model``, and every tenth is said: a large model takes long on a thin wire.
 
     ``done``: tenths and bytes.
     """
@@ -52,7 +52,7 @@ def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Even
 
     pool = ThreadPoolExecutor(1)
     try:
-        placed = pool.submit(provision.place_model, session, model, progress)
+        placed = pool.submit(provision.deploy_model, session, model, progress)
         while not wait([placed], SENDING_S).done:
             if told < done[0] < 10:
                 told = done[0]

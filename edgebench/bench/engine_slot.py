@@ -82,7 +82,7 @@ class EngineSlot:
     def abort(self) -> None:
         """From another thread: let what is under way fail soon."""
         if process := self.process:
-            process.running.stop(patience=3)
+            process.running.stop(grace_s=3)
 
     def close(self) -> None:
         """End the engine, if one runs, and forget its log."""

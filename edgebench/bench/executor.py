@@ -114,10 +114,10 @@ class DeviceWorker(threading.Thread):
         try:
             with ExitStack() as stack:
                 session = stack.enter_context(Session(plan.device))
-                stack.enter_context(self._mutex.mine(session, self._announce))
-                patience = lock.Patience(plan.wait, self._announce)
-                stack.enter_context(lock.held(session, patience))
-                rpc = RpcWorkers(session, plan.engine, plan.rpc, patience) if plan.rpc else None
+                stack.enter_context(self._mutex.hold(session, self._announce))
+                wait_policy = lock.WaitPolicy(plan.wait, self._announce)
+                stack.enter_context(lock.hold_lock(session, wait_policy))
+                rpc = RpcWorkers(session, plan.engine, plan.rpc, wait_policy) if plan.rpc else None
                 workers = stack.enter_context(rpc) if rpc else None
                 self._bench = Bench(plan, session, workers=workers, run=self._run_meta)
                 with closing(self._bench.events()) as happening:

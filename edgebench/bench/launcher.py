@@ -17,9 +17,9 @@ from edgebench.bench.rpc import RpcWorkers
 from edgebench.bench.sampler import Sampler
 from edgebench.core import AppEngine, Engine, EngineFacts, Launch, LogDiagnostics
 from edgebench.device import cores
-from edgebench.device.deaths import LOG_TAIL, death
-from edgebench.device.pagecache import Regime, first_start, prepare_cache
-from edgebench.device.ports import PORT_TRIES, PORTS, PortTaken
+from edgebench.device.crashes import LOG_TAIL, crash_error
+from edgebench.device.pagecache import Regime, is_first_start, prepare_cache
+from edgebench.device.ports import PORT_TRIES, PORTS, PortInUse
 from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import EngineFailed, EngineRefused, PartFailed, UnexpectedError
 
@@ -101,7 +101,7 @@ class EngineProcess:
             began = self._engine.load_began if isinstance(self._engine, AppEngine) else None
             started = began or self.running.started_at
             assert started is not None
-            if self._kernels and first_start(self._session, self._kernels):
+            if self._kernels and is_first_start(self._session, self._kernels):
                 regime = "first"
             self.load = Load(ready_at - started, regime, clock, resident, compiled)
             self._stack = stack.pop_all()
@@ -125,7 +125,7 @@ class EngineProcess:
         """The log as it is kept: marked where lines are missing, with the tracebacks of probes that failed."""
         faults = self.sampler.faults.values() if hasattr(self, "sampler") else ()
         traces = [fault.trace for fault in faults if isinstance(fault, UnexpectedError)]
-        return "\n".join([*self.running.kept_log(), *traces])
+        return "\n".join([*self.running.truncated_log(), *traces])
 
     def notes(self) -> EngineFacts:
         notes = self._engine.info(self.log)
@@ -140,8 +140,8 @@ class EngineProcess:
         gone = isinstance(self._engine, AppEngine) and self._engine.attach() is None
         if not self.running.wait(30 if gone else 2):
             return None
-        if self.running.lost:
-            raise self.running.lost
+        if self.running.loss:
+            raise self.running.loss
         found = self._death("while it was measured")
         return self.helpers.blamed(found) if self.helpers else found
 
@@ -153,7 +153,7 @@ class EngineProcess:
     def _death(self, when: str) -> EngineFailed:
         """The end of the engine, in its own words where it had any. Raises ``PartFailed``."""
         self.raise_fault()
-        found = death(self.running, when)
+        found = crash_error(self.running, when)
         if not isinstance(self._engine, LogDiagnostics):
             return found
         verdict = self._engine.verdict(self.log)
@@ -176,7 +176,7 @@ class EngineProcess:
             except PartFailed as error:
                 self._fault, hopeless = error, True
             if hopeless:
-                running.stop(patience=2)
+                running.stop(grace_s=2)
                 return
 
     def _start(self, stack: contextlib.ExitStack) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
@@ -187,7 +187,9 @@ class EngineProcess:
                 launch = inner.enter_context(self.helpers.serving(self.launch)) if self.helpers else self.launch
                 command = self._engine.command(launch, port)
                 if self.launch.affinity:
-                    command = replace(command, argv=["taskset", cores.mask(self.launch.affinity), *command.argv])
+                    command = replace(
+                        command, argv=["taskset", cores.affinity_mask(self.launch.affinity), *command.argv]
+                    )
                 self.running = self._session.start(command, [key] * len(command.secrets))
                 inner.callback(self.running.stop)
                 pid = self._attached(self.running.wait_started())
@@ -197,7 +199,7 @@ class EngineProcess:
                 self.client = HttpClient(inner.enter_context(self._session.forward(port)), key)
                 try:
                     ready = yield from self._wait_ready()
-                except PortTaken:
+                except PortInUse:
                     if attempt == PORT_TRIES - 1:
                         raise
                     continue
@@ -210,7 +212,7 @@ class EngineProcess:
         if not isinstance(self._engine, AppEngine):
             return pid
         deadline = time.monotonic() + ATTACH_S
-        while time.monotonic() < deadline and not self.running.ended:
+        while time.monotonic() < deadline and not self.running.is_ended:
             found = self._engine.attach()
             if found is not None:
                 return found
@@ -228,11 +230,11 @@ class EngineProcess:
             if not over and now > said_at + SAY_S:
                 yield f"compiling the model for this device, {seconds:.0f} s so far"
                 said_at = now
-            if self.running.ended:
-                if self.running.lost:
-                    raise self.running.lost
+            if self.running.is_ended:
+                if self.running.loss:
+                    raise self.running.loss
                 if self._engine.port_taken(self.log[-LOG_TAIL:]):
-                    raise PortTaken(
+                    raise PortInUse(
                         "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
                     )
                 raise self._death("while it was loading")

@@ -8,7 +8,7 @@ from statistics import fmean
 from edgebench.bench.sampler import Sampler
 from edgebench.bench.series import SampleSeries
 from edgebench.core import Cluster, EnergyNotes, RoundData, RoundNotes, Throttling
-from edgebench.device.cores import listed
+from edgebench.device.cores import format_cpus
 from edgebench.judging.metrics import energy
 
 
@@ -52,4 +52,4 @@ def _by_cluster(cores: Mapping[str, float], clusters: Sequence[Cluster]) -> dict
     known = [cpus for cpus in members if cpus and all(cpu in cores for cpu in cpus)]
     if len(known) < 2:
         return {}
-    return {listed(map(int, cpus)): round(fmean(cores[cpu] for cpu in cpus), 3) for cpus in known}
+    return {format_cpus(map(int, cpus)): round(fmean(cores[cpu] for cpu in cpus), 3) for cpus in known}

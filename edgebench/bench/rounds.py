@@ -134,7 +134,7 @@ class RoundRunner:
                         f"Does the engine count tokens correctly? See: edgebench results show {state.id}",
                     )
                 answers = schedules.carry_out(
-                    schedule, lambda request: self.complete(live, request), lambda: live.running.ended
+                    schedule, lambda request: self.complete(live, request), lambda: live.running.is_ended
                 )
                 turns += map(Turn.from_reply, (request for _, request in schedule), answers)
                 replies = answers[0] if isinstance(step, Request) else answers
@@ -256,7 +256,7 @@ class RoundRunner:
             mapped = mapped_bytes(self._session, live.running.pid, state.launch.model)
             notes = replace(notes, weights_mapped_b=mapped)
         if state.launch.affinity and live.running.pid:
-            notes = replace(notes, affinity=tuple(sorted(cores.allowed(self._session, live.running.pid))))
+            notes = replace(notes, affinity=tuple(sorted(cores.query_affinity(self._session, live.running.pid))))
             if notes.affinity != (state.launch.affinity,):
                 ran = " and ".join(notes.affinity) or "unknown CPUs"
                 state.doubts.append(doubts.named("affinity", f"pinned to {state.launch.affinity}, runs on {ran}"))

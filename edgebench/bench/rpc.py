@@ -17,8 +17,8 @@ from types import TracebackType
 from edgebench import plugins
 from edgebench.core import Device, Launch, RpcHost, flat
 from edgebench.device import lock
-from edgebench.device.deaths import LOG_TAIL, death
-from edgebench.device.ports import PORT_TRIES, PORTS, PortTaken
+from edgebench.device.crashes import LOG_TAIL, crash_error
+from edgebench.device.ports import PORT_TRIES, PORTS, PortInUse
 from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, UsageError
 
@@ -35,23 +35,23 @@ class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
     """The devices that hold parts of a model, open and locked; and servers that run already."""
 
     def __init__(
-        self, head: Session, engine: str, asked: Sequence[Device | str], patience: lock.Patience = lock.AT_ONCE
+        self, head: Session, engine: str, asked: Sequence[Device | str], wait_policy: lock.WaitPolicy = lock.NO_WAIT
     ) -> None:
         """``asked``: a device, or ``HOST:PORT`` as the device that leads sees it."""
         self._head = head
-        self._patience = patience
+        self._wait_policy = wait_policy
         self._members = [RpcWorker(one, engine) if isinstance(one, Device) else one for one in asked]
         self._names: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> RpcWorkers:
         if self._own:
-            self._head.way_back()
+            self._head.reverse_forwarding()
         with contextlib.ExitStack() as stack:
             for helper in self._own:
                 with helper.named():
                     session = stack.enter_context(helper.session)
-                stack.enter_context(lock.held(session, self._patience))
+                stack.enter_context(lock.hold_lock(session, self._wait_policy))
             self._stack = stack.pop_all()
         return self
 
@@ -105,9 +105,9 @@ class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
             running = helper.running
             if running is None or not running.wait(2):
                 continue
-            if running.lost:
-                raise DeviceLost(f"{helper.name}: {running.lost}", running.lost.hint)
-            how = str(death(running, "")).removeprefix("the engine ").strip()
+            if running.loss:
+                raise DeviceLost(f"{helper.name}: {running.loss}", running.loss.hint)
+            how = str(crash_error(running, "")).removeprefix("the engine ").strip()
             log = tuple(running.log_text()[-LOG_TAIL:])
             return EngineFailed(
                 f"the RPC server on {helper.name} {how}, and then {error}", error.hint, log=log + error.log
@@ -171,18 +171,18 @@ class RpcWorker:
                 finally:
                     self.running = None
                 return
-        raise PortTaken(f"every port tried on the loopback of {self.name} is taken")
+        raise PortInUse(f"every port tried on the loopback of {self.name} is taken")
 
     def _waits(self, running: SupervisedProcess, port: int) -> bool:
         """Whether it takes connections; False: somebody else has the port."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            if running.ended:
-                if running.lost:
-                    raise DeviceLost(f"{self.name}: {running.lost}", running.lost.hint)
+            if running.is_ended:
+                if running.loss:
+                    raise DeviceLost(f"{self.name}: {running.loss}", running.loss.hint)
                 if self._engine.port_taken(running.log_text()):
                     return False
-                failed = death(running, f"as an RPC server on {self.name}")
+                failed = crash_error(running, f"as an RPC server on {self.name}")
                 raise EngineFailed(str(failed), failed.hint, status=failed.status, log=failed.log)
             if _silent(port):
                 return True

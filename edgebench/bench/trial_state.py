@@ -18,7 +18,7 @@ from edgebench.core import (
     Status,
     merged,
 )
-from edgebench.device.deaths import signal_name
+from edgebench.device.crashes import signal_name
 from edgebench.errors import EdgebenchError, EngineFailed, UnexpectedError
 from edgebench.judging import judge
 from edgebench.judging.over_rounds import over_rounds

@@ -21,13 +21,13 @@ def check(ctx: click.Context, device: str, as_json: bool) -> None:
     from edgebench.views.text import clean, lines
 
     results = []
-    for result in checks.run(profiles.load_device(device)):
+    for result in checks.run_checks(profiles.load_device(device)):
         results.append(result)
         if not as_json:
-            mark = "ok " if result.ok else "NO " if result.needed else "-- "
-            click.echo(f"{mark} {result.name}: {lines(result.said)}")
+            mark = "ok " if result.ok else "NO " if result.is_required else "-- "
+            click.echo(f"{mark} {result.name}: {lines(result.message)}")
             if result.advice:
                 click.echo(f"    {clean(result.advice)}")
     if as_json:
-        print_json({"device": device, "checks": [vars(result) for result in results]})
-    ctx.exit(next((result.exit_code for result in results if result.needed and not result.ok), 0))
+        print_json({"device": device, "checks": [result.document() for result in results]})
+    ctx.exit(next((result.exit_code for result in results if result.is_required and not result.ok), 0))

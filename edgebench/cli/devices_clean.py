@@ -12,7 +12,7 @@ from edgebench.cli.output import ProfileName, confirm, print_table
 from edgebench.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgebench.device.provision import Placed
+    from edgebench.device.provision import DeployedModel
 
 
 @click.command("clean", short_help="Remove deployed models from a device.")
@@ -29,7 +29,7 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
     from edgebench.views import units
 
     with Session(profiles.load_device(device)) as session:
-        deployed = [] if session.is_local else provision.placed(session)
+        deployed = [] if session.is_local else provision.list_deployed(session)
         if not deployed:
             click.echo("nothing to remove", err=True)
             return
@@ -41,12 +41,12 @@ def clean(device: str, models: Sequence[str], yes: bool) -> None:
         print_table(("MODEL", "SIZE", "LAST USED", "FILE"), rows)
         if not yes:
             confirm(f"Remove from {device}?", "nothing was removed", "Pass --yes to skip the confirmation prompt.")
-        with lock.held(session):
+        with lock.hold_lock(session):
             provision.remove(session, selection)
     click.echo(f"removed {len(selection)} {'file' if len(selection) == 1 else 'files'} from {device}", err=True)
 
 
-def _select(deployed: Sequence[Placed], models: Sequence[str], device: str) -> Sequence[Placed]:
+def _select(deployed: Sequence[DeployedModel], models: Sequence[str], device: str) -> Sequence[DeployedModel]:
     for name in models:
         if not any(_is(model, name) for model in deployed):
             names = ", ".join(model.name or model.file for model in deployed)
@@ -54,9 +54,9 @@ def _select(deployed: Sequence[Placed], models: Sequence[str], device: str) -> S
     return [model for model in deployed if any(_is(model, name) for name in models)] if models else deployed
 
 
-def _is(model: Placed, name: str) -> bool:
+def _is(model: DeployedModel, name: str) -> bool:
     return name == model.name or model.file.startswith(name)
 
 
-def _name(model: Placed) -> str:
+def _name(model: DeployedModel) -> str:
     return model.name or ("unfinished" if model.file.endswith(".part") else "unknown")

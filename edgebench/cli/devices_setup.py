@@ -27,7 +27,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
 
     profile = profiles.load_device(device)
     settings = profile.engines.get(ENGINE, {})
-    with Session(profile) as session, lock.held(session):
+    with Session(profile) as session, lock.hold_lock(session):
         if session.is_local or settings.get("path"):
             pass
         elif profile.system == "termux":
@@ -51,8 +51,8 @@ def _package(session: Session) -> None:
 def _archive(session: Session, backend: str, mirror: str | None) -> None:
     from edgebench.device import archives
 
-    archive = archives.choose(ENGINE, session.device.system, archives.machine(session), backend)
+    archive = archives.choose_archive(ENGINE, session.device.system, archives.detect_architecture(session), backend)
     with transfer(f"fetching {archive.file}") as progress:
         path = archives.fetch(archive, mirror, progress)
-    for name in archives.place(session, archive, path):
+    for name in archives.deploy(session, archive, path):
         click.echo(f"deploying {name}", err=True)

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from edgebench.core import SCHEMA, Progress
 from edgebench.errors import EdgebenchError, UsageError
-from edgebench.profiles import Kind
+from edgebench.profiles import ProfileKind
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
@@ -26,7 +26,7 @@ class ProfileName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 
     name = "name"
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: ProfileKind) -> None:
         self.kind = kind
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -33,7 +33,7 @@ class ThreadSweep:
         device_cores = self._cores[device.name]
         planned = plan.trials(device, *args, asked={**asked, "threads": device_cores.candidates()}, **kwargs)
         return tuple(
-            replace(one, trial=replace(one.trial, options=cores.pinned(one.trial.options, device_cores)))
+            replace(one, trial=replace(one.trial, options=cores.with_affinity(one.trial.options, device_cores)))
             for one in planned
         )
 
@@ -69,7 +69,7 @@ class ThreadSweep:
 
     def _read(self, device: Device) -> Cores:
         with Session(device) as session:
-            device_cores = cores.read(session)
+            device_cores = cores.query_cores(session)
         if device_cores is None:
             raise DeviceRefused(
                 f"cannot detect the cores of {device.name}", "Pass thread counts: --threads 1,2,4 or 1..16."
@@ -94,7 +94,7 @@ def write_threads(device: Device, threads: int) -> Path:
     rest of the file is left unchanged. Raises ``UsageError`` if it cannot be written.
     """
     source = device.source or profiles.locate("devices", device.name)
-    built_in = profiles.folders("devices")[-1].resolve()
+    built_in = profiles.search_folders("devices")[-1].resolve()
     target = Path("devices") / source.name if source.resolve().parent == built_in else source
     try:
         text = with_threads(source.read_text(encoding="utf-8"), threads)

@@ -1,4 +1,4 @@
-"""How fast a device reads its memory: the ceiling of the decode rate (roofline)."""
+"""Memory read bandwidth of a device: the ceiling of the decode rate (roofline)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.resources import files
 from edgebench.core import Command, DeviceSession, Fields
 from edgebench.errors import TimedOut
 
-SECONDS, TIMES = 0.4, 3
-"""How long each thread reads, and how often: the best counts, since it is a ceiling."""
+READ_S, REPETITIONS = 0.4, 3
+"""Seconds that each thread reads, and repetitions; the best one counts, since it is a ceiling."""
 BUFFER_B = 128 << 20
-"""Bytes that each thread reads over and over: beyond most caches."""
+"""Bytes that each thread reads repeatedly: larger than most caches."""
 
-# memchr of the C library looks at every byte with the widest loads it has and writes nothing; a
-# foreign call lets other threads run. Standard library only.
+# memchr of the C library reads every byte with the widest loads and writes nothing; a foreign call
+# releases the GIL. Standard library only.
 _PYTHON = f"""\
 import ctypes, os, threading, time
 find = ctypes.CDLL(None).memchr
@@ -34,11 +34,11 @@ def read(one, start, done):
     place = ctypes.addressof(one)
     while time.perf_counter() < start:
         pass
-    while time.perf_counter() - start < {SECONDS}:
+    while time.perf_counter() - start < {READ_S}:
         find(place, 2, size)
         done.append(size)
 best = 0
-for _ in range({TIMES}):
+for _ in range({REPETITIONS}):
     done, start = [], time.perf_counter() + 0.02
     threads = [threading.Thread(target=read, args=(one, start, done)) for one in buffers]
     for one in threads:
@@ -56,18 +56,18 @@ _COPY = (
     "read b x </proc/uptime; echo copied $a $b $n"
 )
 COPY_B = 4 << 30
-"""Bytes that are copied in all by the second method, about."""
+"""Approximate number of bytes that the second method copies in total."""
 
 
-UNCACHED = {"MESA_SHADER_CACHE_DISABLE": "true", "__GL_SHADER_DISK_CACHE": "0", "CUDA_CACHE_DISABLE": "1"}
-"""Compiled kernels stay out of the drivers' caches: the engine's first start is still its first."""
-GPU_S = 180
-"""Seconds that the GPU may take: mostly to compile its kernels."""
+NO_KERNEL_CACHE = {"MESA_SHADER_CACHE_DISABLE": "true", "__GL_SHADER_DISK_CACHE": "0", "CUDA_CACHE_DISABLE": "1"}
+"""Keeps compiled kernels out of the drivers' caches, so that the engine's first start remains its first."""
+GPU_TIMEOUT_S = 180
+"""Timeout of the GPU measurement; most of the time compiles kernels."""
 
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Bytes per second read from memory by what computes, and how that was measured."""
+    """Memory read bandwidth in bytes per second, and how it was measured."""
 
     bytes_per_s: float
     method: str
@@ -77,66 +77,69 @@ class Bandwidth:
 
 
 def measure(session: DeviceSession, file: str = "", size: int = 0, python: str = "python3") -> Bandwidth | str:
-    """Measure the processors' on the device, in about a second; text: why it could not be had.
+    """Measure the bandwidth of the device's CPU, in about a second; a string is the reason for its absence.
 
-    With Python there (``python``, the device's own or the bundled engine's): every core scans a
-    buffer of its own. Without: every core copies ``file`` (of ``size`` bytes, in the page cache) with
-    ``dd``; the copying itself costs, so this is a lower bound and says so.
+    If the device has Python (``python``, its own or the bundled engine's), every core scans a separate
+    buffer. Otherwise every core copies ``file`` (``size`` bytes, in the page cache) with ``dd``, which
+    is reported as a lower bound, since copying itself takes time.
     """
     try:
-        said = session.run(f"{session.system.quote([python])} -", timeout=60, stdin=_PYTHON.encode())
-        if found := _scanned(said.stdout):
-            return found
-        why = _last(said.stderr) or f"{python} printed nothing"
+        output = session.run(f"{session.system.quote([python])} -", timeout=60, stdin=_PYTHON.encode())
+        if bandwidth := _parse_scan(output.stdout):
+            return bandwidth
+        reason = _last_line(output.stderr) or f"{python} printed no output"
         if file and size and session.device.system in ("linux", "android", "termux"):
-            times = max(1, COPY_B // max(1, size) // 4)
-            command = _COPY.format(file=session.system.quote([file]), times=times)
-            return _copied(session.run(command, timeout=120).stdout, size, times) or why
+            repetitions = max(1, COPY_B // max(1, size) // 4)
+            command = _COPY.format(file=session.system.quote([file]), times=repetitions)
+            return _parse_copy(session.run(command, timeout=120).stdout, size, repetitions) or reason
     except TimedOut as error:
         return str(error)
-    return why
+    return reason
 
 
 def measure_gpu(session: DeviceSession, routine: Command) -> Bandwidth | str:
-    """The first GPU's, by the engine's own kernels (``servers/gpu_bandwidth.py``); text: why not."""
-    environment = [f"{name}={value}" for name, value in {**UNCACHED, **routine.env}.items()]
+    """Measure the bandwidth of the first GPU with the engine's own kernels (``servers/gpu_bandwidth.py``).
+
+    A string is the reason for its absence.
+    """
+    environment = [f"{name}={value}" for name, value in {**NO_KERNEL_CACHE, **routine.env}.items()]
     argv = ["env", *environment, *routine.argv]
     program = (files("edgebench") / "servers" / "gpu_bandwidth.py").read_bytes()
     try:
-        said = session.run(session.system.quote(argv), timeout=GPU_S, stdin=program)
+        output = session.run(session.system.quote(argv), timeout=GPU_TIMEOUT_S, stdin=program)
     except TimedOut as error:
         return str(error)
-    return _multiplied(said.stdout) or _last(said.stderr) or f"{routine.argv[0]} printed nothing"
+    return _parse_gpu(output.stdout) or _last_line(output.stderr) or f"{routine.argv[0]} printed no output"
 
 
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1][:200] if text.strip() else ""
 
 
-def _multiplied(text: str) -> Bandwidth | str | None:
+def _parse_gpu(text: str) -> Bandwidth | str | None:
     try:
-        answer = Fields(json.loads(_last(text)))
+        reply = Fields(json.loads(_last_line(text)))
     except ValueError:
         return None
-    if reason := answer.text("absent"):
+    if reason := reply.text("absent"):
         return reason
-    rate, kind, device = answer.number("bytes_per_s"), answer.text("type"), answer.text("device")
-    if rate is None or kind is None or device is None:
+    rate, weight_type, device = reply.number("bytes_per_s"), reply.text("type"), reply.text("device")
+    if rate is None or weight_type is None or device is None:
         return None
-    return Bandwidth(rate, f"the engine's own ggml multiplies a vector by 4 × 64 MiB of {kind}", device=device)
+    return Bandwidth(rate, f"the engine's own ggml multiplies a vector by 4 × 64 MiB of {weight_type}", device=device)
 
 
-def _scanned(text: str) -> Bandwidth | None:
+def _parse_scan(text: str) -> Bandwidth | None:
     words = text.split()
     if len(words) == 3 and words[0] == "bandwidth":
         return Bandwidth(float(words[1]), "every core scans 128 MiB of its own (memchr)", int(words[2]))
     return None
 
 
-def _copied(text: str, size: int, times: int) -> Bandwidth | None:
+def _parse_copy(text: str, size: int, repetitions: int) -> Bandwidth | None:
     words = text.split()
     if len(words) != 4 or words[0] != "copied" or float(words[2]) <= float(words[1]):
         return None
     count = int(words[3])
-    rate = size * times * count / (float(words[2]) - float(words[1]))
+    rate = size * repetitions * count / (float(words[2]) - float(words[1]))
     return Bandwidth(rate, "every core copies a cached file (dd): a lower bound", count)

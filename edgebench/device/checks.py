@@ -1,4 +1,4 @@
-"""What works on a device, one thing after the other, and what to do about what doesn't."""
+"""Check what works on a device, step by step, with advice on what does not."""
 
 from __future__ import annotations
 
@@ -16,61 +16,67 @@ from edgebench.device import lock, provision
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, EdgebenchError
 
-FIRST = "llama.cpp"
-"""The engine offered first of those that read the same form."""
-TEXT = "ünïcödé 'quotes' \"double\" $(id) `id` \\ % & | < >"
+PREFERRED_ENGINE = "llama.cpp"
+"""The engine checked first of those that read the same model format."""
+ECHO_TEXT = "ünïcödé 'quotes' \"double\" $(id) `id` \\ % & | < >"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. ``advice`` where it doesn't work; not ``needed``: the profile asks for
-    nothing of the kind."""
+    """Result of one check. ``advice``: what to do if it failed; not ``is_required``: the profile does not use it."""
 
     name: str
     ok: bool
-    said: str
+    message: str
     advice: str = ""
-    needed: bool = True
+    is_required: bool = True
     exit_code: int = 0
-    """What a command that fails of it ends with."""
+    """Exit status of a command that fails because of it."""
+
+    def document(self) -> dict[str, object]:
+        """The check as an object of ``devices check --json``."""
+        renamed = {"message": "said", "is_required": "needed"}
+        return {renamed.get(name, name): value for name, value in vars(self).items()}
 
 
-def run(device: Device) -> Iterator[Check]:
-    """Try everything; what needs something that doesn't work isn't tried."""
+def run_checks(device: Device) -> Iterator[Check]:
+    """Run all checks, without those that depend on a failed one."""
     with contextlib.ExitStack() as stack:
         session = Session(device)
-        connected = _try("connection", lambda: _connect(stack, session))
+        connected = _run_check("connection", lambda: _connect(stack, session))
         yield connected
         if not connected.ok:
             return
-        for name, look in (("commands", _commands), ("facts", _facts)):
-            yield _try(name, lambda look=look: look(session))  # type: ignore[misc]
-        workspace = _try("workspace", lambda: _workspace(session))
+        for name, probe in (("commands", _commands), ("facts", _facts)):
+            yield _run_check(name, lambda probe=probe: probe(session))  # type: ignore[misc]
+        workspace = _run_check("workspace", lambda: _workspace(session))
         yield workspace
         if workspace.ok:
-            yield _try("files", lambda: _files(session))
-            yield _try("lock", lambda: _lock(session))
+            yield _run_check("files", lambda: _files(session))
+            yield _run_check("lock", lambda: _lock(session))
         for name in device.engines:
-            yield _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
-        for name in _offered(device):
-            found = _try(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
-            yield replace(found, needed=False)
+            yield _run_check(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+        for name in _additional_engines(device):
+            check = _run_check(f"engine {name}", lambda name=name: _engine(session, name))  # type: ignore[misc]
+            yield replace(check, is_required=False)
 
 
-def _offered(device: Device) -> list[str]:
-    """For each form of models that no engine of the profile reads, an engine that does."""
-    forms = {form for name in device.engines for form in plugins.load("engines", name).formats}
-    found = []
-    for name in sorted(plugins.names("engines"), key=lambda name: (name != FIRST, name)):
-        if new := {*plugins.load("engines", name).formats} - forms:
-            forms |= new
-            found.append(name)
-    return found
+def _additional_engines(device: Device) -> list[str]:
+    """For each model format that no engine of the profile reads, an engine that does."""
+    known_formats = {
+        weight_format for name in device.engines for weight_format in plugins.load("engines", name).formats
+    }
+    engines = []
+    for name in sorted(plugins.names("engines"), key=lambda name: (name != PREFERRED_ENGINE, name)):
+        if additional := {*plugins.load("engines", name).formats} - known_formats:
+            known_formats |= additional
+            engines.append(name)
+    return engines
 
 
-def _try(name: str, look: Callable[[], str]) -> Check:
+def _run_check(name: str, probe: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
+        return Check(name, True, probe())
     except EdgebenchError as error:
         code = max(error.exit_code, DeviceRefused.exit_code)
         return Check(name, False, str(error), error.hint, exit_code=code)
@@ -82,29 +88,29 @@ def _connect(stack: contextlib.ExitStack, session: Session) -> str:
 
 
 def _commands(session: Session) -> str:
-    said = session.run(session.system.echo(TEXT))
-    if said.stdout.strip() != TEXT:
+    output = session.run(session.system.echo(ECHO_TEXT))
+    if output.stdout.strip() != ECHO_TEXT:
         raise EdgebenchError(
-            f"text does not arrive as it was sent: {said.stdout.strip() or said.stderr.strip()!r}",
-            "Is system: in the profile right, and the login shell a usual one? On Windows it must be cmd.exe.",
+            f"text is altered in transit: {output.stdout.strip() or output.stderr.strip()!r}",
+            "Is system: in the profile right, and the login shell a common one? On Windows it must be cmd.exe.",
         )
-    return "text arrives as it was sent"
+    return "text is transmitted unchanged"
 
 
 def _facts(session: Session) -> str:
     facts = session.facts()
-    told = [text for text in (facts.model, facts.cpu, facts.os) if text]
-    without = f"; not told: {', '.join(facts.absent)}" if facts.absent else ""
-    if not told and len(facts.absent) == len(session.system.facts):
-        raise EdgebenchError("the device answers none of the questions", "Is system: in the profile right?")
-    return (", ".join(told) or "some") + without
+    known = [text for text in (facts.model, facts.cpu, facts.os) if text]
+    missing = f"; unknown: {', '.join(facts.absent)}" if facts.absent else ""
+    if not known and len(facts.absent) == len(session.system.facts):
+        raise EdgebenchError("the device answered no query", "Is system: in the profile right?")
+    return (", ".join(known) or "some") + missing
 
 
 def _workspace(session: Session) -> str:
     if session.is_local:
-        return "this machine: models stay where they are"
-    there = provision.ask(session, session.system.files.make_folder(session.workspace))
-    return there.path + (f", {there.free_b // 10**9} GB free" if there.free_b is not None else "")
+        return "this machine: models are used in place"
+    folder = provision.query(session, session.system.files.make_folder(session.workspace))
+    return folder.path + (f", {folder.free_b // 10**9} GB free" if folder.free_b is not None else "")
 
 
 def _files(session: Session) -> str:
@@ -115,13 +121,13 @@ def _files(session: Session) -> str:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "check"
         local.write_bytes(content)
-        path = provision.place_file(session, local, sha256, len(content), "check", provision.MODELS)
-    provision.say(session, session.system.files.remove([path]))
+        path = provision.deploy_file(session, local, sha256, len(content), "check", provision.MODELS)
+    provision.execute(session, session.system.files.remove([path]))
     return "sent, verified, removed"
 
 
 def _lock(session: Session) -> str:
-    with lock.held(session):
+    with lock.hold_lock(session):
         return "the device is not in use"
 
 

@@ -1,4 +1,4 @@
-"""The cores of a device: which are big, which share one core, and how many threads are worth a try."""
+"""The cores of a device: clusters, SMT siblings, and thread counts to try."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _LINE = re.compile(
     r"(core_id|physical_package_id|cpuinfo_max_freq|cpu_capacity):(-?\d+)$",
     re.MULTILINE,
 )
-SMALL = 8
-"""Up to so many processors every number of threads is tried."""
+EXHAUSTIVE_CPU_COUNT = 8
+"""Up to this number of CPUs every thread count is a candidate."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """One processor as the system counts them."""
+    """One logical CPU."""
 
     index: int
     core: tuple[int, int]
-    """(package, core): processors that share it are SMT siblings."""
+    """(package, core): CPUs that share it are SMT siblings."""
     speed: float
-    """Highest clock in kHz, or the kernel's relative capacity; 0 where unknown."""
+    """Maximum clock in kHz, or the kernel's relative capacity; 0 if unknown."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """All processors of a device, the ones to use first in front."""
+    """All CPUs of a device, in the order in which threads should use them."""
 
     order: tuple[Cpu, ...]
     clusters: tuple[int, ...]
@@ -48,30 +48,30 @@ class Cores:
         return sum(self.clusters)
 
     def candidates(self) -> list[int]:
-        """Numbers of threads worth a try: the ends of clusters, of the physical cores and of all
-        processors with their neighbours (that is where cliffs are), powers of two, all of a few."""
+        """Thread counts to try: the sizes of clusters, of all physical cores and of all CPUs, each ± 1
+        (performance changes there), and powers of two; on small devices every count."""
         count = len(self.order)
-        if count <= SMALL:
+        if count <= EXHAUSTIVE_CPU_COUNT:
             return list(range(1, count + 1))
         ends = [sum(self.clusters[: index + 1]) for index in range(len(self.clusters))]
-        near = {end + step for end in [*ends, count] for step in (-1, 0, 1)}
+        boundaries = {end + step for end in [*ends, count] for step in (-1, 0, 1)}
         powers = {2**power for power in range(count.bit_length())}
-        return sorted(number for number in near | powers | {6} if 1 <= number <= count)
+        return sorted(number for number in boundaries | powers | {6} if 1 <= number <= count)
 
     def affinity(self, threads: int) -> str:
-        """The best processors for so many threads, as ``0-3,8``."""
-        return listed(cpu.index for cpu in self.order[:threads])
+        """The preferred CPUs for a number of threads, as ``0-3,8``."""
+        return format_cpus(cpu.index for cpu in self.order[:threads])
 
 
-def read(session: DeviceSession) -> Cores | None:
-    """Ask a device; None where it doesn't tell (macOS, Windows, Termux)."""
+def query_cores(session: DeviceSession) -> Cores | None:
+    """Query a device; None if it does not report its cores (macOS, Windows, some Termux)."""
     if session.device.system not in ("linux", "android", "termux"):
         return None
-    return parse(session.run(_COMMAND, timeout=20).stdout)
+    return parse_cores(session.run(_COMMAND, timeout=20).stdout)
 
 
-def parse(text: str) -> Cores | None:
-    """From ``path:value`` lines; None where no processor is named."""
+def parse_cores(text: str) -> Cores | None:
+    """Parse ``path:value`` lines; None if they have no CPU."""
     rows: dict[int, dict[str, int]] = {}
     for index, name, value in _LINE.findall(text):
         rows.setdefault(int(index), {})[name] = int(value)
@@ -85,23 +85,23 @@ def parse(text: str) -> Cores | None:
     ]
     if not cpus:
         return None
-    first_of: dict[tuple[int, int], Cpu] = {}
+    by_core: dict[tuple[int, int], Cpu] = {}
     for cpu in cpus:
-        first_of.setdefault(cpu.core, cpu)
-    firsts = sorted(first_of.values(), key=lambda cpu: (-cpu.speed, cpu.index))
-    groups: list[list[Cpu]] = []
-    for cpu in firsts:
-        if groups and cpu.speed >= SAME_CLUSTER * groups[-1][0].speed:
-            groups[-1].append(cpu)
+        by_core.setdefault(cpu.core, cpu)
+    physical_cpus = sorted(by_core.values(), key=lambda cpu: (-cpu.speed, cpu.index))
+    clusters: list[list[Cpu]] = []
+    for cpu in physical_cpus:
+        if clusters and cpu.speed >= SAME_CLUSTER * clusters[-1][0].speed:
+            clusters[-1].append(cpu)
         else:
-            groups.append([cpu])
-    physical = [cpu for group in groups for cpu in sorted(group, key=lambda cpu: cpu.index)]
-    siblings = [cpu for cpu in cpus if cpu not in physical]
-    return Cores((*physical, *siblings), tuple(len(group) for group in groups))
+            clusters.append([cpu])
+    ordered = [cpu for cluster in clusters for cpu in sorted(cluster, key=lambda cpu: cpu.index)]
+    siblings = [cpu for cpu in cpus if cpu not in ordered]
+    return Cores((*ordered, *siblings), tuple(len(cluster) for cluster in clusters))
 
 
-def listed(indexes: Iterable[int]) -> str:
-    """``0-3,8`` of numbers in any order."""
+def format_cpus(indexes: Iterable[int]) -> str:
+    """CPU indexes in any order as ``0-3,8``."""
     parts: list[list[int]] = []
     for number in sorted(set(indexes)):
         if parts and number == parts[-1][-1] + 1:
@@ -111,29 +111,29 @@ def listed(indexes: Iterable[int]) -> str:
     return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
-def numbers(text: str) -> set[int]:
-    """The numbers of ``0-3,8``. Raises ``Unreadable``."""
-    found: set[int] = set()
+def parse_cpus(text: str) -> set[int]:
+    """The CPU indexes of ``0-3,8``. Raises ``Unreadable``."""
+    indexes: set[int] = set()
     for part in text.strip().split(","):
-        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not ends:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not match:
             raise Unreadable(f"{text!r} is not a list of CPUs")
-        found.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
-    return found
+        indexes.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return indexes
 
 
-def mask(text: str) -> str:
+def affinity_mask(text: str) -> str:
     """``0-3,8`` as the hexadecimal mask that ``taskset`` of util-linux and of toybox take."""
-    return f"{sum(1 << number for number in numbers(text)):x}"
+    return f"{sum(1 << number for number in parse_cpus(text)):x}"
 
 
-def allowed(session: DeviceSession, pid: int) -> set[str]:
-    """On which processors the threads of a process may run, as the kernel says it; empty where unknown."""
-    said = session.run(f"grep -hs ^Cpus_allowed_list: /proc/{pid}/task/*/status; true", timeout=20)
-    return {line.partition(":")[2].strip() for line in said.stdout.splitlines() if ":" in line}
+def query_affinity(session: DeviceSession, pid: int) -> set[str]:
+    """The CPUs on which threads of a process may run, in the kernel's notation; empty if unknown."""
+    output = session.run(f"grep -hs ^Cpus_allowed_list: /proc/{pid}/task/*/status; true", timeout=20)
+    return {line.partition(":")[2].strip() for line in output.stdout.splitlines() if ":" in line}
 
 
-def pinned(options: Mapping[str, Option], cores: Cores) -> dict[str, Option]:
-    """Options of a trial with the processors for its number of threads."""
+def with_affinity(options: Mapping[str, Option], cores: Cores) -> dict[str, Option]:
+    """Options of a trial with the affinity for its number of threads."""
     threads = options.get("threads")
     return {**options, "affinity": cores.affinity(threads)} if isinstance(threads, int) else dict(options)

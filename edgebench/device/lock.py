@@ -18,112 +18,113 @@ from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, DeviceRefused
 
 LEASE_S = 60
-"""Seconds after which the lock of a controller that went silent may be taken by another."""
+"""Seconds without renewal after which a lock expires."""
 
-TAKE_S = 30.0
+ACQUIRE_TIMEOUT_S = 30.0
+"""Timeout for the reply of the process that acquires the lock."""
 
-AGAIN_S = 2.0
-"""Seconds between two tries to get a device that somebody else has."""
+POLL_INTERVAL_S = 2.0
+"""Seconds between attempts to acquire a device that is in use."""
 
 
-class InUse(DeviceRefused):
-    """Somebody else has the device."""
+class DeviceInUse(DeviceRefused):
+    """Another process holds the device's lock."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for a device that somebody else has."""
+class WaitPolicy:
+    """How long to wait for a device that is in use."""
 
     seconds: float = 0.0
-    told: Callable[[str], None] = lambda text: None
-    """Called with who has it, before each pause; what it raises ends the wait."""
+    on_wait: Callable[[str], None] = lambda text: None
+    """Called before each pause with a message that names the owner; an exception from it ends the wait."""
 
 
-AT_ONCE = Patience()
+NO_WAIT = WaitPolicy()
 
 
 @contextlib.contextmanager
-def held(session: Session, patience: Patience = AT_ONCE) -> Iterator[None]:
-    """Hold the device's lock. Raises ``InUse`` with its owner where somebody else has it too long.
+def hold_lock(session: Session, wait_policy: WaitPolicy = NO_WAIT) -> Iterator[None]:
+    """Hold the device's lock. Raises ``DeviceInUse``, which names the owner, when the wait times out.
 
-    This machine is not locked: what else it is used for nobody can tell anyway.
+    This machine is not locked, since other programs use it anyway.
     """
     if session.is_local:
         yield
         return
     files = session.system.files
-    said = session.run(files.make_folder(session.workspace).command)
-    if said.status != 0:
+    output = session.run(files.make_folder(session.workspace).command)
+    if output.status != 0:
         raise DeviceRefused(
-            f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}",
-            "Set workspace: in the profile to a folder that can be written.",
+            f"{session.device.name}: {output.stderr.strip() or output.stdout.strip()}",
+            "Set workspace: in the profile to a writable folder.",
         )
-    holder = _Holder(session, files.lock(files.join(session.workspace, "lock"), _owner(), LEASE_S))
+    process = _LockProcess(session, files.lock(files.join(session.workspace, "lock"), _describe_owner(), LEASE_S))
     try:
-        _await(holder, patience)
-        session.again.append(holder.take)
+        _acquire(process, wait_policy)
+        session.reconnect_hooks.append(process.acquire)
         yield
     finally:
-        holder.let_go()
+        process.release()
 
 
 class MachineMutex:
-    """Profiles of one machine in one run (a phone over ADB and its Termux) take turns: side by side
-    they would starve each other."""
+    """Serialises profiles of one machine in one run (a phone over ADB and its Termux), which would
+    otherwise disturb each other's measurements."""
 
     def __init__(self) -> None:
         self._busy: dict[str, Session] = {}
 
     @contextlib.contextmanager
-    def mine(self, session: Session, told: Callable[[str], None]) -> Iterator[None]:
-        """Wait until no other profile of the machine has its turn. ``told`` as in ``Patience``."""
+    def hold(self, session: Session, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Wait until no other profile of the machine is being measured. ``on_wait`` as in ``WaitPolicy``."""
         boot = session.boot()
         if boot is None:
             yield
             return
-        waited = False
+        has_waited = False
         while (other := self._busy.setdefault(boot, session)) is not session:
-            session.transport.close()  # what is measured there is left alone
-            waited = True
-            told(f"waiting: it is the same machine as {other.device.name}")
-            time.sleep(AGAIN_S)
+            session.transport.close()  # an idle connection would disturb the other measurement
+            has_waited = True
+            on_wait(f"waiting: same machine as {other.device.name}")
+            time.sleep(POLL_INTERVAL_S)
         try:
-            if waited:
+            if has_waited:
                 session.reopen()
             yield
         finally:
             del self._busy[boot]
 
 
-def _await(holder: _Holder, patience: Patience) -> None:
-    deadline = time.monotonic() + patience.seconds
+def _acquire(process: _LockProcess, wait_policy: WaitPolicy) -> None:
+    deadline = time.monotonic() + wait_policy.seconds
     while True:
         try:
-            holder.take()
-        except InUse as error:
-            pause = min(AGAIN_S, deadline - time.monotonic())
+            process.acquire()
+        except DeviceInUse as error:
+            pause = min(POLL_INTERVAL_S, deadline - time.monotonic())
             if pause <= 0:
                 raise
-            patience.told(f"waiting: {error}")
+            wait_policy.on_wait(f"waiting: {error}")
             time.sleep(pause)
         else:
             return
 
 
-class _Holder:
-    """The process on the device that holds the lock; another one after the wire broke."""
+class _LockProcess:
+    """The process on the device that holds the lock; restarted after a lost connection."""
 
     def __init__(self, session: Session, command: str) -> None:
         self._session, self._command = session, command
         self._process: Process | None = None
         self._done = threading.Event()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         self._process = self._session.transport.spawn(self._command)
-        _take(self._session, self._process)
+        _wait_acquired(self._session, self._process)
         threading.Thread(target=self._renew, args=[self._process], daemon=True).start()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._done.set()
         if self._process:
             self._process.kill()
@@ -134,25 +135,25 @@ class _Holder:
                 process.write("beat\n")
 
 
-def _owner() -> str:
-    who = f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
-    return f"{who}, since {datetime.now().astimezone():%Y-%m-%d %H:%M} ({secrets.token_hex(4)})"
+def _describe_owner() -> str:
+    process = f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}"
+    return f"{process}, since {datetime.now().astimezone():%Y-%m-%d %H:%M} ({secrets.token_hex(4)})"
 
 
-def _take(session: Session, process: Process) -> None:
-    deadline = time.monotonic() + TAKE_S
-    words: list[str] = []
+def _wait_acquired(session: Session, process: Process) -> None:
+    deadline = time.monotonic() + ACQUIRE_TIMEOUT_S
+    lines: list[str] = []
     while process.status is None and time.monotonic() < deadline:
         line = process.read(0.5)
         if line is None:
             continue
         if line.text == "taken":
             return
-        words.append(line.text)
+        lines.append(line.text)
     name = session.device.name
-    if words and words[0].startswith("held "):
-        raise InUse(
-            f"{name} is in use by {words[0].removeprefix('held ')}",
+    if lines and lines[0].startswith("held "):
+        raise DeviceInUse(
+            f"{name} is in use by {lines[0].removeprefix('held ')}",
             f"Use --wait to wait until it is free. A lock that is not renewed expires after {LEASE_S} s.",
         )
-    raise DeviceRefused(f"{name} cannot be locked: {'; '.join(words) or 'no output'}")
+    raise DeviceRefused(f"{name} cannot be locked: {'; '.join(lines) or 'no output'}")

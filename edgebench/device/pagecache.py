@@ -1,4 +1,4 @@
-"""In what state a model is loaded: its pages cached or not, a GPU's kernels compiled before or not."""
+"""The state from which a model is loaded: pages cached or not, GPU kernels compiled or not."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from edgebench.errors import EngineFailed, TimedOut, Unreadable
 Regime = Literal["first", "cold", "warm"]
 
 
-def first_start(session: Session, kernels: str) -> bool:
-    """Whether this device never saw these kernels started before: drivers keep what they compiled
-    (Vulkan's pipeline cache, OpenCL's binaries). Remembered by a folder in the workspace."""
+def is_first_start(session: Session, kernels: str) -> bool:
+    """Whether these kernels start for the first time on this device, since drivers cache compiled kernels
+    (Vulkan's pipeline cache, OpenCL's binaries). Recorded as a folder in the workspace."""
     files = session.system.files
-    mark = files.join(session.workspace, "started", kernels)
-    if provision.ask(session, files.state(mark)):
+    marker = files.join(session.workspace, "started", kernels)
+    if provision.query(session, files.state(marker)):
         return False
-    provision.ask(session, files.make_folder(mark))
+    provision.query(session, files.make_folder(marker))
     return True
 
 
-def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) -> tuple[float | None, Regime]:
-    """Make the model's pages cached or not, and look whether they are: (share before the start, regime).
+def prepare_cache(session: Session, path: str, regime: Literal["warm", "cold"]) -> tuple[float | None, Regime]:
+    """Fill or evict the model's pages and verify it: (cached share before the start, regime).
 
-    Where nobody can look into the page cache the regime is what was asked for only if it is
-    ``warm`` (the file has just been read through); a cold start that can't be verified is refused.
+    If the page cache cannot be inspected, ``warm`` is returned without verification (the file has just
+    been read) and ``cold`` is refused. Raises ``EngineFailed``.
     """
     cache = session.system.page_cache(path)
     if cache is None:
-        if wanted == "cold":
+        if regime == "cold":
             raise EngineFailed(
                 f"cannot inspect the page cache of {session.device.name}, so a cold start cannot be verified",
                 "Omit --load cold.",
@@ -45,22 +45,22 @@ def prepare_cache(session: Session, path: str, wanted: Literal["warm", "cold"]) 
             return None
 
     share = resident()
-    if wanted == "warm" and share is not None and share < 0.99:
+    if regime == "warm" and share is not None and share < 0.99:
         session.run(cache.fill, timeout=600)
         share = resident()
-    elif wanted == "cold":
+    elif regime == "cold":
         session.run(cache.evict, timeout=60)
         share = resident()
         if share is None or share > 0.01:
             raise EngineFailed(
                 f"the model's pages are still in the page cache ({share or 0:.0%}): this start would not be cold",
-                "Another program may hold the file open. Omit --load cold, or end that program.",
+                "Another program may hold the file open. Omit --load cold, or close that program.",
             )
-    return share, wanted
+    return share, regime
 
 
 def mapped_bytes(session: Session, pid: int, path: str) -> int | None:
-    """Resident bytes of a file that a process has mapped; None where the system doesn't say."""
+    """Resident bytes of a file that a process has mapped; None if the system does not report it."""
     name = session.system.quote([path])
     command = f"[ -r /proc/{pid}/smaps ] && echo read && grep -F -A 6 -- {name} /proc/{pid}/smaps"
     try:
@@ -70,7 +70,7 @@ def mapped_bytes(session: Session, pid: int, path: str) -> int | None:
 
 
 def parse_mapped(text: str) -> int | None:
-    """The sum of the resident sizes in an excerpt of /proc/PID/smaps, behind a line ``read``."""
+    """The sum of the resident sizes in an excerpt of /proc/PID/smaps, after a line ``read``; else None."""
     if not text.startswith("read"):
         return None
     return sum(int(size) * 1024 for size in re.findall(r"^Rss:\s+(\d+) kB$", text, re.MULTILINE))

@@ -1,13 +1,13 @@
-"""Ports on a device's loopback: drawn, since no system hands out one for somebody else's program."""
+"""Ports on a device's loopback, chosen at random: no system reserves one for another program."""
 
 from __future__ import annotations
 
 from edgebench.errors import EngineFailed
 
 PORTS = range(20_000, 32_000)
-"""Below the range that Linux, Android and Windows hand out by themselves."""
+"""Below the ephemeral port range of Linux, Android and Windows."""
 PORT_TRIES = 5
 
 
-class PortTaken(EngineFailed):
-    """Somebody else listens there."""
+class PortInUse(EngineFailed):
+    """The port is in use by another program."""

@@ -1,4 +1,4 @@
-"""Which program it is that runs on a device: builds made from a source archive don't know their number."""
+"""Identify a program on a device by checksum: builds from a source archive have no build number."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from pathlib import Path
 from edgebench.core import DeviceSession
 from edgebench.errors import TimedOut, Unreadable
 
-HASH_S = 300.0
-"""Longest wait for a device to read a program through."""
+HASH_TIMEOUT_S = 300.0
+"""Timeout for hashing a program on a device."""
 
 
-def digest(device: DeviceSession, program: str) -> str | None:
-    """SHA-256 of a program on a device; None where the device doesn't tell.
+def program_sha256(device: DeviceSession, program: str) -> str | None:
+    """SHA-256 of a program on a device; None if it is unavailable.
 
-    It is hashed once: the answer is kept here under the device, the path, the size and the time of
-    change. Of a build in parts this is the part that was started, not its libraries.
+    It is cached on this machine by transport, path, size and modification time. For a build with shared
+    libraries it covers only the executable.
     """
     files = device.system.files
     try:
-        asked = files.state(program)
-        state = asked.parse(device.run(asked.command).stdout)
+        state_fact = files.state(program)
+        state = state_fact.parse(device.run(state_fact.command).stdout)
         if state is None:
             return None
-        wire = sorted((name, str(value)) for name, value in device.device.transport.items())
-        kept = _kept(repr([wire, program, state.size_b, state.modified]))
-        if state.modified is not None and kept.is_file():
-            return kept.read_text()
-        hashed = files.sha256(program)
-        found = hashed.parse(device.run(hashed.command, timeout=HASH_S).stdout)
+        transport = sorted((name, str(value)) for name, value in device.device.transport.items())
+        cache_file = _cache_path(repr([transport, program, state.size_b, state.modified]))
+        if state.modified is not None and cache_file.is_file():
+            return cache_file.read_text()
+        sha256_fact = files.sha256(program)
+        sha256 = sha256_fact.parse(device.run(sha256_fact.command, timeout=HASH_TIMEOUT_S).stdout)
     except (TimedOut, Unreadable):
         return None
-    part = kept.with_suffix(".part")
+    part = cache_file.with_suffix(".part")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(found)
-        part.replace(kept)
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(sha256)
+        part.replace(cache_file)
     except OSError:
-        pass  # then it is asked again
-    return found
+        pass  # hashed again next time
+    return sha256
 
 
-def _kept(key: str) -> Path:
+def _cache_path(key: str) -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("edgebench") / "programs" / hashlib.sha256(key.encode()).hexdigest()

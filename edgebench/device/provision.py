@@ -1,4 +1,4 @@
-"""Models onto a device, by content hash: sent once, resumed, verified there, shared between runs."""
+"""Deploy models to a device by checksum: sent once, resumed, verified, shared between runs."""
 
 from __future__ import annotations
 
@@ -14,159 +14,159 @@ from edgebench.core.fields import Fields
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, Unreadable
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 MODELS = "models"
-"""Their folder in a workspace."""
+"""Folder of the models in a workspace."""
 
-HASH_S = 3600.0
-"""Longest wait for a device to read a model through."""
+HASH_TIMEOUT_S = 3600.0
+"""Timeout for hashing a model on a device."""
 
-WORKSPACE = "Can its workspace be written? Set workspace: in the profile to a folder that can."
+WORKSPACE_HINT = "Is its workspace writable? If not, set workspace: in the profile to a writable folder."
 
-SPARE = 64 * 2**20
-"""Bytes that stay free on the device's disk beside a model."""
+MIN_FREE_B = 64 * 2**20
+"""Bytes that stay free on the device's disk after a model is deployed."""
 
 
-def place_model(session: Session, model: ModelFile, progress: Progress | None = None) -> str:
-    """The model's path on the device; it is sent where it isn't there yet.
+def deploy_model(session: Session, model: ModelFile, progress: Progress | None = None) -> str:
+    """The model's path on the device; it is sent unless it is there.
 
-    Raises ``DeviceRefused`` (no space, no permission, damaged twice) and ``DeviceLost``.
+    Raises ``DeviceRefused`` (no space, no permission, corrupted twice) and ``DeviceLost``.
     """
     if session.is_local:
         return str(model.path)
     if model.format == "mlc":
-        name, path = model.sha256[:16], _place_folder(session, model, progress)
+        name, path = model.sha256[:16], _deploy_folder(session, model, progress)
     else:
         name = f"{model.sha256}.{model.format}"
-        path = place_file(session, model.path, model.sha256, model.size, name, MODELS, progress)
-    about = {"file": name, "name": model.name, "size_b": model.size, "used": f"{date.today()}"}
-    # A device that cannot keep it can do without.
-    session.run(session.system.files.write_line(_models(session, f"{name}.json"), json.dumps(about)))
+        path = deploy_file(session, model.path, model.sha256, model.size, name, MODELS, progress)
+    metadata = {"file": name, "name": model.name, "size_b": model.size, "used": f"{date.today()}"}
+    # Optional: a failure to write it is ignored.
+    session.run(session.system.files.write_line(_models_path(session, f"{name}.json"), json.dumps(metadata)))
     return path
 
 
 @dataclass(frozen=True)
-class Placed:
-    """What lies among the models of a device."""
+class DeployedModel:
+    """A file or folder among the models of a device."""
 
     file: str
     size_b: int
     name: str | None = None
-    """As it was called by the run that used it last; None where nobody noted it."""
+    """Its name in the run that used it last; None without metadata."""
     used: str | None = None
-    """That run's day, by its own machine's calendar."""
+    """Date of that run, by the controller's clock."""
 
 
-def placed(session: Session) -> list[Placed]:
-    """The models on a device, and what is left of unfinished transfers (``.part``)."""
-    files, folder = session.system.files, _models(session)
-    known = {one.file: one for one in map(_described, ask(session, files.read_lines(folder))) if one}
-    there = ask(session, files.sizes(folder))
+def list_deployed(session: Session) -> list[DeployedModel]:
+    """The models on a device, including unfinished transfers (``.part``)."""
+    files, folder = session.system.files, _models_path(session)
+    models = {model.file: model for model in map(_parse_metadata, query(session, files.read_lines(folder))) if model}
+    sizes = query(session, files.sizes(folder))
     return [
-        known.get(file, Placed(file, size))
-        for file, size in there.items()
-        if file.removesuffix(".json") not in there.keys() - {file}
+        models.get(file, DeployedModel(file, size))
+        for file, size in sizes.items()
+        if file.removesuffix(".json") not in sizes.keys() - {file}
     ]
 
 
-def _described(line: str) -> Placed | None:
-    """What a run wrote beside its model."""
+def _parse_metadata(line: str) -> DeployedModel | None:
+    """Parse a model's metadata file; None if it is invalid."""
     try:
         fields = Fields(json.loads(line))
     except ValueError:
         return None
     file, size = fields.text("file"), fields.integer("size_b")
-    return None if file is None or size is None else Placed(file, size, fields.text("name"), fields.text("used"))
+    return None if file is None or size is None else DeployedModel(file, size, fields.text("name"), fields.text("used"))
 
 
-def remove(session: Session, models: Sequence[Placed]) -> None:
-    """Models and their notes. Raises ``DeviceRefused``."""
-    for one in models:
-        paths = [_models(session, name) for name in (one.file, f"{one.file}.json")]
-        say(session, session.system.files.remove(paths))
+def remove(session: Session, models: Sequence[DeployedModel]) -> None:
+    """Remove models and their metadata. Raises ``DeviceRefused``."""
+    for model in models:
+        paths = [_models_path(session, name) for name in (model.file, f"{model.file}.json")]
+        execute(session, session.system.files.remove(paths))
 
 
-def _models(session: Session, *name: str) -> str:
+def _models_path(session: Session, *name: str) -> str:
     return session.system.files.join(session.workspace, MODELS, *name)
 
 
-def _place_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
-    """A folder of MLC-LLM's, under the name by which that engine knows the model."""
+def _deploy_folder(session: Session, model: ModelFile, progress: Progress | None) -> str:
+    """Deploy a folder of MLC weights under the model's ID in that engine; returns its path."""
     from edgebench.modelfiles import mlc
 
     join = session.system.files.join
     folder, done = join(join(MODELS, model.sha256[:16]), str(model.facts.id)), 0
 
-    def told(part: int, _: int) -> None:
+    def report_progress(part: int, _: int) -> None:
         if progress:
             progress(done + part, model.size)
 
-    there = ""
+    path = ""
     for file, sha256 in mlc.files(model.path):
         size = file.stat().st_size
-        there = place_file(session, file, sha256, size, file.name, folder, told)
+        path = deploy_file(session, file, sha256, size, file.name, folder, report_progress)
         done += size
-    return there[: -len(file.name) - 1]
+    return path[: -len(file.name) - 1]
 
 
-def place_file(
+def deploy_file(
     session: Session, local: Path, sha256: str, size: int, name: str, folder: str, progress: Progress | None = None
 ) -> str:
-    """A file's path in a folder of the workspace, with exactly this content."""
+    """Deploy a file to a folder of the workspace; returns the path of the verified file. Raises ``DeviceRefused``."""
     files = session.system.files
-    there = ask(session, files.make_folder(files.join(session.workspace, folder)))
-    target = files.join(there.path, name)
+    remote_folder = query(session, files.make_folder(files.join(session.workspace, folder)))
+    target = files.join(remote_folder.path, name)
     part = f"{target}.part"
-    found = ask(session, files.state(target))
-    # A name is given only to what was verified; the seal tells whether it was written to since.
-    if found and found.size_b == size and (found.sealed or _digest(session, target) == sha256):
-        if not found.sealed:
-            say(session, files.seal(target))
+    state = query(session, files.state(target))
+    # Only a verified file gets the final name; the seal shows whether it was written to since.
+    if state and state.size_b == size and (state.sealed or _remote_sha256(session, target) == sha256):
+        if not state.sealed:
+            execute(session, files.seal(target))
         return target
-    unfinished = ask(session, files.state(part))
-    _check_space(session, there, size - min(unfinished.size_b if unfinished else 0, size))
-    # Once more from the beginning: what lay there may not have been the beginning of this file.
+    unfinished = query(session, files.state(part))
+    _check_space(session, remote_folder, size - min(unfinished.size_b if unfinished else 0, size))
+    # The second attempt starts over: the partial file may not be a prefix of this one.
     for _ in range(2):
         session.push(local, part, progress)
-        if _digest(session, part) == sha256:
-            say(session, files.move(part, target))
-            say(session, files.seal(target))
+        if _remote_sha256(session, part) == sha256:
+            execute(session, files.move(part, target))
+            execute(session, files.seal(target))
             return target
-        say(session, files.remove([part]))
+        execute(session, files.remove([part]))
     raise DeviceRefused(
-        f"{local.name} arrives damaged on {session.device.name}",
-        "Its disk or its connection may be failing; if the file here has changed: edgebench models verify",
+        f"{local.name} was corrupted during transfer to {session.device.name}",
+        "The disk or the connection may be failing. If the local file has changed, run: edgebench models verify",
     )
 
 
-def ask(session: Session, fact: Fact[Answer]) -> Answer:
-    """A question to the device. Raises ``DeviceRefused`` with its own words where it says no."""
-    said = session.run(fact.command)
-    if said.status != 0:
-        raise DeviceRefused(f"{session.device.name}: {said.stderr.strip() or said.stdout.strip()}", WORKSPACE)
-    return fact.parse(said.stdout)
+def query(session: Session, fact: Fact[Value]) -> Value:
+    """Run a fact's command and parse its output. Raises ``DeviceRefused`` with the output if it fails."""
+    output = session.run(fact.command)
+    if output.status != 0:
+        raise DeviceRefused(f"{session.device.name}: {output.stderr.strip() or output.stdout.strip()}", WORKSPACE_HINT)
+    return fact.parse(output.stdout)
 
 
-def say(session: Session, command: str) -> None:
-    """A command to the device. Raises ``DeviceRefused`` with its own words where it fails."""
-    ask(session, Fact(command, lambda _: None))
+def execute(session: Session, command: str) -> None:
+    """Run a command. Raises ``DeviceRefused`` with its output if it fails."""
+    query(session, Fact(command, lambda _: None))
 
 
-def _digest(session: Session, path: str) -> str:
+def _remote_sha256(session: Session, path: str) -> str:
     fact = session.system.files.sha256(path)
-    said = session.run(fact.command, timeout=HASH_S)
+    output = session.run(fact.command, timeout=HASH_TIMEOUT_S)
     try:
-        return fact.parse(said.stdout)
+        return fact.parse(output.stdout)
     except Unreadable as error:
-        raise DeviceRefused(f"{session.device.name} cannot verify {path}: {said.stderr.strip() or error}") from error
+        raise DeviceRefused(f"{session.device.name} cannot verify {path}: {output.stderr.strip() or error}") from error
 
 
-def _check_space(session: Session, there: Folder, needed: int) -> None:
-    free = there.free_b
-    if free is not None and free < needed + SPARE:
+def _check_space(session: Session, folder: Folder, required: int) -> None:
+    free = folder.free_b
+    if free is not None and free < required + MIN_FREE_B:
         raise DeviceRefused(
-            f"no space on {session.device.name}: {needed / 2**20:.0f} MiB are needed in {there.path} and "
-            f"{SPARE / 2**20:.0f} more to spare, {free / 2**20:.0f} MiB are free",
-            f"Free some, edgebench devices clean {session.device.name} removes models, or choose another workspace:.",
+            f"not enough space on {session.device.name}: {required / 2**20:.0f} MiB required in {folder.path} plus "
+            f"{MIN_FREE_B / 2**20:.0f} MiB reserve, {free / 2**20:.0f} MiB free",
+            f"Free some space (edgebench devices clean {session.device.name} removes models), or set workspace:.",
         )

@@ -135,7 +135,7 @@ class LlamaCppPython(llama_server.Dialect):
             part.replace(here)
         if self._device.is_local:
             return str(here)
-        return provision.place_file(self._device, here, sha256, len(data), name, "servers")
+        return provision.deploy_file(self._device, here, sha256, len(data), name, "servers")
 
 
 def _log_likelihoods(document: Mapping[str, Json]) -> tuple[float, ...]:

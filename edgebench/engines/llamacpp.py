@@ -90,7 +90,7 @@ class LlamaCpp(llama_server.Dialect):
             version(self._say("--version")),
             name="llama.cpp",
             path=path,
-            sha256=None if self.bundled else provenance.digest(self._device, path),
+            sha256=None if self.bundled else provenance.program_sha256(self._device, path),
             extra={"bundled": self.bundled},
         )
 
@@ -140,7 +140,7 @@ class LlamaCpp(llama_server.Dialect):
         if self._config.rpc is None:
             self._config = replace(self._config, rpc=self._beside(RPC_SERVERS))
         assert self._config.rpc is not None
-        sha256 = provenance.digest(self._device, self._config.rpc)
+        sha256 = provenance.program_sha256(self._device, self._config.rpc)
         return {"program": self._config.rpc, **({"sha256": sha256} if sha256 else {})}
 
     def rpc_command(self, port: int) -> Command:

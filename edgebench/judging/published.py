@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from edgebench import plugins
 from edgebench.core import MetricDefinition, Record
 from edgebench.judging import metrics
-from edgebench.profiles.references import Published
+from edgebench.profiles.references import PublishedResult
 
 OWN_RATE_SCENARIOS = frozenset({"speculative", "kvcache", "decoding"})
 """Scenarios whose rates are only comparable within the scenario."""
 
 
-def matches(row: Published, record: Record) -> bool:
+def matches(row: PublishedResult, record: Record) -> bool:
     """Whether a record matches this row: same device, engine and backend, as far as the row names them."""
     trial = record.trial
     criteria = (
@@ -28,7 +28,7 @@ def matches(row: Published, record: Record) -> bool:
     return all(is_same for value, is_same in criteria if value)
 
 
-def differences(row: Published, record: Record) -> list[str]:
+def differences(row: PublishedResult, record: Record) -> list[str]:
     """Differences in method, most important first, such as ``model smollm2, not llama-2-7b-chat``."""
     trial, model = record.trial, record.facts.model
     pairs: list[tuple[str, object, object]] = [("model", trial.model, row.model)]
@@ -48,14 +48,14 @@ def _is_same(name: str, measured: str, value: str) -> bool:
     return measured == value or (name in ("model", "draft") and measured.startswith(f"{value}-"))
 
 
-def is_comparable(row: Published, record: Record) -> bool:
+def is_comparable(row: PublishedResult, record: Record) -> bool:
     """Whether a ratio of the two is meaningful: same device, model, quantization and scenario."""
     return not any(
         text.startswith(("device", "model", "quantization", "scenario")) for text in differences(row, record)
     )
 
 
-def find_value(row: Published, name: str) -> float | None:
+def find_value(row: PublishedResult, name: str) -> float | None:
     """A published value, or one derived from others of its row; None if it was not published."""
     values = row.metrics
     if name == "peak_footprint_b" and name not in values:
@@ -66,7 +66,7 @@ def find_value(row: Published, name: str) -> float | None:
     return values.get(name)
 
 
-def compared_metrics(rows: Sequence[Published], scenario: str) -> list[MetricDefinition]:
+def compared_metrics(rows: Sequence[PublishedResult], scenario: str) -> list[MetricDefinition]:
     """The metrics to compare: published headline metrics, and the scenario's own metrics."""
     scenario_metrics: Sequence[MetricDefinition] = ()
     if scenario in plugins.names("scenarios"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgebench import profiles
-from edgebench.profiles.documents import Document, shown
+from edgebench.profiles.documents import Document, format_value
 
 FloatType = Literal["F16", "F32", "BF16"]
 
@@ -24,7 +24,7 @@ class Hub:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
-            raise ValueError(f"repo must be OWNER/NAME, not {shown(self.repo)}")
+            raise ValueError(f"repo must be OWNER/NAME, not {format_value(self.repo)}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Url:
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^/]", self.url):
-            raise ValueError(f"url must begin with https://, not be {shown(self.url)}")
+            raise ValueError(f"url must begin with https://, not be {format_value(self.url)}")
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,16 @@ def load(name_or_path: str) -> Model:
     """A model by its profile's name or path. Raises ``ProfileError`` with every mistake in it."""
     document = Document(profiles.locate("models", name_or_path))
     entry = document.read(ModelProfile)
-    profiles.named(document)
+    profiles.check_name(document)
     gguf, source, mlc = None, None, None
     if isinstance(document.get("gguf"), Mapping):
-        gguf = document.read(GgufEntry, "gguf", others=tuple(SOURCES))
+        gguf = document.read(GgufEntry, "gguf", other_keys=tuple(SOURCES))
         source = _source(document)
     if isinstance(document.get("mlc"), Mapping):
         mlc = document.read(MlcEntry, "mlc")
     if entry and entry.gguf is None and entry.mlc is None:
-        document.mistake((), "has neither gguf nor mlc", "say where the model comes from")
-    document.settle()
+        document.add_mistake((), "has neither gguf nor mlc", "say where the model comes from")
+    document.raise_mistakes()
     assert entry is not None  # or settle would have raised
     return Model(entry.name, gguf, source, mlc, entry.description, entry.license, document.path)
 
@@ -144,9 +144,9 @@ def _check_base(document: Document, name: str) -> None:
     """Report a mistake unless the base of a requantized model exists and is not requantized itself."""
     location, available = ("gguf", "requantize", "model"), profiles.names("models")
     if name not in available:
-        document.unknown(location, name, f"no model named {shown(name)}", available)
+        document.add_unknown_name(location, name, f"no model named {format_value(name)}", available)
     elif Document(available[name]).get("gguf", "requantize") is not None:
-        document.mistake(location, f"{name} is made from another model itself", "name that one")
+        document.add_mistake(location, f"{name} is made from another model itself", "name that one")
 
 
 def _source(document: Document) -> Source | None:
@@ -154,7 +154,7 @@ def _source(document: Document) -> Source | None:
     names = [name for name in SOURCES if isinstance(gguf, Mapping) and name in gguf]
     if len(names) != 1:
         problem = f"has {len(names)} sources" if names else "has no source"
-        document.mistake(("gguf", *names[1:2]), problem, f"give one of {', '.join(SOURCES)}")
+        document.add_mistake(("gguf", *names[1:2]), problem, f"give one of {', '.join(SOURCES)}")
         return None
     (name,) = names
     if name not in PLAIN:
@@ -164,10 +164,10 @@ def _source(document: Document) -> Source | None:
         return source
     value = document.get("gguf", name)
     if not isinstance(value, str):
-        document.mistake(("gguf", name), f"must be text, not {shown(value)}")
+        document.add_mistake(("gguf", name), f"must be text, not {format_value(value)}")
         return None
     try:
         return Local(value) if name == "path" else Url(value)
     except ValueError as error:
-        document.mistake(("gguf", name), str(error))
+        document.add_mistake(("gguf", name), str(error))
         return None

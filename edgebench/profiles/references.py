@@ -1,7 +1,7 @@
-"""Published figures, to be put beside one's own: ``references/NAME.yaml``.
+"""Published results for comparison: ``references/NAME.yaml``.
 
-They are looked for where profiles are: the current folder, the user's configuration folder, the
-installed package.
+They are searched in the same folders as profiles: the current folder, the user's configuration
+folder, the installed package.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from edgebench.profiles.documents import Document
 
 
 @dataclass(frozen=True)
-class Published:
-    """One published result, in base units; what wasn't published is absent."""
+class PublishedResult:
+    """One published result, in base units; unpublished values are absent."""
 
     what: str
     scenario: str
@@ -28,13 +28,13 @@ class Published:
     model: str = ""
     quantization: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """By the names of the glossary, and ``s_per_token``."""
+    """By the metric names of the glossary, and ``s_per_token``."""
     profiles: tuple[str, ...] = ()
-    """Names of the device profiles that stand for its device; none: it was not named."""
+    """Names of the device profiles that match its device; empty: the device was not published."""
     options: Mapping[str, Option] = field(default_factory=dict)
     note: str = ""
     repeat: str = ""
-    """The command that measures this row today."""
+    """The command that reproduces this row."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,30 @@ class Reference:
 
     name: str
     title: str
-    rows: tuple[Published, ...]
+    rows: tuple[PublishedResult, ...]
     method: Mapping[str, str] = field(default_factory=dict)
     otherwise: tuple[str, ...] = ()
-    """What edgebench always does in another way."""
+    """Methods in which edgebench always differs."""
     problems: tuple[str, ...] = ()
     devices: Mapping[str, str] = field(default_factory=dict)
 
 
 def names() -> list[str]:
-    """The references there are."""
+    """Names of all references."""
     return list(profiles.names("references"))
 
 
 def load(name: str) -> Reference:
-    """A reference by its name or its file. Raises ``ProfileError`` with every mistake in it."""
-    known = profiles.names("references")
-    path = Path(name) if name.endswith(profiles.SUFFIXES) else known.get(name)
+    """A reference by its name or file. Raises ``ProfileError`` with all its mistakes."""
+    paths = profiles.names("references")
+    path = Path(name) if name.endswith(profiles.SUFFIXES) else paths.get(name)
     if path is None or not path.is_file():
-        near = get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Available: {', '.join(known)}."
+        closest = get_close_matches(name, paths, n=1)
+        hint = f"Did you mean {closest[0]}?" if closest else f"Available: {', '.join(paths)}."
         raise ProfileError(f"no reference named {name!r}", hint)
     document = Document(path)
     reference = document.read(Reference)
-    profiles.named(document)
-    document.settle()
-    assert reference is not None  # or settle would have raised
+    profiles.check_name(document)
+    document.raise_mistakes()
+    assert reference is not None  # or raise_mistakes would have raised
     return reference

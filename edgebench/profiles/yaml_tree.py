@@ -1,4 +1,4 @@
-"""YAML text as a tree of nodes that know their lines: YAML 1.2's core types and nothing clever."""
+"""YAML text as a tree of nodes that know their lines: YAML 1.2's core types without anchors and aliases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import yaml
 
 from edgebench.errors import ProfileError
 
-LARGEST = 1 << 20
-"""Bytes: a profile is written by a person, so a larger file is something else."""
+MAX_FILE_B = 1 << 20
+"""Bytes: profiles are written by hand, so a larger file is not one."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,10 +34,10 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
-def text(path: Path) -> str:
-    """A file's text. Raises ``ValueError`` where it is no text, ``ProfileError`` where it can't be read."""
+def read_text(path: Path) -> str:
+    """A file's text. Raises ``ValueError`` if it is not UTF-8 text, ``ProfileError`` if it cannot be read."""
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_FILE_B:
             raise ValueError("is larger than 1 MiB, so it is not a profile")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -60,18 +60,18 @@ def compose(content: str) -> yaml.MappingNode:
     return node
 
 
-def checked(node: yaml.ScalarNode) -> str:
-    """A scalar's text. Half of a character, which only an escape can write, is refused: it could
-    neither be printed nor sent anywhere."""
+def checked_scalar(node: yaml.ScalarNode) -> str:
+    """A scalar's text. Raises ``yaml.MarkedYAMLError`` for an unpaired surrogate (from an escape sequence),
+    which cannot be encoded."""
     content: str = node.value
     if any("\ud800" <= char <= "\udfff" for char in content):
         raise yaml.MarkedYAMLError(problem="an unpaired surrogate is not a character", problem_mark=node.start_mark)
     return content
 
 
-def words(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong, for a person."""
+def describe_error(error: yaml.MarkedYAMLError) -> str:
+    """A readable message for a YAML error."""
     problem = error.problem or str(error)
     if "'\\t'" in problem:
-        return "begins with a tab; YAML indents by spaces"
+        return "begins with a tab; YAML is indented by spaces"
     return f"is not YAML: {problem}"

@@ -9,7 +9,7 @@ from itertools import groupby
 from edgebench.core import Metric, MetricDefinition, Record
 from edgebench.judging import published
 from edgebench.judging.readings import metric
-from edgebench.profiles.references import Published, Reference
+from edgebench.profiles.references import PublishedResult, Reference
 from edgebench.views import units
 from edgebench.views.fields import labels
 from edgebench.views.headline import written
@@ -72,7 +72,7 @@ def others(reference: Reference, records: Sequence[Record]) -> list[Record]:
     return [record for record in good if not any(published.matches(row, record) for row in reference.rows)]
 
 
-def _row(row: Published, records: Sequence[Record], columns: Sequence[MetricDefinition]) -> RowComparison:
+def _row(row: PublishedResult, records: Sequence[Record], columns: Sequence[MetricDefinition]) -> RowComparison:
     own = [record for record in records if published.matches(row, record)]
     own.sort(key=lambda r: (len(published.differences(row, r)), -_rate(r)))
     names = labels(own)
@@ -96,7 +96,7 @@ def _joined(parts: Iterable[str], between: str) -> str:
     return between.join(part for part in parts if part)
 
 
-def _published(row: Published, entry: MetricDefinition) -> str:
+def _published(row: PublishedResult, entry: MetricDefinition) -> str:
     gpu = row.metrics.get("peak_gpu_b")
     value = published.find_value(row, entry.name)
     if entry.name == "peak_footprint_b" and gpu is None and value:
@@ -110,7 +110,7 @@ def _text(value: float | None, entry: MetricDefinition) -> str:
     return "—" if value is None else written(Metric(value, entry.unit), entry)[0]
 
 
-def _own(row: Published, record: Record, name: str, columns: Sequence[MetricDefinition]) -> OwnRecord:
+def _own(row: PublishedResult, record: Record, name: str, columns: Sequence[MetricDefinition]) -> OwnRecord:
     cells = []
     like = published.is_comparable(row, record)
     for entry in columns:

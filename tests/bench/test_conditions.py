@@ -185,7 +185,7 @@ def test_bandwidth_without_python_copies_a_file_and_says_so(session, tmp_path):
     [
         (["no-such-python", "-"], "no-such-python"),
         ([sys.executable, "-", "/bin/ls"], "no shared libraries of ggml|finds no GPU"),
-        ([sys.executable, "-c", "print(1)"], "printed nothing"),
+        ([sys.executable, "-c", "print(1)"], "printed no output"),
         ([sys.executable, "-c", "import sys; sys.exit('no driver')"], "no driver"),
     ],
 )

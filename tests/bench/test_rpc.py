@@ -225,7 +225,7 @@ def test_a_server_that_dies_in_mid_decode(edgebench: Program, linux: Place, seco
     out, err = run.communicate(timeout=120)
     assert run.returncode == 1, err
     failure = yaml.safe_load(out)["records"][0]["failure"]
-    assert failure["message"].startswith("the RPC server on part died by SIGKILL, and then the engine")
+    assert failure["message"].startswith("the RPC server on part was terminated by SIGKILL, and then the engine")
     assert failure["message"].endswith("while it was measured")
     nothing_left(linux, second)
 

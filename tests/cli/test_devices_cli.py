@@ -287,7 +287,7 @@ def test_a_bare_device_to_a_result_in_one_command(
     (cache / ARCHIVE).symlink_to(mirror / ARCHIVE)
     ran = edgebench(*run)
     assert ran.status == 0, ran.stderr
-    assert f"there is no llama.cpp on {bare} yet: getting {ARCHIVE}" in ran.stderr
+    assert f"no llama.cpp on {bare}; fetching {ARCHIVE}" in ran.stderr
     engine = ran.record["facts"]["engine"]
     assert engine["path"] == f"{place.folder}/work space/engines/llama.cpp/llama-server"
     assert engine["sha256"] == hashlib.sha256((bin_folder() / "llama-server").read_bytes()).hexdigest()
@@ -316,7 +316,7 @@ def test_an_archive_that_changed_since_its_first_use_is_refused(
 
 def test_an_archive_that_is_not_the_pinned_one_is_refused(edgebench: Program, linux: Place, mirror: Path, tmp_path):
     name = profile(edgebench, linux, engines={"llama.cpp": {}})
-    pinned = archives.choose("llama.cpp", "linux", "x86_64", "cpu")
+    pinned = archives.choose_archive("llama.cpp", "linux", "x86_64", "cpu")
     (tmp_path / pinned.file).write_bytes((mirror / ARCHIVE).read_bytes())
     ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
     assert ran.status == 3
@@ -326,7 +326,7 @@ def test_an_archive_that_is_not_the_pinned_one_is_refused(edgebench: Program, li
 
 def test_the_catalogue_names_archives_of_one_build():
     """Names as llama.cpp's releases have had them since December 2025; the same file has one hash."""
-    found = archives.catalogue()
+    found = archives.load_catalogue()
     assert {archive.build for archive in found} == {"b10665"}
     assert all(archive.file.startswith(f"llama-{archive.build}-bin-") for archive in found)
     assert all(archive.sha256 is None or re.fullmatch("[0-9a-f]{64}", archive.sha256) for archive in found)
@@ -337,7 +337,7 @@ def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: P
     name = profile(edgebench, linux, engines={"llama.cpp": {}})
     ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
     assert ran.status == 3
-    assert "there is no such file" in ran.stderr
+    assert "no such file" in ran.stderr
     ran = edgebench("devices", "setup", name, "--backend", "cuda")
     assert ran.status == 3
     assert "Choose --backend of: cpu, vulkan" in ran.stderr
@@ -346,7 +346,7 @@ def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: P
 @pytest.mark.parametrize("mirror", ["http://[x", "http://127.0.0.1:1"])
 def test_a_mirror_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    pinned = archives.choose("llama.cpp", "linux", "x86_64", "cpu")
+    pinned = archives.choose_archive("llama.cpp", "linux", "x86_64", "cpu")
     with pytest.raises(EngineMissing, match=re.escape(mirror)) as refused:
         archives.fetch(pinned, mirror)
     assert "--mirror FOLDER" in refused.value.hint

@@ -38,7 +38,7 @@ def laptop() -> cores.Cores:
     """A Core i9-13900H: six big cores with two threads each (two of them favoured), eight small ones."""
     big = [processor(2 * i + t, 4 * i, 5_400_000 if i in (2, 3) else 5_200_000) for i in range(6) for t in (0, 1)]
     small = [processor(12 + i, 24 + i, 4_100_000) for i in range(8)]
-    found = cores.parse("".join(big + small))
+    found = cores.parse_cores("".join(big + small))
     assert found
     return found
 
@@ -55,43 +55,43 @@ def test_a_laptop_with_big_and_small_cores_and_two_threads_each():
 def test_a_phone_with_three_clusters():
     """Snapdragon 8 Gen 2: three small, two and two middle, one big core; the big one is processor 7."""
     speeds = [2_016_000] * 3 + [2_803_200] * 4 + [3_187_200]
-    found = cores.parse("".join(processor(i, i, speed) for i, speed in enumerate(speeds)))
+    found = cores.parse_cores("".join(processor(i, i, speed) for i, speed in enumerate(speeds)))
     assert found.affinity(1) == "7"
     assert found.affinity(5) == "3-7"
     assert found.candidates() == list(range(1, 9))
 
 
 def test_what_says_nothing_of_cores():
-    assert cores.parse("") is None
-    assert cores.parse("grep: permission denied\n/sys/devices/system/cpu/cpufreq/policy0:3") is None
-    assert cores.parse(f"{BASE}0/cpu_capacity:1024\n{BASE}1/cpu_capacity:414").clusters == (1, 1)
+    assert cores.parse_cores("") is None
+    assert cores.parse_cores("grep: permission denied\n/sys/devices/system/cpu/cpufreq/policy0:3") is None
+    assert cores.parse_cores(f"{BASE}0/cpu_capacity:1024\n{BASE}1/cpu_capacity:414").clusters == (1, 1)
 
 
 def test_this_machine():
     with Session(Device("here", "linux", {"kind": "local"})) as session:
-        found = cores.read(session)
+        found = cores.query_cores(session)
         assert len(found.order) == os.cpu_count()
-        assert cores.allowed(session, os.getpid()) == {cores.listed(os.sched_getaffinity(0))}
+        assert cores.query_affinity(session, os.getpid()) == {cores.format_cpus(os.sched_getaffinity(0))}
 
 
 @given(st.sets(st.integers(0, 200), min_size=1))
 def test_lists_of_processors_survive(numbers):
-    text = cores.listed(numbers)
-    assert cores.numbers(text) == numbers
-    assert int(cores.mask(text), 16) == sum(1 << number for number in numbers)
+    text = cores.format_cpus(numbers)
+    assert cores.parse_cpus(text) == numbers
+    assert int(cores.affinity_mask(text), 16) == sum(1 << number for number in numbers)
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "3--4", "1,,2", "-1"])
 def test_no_list_of_processors(text):
     with pytest.raises(Unreadable):
-        cores.numbers(text)
+        cores.parse_cpus(text)
 
 
 @pytest.mark.parametrize("taskset", [["taskset"], ["toybox", "taskset"]])
 def test_both_tasksets_take_the_mask(taskset):
     last = max(os.sched_getaffinity(0))
     code = "import os; print(*sorted(os.sched_getaffinity(0)))"
-    said = subprocess.check_output([*taskset, cores.mask(str(last)), sys.executable, "-c", code], text=True)
+    said = subprocess.check_output([*taskset, cores.affinity_mask(str(last)), sys.executable, "-c", code], text=True)
     assert said.split() == [str(last)]
 
 
@@ -139,7 +139,7 @@ def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
     ran = edgebench("run", *QUICK, *model, "--threads", "auto", "--write-profile", "--json", "r.json")
     records = json.loads((edgebench.folder / "r.json").read_text())["records"]
     tried = {record["trial"]["options"]["threads"]: record for record in records}
-    assert sorted(tried) == list(range(1, os.cpu_count() + 1)) or os.cpu_count() > cores.SMALL
+    assert sorted(tried) == list(range(1, os.cpu_count() + 1)) or os.cpu_count() > cores.EXHAUSTIVE_CPU_COUNT
     for record in records:
         assert record["facts"]["engine"]["affinity"] == [record["trial"]["options"]["affinity"]]
         assert "affinity" not in [doubt["id"] for doubt in record["doubts"]]
@@ -159,7 +159,7 @@ def test_threads_auto_pins_verifies_and_writes_the_profile(edgebench: Program):
     ],
 )
 def test_a_verdict_on_threads_says_what_disturbed_it(found, said, monkeypatch):
-    cpus = cores.parse(f"{BASE}0/topology/core_id:0\n{BASE}1/topology/core_id:1")
+    cpus = cores.parse_cores(f"{BASE}0/topology/core_id:0\n{BASE}1/topology/core_id:1")
     monkeypatch.setattr(ThreadSweep, "_read", lambda self, device: cpus)
     own = Device("here", "linux", {"kind": "local"})
     rows = [(1, 30.0), (2, 20.0)]

@@ -17,11 +17,11 @@ from edgebench.device.session import Session
 def test_a_log_whose_middle_was_dropped_says_so(
     monkeypatch: pytest.MonkeyPatch, lines: int, marker: str | None
 ) -> None:
-    monkeypatch.setattr(sessions, "LOG_LINES", 100)
+    monkeypatch.setattr(sessions, "MAX_LOG_LINES", 100)
     code = f"for number in range({lines}): print('line', number)"
     with Session(Device("here", "linux", {"kind": "local"})) as session:
         running = session.start(Command([sys.executable, "-c", code]))
         assert running.wait(60)
     said = [f"line {number}" for number in range(lines)]
     assert running.log_lines_dropped == lines - 100
-    assert running.kept_log() == (said if marker is None else [*said[:50], marker, *said[-50:]])
+    assert running.truncated_log() == (said if marker is None else [*said[:50], marker, *said[-50:]])

@@ -99,7 +99,7 @@ def test_what_ignores_every_polite_word_is_killed(session: Session):
     running = session.start(Command(["sh", "-c", script]))
     while not running.log_text():
         time.sleep(0.02)
-    running.stop(patience=0.5)
+    running.stop(grace_s=0.5)
     assert running.status == 128 + signal.SIGKILL
 
 
@@ -175,7 +175,7 @@ with Session(Device(**device)) as session:
     running.wait_started(60)
     print("started", flush=True)
     running.wait(1000)
-    print(running.lost, flush=True)
+    print(running.loss, flush=True)
 """
 
 
@@ -203,7 +203,7 @@ def test_a_controller_that_stands_still_is_told_what_happened(
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No sign of life after the first."""
-    monkeypatch.setattr(edgebench.device.session, "BEAT", 1000.0)
+    monkeypatch.setattr(edgebench.device.session, "HEARTBEAT_S", 1000.0)
     monkeypatch.setattr(posix, "MAX_MISSED_BEATS", 2)
 
 
@@ -219,8 +219,8 @@ def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session):
     running = session.start(Command(["sleep", "1000"]))
     assert running.wait(LONG)
     assert running.status == SILENCED
-    assert "received no heartbeat" in str(running.lost)
-    assert "asleep" in running.lost.hint
+    assert "received no heartbeat" in str(running.loss)
+    assert "asleep" in running.loss.hint
 
 
 @pytest.mark.parametrize("fault", ["cut", "close", "hole"])
@@ -246,7 +246,7 @@ def test_the_program_dies_with_its_wire(name: str, fault: str, request: pytest.F
         getattr(wire, fault)()
         sleeper.wait_for(0)
         assert running.wait(LONG)
-        assert running.lost is not None
+        assert running.loss is not None
         assert running.status is None
 
 

@@ -252,7 +252,7 @@ def test_an_engine_that_lives_on_without_its_model_is_noticed(laptop: Laptop) ->
     ("fault", "words"),
     [
         ("insufficient-memory", "Insufficient GPU memory error: The available single GPU memory is 1024.000 MB"),
-        ("dies-midway", "died by SIGKILL while it was measured"),
+        ("dies-midway", "was terminated by SIGKILL while it was measured"),
         ("compile-fails", "Cannot find compilation output, compilation failed"),
         ("refuses", "with 400: Request prompt has 16 tokens in total, larger than the model input length limit 256."),
     ],

@@ -16,7 +16,7 @@ from edgebench.core import DeviceFacts, ModelFacts, ModelFile
 from edgebench.engines.llamacpp import flags, help_flags
 from edgebench.plan import Plan
 from edgebench.profiles import references
-from edgebench.profiles.references import Published
+from edgebench.profiles.references import PublishedResult
 
 ROWS = references.load("edge-2023").rows
 SIZES = {"codellama-34b-f16": (48, 67_500_000_000), "codellama-7b-q4_0": (32, 3_800_000_000)}
@@ -63,7 +63,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.what}, {row.engine} on {row.backend}, {row.scenario}")
-def test_a_row_of_2023_is_one_command_that_plans_what_was_measured(row: Published, planned: Any) -> None:
+def test_a_row_of_2023_is_one_command_that_plans_what_was_measured(row: PublishedResult, planned: Any) -> None:
     trials = [one.trial for one in planned(*shlex.split(row.repeat)[1:]).trials]
     trial = next(one for one in trials if one.options.get("k") == row.options.get("k"))
     assert trial.scenario == row.scenario

@@ -86,7 +86,7 @@ def test_a_profile_is_read() -> None:
         ("", ["1: is empty"]),
         ("- a\n", ["1: is not YAML: must be a mapping (name: value)"]),
         (b"name: \xff\n", ["1: is not UTF-8 text (byte 6)"]),
-        ("name: box\n\tsystem: linux\n", ["2: begins with a tab; YAML indents by spaces"]),
+        ("name: box\n\tsystem: linux\n", ["2: begins with a tab; YAML is indented by spaces"]),
         ("name: [\n", ["2: is not YAML: expected the node content, but found '<stream end>'"]),
         ("name: box\n---\nname: two\n", ["2: is not YAML: but found another document"]),
         ("a: &x [1]\nb: *x\n", ["2: is not YAML: aliases (*name) are not allowed here"]),
@@ -113,11 +113,11 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         (f"name: box\nsystem: linx\ntransport: {SSH}\n", "2: system: no system named 'linx'; did you mean linux?"),
         (
             f"name: box\nsystem: auto\ntransport: {SSH}\n",
-            "2: system: auto is for the transport local only; available: ",
+            "2: system: auto requires the transport local; available: ",
         ),
         (
             "name: box\nsystem: windows\ntransport: {kind: local}\n",
-            "2: system: the transport local is this machine, and it runs no windows; say auto",
+            "2: system: the transport local is this machine, which does not run windows; use auto",
         ),
         (f"name: box\nsystme: linux\ntransport: {SSH}\n", "2: systme: is not known here; did you mean system?"),
         (f"name: box\nsystem: linux\nsource: /etc\ntransport: {SSH}\n", "3: source: is not known here"),
@@ -135,7 +135,7 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             "name: box\nsystem: linux\ntransport:\n  kind: ssh\n  host: b\n  port: '22'\n",
-            "6: transport.port: must be a whole number, not '22'; take the quotes away",
+            "6: transport.port: must be a whole number, not '22'; remove the quotes",
         ),
         (
             "name: box\nsystem: linux\ntransport: {kind: ssh, host: 10}\n",
@@ -272,7 +272,7 @@ def test_an_unknown_name_tells_the_near_one() -> None:
         ("devices", "oneplus12", "oneplus11 or oneplus11-termux"),
     ],
 )
-def test_names_are_near_as_people_write_them(kind: profiles.Kind, typed: str, meant: str) -> None:
+def test_names_are_near_as_people_write_them(kind: profiles.ProfileKind, typed: str, meant: str) -> None:
     with pytest.raises(ProfileError) as caught:
         profiles.locate(kind, typed)
     assert caught.value.hint == f"Did you mean {meant}? `edgebench {kind} list` shows all."
@@ -286,10 +286,10 @@ def test_a_name_that_is_near_none_leads_to_the_list() -> None:
 
 
 def test_a_profile_that_is_not_there_or_cannot_be_read() -> None:
-    with pytest.raises(ProfileError, match=r"no\.yaml: there is no such file"):
+    with pytest.raises(ProfileError, match=r"no\.yaml: no such file"):
         profiles.load_device("no.yaml")
     Path("folder.yaml").mkdir()
-    with pytest.raises(ProfileError, match=r"folder\.yaml: there is no such file"):
+    with pytest.raises(ProfileError, match=r"folder\.yaml: no such file"):
         profiles.load_device("folder.yaml")
 
 
@@ -412,14 +412,14 @@ def test_the_wheel_brings_the_profiles(tmp_path: Path) -> None:
 def test_ones_own_profiles_are_those_of_the_first_folder_that_has_any(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    shipped = profiles.own("devices")
+    shipped = profiles.user_profiles("devices")
     assert {"local", "oneplus11"} <= set(shipped)
     configured = tmp_path / "config" / "edgebench" / "devices"
     configured.mkdir(parents=True)
     (configured / "mine.yaml").touch()
-    assert profiles.own("devices") == ["mine"]
+    assert profiles.user_profiles("devices") == ["mine"]
     (tmp_path / "devices").mkdir()
-    assert profiles.own("devices") == ["mine"]
+    assert profiles.user_profiles("devices") == ["mine"]
     (tmp_path / "devices" / "b.yaml").touch()
     (tmp_path / "devices" / "a.yml").touch()
-    assert profiles.own("devices") == ["a", "b"]
+    assert profiles.user_profiles("devices") == ["a", "b"]

@@ -249,16 +249,16 @@ def test_the_program_dies_with_its_wire(windows: Place, fault: str, proxy):
         getattr(wire, fault)()
         until(lambda: not running(word))
         assert one.wait(LONG)
-        assert one.lost is not None
+        assert one.loss is not None
 
 
 def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edgebench.device.session, "BEAT", 1000.0)
+    monkeypatch.setattr(edgebench.device.session, "HEARTBEAT_S", 1000.0)
     word = f"word{random.random()}"
     one = session.start(Command([TELL, word, "--wait"]))
     assert one.wait(LONG)
     assert one.status == SILENCED
-    assert "received no heartbeat" in str(one.lost)
+    assert "received no heartbeat" in str(one.loss)
     assert not running(word)
 
 
@@ -266,62 +266,62 @@ def test_a_program_that_was_ended_by_silence_is_a_lost_device(session: Session, 
 
 
 def test_a_model_is_there_whole_and_is_not_sent_twice(session: Session, windows: Place, model: ModelFile, monkeypatch):
-    path = provision.place_model(session, model)
+    path = provision.deploy_model(session, model)
     assert path == f"{windows.folder}\\work space\\models\\{model.sha256}.gguf"
     there = windows.here / "work space" / "models" / f"{model.sha256}.gguf"
     assert there.read_bytes() == model.path.read_bytes()
     pushed: list[Path] = []
     monkeypatch.setattr(session.transport, "push", lambda local, *_: pushed.append(local))
-    assert provision.place_model(session, model) == path
+    assert provision.deploy_model(session, model) == path
     assert pushed == []
     assert sorted(file.name for file in there.parent.iterdir()) == [there.name, f"{there.name}.json"]
 
 
 def test_models_by_their_names(session: Session, windows: Place, model: ModelFile):
-    assert provision.placed(session) == []
-    provision.place_model(session, replace(model, name='Bär\'s "7b" ^ & (1) > 2'))
-    (one,) = provision.placed(session)
+    assert provision.list_deployed(session) == []
+    provision.deploy_model(session, replace(model, name='Bär\'s "7b" ^ & (1) > 2'))
+    (one,) = provision.list_deployed(session)
     assert (one.file, one.size_b, one.name) == (f"{model.sha256}.gguf", model.size, 'Bär\'s "7b" ^ & (1) > 2')
     provision.remove(session, [one])
     assert list((windows.here / "work space" / "models").iterdir()) == []
 
 
 def test_a_model_that_was_damaged_on_the_device_is_sent_again(session: Session, windows: Place, model: ModelFile):
-    provision.place_model(session, model)
+    provision.deploy_model(session, model)
     there = windows.here / "work space" / "models" / f"{model.sha256}.gguf"
     there.chmod(0o644)  # on Windows nobody writes to a read-only file
     there.write_bytes(bytes(model.size))
-    provision.place_model(session, model)
+    provision.deploy_model(session, model)
     assert there.read_bytes() == model.path.read_bytes()
 
 
 def test_files_under_hard_names(session: Session, windows: Place):
     files = session.system.files
     folder = f"{windows.folder}\\ä & (文) ^x 'z'"
-    assert provision.ask(session, files.make_folder(folder)).path == folder
+    assert provision.query(session, files.make_folder(folder)).path == folder
     here = windows.here / "ä & (文) ^x 'z'"
     (here / "a b;=,.gguf").write_bytes(b"x" * 7)
-    assert provision.ask(session, files.state(f"{folder}\\a b;=,.gguf")) == FileState(7, False)
-    assert provision.ask(session, files.state(f"{folder}\\a")) is None
-    provision.ask(session, files.make_folder(f"{folder}\\a folder"))
-    assert provision.ask(session, files.state(f"{folder}\\a folder")) is not None
-    provision.say(session, files.remove([f"{folder}\\a folder"]))
-    provision.say(session, files.move(f"{folder}\\a b;=,.gguf", f"{folder}\\c & d"))
-    provision.say(session, files.seal(f"{folder}\\c & d"))
-    assert provision.ask(session, files.sizes(folder)) == {"c & d": 7}
-    assert provision.ask(session, files.state(f"{folder}\\c & d")).sealed
-    provision.say(session, files.remove([f"{folder}\\c & d", f"{folder}\\nothing"]))
+    assert provision.query(session, files.state(f"{folder}\\a b;=,.gguf")) == FileState(7, False)
+    assert provision.query(session, files.state(f"{folder}\\a")) is None
+    provision.query(session, files.make_folder(f"{folder}\\a folder"))
+    assert provision.query(session, files.state(f"{folder}\\a folder")) is not None
+    provision.execute(session, files.remove([f"{folder}\\a folder"]))
+    provision.execute(session, files.move(f"{folder}\\a b;=,.gguf", f"{folder}\\c & d"))
+    provision.execute(session, files.seal(f"{folder}\\c & d"))
+    assert provision.query(session, files.sizes(folder)) == {"c & d": 7}
+    assert provision.query(session, files.state(f"{folder}\\c & d")).sealed
+    provision.execute(session, files.remove([f"{folder}\\c & d", f"{folder}\\nothing"]))
     assert list(here.iterdir()) == []
-    assert provision.ask(session, files.sizes(f"{folder}\\nothing")) == {}
+    assert provision.query(session, files.sizes(f"{folder}\\nothing")) == {}
 
 
 def test_no_space_and_a_workspace_that_cannot_be_written(session: Session, windows: Place, model: ModelFile):
-    with pytest.raises(DeviceRefused, match="no space"):
-        provision.place_model(session, replace(model, size=10**15))
+    with pytest.raises(DeviceRefused, match="not enough space"):
+        provision.deploy_model(session, replace(model, size=10**15))
     with Session(replace(device(windows), workspace="Q:\\none")) as other:
         with pytest.raises(DeviceRefused, match="not found"):
-            provision.place_model(other, model)
-        with pytest.raises(DeviceRefused), lock.held(other):
+            provision.deploy_model(other, model)
+        with pytest.raises(DeviceRefused), lock.hold_lock(other):
             pass
 
 
@@ -329,13 +329,13 @@ def test_a_device_has_one_user_at_a_time(session: Session, windows: Place):
     there = windows.here / "work space"
     with Session(device(windows)) as other:
         with (
-            lock.held(session),
+            lock.hold_lock(session),
             pytest.raises(DeviceRefused, match=rf"in use by .*process {os.getpid()}"),
-            lock.held(other),
+            lock.hold_lock(other),
         ):
             pass
         until(lambda: not list(there.iterdir()))
-        with lock.held(other):
+        with lock.hold_lock(other):
             pass
         until(lambda: not list(there.iterdir()))
 
@@ -346,12 +346,12 @@ def test_a_lock_that_nobody_holds_is_taken(session: Session, windows: Place):
     there.mkdir()
     (there / "lock").touch()
     (there / "lock.owner").write_text("held somebody long gone\n")
-    with lock.held(session):
+    with lock.hold_lock(session):
         assert "somebody long gone" not in (there / "lock.owner").read_text()
 
 
 def test_the_same_owner_takes_its_lock_again_after_a_broken_wire(session: Session, windows: Place):
-    with lock.held(session):
+    with lock.hold_lock(session):
         session.reopen()
         assert (windows.here / "work space" / "lock").exists()
     until(lambda: not list((windows.here / "work space").iterdir()))
@@ -456,7 +456,9 @@ def test_init_writes_a_profile_and_check_says_what_works(edgebench: Program, win
 def test_setup_puts_the_release_there_and_clean_removes_models(
     edgebench: Program, windows: Place, windows_machine: Windows, tmp_path: Path
 ):
-    (archive,) = [a for a in archives.catalogue() if (a.system, a.machine, a.backend) == ("windows", "x86_64", "cpu")]
+    (archive,) = [
+        a for a in archives.load_catalogue() if (a.system, a.machine, a.backend) == ("windows", "x86_64", "cpu")
+    ]
     assert re.search(r"-bin-win-cpu-x64\.zip$", archive.file)
     keep = re.compile(
         r"(llama-server.*|llama|llama-common|ggml|ggml-base|ggml-cpu-x64|libomp|mtmd|msvcp.*|vcruntime.*)\."

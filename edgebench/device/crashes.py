@@ -1,4 +1,4 @@
-"""The end of a program on a device in words: how it died, and what to do."""
+"""Describe how an engine on a device ended, with advice."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from edgebench.device.session import SupervisedProcess
 from edgebench.errors import EngineFailed
 
 LOG_TAIL = 25
-"""Lines of an engine's log that a failure shows."""
+"""Lines of an engine's log in an error."""
 
 
-def death(running: SupervisedProcess, when: str) -> EngineFailed:
-    """The end of an engine in words: its signal or exit status, and its last lines."""
-    status = running.status
+def crash_error(process: SupervisedProcess, when: str) -> EngineFailed:
+    """The error for an engine that ended: its signal or exit status, its last log lines, and advice."""
+    status = process.status
     name = signal_name(status)
     if name:
-        how = f"died by {name}"
+        ending = f"was terminated by {name}"
     elif status is None:
-        how = "is gone without an exit status"
+        ending = "ended without an exit status"
     else:
-        how = f"ended with exit status {status}"
-    log = tuple(running.log_text()[-LOG_TAIL:])
-    return EngineFailed(f"the engine {how} {when}", _hint(name, log), status=status, log=log)
+        ending = f"exited with status {status}"
+    log = tuple(process.log_text()[-LOG_TAIL:])
+    return EngineFailed(f"the engine {ending} {when}", _hint(name, log), status=status, log=log)
 
 
 def signal_name(status: int | None) -> str | None:
-    """``SIGSEGV`` for 139; None for an exit of its own."""
+    """``SIGSEGV`` for 139; None if the program exited by itself."""
     if status is None or not 128 < status < 160:
         return None
     with contextlib.suppress(ValueError):
@@ -41,8 +41,8 @@ def _hint(name: str | None, log: tuple[str, ...]) -> str:
         return "The system may have run out of memory: use a smaller --ctx or model."
     if name in ("SIGILL", "SIGSEGV", "SIGBUS"):
         return "The engine's build may not fit this CPU: try another build."
-    for words, hint in HINTS:
-        if words in text:
+    for pattern, hint in HINTS:
+        if pattern in text:
             return hint
     return ""
 
@@ -52,5 +52,5 @@ HINTS: tuple[tuple[str, str], ...] = (
     ("failed to allocate", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
     ("out of memory", "It does not fit: use a smaller --ctx, a smaller quantization or fewer --gpu-layers."),
     ("unknown model architecture", "This build is too old for the model: use a newer llama.cpp."),
-    ("invalid argument", "This build knows other flags than edgebench used; please report it with its --version."),
+    ("invalid argument", "This build has other flags than edgebench used; please report it with its --version."),
 )
