@@ -19,7 +19,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.judging import metrics
 from edgebench.plan import Plan
 from edgebench.views import units
-from edgebench.views.text import clean, varying
+from edgebench.views.text import clean, split_varying
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -169,7 +169,7 @@ def distinct_names(trials: Sequence[Trial]) -> list[str]:
         {"": trial.model, " ": trial.scenario, **trial_options}
         for trial, trial_options in zip(trials, options, strict=True)
     ]
-    names, _ = varying(parts)
+    names, _ = split_varying(parts)
 
     def words(part: Mapping[str, str], names: Sequence[str]) -> str:
         return " ".join(f"{name} {part[name]}".strip() for name in names if name in part)

@@ -107,10 +107,10 @@ def gather(store: Store, where: Where) -> Digest:
     """The newest ``ROUNDS`` configurations with rounds, the newest ``SAMPLED`` of them also with samples."""
     digest = Digest(store.records(where, rounds=False))
     newest = sorted(digest.newest, key=lambda record: (record.status == "ok", when(record)))
-    digest.completed(
+    digest.replace(
         {record.id: record for record in _read(store, newest[-MAX_WITH_ROUNDS:-MAX_WITH_SAMPLES], samples=False)}
     )
-    digest.completed({record.id: record for record in _read(store, newest[-MAX_WITH_SAMPLES:], samples=True)})
+    digest.replace({record.id: record for record in _read(store, newest[-MAX_WITH_SAMPLES:], samples=True)})
     return digest
 
 

@@ -11,39 +11,39 @@ from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison, Finding, Pair, comparison_key, find_differences
 from edgebench.store.records import plain
 from edgebench.views import units
-from edgebench.views.fields import ended
-from edgebench.views.text import clean, describe, paper, trimmed
+from edgebench.views.fields import outcome
+from edgebench.views.text import clean, describe, text_console, trim
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
-ALONE = 5
-"""Results without a counterpart that are named, of each side."""
+MAX_UNMATCHED = 5
+"""Maximum number of listed results without a counterpart, per side."""
 
 
 def text(comparison: Comparison, *, width: int | None = None) -> str:
-    """Each pair with its figures, changes, intervals and verdicts; then what had no counterpart.
+    """Each pair with its figures, changes, intervals and verdicts; then results without a counterpart.
 
-    Laid out in ``width`` columns (None: as wide as it needs).
+    ``width``: columns of the terminal; None: unlimited.
     """
     from rich.text import Text
 
     out = StringIO()
-    console = paper(out, width=width)
+    console = text_console(out, width=width)
     for pair in comparison.pairs:
         for part in _pair(pair):
             console.print(Text(part) if isinstance(part, str) else part)
         console.print()
     for side, records in (("A", comparison.only_a), ("B", comparison.only_b)):
-        for record in records[:ALONE]:
-            console.print(Text(f"only in {side}: {clean(record.id)} {_named(describe(record))}"))
-        if records[ALONE:]:
-            console.print(Text(f"only in {side}: {len(records) - ALONE} more; --json names all"))
-    return trimmed(out).rstrip("\n") + "\n"
+        for record in records[:MAX_UNMATCHED]:
+            console.print(Text(f"only in {side}: {clean(record.id)} {_join_parts(describe(record))}"))
+        if records[MAX_UNMATCHED:]:
+            console.print(Text(f"only in {side}: {len(records) - MAX_UNMATCHED} more; --json lists all"))
+    return trim(out).rstrip("\n") + "\n"
 
 
-def _named(parts: Mapping[str, str]) -> str:
+def _join_parts(parts: Mapping[str, str]) -> str:
     plain = ("device", "model", "engine", "backend", "scenario")
     return " · ".join(part if name in plain else f"{name} {part}" for name, part in parts.items())
 
@@ -51,25 +51,25 @@ def _named(parts: Mapping[str, str]) -> str:
 def _pair(pair: Pair) -> Iterator[str | Grid]:
     a, b = describe(pair.a), describe(pair.b)
     same = {name: part for name, part in a.items() if part == b.get(name)}
-    yield _named(same)
+    yield _join_parts(same)
     for side, record, parts in (("A", pair.a, a), ("B", pair.b, b)):
-        own = [f"{name} {part}" for name, part in parts.items() if name not in same]
+        differing_parts = [f"{name} {part}" for name, part in parts.items() if name not in same]
         name = clean(str(record.run.get("name") or ""))
-        yield ", ".join([f"{side}: {record.id}", *([f"run {name}"] if name else []), *own])
+        yield ", ".join([f"{side}: {record.id}", *([f"run {name}"] if name else []), *differing_parts])
         if record.status != "ok":
-            why = f": {clean(record.failure.message)}" if record.failure else ""
-            yield f"   {ended(record)}{why}"
+            reason = f": {clean(record.failure.message)}" if record.failure else ""
+            yield f"   {outcome(record)}{reason}"
         if record.doubts:
             yield f"   doubts: {', '.join(dict.fromkeys(clean(doubt.id) for doubt in record.doubts))}"
     if pair.findings:
         yield _grid(pair.findings)
         yield "paired by round" if pair.paired else "not paired: the rounds are of different runs"
-    for name, (one, other) in pair.differs.items():
-        yield f"also differs: {name}: {clean(one)} → {clean(other)}"
+    for name, (value_a, value_b) in pair.differs.items():
+        yield f"also differs: {name}: {clean(value_a)} → {clean(value_b)}"
 
 
 def _grid(findings: Sequence[Finding]) -> Grid:
-    """A row for each metric; below each change its 95 % interval, as in the other tables."""
+    """A row for each metric, with the 95 % interval below each change."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -85,19 +85,19 @@ def _grid(findings: Sequence[Finding]) -> Grid:
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
-    known = metrics.find(finding.name)
-    sides = ("–" if value is None else units.quantity(value, known.unit) for value in (finding.a, finding.b))
+    entry = metrics.find(finding.name)
+    sides = ("–" if value is None else units.quantity(value, entry.unit) for value in (finding.a, finding.b))
     change = finding.change
     if change is None:
-        return (known.title, *sides, "–", finding.why)
-    moved = _percent(change.ratio)
+        return (entry.title, *sides, "–", finding.why)
+    change_text = _percent(change.ratio)
     if change.low is not None and change.high is not None:
-        moved += f"\n{_percent(change.low).removesuffix(' %')} … {_percent(change.high)}"
-    return (known.title, *sides, moved, verdict(finding))
+        change_text += f"\n{_percent(change.low).removesuffix(' %')} … {_percent(change.high)}"
+    return (entry.title, *sides, change_text, verdict(finding))
 
 
 def verdict(finding: Finding) -> str:
-    """``better``, ``worse``, or that no difference was shown."""
+    """``better``, ``worse``, ``no difference shown``, or the reason why there is no comparison."""
     change = finding.change
     if change is None:
         return finding.why
@@ -109,11 +109,11 @@ def verdict(finding: Finding) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: nothing is less than nothing
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: avoids -0.0
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:
-    """The same for programs: ratios are b ÷ a, shares are not per cent."""
+    """The comparison as JSON values; ratios are b ÷ a, in base units."""
     return {
         "schema": SCHEMA,
         "comparisons": [

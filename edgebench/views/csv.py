@@ -1,4 +1,4 @@
-"""The records as tidy CSV: one observation (one round of one trial) a row, units in the header."""
+"""Records as tidy CSV: one row per observation (round of a trial), units in the header."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgebench.judging import metrics
 from edgebench.views.text import clean
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""The last four are their wide forms, which some spreadsheets take for the same."""
+"""Characters that start a formula in spreadsheets; the last four are their full-width forms."""
 
 
 class Csv:
-    """A row for each round; a trial without rounds has one row that says how it ended."""
+    """One row per round; a trial without rounds has one row with its status."""
 
     suffix: ClassVar[str] = ".csv"
 
@@ -37,15 +37,15 @@ class Csv:
 
 
 def table(records: Iterable[Record]) -> tuple[list[str], Iterator[list[Option | None]]]:
-    """Header and rows; for every column the same kind of value, None where there is none.
+    """Header and rows; each column has values of one type, or None.
 
-    The records are gone through twice: once for the columns, once for the rows.
+    ``records`` is iterated twice: for the columns, then for the rows.
     """
     options: set[str] = set()
     units: dict[str, str] = {}
     for record in records:
         options |= record.trial.options.keys()
-        units |= {name: metrics.unit(name, one.unit) for name, one in record.metrics.items()}
+        units |= {name: metrics.unit(name, metric.unit) for name, metric in record.metrics.items()}
     names = sorted(units, key=metrics.sort_key)
     header = ["record", "run", "run_name", "started", "status", "device", "model", "model_sha256", "quantization"]
     header += ["engine", "engine_build", "backend", "backend_used", "scenario"]
@@ -67,19 +67,19 @@ def _rows(records: Iterable[Record], options: Sequence[str], names: Sequence[str
         about += [trial.options.get(name) for name in options]
         about += [" ".join(dict.fromkeys(doubt.id for doubt in record.doubts))]
         about += [record.failure.message if record.failure else None]
-        for place, one in enumerate(sorted(record.rounds, key=lambda one: one.index)):
-            yield [*about, one.index, *(_reading(record, name, place) for name in names)]
+        for index, one in enumerate(sorted(record.rounds, key=lambda one: one.index)):
+            yield [*about, one.index, *(_value_of(record, name, index) for name in names)]
         if not record.rounds:
             yield [*about, None, *(None for _ in names)]
 
 
-def _reading(record: Record, name: str, place: int) -> float | None:
+def _value_of(record: Record, name: str, index: int) -> float | None:
     metric = record.metrics.get(name)
-    return metric.rounds[place] if metric and place < len(metric.rounds) else None
+    return metric.rounds[index] if metric and index < len(metric.rounds) else None
 
 
 def _safe(value: Option | None) -> Option | None:
-    """Text on one line; what a spreadsheet would take for a formula gets an apostrophe."""
+    """Text on one line; an apostrophe precedes what a spreadsheet would evaluate as a formula."""
     if isinstance(value, str):
         value = clean(value)
         return f"'{value}" if value.startswith(_FORMULA) else value

@@ -9,7 +9,7 @@ from edgebench.judging import doubts, stats
 from edgebench.judging.memory_fit import check_estimate
 from edgebench.judging.readings import metrics_of
 from edgebench.views import units
-from edgebench.views.telemetry import sampled
+from edgebench.views.telemetry import telemetry_lines
 from edgebench.views.text import clean, describe
 
 _TURN_FIGURES: Sequence[tuple[str, str, Callable[[Turn], float | None]]] = (
@@ -23,14 +23,14 @@ _TURN_FIGURES: Sequence[tuple[str, str, Callable[[Turn], float | None]]] = (
 
 
 def detail(record: Record) -> str:
-    """Status, figures with every round, doubts and what to do, turns, facts, how to repeat it."""
+    """Status, figures with every round, memory, turns, doubts with remedies, facts, and the command to repeat it."""
     parts = [
         _head(record),
         _figures(record),
-        columns(rows) if (rows := needs(record)) else [],
+        columns(rows) if (rows := memory_rows(record)) else [],
         _turns(record),
         _doubts(record),
-        [f"{what}: {text}" for what, text in sampled(record)],
+        [f"{title}: {text}" for title, text in telemetry_lines(record)],
         [f"{clean('.'.join(path))}: {clean(text)}" for path, text in flat(record.facts.document())],
         _next(record),
     ]
@@ -53,45 +53,47 @@ def _head(record: Record) -> Iterator[str]:
 
 
 def _figures(record: Record) -> list[str]:
-    named = list(metrics_of(record))
-    rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if named else []
+    metrics = list(metrics_of(record))
+    rows = [("figure", "median", "95 % interval", "IQR", "rounds")] if metrics else []
     notes: dict[str, list[str]] = {}
-    for name, one in named:
-        factor, _ = units.scale(one.value, one.unit)
-        iqr = units.number(one.iqr / factor) if one.iqr is not None else ""
-        rounds = " ".join("–" if value is None else units.number(value / factor) for value in one.rounds)
-        rows.append((clean(name), units.quantity(one.value, one.unit), units.interval(one), iqr, rounds))
-        for note in filter(None, one.note.split("; ")):
+    for name, metric in metrics:
+        factor, _ = units.scale(metric.value, metric.unit)
+        iqr = units.number(metric.iqr / factor) if metric.iqr is not None else ""
+        rounds = " ".join("–" if value is None else units.number(value / factor) for value in metric.rounds)
+        rows.append((clean(name), units.quantity(metric.value, metric.unit), units.interval(metric), iqr, rounds))
+        for note in filter(None, metric.note.split("; ")):
             notes.setdefault(clean(note), []).append(clean(name))
-    said = (f"{names[0] if len(names) == 1 else f'{len(names)} figures'}: {note}" for note, names in notes.items())
-    return [*columns(rows), *said]
+    note_lines = (
+        f"{names[0] if len(names) == 1 else f'{len(names)} figures'}: {note}" for note, names in notes.items()
+    )
+    return [*columns(rows), *note_lines]
 
 
-def needs(record: Record) -> list[tuple[str, ...]]:
-    """What the model was estimated to need beside what it came to, under a row of headings.
+def memory_rows(record: Record) -> list[tuple[str, ...]]:
+    """Estimated and measured memory, with a header row.
 
-    The estimate alone where nothing was found, as of a trial that never ran; empty without an estimate.
+    Only the estimate if nothing was measured, for example if the trial never ran; empty without an estimate.
     """
-    rows: list[tuple[str, ...]] = [("memory", "estimated", "found", "found ÷ estimated", "by")]
+    rows: list[tuple[str, ...]] = [("memory", "estimated", "measured", "measured ÷ estimated", "source")]
     parts = check_estimate(record)
-    for one in parts:
-        found = (
-            ("—", "—", "not told")
-            if one.actual is None
+    for part in parts:
+        measured_cells = (
+            ("—", "—", "not reported")
+            if part.actual is None
             else (
-                units.quantity(one.actual, "bytes"),
-                f"{one.actual / one.estimated:.2f}" if one.estimated else "—",
-                one.source,
+                units.quantity(part.actual, "bytes"),
+                f"{part.actual / part.estimated:.2f}" if part.estimated else "—",
+                part.source,
             )
         )
-        rows.append((one.part, units.quantity(one.estimated, "bytes"), *found))
+        rows.append((part.part, units.quantity(part.estimated, "bytes"), *measured_cells))
     if not parts:
         return []
-    return rows if any(one.actual is not None for one in parts) else [row[:2] for row in rows]
+    return rows if any(part.actual is not None for part in parts) else [row[:2] for row in rows]
 
 
 def _turns(record: Record) -> list[str]:
-    """Medians over the rounds of each turn that has a name of its own."""
+    """Medians over the rounds of each turn, by its label."""
     turns: dict[str, list[Turn]] = {}
     for one in record.rounds:
         for turn in one.turns:
@@ -108,7 +110,7 @@ def _turns(record: Record) -> list[str]:
 
 
 def _doubts(record: Record) -> Iterator[str]:
-    """Each with what was seen; what it means and what to do once a kind."""
+    """Each doubt with its detail; meaning and remedy once per type."""
     for id in dict.fromkeys(doubt.id for doubt in record.doubts):
         for doubt in record.doubts:
             if doubt.id == id:
@@ -118,7 +120,7 @@ def _doubts(record: Record) -> Iterator[str]:
 
 
 def flat(facts: object, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Nested facts as (names, text), each in one line."""
+    """Nested facts as (path, text) pairs."""
     if isinstance(facts, Mapping):
         for name, inner in facts.items():
             yield from flat(inner, *path, str(name))
@@ -132,18 +134,18 @@ def flat(facts: object, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _next(record: Record) -> Iterator[str]:
     if record.run.get("command"):
-        yield f"made by: {clean(str(record.run['command']))}"
+        yield f"command: {clean(str(record.run['command']))}"
     yield f"Next: edgebench results show {record.id} --log"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as lines of text; the first column to the left, figures to the right."""
+    """Rows of cells as lines of text; the first column is left-aligned, the others right-aligned."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for first, *others in rows:
+    for first, *cells in rows:
         padded = [first + " " * (widths[0] - cell_len(first))]
-        padded += [" " * (width - cell_len(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
+        padded += [" " * (width - cell_len(cell)) + cell for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join(padded).rstrip())
     return lines

@@ -1,4 +1,4 @@
-"""What a record says, for every view that draws: its kind of work, its settings, its names."""
+"""Fields of a record that several views show: outcome, marks, memory, labels, command."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ MEMORY = {
     "GPU": "peak_gpu_b",
     NOT_SPLIT: "",
 }
-"""Kinds of memory in the order they are stacked, and the metric of each."""
+"""Types of memory in stacking order, and the metric of each."""
 
-ENDED: Mapping[Status, str] = {"running": "still running", "lost": "device lost"}
-"""Where a status alone doesn't say enough."""
+OUTCOMES: Mapping[Status, str] = {"running": "still running", "lost": "device lost"}
+"""Descriptions of statuses that are unclear on their own."""
 
-NAMED = 3
-"""Names that are spelled out in a sentence or beside a bar."""
+MAX_NAMES = 3
+"""Maximum number of names in a sentence or a label."""
 
 
-def ended(record: Record) -> str:
-    """How it ended, in words; empty where all went well."""
-    return "" if record.status == "ok" else ENDED.get(record.status, record.status)
+def outcome(record: Record) -> str:
+    """The outcome in words; empty if the status is ok."""
+    return "" if record.status == "ok" else OUTCOMES.get(record.status, record.status)
 
 
 def when(record: Record) -> str:
-    """When it ended; of what was cut short, when it began."""
+    """The time it finished, or started if it did not finish; ISO 8601."""
     return record.finished or record.started
 
 
 def marks(record: Record) -> tuple[str, ...]:
-    """What a reader must know beside its numbers: how it ended, a fallback, its doubts."""
-    fallen = ("fell back",) if fell_back(record) else ()
-    return (*filter(None, (ended(record),)), *fallen, *dict.fromkeys(doubt.id for doubt in record.doubts))
+    """Flags shown next to its figures: outcome, fallback, doubts."""
+    fallback_mark = ("fell back",) if fell_back(record) else ()
+    return (*filter(None, (outcome(record),)), *fallback_mark, *dict.fromkeys(doubt.id for doubt in record.doubts))
 
 
-def some(names: Iterable[str]) -> list[str]:
-    """The first three; more are counted."""
-    found = list(names)
-    return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
+def limit_names(names: Iterable[str]) -> list[str]:
+    """The first ``MAX_NAMES`` names, and the number of the others."""
+    all_names = list(names)
+    return all_names if len(all_names) <= MAX_NAMES else [*all_names[:MAX_NAMES], f"{len(all_names) - MAX_NAMES} more"]
 
 
 def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
@@ -54,31 +54,31 @@ def settings_text(pairs: Iterable[tuple[str, Option]]) -> str:
 
 
 def memory_parts(record: Record) -> dict[str, float]:
-    """The parts of the footprint, bytes; one part where the peaks of parts fell at different moments."""
+    """The parts of the footprint in bytes; not split if the parts peaked at different times."""
     whole = footprint(record)
     if whole is None:
         return {}
-    found = {name: part.value for name, key in MEMORY.items() if (part := metric(record, key)) and part.value > 0}
-    rest = whole.value - sum(found.values())
-    if rest < -0.01 * whole.value:
-        gpu = found.get("GPU", 0.0)
+    sizes = {name: part.value for name, key in MEMORY.items() if (part := metric(record, key)) and part.value > 0}
+    remainder = whole.value - sum(sizes.values())
+    if remainder < -0.01 * whole.value:
+        gpu = sizes.get("GPU", 0.0)
         return {NOT_SPLIT: whole.value - gpu} | ({"GPU": gpu} if gpu else {})
-    return found | ({NOT_SPLIT: rest} if rest > 0.005 * whole.value else {})
+    return sizes | ({NOT_SPLIT: remainder} if remainder > 0.005 * whole.value else {})
 
 
 def labels(records: Sequence[Record], *, without: Sequence[str] = ()) -> dict[str, str]:
-    """A short name for each record (by id): the device, and whatever else differs among them."""
-    described = {record.id: _described(record, without) for record in records}
-    every = list(described.values())
-    names = {name for parts in every for name in parts}
-    varies = {name for name in names if len({parts.get(name) for parts in every}) > 1} | {"device"}
+    """Record ID → short name: the device, and whatever else differs between the records."""
+    parts_by_id = {record.id: _record_parts(record, without) for record in records}
+    all_parts = list(parts_by_id.values())
+    names = {name for parts in all_parts for name in parts}
+    varies = {name for name in names if len({parts.get(name) for parts in all_parts}) > 1} | {"device"}
     return {
         id: " · ".join(text for name, text in parts.items() if name in varies and text)
-        for id, parts in described.items()
+        for id, parts in parts_by_id.items()
     }
 
 
-def _described(record: Record, without: Sequence[str]) -> dict[str, str]:
+def _record_parts(record: Record, without: Sequence[str]) -> dict[str, str]:
     trial = record.trial
     backend = f"{trial.backend} → {used_backend(record)}" if fell_back(record) else trial.backend
     parts = {"device": trial.device, "engine": trial.engine, "backend": backend}
@@ -87,15 +87,15 @@ def _described(record: Record, without: Sequence[str]) -> dict[str, str]:
 
 
 def turn_number(turn: Turn, index: int) -> int:
-    """Which turn of its conversation this is, from 1."""
-    found = re.search(r"turn (\d+)", turn.label)
-    return int(found[1]) if found else index + 1
+    """Number of the turn in its conversation, from 1."""
+    match = re.search(r"turn (\d+)", turn.label)
+    return int(match[1]) if match else index + 1
 
 
 def command(record: Record) -> str:
-    """The command that repeats this one trial.
+    """The command that repeats this trial.
 
-    The target alone (K = 0) is measured with every sweep; by itself it is one scenario of ``run``.
+    The target alone (K = 0) is part of every sweep; to repeat only it, use the scenario with ``run``.
     """
     trial = record.trial
     options = dict(trial.options)
@@ -112,7 +112,7 @@ def command(record: Record) -> str:
         words += (
             [flag] if value is True else [f"--no-{name.replace('_', '-')}"] if value is False else [flag, str(value)]
         )
-    rounds = max((len(found.rounds) for found in record.metrics.values()), default=0)
+    rounds = max((len(metric_value.rounds) for metric_value in record.metrics.values()), default=0)
     if rounds:
         words += ["--rounds", str(rounds)]
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The headline metrics as every table shows them."""
+"""Headline metrics as table cells."""
 
 from __future__ import annotations
 
@@ -10,32 +10,28 @@ from edgebench.judging.readings import metric
 from edgebench.views import units
 
 
-def measured(records: Sequence[Record]) -> list[MetricDefinition]:
-    """The headline metrics that any of these records has, in their order.
-
-    Where there is no room the last ones go first.
-    """
+def measured_metrics(records: Sequence[Record]) -> list[MetricDefinition]:
+    """The headline metrics that any of these records has, most important first."""
     return [entry for entry in metrics.headline() if any(metric(record, entry.name) for record in records)]
 
 
-def figure(record: Record, entry: MetricDefinition) -> tuple[str, str]:
-    """A figure and its interval, ``("42.1", "41.2–43.0")``; a dash where it wasn't measured."""
-    found = metric(record, entry.name)
-    return ("–", "") if found is None else written(found, entry)
+def metric_cell(record: Record, entry: MetricDefinition) -> tuple[str, str]:
+    """A value and its interval, ``("42.1", "41.2–43.0")``; a dash if it was not measured."""
+    value = metric(record, entry.name)
+    return ("–", "") if value is None else format_value(value, entry)
 
 
-def written(found: Metric, entry: MetricDefinition) -> tuple[str, str]:
-    """A value and its interval, without the unit where the column's heading holds it: a column of numbers
-    is easier to read down."""
+def format_value(value: Metric, entry: MetricDefinition) -> tuple[str, str]:
+    """A value and its interval, without the unit if the column's heading contains it."""
     factor = _factor(entry)
     if factor is None:
-        return units.quantity(found.value, found.unit), units.interval(found)
-    ends = [units.number(end / factor) for end in (found.low, found.high) if end is not None]
-    return units.number(found.value / factor), "–".join(ends)
+        return units.quantity(value.value, value.unit), units.interval(value)
+    ends = [units.number(end / factor) for end in (value.low, value.high) if end is not None]
+    return units.number(value.value / factor), "–".join(ends)
 
 
 def _factor(entry: MetricDefinition) -> float | None:
-    """What values are divided by for the unit that their heading names; None where it names none."""
+    """The divisor for the unit in the column's heading; None if it has no unit."""
     words = entry.column.split()
     if entry.unit in words:
         return 1.0
@@ -43,5 +39,5 @@ def _factor(entry: MetricDefinition) -> float | None:
 
 
 def capitalized(heading: str) -> str:
-    """A heading as it begins on a page; a unit stays as it is."""
+    """A heading with a capital first letter, unless it starts with a unit."""
     return heading if heading.startswith("ms ") else heading[:1].upper() + heading[1:]

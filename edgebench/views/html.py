@@ -19,12 +19,12 @@ from edgebench.profiles.references import Reference
 from edgebench.version import __version__
 from edgebench.views import charts, reference_comparison
 from edgebench.views.charts import Figure, Panel, theme
-from edgebench.views.headline import capitalized, measured
+from edgebench.views.headline import capitalized, measured_metrics
 from edgebench.views.library import library
 from edgebench.views.report_data import ROWS, Digest
 from edgebench.views.rows import Logs, TableRow, details, table
-from edgebench.views.summary import answers, nothing
-from edgebench.views.units import many
+from edgebench.views.summary import explain_no_summary, summarize
+from edgebench.views.units import count_noun
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,8 +34,8 @@ DETAILS = 250
 """Records whose facts, rounds and logs a page holds."""
 LINES = 100
 """Lines of a figure's table."""
-ANSWERS = 1
-"""Kinds of work whose answer is on the first screen."""
+SUMMARIES = 1
+"""Workloads whose summary is on the first screen."""
 STILL_WIDTH = 640
 """Pixels of the still picture that stands in where scripts don't run."""
 
@@ -79,33 +79,33 @@ def page(
     figures = charts.figures(digest.newest)
     text = _template("page.html").render(
         heading=heading(digest),
-        summary=summary(digest),
+        overview=overview(digest),
         empty=empty,
-        answers=(said := answers(digest.newest)),
-        nothing="" if said else nothing(digest.newest),
-        most_answers=ANSWERS,
-        more_answers=many(len(said) - ANSWERS, "more kind") + " of work",
-        **_results(digest, logs),
-        **_published(reference, digest.newest),
-        **_drawn(figures, live),
+        summaries=(summaries := summarize(digest.newest)),
+        no_summary="" if summaries else explain_no_summary(digest.newest),
+        max_summaries=SUMMARIES,
+        more_summaries=count_noun(len(summaries) - SUMMARIES, "more kind") + " of work",
+        **_results_context(digest, logs),
+        **_reference_context(reference, digest.newest),
+        **_figure_context(figures, live),
         version=__version__,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        generated=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
     return text
 
 
-def _results(digest: Digest, logs: Logs) -> dict[str, object]:
+def _results_context(digest: Digest, logs: Logs) -> dict[str, object]:
     """What the template says of the table and of the single records."""
     records = digest.records
-    groups = table(records, digest.newest, most=ROWS, details=DETAILS)
+    groups = table(records, digest.newest, max_rows=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
-    columns = measured(records)
-    told = list(details(records, groups, logs))
+    columns = measured_metrics(records)
+    record_details = list(details(records, groups, logs))
     cut = (
         f"Here are {len(rows)} of {digest.total} records: the newest of each configuration first. "
         "`edgebench report --format csv` has all."
     )
-    left_out = f"{len(told)} of {digest.total} are here; `edgebench results show ID` has any other."
+    left_out = f"{len(record_details)} of {digest.total} are here; `edgebench results show ID` has any other."
     return {
         "groups": groups,
         "columns": columns,
@@ -113,32 +113,32 @@ def _results(digest: Digest, logs: Logs) -> dict[str, object]:
         "labels": {entry.name: capitalized(entry.column) for entry in columns},
         "choices": choices(rows),
         "earlier": sum(row.earlier for row in rows),
-        "words": words,
+        "search_text": search_text,
         "rows": {row.id for row in rows},
         "detailed": {row.id for row in rows if row.detailed},
-        "details": told,
+        "details": record_details,
         "cut": cut if len(rows) < digest.total else "",
-        "left_out": left_out if len(told) < digest.total else "",
+        "left_out": left_out if len(record_details) < digest.total else "",
         "glossary": glossary(records),
     }
 
 
-def _published(reference: Reference | None, newest: Sequence[Record]) -> dict[str, object]:
+def _reference_context(reference: Reference | None, newest: Sequence[Record]) -> dict[str, object]:
     """What the template says of published figures."""
     return {
         "reference": reference,
-        "beside": reference_comparison.beside(reference, newest) if reference else [],
-        "others": len(reference_comparison.others(reference, newest)) if reference else 0,
+        "comparison_parts": reference_comparison.compare_rows(reference, newest) if reference else [],
+        "unmatched": len(reference_comparison.unmatched(reference, newest)) if reference else 0,
     }
 
 
-def _drawn(figures: Sequence[Figure], live: str) -> dict[str, object]:
+def _figure_context(figures: Sequence[Figure], live: str) -> dict[str, object]:
     """The figures, and everything that the browser runs."""
     styles, script = _styles(), _text("page.js")
     drawing = library() if figures or live else ""
     return {
         "figures": figures,
-        "most_lines": LINES,
+        "max_lines": LINES,
         "still": (lambda panel: "") if live else still,
         "specs": _json({"specs": _specs(figures), "config": theme.config(page=True)}),
         "css": _safe(styles),
@@ -154,20 +154,20 @@ def heading(digest: Digest) -> str:
     devices, models = sorted(digest.devices), sorted(digest.models)
     if not digest.total:
         return "edgebench: no results yet"
-    what = models[0] if len(models) == 1 else f"{len(models)} models"
-    return f"{what} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
+    model_text = models[0] if len(models) == 1 else f"{len(models)} models"
+    return f"{model_text} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
 
 
-def summary(digest: Digest) -> str:
+def overview(digest: Digest) -> str:
     """How much was measured, and when."""
     if not digest.total:
         return "edgebench report"
     first, last = digest.days or ("", "")
     parts = [
-        many(digest.total, "record"),
-        many(len(digest.newest), "configuration"),
-        *(f"{count} {_UNDER_WAY.get(status, status)}" for status, count in digest.ended.items() if status != "ok"),
-        f"{digest.doubted} with doubts" if digest.doubted else "",
+        count_noun(digest.total, "record"),
+        count_noun(len(digest.newest), "configuration"),
+        *(f"{count} {_UNDER_WAY.get(status, status)}" for status, count in digest.outcomes.items() if status != "ok"),
+        f"{digest.doubtful} with doubts" if digest.doubtful else "",
         f"measured {first}" + (f" to {last}" if first != last else "") if first else "",
     ]
     return " · ".join(part for part in parts if part)
@@ -175,27 +175,27 @@ def summary(digest: Digest) -> str:
 
 def choices(rows: Sequence[TableRow]) -> list[Choice]:
     """The filters that can tell rows apart."""
-    found = []
+    filters = []
     for name in ("device", "model", "engine", "backend", "scenario"):
         values = tuple(sorted({str(getattr(row, name)) for row in rows}))
         if len(values) > 1:
-            found.append(Choice(name.capitalize(), name, f"All {name}s", values))
-    return found
+            filters.append(Choice(name.capitalize(), name, f"All {name}s", values))
+    return filters
 
 
-def words(row: TableRow) -> str:
+def search_text(row: TableRow) -> str:
     """What the search box looks in."""
-    parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.ended, row.reason]
+    parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.outcome, row.reason]
     return " ".join([*parts, *(id for id, _ in row.doubts)]).lower()
 
 
 def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
     """The definitions of the metrics that the table and the figures show."""
-    drawn = {"j_per_token", "mbu", "acceptance", "speedup", "predicted_speedup"}
+    in_figures = {"j_per_token", "mbu", "acceptance", "speedup", "predicted_speedup"}
     return [
         (entry.title, f"{entry.definition.rstrip('.')}." + (f" Source: {entry.source}." if entry.source else ""))
         for entry in metrics.definitions().values()
-        if (entry.headline or entry.name in drawn) and any(metric(record, entry.name) for record in records)
+        if (entry.headline or entry.name in in_figures) and any(metric(record, entry.name) for record in records)
     ]
 
 
@@ -228,8 +228,8 @@ def _specs(figures: Sequence[Figure]) -> dict[str, object]:
     for figure in figures:
         for number, panel in enumerate(figure.panels):
             spec = theme.for_page(panel.spec)
-            described = f"{figure.title}: {panel.title}. The table below it says the same."
-            specs[f"{figure.id}-{number}"] = {**spec, "description": described}
+            description = f"{figure.title}: {panel.title}. The table below it says the same."
+            specs[f"{figure.id}-{number}"] = {**spec, "description": description}
     return specs
 
 
@@ -239,8 +239,8 @@ def _styles() -> str:
 
     light, dark = block(theme.LIGHT), block(theme.DARK)
     print_light = f"@media print {{ :root {{ color-scheme: light; {light} }} }}"
-    night = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
-    return f":root {{ {light} }}\n{night}\n{print_light}\n{_text('page.css')}"
+    dark_mode = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    return f":root {{ {light} }}\n{dark_mode}\n{print_light}\n{_text('page.css')}"
 
 
 @cache

@@ -15,15 +15,15 @@ def library() -> str:
     import vl_convert
     from platformdirs import user_cache_path
 
-    kept = user_cache_path("edgebench") / "views" / f"vega-{version('vl-convert-python')}.js"
+    cached = user_cache_path("edgebench") / "views" / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
-        return kept.read_text("utf-8")
+        return cached.read_text("utf-8")
     bundle: Any = vl_convert.javascript_bundle  # its stub forgets that the snippet is optional
     text = str(bundle())
     # Where nothing may be written it is made anew each time.
     with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_name(f".{kept.name}.{os.getpid()}")
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(kept)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_name(f".{cached.name}.{os.getpid()}")
+        partial.write_text(text, "utf-8")
+        partial.replace(cached)
     return text

@@ -10,9 +10,9 @@ from edgebench.core import MetricDefinition, Record
 from edgebench.judging import doubts
 from edgebench.judging.readings import footprint
 from edgebench.views import units
-from edgebench.views.fields import MEMORY, NOT_SPLIT, ended, memory_parts
-from edgebench.views.headline import figure, measured
-from edgebench.views.text import clean, describe, varying
+from edgebench.views.fields import MEMORY, NOT_SPLIT, memory_parts, outcome
+from edgebench.views.headline import measured_metrics, metric_cell
+from edgebench.views.text import clean, describe, split_varying
 
 
 class Markdown:
@@ -23,45 +23,45 @@ class Markdown:
     def render(self, records: Sequence[Record]) -> str:
         if not records:
             return "No results.\n"
-        notes = explained(records)
+        notes = doubt_notes(records)
         return "\n".join([*grid(records), *(["", *notes] if notes else [])]) + "\n"
 
 
 def grid(records: Sequence[Record]) -> list[str]:
     """What the records have in common, a table of what differs and of their figures, one of memory by kind."""
-    differ, common = varying([describe(record) for record in records])
-    shown = measured(records)
+    differ, common = split_varying([describe(record) for record in records])
+    columns = measured_metrics(records)
     return [
-        " · ".join(f"{name} {escaped(text)}" for name, text in common.items()),
+        " · ".join(f"{name} {escape(text)}" for name, text in common.items()),
         "",
-        _row([escaped(name) for name in (*differ, *(entry.column for entry in shown), "doubts")]),
-        _row(["---"] * len(differ) + ["---:"] * len(shown) + ["---"]),
-        *(_row(_cells(record, differ, shown)) for record in records),
+        _row([escape(name) for name in (*differ, *(entry.column for entry in columns), "doubts")]),
+        _row(["---"] * len(differ) + ["---:"] * len(columns) + ["---"]),
+        *(_row(_cells(record, differ, columns)) for record in records),
         *_memory(records, differ),
     ]
 
 
-def explained(records: Sequence[Record]) -> list[str]:
+def doubt_notes(records: Sequence[Record]) -> list[str]:
     """The doubts of these records: what each means and what to do."""
-    found = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
-    known = [doubts.DOUBT_TYPES[id] for id in found if id in doubts.DOUBT_TYPES]
-    return [f"- **{kind.id}**: {escaped(kind.meaning)} {escaped(kind.remedy)}" for kind in known]
+    ids = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
+    types = [doubts.DOUBT_TYPES[id] for id in ids if id in doubts.DOUBT_TYPES]
+    return [f"- **{kind.id}**: {escape(kind.meaning)} {escape(kind.remedy)}" for kind in types]
 
 
-def _cells(record: Record, differ: Sequence[str], shown: Sequence[MetricDefinition]) -> list[str]:
+def _cells(record: Record, differ: Sequence[str], columns: Sequence[MetricDefinition]) -> list[str]:
     parts = describe(record)
-    named = [escaped(parts.get(name, "")) for name in differ]
-    marks = ", ".join(dict.fromkeys(escaped(doubt.id) for doubt in record.doubts))
+    names = [escape(parts.get(name, "")) for name in differ]
+    marks = ", ".join(dict.fromkeys(escape(doubt.id) for doubt in record.doubts))
     if record.status != "ok":
-        why = f": {escaped(record.failure.message)}" if record.failure else ""
-        marks = f"**{ended(record)}**{why}" + (f"; {marks}" if marks else "")
-    return [*named, *(_figure(record, entry) for entry in shown), marks]
+        reason = f": {escape(record.failure.message)}" if record.failure else ""
+        marks = f"**{outcome(record)}**{reason}" + (f"; {marks}" if marks else "")
+    return [*names, *(_figure(record, entry) for entry in columns), marks]
 
 
 def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
     """A second table: each footprint by kind of memory, where any was split."""
     parts = {record.id: memory_parts(record) for record in records}
-    kinds = [kind for kind in MEMORY if any(kind in found for found in parts.values())]
+    kinds = [kind for kind in MEMORY if any(kind in split for split in parts.values())]
     if kinds in ([], [NOT_SPLIT]):
         return []
     header = [*differ, "memory footprint", *kinds]
@@ -69,20 +69,20 @@ def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
         "",
         "Memory at its peak, by kind:",
         "",
-        _row([escaped(name) for name in header]),
+        _row([escape(name) for name in header]),
         _row(["---"] * len(differ) + ["---:"] * (len(header) - len(differ))),
     ]
     for record in records:
         if whole := footprint(record):
-            described, sizes = describe(record), parts[record.id]
+            labels, sizes = describe(record), parts[record.id]
             figures = (units.quantity(sizes[kind], "bytes") if kind in sizes else "–" for kind in kinds)
-            named = (escaped(described.get(name, "")) for name in differ)
-            lines.append(_row([*named, units.quantity(whole.value, "bytes"), *figures]))
+            names = (escape(labels.get(name, "")) for name in differ)
+            lines.append(_row([*names, units.quantity(whole.value, "bytes"), *figures]))
     return lines
 
 
 def _figure(record: Record, entry: MetricDefinition) -> str:
-    text, interval = figure(record, entry)
+    text, interval = metric_cell(record, entry)
     return f"{text} [{interval}]" if interval else text
 
 
@@ -90,6 +90,6 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text as text: nothing in it is Markdown, HTML, a table's bar or a mention."""
     return re.sub(r"([\\`*_{}\[\]<>#+|~@&$])", r"\\\1", clean(text))

@@ -8,64 +8,64 @@ from edgebench.judging.workload import group_by_workload
 from edgebench.profiles.references import Reference
 from edgebench.views.charts import Figure
 from edgebench.views.headline import capitalized
-from edgebench.views.markdown import escaped, explained, grid
-from edgebench.views.reference_comparison import Part, beside
+from edgebench.views.markdown import doubt_notes, escape, grid
+from edgebench.views.reference_comparison import Part, compare_rows
 from edgebench.views.report_data import Digest
 from edgebench.views.rows import ranked
-from edgebench.views.summary import Answer, answers, nothing
+from edgebench.views.summary import WorkloadSummary, explain_no_summary, summarize
 from edgebench.views.text import clean
 
 
 def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
     """The text; ``pictures`` are the figures with the names of their files beside it."""
-    newest, shown = digest.newest, digest.records
-    said = [_answer(answer) for answer in answers(newest)] or [escaped(nothing(newest))]
-    parts = ["# Results", *filter(None, said)]
-    for kind, group in group_by_workload(shown):
-        parts += [f"## {escaped(kind.title)}", "\n".join(grid(ranked(group)))]
-    parts += ["\n".join(explained(shown))] if explained(shown) else []
-    if len(shown) < digest.total:
-        parts.append(f"Here are {len(shown)} of {digest.total} records; `edgebench report --format csv` has all.")
+    newest, records = digest.newest, digest.records
+    summaries = [_summary(summary) for summary in summarize(newest)] or [escape(explain_no_summary(newest))]
+    parts = ["# Results", *filter(None, summaries)]
+    for kind, group in group_by_workload(records):
+        parts += [f"## {escape(kind.title)}", "\n".join(grid(ranked(group)))]
+    parts += ["\n".join(doubt_notes(records))] if doubt_notes(records) else []
+    if len(records) < digest.total:
+        parts.append(f"Here are {len(records)} of {digest.total} records; `edgebench report --format csv` has all.")
     if reference:
-        parts.append(_reference(reference, beside(reference, newest)))
+        parts.append(_reference(reference, compare_rows(reference, newest)))
     for figure, name in pictures:
-        notes = [f"- {escaped(note)}" for note in figure.notes]
-        picture = f"![{escaped(figure.title)}]({name})"
+        notes = [f"- {escape(note)}" for note in figure.notes]
+        picture = f"![{escape(figure.title)}]({name})"
         parts += [
-            f"## {escaped(figure.title)}",
-            escaped(figure.reading),
+            f"## {escape(figure.title)}",
+            escape(figure.caption),
             picture,
             *(["\n".join(notes)] if notes else []),
         ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _answer(answer: Answer) -> str:
-    title = escaped(answer.kind.title)
-    remarks = [escaped(remark) for remark in answer.remarks]
-    if answer.compared == 1:
-        values = ", ".join(f"{claim.does} {escaped(claim.value)}" for claim in answer.claims)
-        alone = f"{title}: only one configuration was measured: **{escaped(answer.claims[0].name)}** {values}."
-        return " ".join([alone, *remarks])
-    said = []
-    for claim in answer.claims:
-        ties = f"; no difference shown to {', '.join(map(escaped, claim.ties))}" if claim.ties else ""
-        doubted = f"; doubted: {', '.join(map(escaped, claim.doubts))}" if claim.doubts else ""
-        said.append(f"- **{escaped(claim.name)}** {claim.does}: {escaped(claim.value)}{ties}{doubted}.")
-    return "\n\n".join([f"{title}:", *(["\n".join(said)] if said else []), *remarks])
+def _summary(summary: WorkloadSummary) -> str:
+    title = escape(summary.workload.title)
+    remarks = [escape(remark) for remark in summary.remarks]
+    if summary.compared == 1:
+        values = ", ".join(f"{highlight.predicate} {escape(highlight.value)}" for highlight in summary.highlights)
+        sentence = f"{title}: only one configuration was measured: **{escape(summary.highlights[0].name)}** {values}."
+        return " ".join([sentence, *remarks])
+    lines = []
+    for highlight in summary.highlights:
+        ties = f"; no difference shown to {', '.join(map(escape, highlight.ties))}" if highlight.ties else ""
+        doubts = f"; doubts: {', '.join(map(escape, highlight.doubts))}" if highlight.doubts else ""
+        lines.append(f"- **{escape(highlight.name)}** {highlight.predicate}: {escape(highlight.value)}{ties}{doubts}.")
+    return "\n\n".join([f"{title}:", *(["\n".join(lines)] if lines else []), *remarks])
 
 
 def _reference(reference: Reference, parts: Sequence[Part]) -> str:
-    said = [f"## Comparison with {escaped(reference.title)}"]
+    sections = [f"## Comparison with {escape(reference.title)}"]
     if reference.otherwise:
-        said.append(f"Differences in every row: {escaped('; '.join(reference.otherwise))}.")
+        sections.append(f"Differences in every row: {escape('; '.join(reference.otherwise))}.")
     for part in parts:
-        said += [f"### {escaped(part.title)}", "\n".join(_part(part))]
+        sections += [f"### {escape(part.title)}", "\n".join(_part(part))]
         # An indented block: every character stays as it is typed.
         repeats = dict.fromkeys(clean(row.repeat) for row in part.rows if row.repeat)
         if repeats:
-            said += ["To repeat these rows:", "\n".join(f"    {command}" for command in repeats)]
-    return "\n\n".join(said)
+            sections += ["To repeat these rows:", "\n".join(f"    {command}" for command in repeats)]
+    return "\n\n".join(sections)
 
 
 def _part(part: Part) -> Iterator[str]:
@@ -78,11 +78,11 @@ def _part(part: Part) -> Iterator[str]:
     )
     yield _row(["---", *("---:" for _ in part.columns), "---"])
     for row in part.rows:
-        yield _row([escaped(row.what), *map(escaped, row.published), "" if row.own else "not measured"])
-        for own in row.own:
-            cells = [" ".join(escaped(text) for text in cell if text) for cell in own.cells]
-            differs = escaped("; ".join(own.differs)) or "no known differences"
-            yield _row([f"→ **{escaped(own.name)}**", *cells, differs])
+        yield _row([escape(row.title), *map(escape, row.published), "" if row.results else "not measured"])
+        for result in row.results:
+            cells = [" ".join(escape(text) for text in cell if text) for cell in result.cells]
+            differs = escape("; ".join(result.differs)) or "no known differences"
+            yield _row([f"→ **{escape(result.name)}**", *cells, differs])
         if row.more:
             yield _row(
                 [f"→ {row.more} more, which differ more from the published method", *("" for _ in part.columns), ""]

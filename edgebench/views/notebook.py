@@ -12,9 +12,9 @@ from edgebench.views import units
 from edgebench.views.charts import Spec, theme
 from edgebench.views.charts.bars import decode
 from edgebench.views.fields import marks
-from edgebench.views.headline import figure, measured
+from edgebench.views.headline import measured_metrics, metric_cell
 from edgebench.views.table import remarks
-from edgebench.views.text import clean, describe, varying
+from edgebench.views.text import clean, describe, split_varying
 
 MAX_ROWS = 60
 """Rows of a table; a notebook keeps what it shows."""
@@ -29,7 +29,7 @@ def table_html(records: Sequence[Record]) -> str:
         scenarios.setdefault(record.trial.scenario, []).append(record)
     parts = [_table(group) for group in scenarios.values()]
     if len(records) > MAX_ROWS:
-        parts.append(f"<p>{units.many(len(records) - MAX_ROWS, 'earlier result')} not shown</p>")
+        parts.append(f"<p>{units.count_noun(len(records) - MAX_ROWS, 'earlier result')} not shown</p>")
     parts += [f"<p>{escape(line.strip())}</p>" for line, _ in remarks(records[-MAX_ROWS:], lambda record: record.id)]
     return "\n".join(parts)
 
@@ -57,16 +57,16 @@ def chart_html(spec: Spec) -> str:
 
 
 def _table(records: Sequence[Record]) -> str:
-    described = [describe(record) for record in records]
-    differ, common = varying(described)
-    metrics = measured(records)
-    marked = [", ".join(clean(mark) for mark in marks(record)) for record in records]
-    heads = ["result", *differ, *(entry.column for entry in metrics), *(["doubts"] if any(marked) else [])]
+    all_parts = [describe(record) for record in records]
+    differ, common = split_varying(all_parts)
+    metrics = measured_metrics(records)
+    mark_texts = [", ".join(clean(mark) for mark in marks(record)) for record in records]
+    heads = ["result", *differ, *(entry.column for entry in metrics), *(["doubts"] if any(mark_texts) else [])]
     rows = []
-    for record, parts, mark in zip(records, described, marked, strict=True):
+    for record, parts, mark in zip(records, all_parts, mark_texts, strict=True):
         texts = [record.id, *(parts.get(name, "") for name in differ)]
         cells = [*map(_cell, texts), *(_figure_cell(record, entry) for entry in metrics)]
-        rows.append(_row([*cells, *([_cell(mark)] if any(marked) else [])]))
+        rows.append(_row([*cells, *([_cell(mark)] if any(mark_texts) else [])]))
     caption = " · ".join(f"{name} {text}" for name, text in common.items())
     head = _row(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "\n".join(rows)
@@ -82,5 +82,5 @@ def _cell(text: str) -> str:
 
 
 def _figure_cell(record: Record, entry: MetricDefinition) -> str:
-    value, interval = figure(record, entry)
+    value, interval = metric_cell(record, entry)
     return f"<td>{escape(value)}{f' <small>{escape(interval)}</small>' if interval else ''}</td>"

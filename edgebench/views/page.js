@@ -224,7 +224,7 @@
       } else if (!live.textContent) live.textContent = "Live: new results appear by themselves.";
     } catch (error) {
       const gone = error instanceof TypeError; // what fetch throws where nobody answers
-      live.textContent = gone ? "The server has ended: this is the last state." : `Not drawn anew: ${error.message}`;
+      live.textContent = gone ? "The server has stopped; this is its last state." : `Update failed: ${error.message}`;
     }
     setTimeout(ask, wait);
   };

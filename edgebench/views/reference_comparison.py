@@ -12,9 +12,9 @@ from edgebench.judging.readings import metric
 from edgebench.profiles.references import PublishedResult, Reference
 from edgebench.views import units
 from edgebench.views.fields import labels
-from edgebench.views.headline import written
+from edgebench.views.headline import format_value
 
-MOST = 3
+MAX_RESULTS = 3
 """Own records shown beside one row: those whose method is nearest; the others are counted."""
 
 TITLES = {"speculative": "Speculative decoding", "kvcache": "KV cache", "decoding": "Decoding strategies"}
@@ -22,7 +22,7 @@ TITLES = {"speculative": "Speculative decoding", "kvcache": "KV cache", "decodin
 
 
 @dataclass(frozen=True)
-class OwnRecord:
+class MeasuredResult:
     """One own record beside a published row: (value, interval, share of the published) by column."""
 
     name: str
@@ -36,11 +36,11 @@ class OwnRecord:
 class RowComparison:
     """A published row and the own records that stand for it."""
 
-    what: str
+    title: str
     published: tuple[str, ...]
     note: str
     repeat: str
-    own: tuple[OwnRecord, ...]
+    results: tuple[MeasuredResult, ...]
     more: int
     """Own records that stand for it too and are further from its method."""
 
@@ -54,7 +54,7 @@ class Part:
     rows: tuple[RowComparison, ...]
 
 
-def beside(reference: Reference, records: Sequence[Record]) -> list[Part]:
+def compare_rows(reference: Reference, records: Sequence[Record]) -> list[Part]:
     """Every row of a reference, with the newest own record of each configuration that matches it."""
     newest = [record for record in records if record.status == "ok"]
     parts = []
@@ -66,33 +66,33 @@ def beside(reference: Reference, records: Sequence[Record]) -> list[Part]:
     return parts
 
 
-def others(reference: Reference, records: Sequence[Record]) -> list[Record]:
+def unmatched(reference: Reference, records: Sequence[Record]) -> list[Record]:
     """Own records that no row of the reference stands for."""
     good = [record for record in records if record.status == "ok"]
     return [record for record in good if not any(published.matches(row, record) for row in reference.rows)]
 
 
 def _row(row: PublishedResult, records: Sequence[Record], columns: Sequence[MetricDefinition]) -> RowComparison:
-    own = [record for record in records if published.matches(row, record)]
-    own.sort(key=lambda r: (len(published.differences(row, r)), -_rate(r)))
-    names = labels(own)
-    said = (f"{row.model} {row.quantization}".strip(), row.note)  # the heading has the scenario
+    matching = [record for record in records if published.matches(row, record)]
+    matching.sort(key=lambda r: (len(published.differences(row, r)), -_rate(r)))
+    names = labels(matching)
+    workload = (f"{row.model} {row.quantization}".strip(), row.note)  # the heading has the scenario
     return RowComparison(
-        what=_joined((row.what, row.engine, row.backend), " · "),
+        title=_join((row.what, row.engine, row.backend), " · "),
         published=tuple(_published(row, entry) for entry in columns),
-        note=_joined(said, ", "),
+        note=_join(workload, ", "),
         repeat=row.repeat,
-        own=tuple(_own(row, record, names[record.id], columns) for record in own[:MOST]),
-        more=max(0, len(own) - MOST),
+        results=tuple(_measured_result(row, record, names[record.id], columns) for record in matching[:MAX_RESULTS]),
+        more=max(0, len(matching) - MAX_RESULTS),
     )
 
 
 def _rate(record: Record) -> float:
-    found = metric(record, "decode_tps")
-    return found.value if found else 0.0
+    rate = metric(record, "decode_tps")
+    return rate.value if rate else 0.0
 
 
-def _joined(parts: Iterable[str], between: str) -> str:
+def _join(parts: Iterable[str], between: str) -> str:
     return between.join(part for part in parts if part)
 
 
@@ -107,16 +107,20 @@ def _published(row: PublishedResult, entry: MetricDefinition) -> str:
 
 
 def _text(value: float | None, entry: MetricDefinition) -> str:
-    return "—" if value is None else written(Metric(value, entry.unit), entry)[0]
+    return "—" if value is None else format_value(Metric(value, entry.unit), entry)[0]
 
 
-def _own(row: PublishedResult, record: Record, name: str, columns: Sequence[MetricDefinition]) -> OwnRecord:
+def _measured_result(
+    row: PublishedResult, record: Record, name: str, columns: Sequence[MetricDefinition]
+) -> MeasuredResult:
     cells = []
-    like = published.is_comparable(row, record)
+    is_comparable = published.is_comparable(row, record)
     for entry in columns:
-        found = metric(record, entry.name)
-        theirs = published.find_value(row, entry.name)
-        share = f"× {units.number(found.value / theirs)}" if like and found and theirs else ""
-        cells.append((*(written(found, entry) if found else ("—", "")), share))
+        value = metric(record, entry.name)
+        published_value = published.find_value(row, entry.name)
+        share = (
+            f"× {units.number(value.value / published_value)}" if is_comparable and value and published_value else ""
+        )
+        cells.append((*(format_value(value, entry) if value else ("—", "")), share))
     doubts = tuple(dict.fromkeys(doubt.id for doubt in record.doubts))
-    return OwnRecord(name, record.id, tuple(cells), tuple(published.differences(row, record)), doubts)
+    return MeasuredResult(name, record.id, tuple(cells), tuple(published.differences(row, record)), doubts)

@@ -18,8 +18,8 @@ class Digest:
     """The newest record of each configuration, the newest of the others, and how many there were."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.total = self.doubted = 0
-        self.ended: Counter[Status] = Counter()
+        self.total = self.doubtful = 0
+        self.outcomes: Counter[Status] = Counter()
         self.devices: set[str] = set()
         self.models: set[str] = set()
         self._days: set[str] = set()
@@ -30,15 +30,15 @@ class Digest:
 
     def _take(self, record: Record) -> None:
         self.total += 1
-        self.ended[record.status] += 1
-        self.doubted += bool(record.doubts)
+        self.outcomes[record.status] += 1
+        self.doubtful += bool(record.doubts)
         self.devices.add(record.trial.device)
         self.models.add(record.trial.model)
         self._days.add(when(record)[:10])
-        mine = configuration(record)
-        best = self._newest.get(mine)
+        key = configuration(record)
+        best = self._newest.get(key)
         if best is None or _goodness(record) >= _goodness(best):
-            self._newest[mine] = record
+            self._newest[key] = record
         heapq.heappush(self._recent, (when(record), self.total, record))
         if len(self._recent) > ROWS:
             heapq.heappop(self._recent)
@@ -51,18 +51,18 @@ class Digest:
     @property
     def records(self) -> list[Record]:
         """Those kept: ``newest``, and the newest of the others, oldest first."""
-        kept = {record.id: record for _, _, record in sorted(self._recent, key=lambda item: item[:2])}
-        return list({**kept, **{record.id: record for record in self._newest.values()}}.values())
+        recent = {record.id: record for _, _, record in sorted(self._recent, key=lambda item: item[:2])}
+        return list({**recent, **{record.id: record for record in self._newest.values()}}.values())
 
     @property
     def days(self) -> tuple[str, str] | None:
         """The first and the last day of measuring."""
         return (min(self._days), max(self._days)) if self._days else None
 
-    def completed(self, full: Mapping[str, Record]) -> None:
+    def replace(self, full: Mapping[str, Record]) -> None:
         """Put records that were read in full in the place of those without rounds."""
-        self._newest = {mine: full.get(one.id, one) for mine, one in self._newest.items()}
-        self._recent = [(when, place, full.get(one.id, one)) for when, place, one in self._recent]
+        self._newest = {key: full.get(record.id, record) for key, record in self._newest.items()}
+        self._recent = [(when, position, full.get(record.id, record)) for when, position, record in self._recent]
 
 
 def _goodness(record: Record) -> tuple[bool, str, str]:

@@ -10,10 +10,10 @@ from edgebench.judging import doubts, metrics
 from edgebench.judging.readings import metric, metrics_of
 from edgebench.judging.workload import Workload, fell_back, group_by_workload, load_regime_of, settings, used_backend
 from edgebench.views import units
-from edgebench.views.detail import flat, needs
-from edgebench.views.fields import command, ended, settings_text, when
-from edgebench.views.headline import figure, measured
-from edgebench.views.telemetry import sampled
+from edgebench.views.detail import flat, memory_rows
+from edgebench.views.fields import command, outcome, settings_text, when
+from edgebench.views.headline import measured_metrics, metric_cell
+from edgebench.views.telemetry import telemetry_lines
 
 LOG_LINES = 40
 LOG_WIDTH = 400
@@ -38,12 +38,12 @@ class TableRow:
     model: str
     engine: str
     backend: str
-    used: str
+    used_backend: str
     scenario: str
     settings: str
-    own: str
+    distinct_settings: str
     """Those settings that its heading doesn't say of all."""
-    ended: str
+    outcome: str
     """Empty where all went well."""
     bad: bool
     """It ended, and not well."""
@@ -71,7 +71,7 @@ class Group:
     """Settings that all of several rows have."""
 
 
-def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, details: int) -> list[Group]:
+def table(records: Sequence[Record], newest: Sequence[Record], *, max_rows: int, details: int) -> list[Group]:
     """Rows by kind of work, fastest first; ``newest`` of each configuration before earlier ones.
 
     At most ``most`` rows, of which ``details`` lead to a section of their own.
@@ -79,11 +79,11 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
     current = {record.id for record in newest}
     order = sorted(records, key=when, reverse=True)
     order.sort(key=lambda r: r.id not in current)
-    shown = order[:most]
+    visible = order[:max_rows]
     detailed = {record.id for record in order[:details]}
-    columns = measured(shown)
+    columns = measured_metrics(visible)
     groups = []
-    for kind, group in group_by_workload(shown):
+    for kind, group in group_by_workload(visible):
         common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
         rows = [_row(r, common, columns, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
         groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))
@@ -92,7 +92,7 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, most: int, det
 
 def ranked(records: Sequence[Record]) -> list[Record]:
     """The fastest first; those without a rate last."""
-    return sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else -1.0))
+    return sorted(records, key=lambda r: -(rate.value if (rate := metric(r, "decode_tps")) else -1.0))
 
 
 def _row(
@@ -110,15 +110,15 @@ def _row(
         model=trial.model,
         engine=trial.engine,
         backend=trial.backend,
-        used=(used_backend(record) or "") if fell_back(record) else "",
+        used_backend=(used_backend(record) or "") if fell_back(record) else "",
         scenario=trial.scenario,
         settings=settings_text(settings(record)),
-        own=settings_text(pair for pair in settings(record) if pair not in common),
-        ended=ended(record),
+        distinct_settings=settings_text(pair for pair in settings(record) if pair not in common),
+        outcome=outcome(record),
         bad=record.status not in ("ok", "running"),
         reason=record.failure.message if record.failure else "",
         cells=tuple(_cell(record, entry) for entry in columns),
-        doubts=doubted(record),
+        doubts=explain_doubts(record),
         earlier=earlier,
         detailed=detailed,
         when=when(record)[:16].replace("T", " "),
@@ -126,26 +126,26 @@ def _row(
 
 
 def _cell(record: Record, entry: MetricDefinition) -> Cell:
-    found = metric(record, entry.name)
-    if found is None:
+    median = metric(record, entry.name)
+    if median is None:
         return Cell("—", "", None, entry.name)
-    text, between = figure(record, entry)
+    text, between = metric_cell(record, entry)
     if entry.name == "load_s" and load_regime_of(record) in ("first", "cold"):
         between = f"{between} {load_regime_of(record)}".strip()
-    return Cell(text, between, found.value, entry.name)
+    return Cell(text, between, median.value, entry.name)
 
 
-def doubted(record: Record) -> tuple[tuple[str, str], ...]:
+def explain_doubts(record: Record) -> tuple[tuple[str, str], ...]:
     """Each doubt once: its id, and what was seen, what it means and what to do."""
-    seen: dict[str, list[str]] = {}
+    details_by_id: dict[str, list[str]] = {}
     for doubt in record.doubts:
-        seen.setdefault(doubt.id, []).append(doubt.detail)
-    said = []
-    for id, details in seen.items():
-        known = doubts.DOUBT_TYPES.get(id)
-        parts = ["; ".join(filter(None, details)), *((known.meaning, known.remedy) if known else ())]
-        said.append((id, " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)))
-    return tuple(said)
+        details_by_id.setdefault(doubt.id, []).append(doubt.detail)
+    explanations = []
+    for id, details in details_by_id.items():
+        doubt_type = doubts.DOUBT_TYPES.get(id)
+        parts = ["; ".join(filter(None, details)), *((doubt_type.meaning, doubt_type.remedy) if doubt_type else ())]
+        explanations.append((id, " ".join(part if part.endswith((".", "!")) else f"{part}." for part in parts if part)))
+    return tuple(explanations)
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ Logs = Callable[[str], Sequence[str]]
 
 def details(records: Sequence[Record], groups: Sequence[Group], logs: Logs) -> Iterator[Detail]:
     """The sections of the records whose rows say they have one, in the table's order."""
-    known = {record.id: record for record in records}
+    by_id = {record.id: record for record in records}
     for group in groups:
         for row in group.rows:
             if row.detailed:
-                yield _detail(known[row.id], row, group.kind.title, "\n".join(logs(row.id)).splitlines())
+                yield _detail(by_id[row.id], row, group.kind.title, "\n".join(logs(row.id)).splitlines())
 
 
 def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Detail:
@@ -188,11 +188,11 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
     if failure and not log:
         log = failure.log
     rows = []
-    for name, found in metrics_of(record):
-        factor, unit = units.scale(found.value, found.unit)
-        rounds = tuple("—" if value is None else units.number(value / factor, 4) for value in found.rounds)
-        value = units.with_unit(units.number(found.value / factor, 4), unit)
-        rows.append((metrics.find(name).title, value, units.interval(found), found.note, rounds))
+    for name, median in metrics_of(record):
+        factor, unit = units.scale(median.value, median.unit)
+        rounds = tuple("—" if value is None else units.number(value / factor, 4) for value in median.rounds)
+        value = units.with_unit(units.number(median.value / factor, 4), unit)
+        rows.append((metrics.find(name).title, value, units.interval(median), median.note, rounds))
     run = {name: str(value) for name, value in record.run.items() if value not in (None, "")}
     return Detail(
         row=row,
@@ -202,9 +202,9 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         run=(("record", record.id), *([("finished", record.finished)] if record.finished else []), *run.items()),
         metrics=tuple(rows),
         rounds=max((len(rounds) for *_, rounds in rows), default=0),
-        memory=tuple(needs(record)),
+        memory=tuple(memory_rows(record)),
         facts=(
-            ("readings", tuple(sampled(record))),
+            ("readings", tuple(telemetry_lines(record))),
             *((name, _pairs(part)) for name, part in sorted(record.facts.document().items())),
         ),
         hint=failure.hint if failure else "",

@@ -10,7 +10,7 @@ from edgebench.core import Metric, Record
 from edgebench.judging import costs, speculation
 from edgebench.views import units
 from edgebench.views.table import remarks
-from edgebench.views.text import clean, paper, trimmed
+from edgebench.views.text import clean, text_console, trim
 
 COLUMNS = (
     ("", "k"),
@@ -51,59 +51,59 @@ def _sweep(records: Sequence[Record], width: int | None, colour: bool) -> str:
     from rich.text import Text
 
     out = StringIO()
-    console = paper(out, width=width, colour=colour)
+    console = text_console(out, width=width, colour=colour)
     for line in _heading(records):
         console.print(Text(line, style="bold"))
-    shown = _fitting(records, console.width)
-    for line, style in _table(records, shown):
+    columns = _fit_columns(records, console.width)
+    for line, style in _table(records, columns):
         console.print(Text(line, style=style), soft_wrap=True)
     console.print()
-    if hidden := [" ".join(heading).strip() for i, heading in enumerate(COLUMNS) if i not in shown]:
+    if hidden := [" ".join(heading).strip() for i, heading in enumerate(COLUMNS) if i not in columns]:
         console.print(Text(f"no room here for: {', '.join(hidden)}", style="dim"))
     for line in _sentences(records):
         console.print(Text(line))
-    for line, style in remarks(records, _called):
+    for line, style in remarks(records, _row_name):
         console.print(Text(line, style=style))
     best = speculation.fastest(records) or records[0]
     console.print(Text(f"Next: edgebench results show {best.id}", style="dim"))
-    return trimmed(out)
+    return trim(out)
 
 
 def _heading(records: Sequence[Record]) -> list[str]:
     trial = records[0].trial
     load = next((record.metrics["load_s"] for record in records if "load_s" in record.metrics), None)
-    where = [trial.device, trial.engine, trial.backend, f"ctx {trial.options.get('ctx')}"]
+    target = [trial.device, trial.engine, trial.backend, f"ctx {trial.options.get('ctx')}"]
     if load:
-        where.append(f"load {units.quantity(load.value, load.unit)}")
+        target.append(f"load {units.quantity(load.value, load.unit)}")
     drafts = _drafts(records)
     pair = f"target {trial.model}, alone at k = 0" + (f" · draft {drafts[0]}" if len(drafts) == 1 else "")
-    return [clean(" · ".join(map(str, where))), clean(pair)]
+    return [clean(" · ".join(map(str, target))), clean(pair)]
 
 
 def _drafts(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(str(record.trial.options["draft"]) for record in records if record.trial.options["k"]))
 
 
-def _fitting(records: Sequence[Record], room: int) -> list[int]:
+def _fit_columns(records: Sequence[Record], room: int) -> list[int]:
     """The columns there is room for."""
-    shown = list(range(len(COLUMNS)))
+    columns = list(range(len(COLUMNS)))
     for spare in SPARE:
-        if len(next(_lines(records, shown))) <= room:
+        if len(next(_lines(records, columns))) <= room:
             break
-        shown.remove(spare)
-    return shown
+        columns.remove(spare)
+    return columns
 
 
-def _lines(records: Sequence[Record], shown: Sequence[int]) -> Iterator[str]:
+def _lines(records: Sequence[Record], columns: Sequence[int]) -> Iterator[str]:
     """Two of headings, then one a record, all of one width."""
     cells = [*zip(*COLUMNS, strict=True), *map(_row, records)]
-    widths = {i: max(len(row[i]) for row in cells) for i in shown}
-    return ("  ".join(row[i].rjust(widths[i]) for i in shown) for row in cells)
+    widths = {i: max(len(row[i]) for row in cells) for i in columns}
+    return ("  ".join(row[i].rjust(widths[i]) for i in columns) for row in cells)
 
 
-def _table(records: Sequence[Record], shown: Sequence[int]) -> Iterator[tuple[str, str]]:
+def _table(records: Sequence[Record], columns: Sequence[int]) -> Iterator[tuple[str, str]]:
     """Headings, rule and rows, each with its style; several drafts one after the other, each by its name."""
-    first, second, *rows = _lines(records, shown)
+    first, second, *rows = _lines(records, columns)
     yield first, ""
     yield second, ""
     yield "─" * len(first), ""
@@ -140,7 +140,7 @@ def _row(record: Record) -> tuple[str, ...]:
     )
 
 
-def _called(record: Record) -> str:
+def _row_name(record: Record) -> str:
     """What a line of the table is about, in words."""
     trial = record.trial
     k = trial.options["k"]
@@ -163,15 +163,17 @@ def _memory(metric: Metric | None) -> str:
 
 
 def _sentences(records: Sequence[Record]) -> list[str]:
-    found = [speculation.verdict(records).text, *speculation.explain_best(records)]
-    known = costs.collect_costs(records)
-    if known:
-        shown = ", ".join(f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(known.verify_s.items()))
-        found.append(f"verifying so many tokens at once takes {shown}")
-        if known.draft_s is not None:
-            first = known.first_draft_s
+    sentences = [speculation.verdict(records).text, *speculation.explain_best(records)]
+    measured = costs.collect_costs(records)
+    if measured:
+        verify_text = ", ".join(
+            f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(measured.verify_s.items())
+        )
+        sentences.append(f"verifying so many tokens at once takes {verify_text}")
+        if measured.draft_s is not None:
+            first = measured.first_draft_s
             after = f", its first {1e3 * first:.1f} ms" if first is not None else ""
-            found.append(f"a step of the draft takes {1e3 * known.draft_s:.1f} ms{after}")
-        if known.method:
-            found.append(f"how: {known.method}")
-    return found
+            sentences.append(f"a step of the draft takes {1e3 * measured.draft_s:.1f} ms{after}")
+        if measured.method:
+            sentences.append(f"how: {measured.method}")
+    return sentences

@@ -1,4 +1,4 @@
-"""What is best for what, in sentences."""
+"""The summary of a report in sentences: how the conclusions of ``judging.best`` are phrased."""
 
 from __future__ import annotations
 
@@ -10,118 +10,121 @@ from edgebench.judging.best import Best, Conclusion, conclusions
 from edgebench.judging.comparison import tuning_options
 from edgebench.judging.workload import Workload, fell_back, load_regime_of
 from edgebench.views import units
-from edgebench.views.fields import labels, some
+from edgebench.views.fields import labels, limit_names
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The best of a workload by one criterion, in words."""
+class Highlight:
+    """The best of a workload by one criterion, as shown: its label, a predicate and its value."""
 
     name: str
     record: str
-    does: str
-    """What is said of it; where it is the only one of its workload: of any."""
+    predicate: str
+    """For example ``is fastest``; for a single configuration without comparison: ``decodes``."""
     value: str
     ties: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the records of one workload show, in words."""
+class WorkloadSummary:
+    """The summary of one workload, as shown."""
 
-    kind: Workload
+    workload: Workload
     compared: int
-    claims: tuple[Claim, ...]
+    """Number of configurations."""
+    highlights: tuple[Highlight, ...]
     remarks: tuple[str, ...]
-    """What else a reader must know, sentence by sentence."""
+    """Further sentences: exclusions, doubts, metrics without a difference."""
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """How the best by a metric is described: alone, among others, and any single one."""
+class Phrases:
+    """Predicates for the best by a metric: without ties, with ties, and without a comparison."""
 
-    alone: str
+    sole: str
     among: str
     plain: str
 
 
-CRITERIA = {
-    "decode_tps": Criterion("is fastest", "is among the fastest", "decodes"),
-    "peak_footprint_b": Criterion("takes the least memory", "is among those that take the least memory", "takes"),
-    "load_s": Criterion("loads quickest", "is among those that load quickest", "loads in"),
-    "j_per_token": Criterion("takes the least energy per token", "is among those that take the least energy", "uses"),
+PHRASES = {
+    "decode_tps": Phrases("is fastest", "is among the fastest", "decodes"),
+    "peak_footprint_b": Phrases("uses the least memory", "is among those that use the least memory", "uses"),
+    "load_s": Phrases("loads fastest", "is among those that load fastest", "loads in"),
+    "j_per_token": Phrases("uses the least energy per token", "is among those that use the least energy", "uses"),
 }
-"""Descriptions of the built-in criteria."""
+"""Predicates of the built-in criteria."""
 
 
-def criterion(entry: MetricDefinition) -> Criterion:
-    """How the best by this metric is described."""
+def phrases_for(entry: MetricDefinition) -> Phrases:
+    """The predicates of a metric."""
     extreme = f"the {'highest' if entry.better == 'higher' else 'lowest'} {entry.title}"
-    return CRITERIA.get(entry.name) or Criterion(
+    return PHRASES.get(entry.name) or Phrases(
         f"has {extreme}", f"is among those with {extreme}", f"has a {entry.title} of"
     )
 
 
-def answers(records: Sequence[Record]) -> list[Answer]:
-    """One answer for each workload that has a measured configuration, in their order.
+def summarize(records: Sequence[Record]) -> list[WorkloadSummary]:
+    """One summary for each workload that has a measured configuration, in the order of workloads.
 
-    ``records`` holds one for each configuration, as ``latest`` gives them.
+    ``records``: one for each configuration, see ``latest``.
     """
-    return [_answer(conclusion) for conclusion in conclusions(records)]
+    return [_summarize(conclusion) for conclusion in conclusions(records)]
 
 
-def _answer(found: Conclusion) -> Answer:
-    # Of places one per device, engine and backend is left: these name it. Settings are named where it had several.
-    records = found.compared
-    places = {(r.trial.device, r.trial.engine, r.trial.backend) for r in records}
-    short = labels(records, without=tuple(tuning_options()) if len(places) == len(records) > 1 else ())
-    names = labels(records) if found.fastest_only else short
-    claims = tuple(_claim(best, len(records), names, short) for best in found.best)
-    return Answer(found.workload, len(records), claims, tuple(_remarks(found, claims)))
+def _summarize(conclusion: Conclusion) -> WorkloadSummary:
+    # If one configuration per device, engine and backend is left, these identify it; otherwise its settings are added.
+    records = conclusion.compared
+    targets = {(r.trial.device, r.trial.engine, r.trial.backend) for r in records}
+    short = labels(records, without=tuple(tuning_options()) if len(targets) == len(records) > 1 else ())
+    names = labels(records) if conclusion.fastest_only else short
+    highlights = tuple(_highlight(best, len(records), names, short) for best in conclusion.best)
+    return WorkloadSummary(conclusion.workload, len(records), highlights, tuple(_remarks(conclusion, highlights)))
 
 
-def _claim(best: Best, compared: int, names: Mapping[str, str], short: Mapping[str, str]) -> Claim:
-    """``short`` names those beside it."""
-    first, found, words = best.record, best.metric, criterion(best.criterion)
-    started = load_regime_of(first) if best.criterion.name == "load_s" else ""
-    aside = ", ".join(filter(None, (units.interval(found), started)))
-    value = units.quantity(found.value, found.unit) + (f" ({aside})" if aside else "")
-    doubted = some(dict.fromkeys(doubt.id for doubt in first.doubts))
-    does = words.plain if compared == 1 else words.among if best.ties else words.alone
-    ties = some(short[other.id] for other in best.ties)
-    return Claim(names[first.id], first.id, does, value, tuple(ties), tuple(doubted))
+def _highlight(best: Best, compared: int, names: Mapping[str, str], short: Mapping[str, str]) -> Highlight:
+    """``names``: labels of the best; ``short``: labels of its ties."""
+    record, metric, words = best.record, best.metric, phrases_for(best.criterion)
+    load_regime = load_regime_of(record) if best.criterion.name == "load_s" else ""
+    details = ", ".join(filter(None, (units.interval(metric), load_regime)))
+    value = units.quantity(metric.value, metric.unit) + (f" ({details})" if details else "")
+    doubts = limit_names(dict.fromkeys(doubt.id for doubt in record.doubts))
+    predicate = words.plain if compared == 1 else words.among if best.ties else words.sole
+    ties = limit_names(short[tie.id] for tie in best.ties)
+    return Highlight(names[record.id], record.id, predicate, value, tuple(ties), tuple(doubts))
 
 
-def _remarks(found: Conclusion, claims: Sequence[Claim]) -> list[str]:
-    alone = ", ".join(claims[0].doubts) if len(found.compared) == 1 else ""
-    undecided = ", ".join(entry.title for entry in found.undecided)
-    said = {
-        f"Doubted: {alone}.": alone,
+def _remarks(conclusion: Conclusion, highlights: Sequence[Highlight]) -> list[str]:
+    doubts = ", ".join(highlights[0].doubts) if len(conclusion.compared) == 1 else ""
+    undecided = ", ".join(entry.title for entry in conclusion.undecided)
+    sentences = {
+        f"Doubts: {doubts}.": doubts,
         f"No difference shown in {undecided}.": undecided,
-        "Each device, engine and backend at its fastest settings.": found.fastest_only,
-        f"{found.fell_back} left out: the engine fell back to another backend than asked for.": found.fell_back,
+        "Each device, engine and backend at its fastest settings.": conclusion.fastest_only,
+        f"{conclusion.fell_back} excluded: the engine fell back to a different backend.": conclusion.fell_back,
     }
-    return [sentence for sentence, true in said.items() if true]
+    return [sentence for sentence, true in sentences.items() if true]
 
 
-def nothing(records: Sequence[Record]) -> str:
-    """Where there is no answer: why, in a sentence. Empty without records."""
+def explain_no_summary(records: Sequence[Record]) -> str:
+    """The reason why there is no summary, in a sentence; empty without records."""
     if not records:
         return ""
     if any(record.status == "running" for record in records):
         return "No trial has ended with a result yet."
     good = [record for record in records if record.status == "ok"]
     if good and all(map(fell_back, good)):
-        return "Nothing is compared: every engine fell back to another backend than asked for."
+        return "No comparison: every engine fell back to a different backend."
     if good:
-        return "No rate, memory footprint, load time or energy was measured. Each record below has what there is."
-    several = f"None of {len(records)} configurations has a result."
-    said = several if len(records) > 1 else "The only configuration has no result."
+        return "No rate, memory footprint, load time or energy was measured. The records below show the available data."
+    single = len(records) == 1
+    opening = (
+        "The only configuration has no result." if single else f"None of {len(records)} configurations has a result."
+    )
     reasons = [record.failure for record in records if record.failure]
     if not reasons:
-        return said
+        return opening
     messages = [reason.message for reason in reasons]
     common = max(reasons, key=lambda reason: messages.count(reason.message))
     first = "The reason" if len(set(messages)) == 1 else "The most common reason"
-    return " ".join(filter(None, (said, f"{first}: {common.message.rstrip('.')}.", common.hint)))
+    return " ".join(filter(None, (opening, f"{first}: {common.message.rstrip('.')}.", common.hint)))

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgebench.core import MetricDefinition, Record
 from edgebench.judging import doubts, metrics
-from edgebench.views.fields import ended
-from edgebench.views.headline import figure, measured
-from edgebench.views.text import WIDE, clean, describe, paper, trimmed, varying
+from edgebench.views.fields import outcome
+from edgebench.views.headline import measured_metrics, metric_cell
+from edgebench.views.text import WIDE, clean, describe, split_varying, text_console, trim
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as Grid
 
-_FOLDED = 6
+_MIN_WIDTH = 6
 """So narrow may a column of names become before figures are left out."""
-LAST_WORDS = 200
+MAX_LOG_LINE = 200
 """Characters of an engine's last line, where nobody knows better."""
 
 
@@ -41,7 +41,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     if not records:
         return "No results.\n"
     out = StringIO()
-    console = paper(out, width=width, colour=colour)
+    console = text_console(out, width=width, colour=colour)
     scenarios: dict[str, list[Record]] = {}
     for record in records:
         scenarios.setdefault(record.trial.scenario, []).append(record)
@@ -52,49 +52,49 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     for line, style in remarks(records, lambda record: record.id):
         console.print(Text(line, style=style))
     console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
-    return trimmed(out)
+    return trim(out)
 
 
 def _print_group(console: Console, records: Sequence[Record]) -> list[MetricDefinition]:
     """One scenario's records: what they have in common, then the grid. The answer: figures left out."""
     from rich.text import Text
 
-    differ, common = varying([describe(record) for record in records])
-    shown, hidden = _fitting(console, records, differ)
-    console.print(Text(" · ".join(_named(name, text) for name, text in common.items()), style="bold"))
-    console.print(_grid(records, differ, shown))
+    differ, common = split_varying([describe(record) for record in records])
+    columns, hidden = _fit_columns(console, records, differ)
+    console.print(Text(" · ".join(_label(name, text) for name, text in common.items()), style="bold"))
+    console.print(_grid(records, differ, columns))
     console.print()
     return hidden
 
 
-def _fitting(
+def _fit_columns(
     console: Console, records: Sequence[Record], differ: Sequence[str]
 ) -> tuple[list[MetricDefinition], list[MetricDefinition]]:
     """The figures there is room for, and those left out."""
-    shown = measured(records)
+    visible = measured_metrics(records)
     hidden: list[MetricDefinition] = []
     roomy = console.options.update(max_width=WIDE)
-    while shown[1:]:
+    while visible[1:]:
         # The first four stay while folding the names makes room for them.
-        names = differ if shown[4:] else []
-        needed = console.measure(_grid(records, names, shown), options=roomy).maximum
-        if needed + (0 if names else sum(_narrowest(records, name) + 2 for name in differ)) <= console.width:
+        names = differ if visible[4:] else []
+        width = console.measure(_grid(records, names, visible), options=roomy).maximum
+        if width + (0 if names else sum(_narrowest(records, name) + 2 for name in differ)) <= console.width:
             break
-        hidden.insert(0, shown.pop())
-    return shown, hidden
+        hidden.insert(0, visible.pop())
+    return visible, hidden
 
 
 def remarks(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     """What is wrong with these records, line by line with its style; ``name``: what a view calls one."""
-    yield from _failed(records, name)
-    yield from _doubted(records, name)
+    yield from _failure_lines(records, name)
+    yield from _doubt_lines(records, name)
 
 
-def _named(name: str, text: str) -> str:
+def _label(name: str, text: str) -> str:
     return text if name in ("model", "engine", "backend", "scenario") else f"{name} {text}"
 
 
-def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[MetricDefinition]) -> Grid:
+def _grid(records: Sequence[Record], differ: Sequence[str], columns: Sequence[MetricDefinition]) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -103,20 +103,20 @@ def _grid(records: Sequence[Record], differ: Sequence[str], shown: Sequence[Metr
     grid.add_column("result", no_wrap=True)
     for name in differ:
         grid.add_column(Text(_option(name)), overflow="fold", min_width=_narrowest(records, name))
-    for entry in shown:
-        grid.add_column(_folded(entry.column), justify="right", no_wrap=True)
+    for entry in columns:
+        grid.add_column(_fold(entry.column), justify="right", no_wrap=True)
     for record in records:
         parts = describe(record)
         cells = [Text(parts.get(name, "")) for name in differ]
-        figures = [Text("\n".join(figure(record, entry)).rstrip()) for entry in shown]
+        figures = [Text("\n".join(metric_cell(record, entry)).rstrip()) for entry in columns]
         mark = record.id + (" !" if record.doubts else "")
-        first = Text(f"{mark}\n{ended(record)}".rstrip(), style="red" if ended(record) else "")
+        first = Text(f"{mark}\n{outcome(record)}".rstrip(), style="red" if outcome(record) else "")
         grid.add_row(first, *cells, *figures)
     return grid
 
 
 def _option(name: str) -> str:
-    return _folded(name.replace("-", " "))
+    return _fold(name.replace("-", " "))
 
 
 def _narrowest(records: Sequence[Record], name: str) -> int:
@@ -124,47 +124,47 @@ def _narrowest(records: Sequence[Record], name: str) -> int:
     from rich.cells import cell_len
 
     cells = (describe(record).get(name, "") for record in records)
-    return min(_FOLDED, max(map(cell_len, (*_option(name).split("\n"), *cells))))
+    return min(_MIN_WIDTH, max(map(cell_len, (*_option(name).split("\n"), *cells))))
 
 
-def _folded(title: str) -> str:
+def _fold(title: str) -> str:
     """A heading on two lines where its first part is long enough for one."""
     first, _, last = title.rpartition(" ")
     return f"{first}\n{last}" if first else title
 
 
-def _failed(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
+def _failure_lines(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     for record in records:
         if record.failure:
-            yield f"{name(record)} {ended(record)}: {clean(record.failure.message)}", "red"
+            yield f"{name(record)} {outcome(record)}: {clean(record.failure.message)}", "red"
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
             elif last := next((line for line in reversed(record.failure.log) if line.strip()), ""):
-                yield f"  its last words: {clean(last.strip())[:LAST_WORDS]}", ""
-    noted: dict[str, list[str]] = {}
+                yield f"  its last words: {clean(last.strip())[:MAX_LOG_LINE]}", ""
+    records_by_note: dict[str, list[str]] = {}
     for record in records:
         for note in record.notes:
-            noted.setdefault(note, []).append(name(record))
-    for note, names in noted.items():
-        yield f"note: {clean(note)}{_where(names, records)}", ""
+            records_by_note.setdefault(note, []).append(name(record))
+    for note, names in records_by_note.items():
+        yield f"note: {clean(note)}{_scope(names, records)}", ""
 
 
-def _doubted(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
+def _doubt_lines(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
     """Each kind of doubt once, with the results it concerns and what to do."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    cases_by_id: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for doubt in record.doubts:
-            found.setdefault(doubt.id, []).append((name(record), clean(doubt.detail)))
-    for id, cases in found.items():
+            cases_by_id.setdefault(doubt.id, []).append((name(record), clean(doubt.detail)))
+    for id, cases in cases_by_id.items():
         details = list(dict.fromkeys(detail for _, detail in cases if detail))
-        said = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
+        detail_text = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
         kind = doubts.DOUBT_TYPES.get(id)
-        yield f"! {clean(id)}{said}{_where([record for record, _ in cases], records)}", "yellow"
+        yield f"! {clean(id)}{detail_text}{_scope([record for record, _ in cases], records)}", "yellow"
         if kind:
             yield f"  {kind.meaning} {kind.remedy}", ""
 
 
-def _where(names: Sequence[str], records: Sequence[Record]) -> str:
+def _scope(names: Sequence[str], records: Sequence[Record]) -> str:
     """Which of several results something is said of."""
     which = list(dict.fromkeys(names))
     if len(which) == len(records):

@@ -13,23 +13,23 @@ CORES = 32
 """Processors that are named one by one."""
 
 
-def sampled(record: Record) -> list[tuple[str, str]]:
+def telemetry_lines(record: Record) -> list[tuple[str, str]]:
     """(what, text) pairs, over all rounds; empty where nothing was sampled."""
     parts = (_use, _bandwidth, _throttling, _energy, _gate, _sampling, _missing)
-    return [(what, clean(text)) for part in parts for what, text in part(record)]
+    return [(title, clean(text)) for part in parts for title, text in part(record)]
 
 
 def _use(record: Record) -> Iterator[tuple[str, str]]:
     notes = [one.notes for one in record.rounds]
     by_cluster, by_core = [one.cpu_by_cluster for one in notes], [one.cpu_by_core for one in notes]
-    for rounds, what in ((by_cluster, "clusters in use"), (by_core, "processors in use")):
-        found: dict[str, list[float]] = {}
+    for rounds, title in ((by_cluster, "clusters in use"), (by_core, "processors in use")):
+        by_label: dict[str, list[float]] = {}
         for shares_of in rounds:
             for label, share in shares_of.items():
-                found.setdefault(label, []).append(share)
-        if 0 < len(found) <= CORES:
-            shares = (f"{label}: {units.quantity(stats.median(v), 'ratio')}" for label, v in found.items())
-            yield what, ", ".join(shares)
+                by_label.setdefault(label, []).append(share)
+        if 0 < len(by_label) <= CORES:
+            shares = (f"{label}: {units.quantity(stats.median(v), 'ratio')}" for label, v in by_label.items())
+            yield title, ", ".join(shares)
 
 
 def _bandwidth(record: Record) -> Iterator[tuple[str, str]]:
@@ -40,8 +40,8 @@ def _bandwidth(record: Record) -> Iterator[tuple[str, str]]:
     if depths:
         shares = (f"{units.quantity(stats.median(v), 'ratio')} at {d:.0f} tokens" for d, v in sorted(depths.items()))
         yield "memory bandwidth in use", ", ".join(shares)
-    for why in dict.fromkeys(one.notes.mbu_absent for one in record.rounds if one.notes.mbu_absent):
-        yield "memory bandwidth in use", f"not known: {why}"
+    for reason in dict.fromkeys(one.notes.mbu_absent for one in record.rounds if one.notes.mbu_absent):
+        yield "memory bandwidth in use", f"not known: {reason}"
 
 
 def _throttling(record: Record) -> Iterator[tuple[str, str]]:
@@ -58,9 +58,9 @@ def _energy(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _gate(record: Record) -> Iterator[tuple[str, str]]:
-    waited = [gate.waited_s for one in record.rounds if (gate := one.notes.gate) and gate.waited_s]
-    if waited:
-        yield "waited for a cool and quiet device", f"{sum(waited):.1f} s in {units.many(len(waited), 'round')}"
+    wait_s = [gate.waited_s for one in record.rounds if (gate := one.notes.gate) and gate.waited_s]
+    if wait_s:
+        yield "waited for a cool and quiet device", f"{sum(wait_s):.1f} s in {units.count_noun(len(wait_s), 'round')}"
 
 
 def _sampling(record: Record) -> Iterator[tuple[str, str]]:
@@ -78,7 +78,7 @@ def _missing(record: Record) -> Iterator[tuple[str, str]]:
     if absent:
         last = absent[-1]
         for name in last:
-            if all(name in other for other in absent):
+            if all(name in reasons_of_round for reasons_of_round in absent):
                 reasons.setdefault(last[name], []).append(name)
-    for why, names in reasons.items():
-        yield f"not read: {', '.join(names)}", why
+    for reason, names in reasons.items():
+        yield f"not read: {', '.join(names)}", reason

@@ -24,8 +24,8 @@ def clean(text: str) -> str:
     Also without the marks that turn the direction of writing, which can make a name look like
     another one.
     """
-    shown = (char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd" for char in text)
-    return "".join(shown).strip()
+    visible = (char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd" for char in text)
+    return "".join(visible).strip()
 
 
 def lines(text: str) -> str:
@@ -38,7 +38,7 @@ def option(name: str, value: Option) -> str:
     return str(value).lower() if isinstance(value, bool) else clean(str(value))
 
 
-def paper(out: StringIO, *, width: int | None, colour: bool = False) -> Console:
+def text_console(out: StringIO, *, width: int | None, colour: bool = False) -> Console:
     """What lays text out in ``width`` columns (None: as wide as it needs); nothing in it is markup."""
     from rich.console import Console
 
@@ -54,7 +54,7 @@ def paper(out: StringIO, *, width: int | None, colour: bool = False) -> Console:
     )
 
 
-def trimmed(out: StringIO) -> str:
+def trim(out: StringIO) -> str:
     """What was laid out, without the spaces at the ends of its lines."""
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
@@ -75,9 +75,9 @@ def describe(record: Record) -> dict[str, str]:
     }
 
 
-def varying(described: Sequence[Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
+def split_varying(part_maps: Sequence[Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
     """The names of the parts in which records differ, and those parts that all have in common."""
-    names = list(dict.fromkeys(name for parts in described for name in parts))
-    differ = [name for name in names if len({parts.get(name) for parts in described}) > 1]
-    common = {name: described[0][name] for name in names if name not in differ} if described else {}
+    names = list(dict.fromkeys(name for parts in part_maps for name in parts))
+    differ = [name for name in names if len({parts.get(name) for parts in part_maps}) > 1]
+    common = {name: part_maps[0][name] for name in names if name not in differ} if part_maps else {}
     return differ, common

@@ -47,9 +47,9 @@ def with_unit(text: str, unit: str) -> str:
     return f"{text}{unit}" if unit == MULTIPLE else f"{text} {unit}".strip()
 
 
-def many(count: int, what: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """``1 record``, ``2 records``."""
-    return f"{count} {what}{'s' if count != 1 else ''}"
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def interval(metric: Metric) -> str:

@@ -264,7 +264,7 @@ def test_what_has_no_counterpart_is_listed(call: Call) -> None:
     assert "only in B:" in text
     assert "threads 8" in text.splitlines()[-1]
     fill(DEFAULT, *(noisy(options={"threads": n}) for n in range(1, 10)), name="after")
-    assert call("compare", "before", "after").stdout.splitlines()[-1] == "only in B: 2 more; --json names all"
+    assert call("compare", "before", "after").stdout.splitlines()[-1] == "only in B: 2 more; --json lists all"
 
 
 def test_no_change_is_less_than_none() -> None:

@@ -92,7 +92,7 @@ def test_show_takes_the_beginning_of_an_id(call: Call) -> None:
     assert shown.startswith(f"{one.id}  ok")
     assert "(nightly)" in shown
     assert "conversation 1, turn 2" in shown
-    assert "made by: edgebench run --threads 1,2" in shown
+    assert "command: edgebench run --threads 1,2" in shown
     document = json.loads(call("results", "show", one.id, "--json").stdout)
     SCHEMA.validate(document)
     assert len(document["records"][0]["rounds"][0]["samples"]) == len(samples(2))

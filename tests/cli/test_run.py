@@ -443,7 +443,7 @@ def test_the_first_start_on_a_gpu_is_told_apart(edgebench: Program, gpu: str) ->
     assert [one["notes"]["load_regime"] for one in again["rounds"]] == ["warm"]
     held_against_the_gpu(again)
     shown = edgebench("results", "show", again["id"]).stdout
-    assert "found ÷ estimated" in shown
+    assert "measured ÷ estimated" in shown
     # A GPU that isn't there: the engine computes on the CPU without a word, and the record says so.
     edgebench.write("devices/gpu.yaml", gpu.replace("GGML_VK_VISIBLE_DEVICES: '0'", "GGML_VK_VISIBLE_DEVICES: ''"))
     fell = edgebench("run", *args[:-2], "--gen-tokens", "2", "--rounds", "1", "--settle", "0", "--json", "-").record

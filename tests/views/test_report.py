@@ -33,7 +33,7 @@ from edgebench.profiles import references
 from edgebench.store.results import Store
 from edgebench.views import html, reference_comparison, report_data, units
 from edgebench.views.charts import figures, theme
-from edgebench.views.charts.planes import HEIGHT, unbeaten
+from edgebench.views.charts.planes import HEIGHT, pareto_front
 from edgebench.views.charts.planes import names as names_of
 from edgebench.views.charts.timeline import thin
 from edgebench.views.fields import command, labels
@@ -43,7 +43,7 @@ from edgebench.views.markdown_report import article
 from edgebench.views.pictures import pictures
 from edgebench.views.report_data import Digest, latest
 from edgebench.views.rows import table
-from edgebench.views.summary import answers
+from edgebench.views.summary import summarize
 
 VEGA_LITE = jsonschema.Draft7Validator(vega_lite.load_schema())
 
@@ -92,40 +92,42 @@ def values_of(spec: object) -> list[dict[str, object]]:
 def test_the_best_is_named_where_a_difference_is_shown() -> None:
     fast = record(device="a", metrics={"decode_tps": 50.0, "peak_footprint_b": 9e8})
     slow = record(device="b", metrics={"decode_tps": 20.0, "peak_footprint_b": 3e8})
-    (answer,) = answers([slow, fast])
-    said = [(claim.name, claim.does) for claim in answer.claims]
-    assert said == [("a", "is fastest"), ("b", "takes the least memory")]
-    assert all(not claim.ties for claim in answer.claims)
+    (summary,) = summarize([slow, fast])
+    said = [(highlight.name, highlight.predicate) for highlight in summary.highlights]
+    assert said == [("a", "is fastest"), ("b", "uses the least memory")]
+    assert all(not highlight.ties for highlight in summary.highlights)
 
 
 def test_a_difference_within_the_spread_is_not_a_difference() -> None:
     one = record(device="a", metrics={"decode_tps": 40.0}, spread=0.2, run="1")
     other = record(device="b", metrics={"decode_tps": 41.0}, spread=0.2, run="2")
-    (answer,) = answers([one, other])
-    (claim,) = answer.claims
-    assert (claim.name, claim.does, claim.ties) == ("b", "is among the fastest", ("a",))
+    (summary,) = summarize([one, other])
+    (highlight,) = summary.highlights
+    assert (highlight.name, highlight.predicate, highlight.ties) == ("b", "is among the fastest", ("a",))
     assert "No difference shown to" in page([one, other])
 
 
 def test_the_widest_question_is_answered_first_and_what_one_alone_measured_is_no_best() -> None:
     sweep = [record(scenario="speculative", options={"k": k}, metrics={"decode_tps": 20.0 + k}) for k in range(5)]
     sweep[0] = record(scenario="speculative", options={"k": 0}, metrics={"decode_tps": 20.0, "load_s": 1.0})
-    wide, narrow = answers([*sweep, record(device="a"), record(device="b")])
-    assert [wide.kind.scenario, narrow.kind.scenario] == ["throughput", "speculative"]
+    wide, narrow = summarize([*sweep, record(device="a"), record(device="b")])
+    assert [wide.workload.scenario, narrow.workload.scenario] == ["throughput", "speculative"]
     failed = [record(device=d, scenario="speculative", status="failed", failure=Failure("x")) for d in "abc"]
     text = Tags(page([*sweep, *failed, record(device="a"), record(device="b")])).text
-    assert text.index(wide.kind.title, text.index("Results")) < text.index(narrow.kind.title, text.index("Results"))
+    assert text.index(wide.workload.title, text.index("Results")) < text.index(
+        narrow.workload.title, text.index("Results")
+    )
     assert narrow.compared == 5
-    assert [claim.does for claim in narrow.claims] == ["is fastest"]
+    assert [highlight.predicate for highlight in narrow.highlights] == ["is fastest"]
 
 
 def test_the_best_of_several_settings_is_named_with_them_and_what_ties_without() -> None:
     at = {n: {"ctx": 2048, "threads": n} for n in (2, 4, 8)}
     sweep = [record(device="a", options=at[n], metrics={"decode_tps": 10.0 * n}) for n in (2, 8)]
-    (answer,) = answers([*sweep, record(device="b", options=at[4], metrics={"decode_tps": 80.0})])
-    (claim,) = answer.claims
-    assert "Each device, engine and backend at its fastest settings." in answer.remarks
-    assert (claim.name, claim.ties) in (("a · threads 8", ("b",)), ("b · threads 4", ("a",)))
+    (summary,) = summarize([*sweep, record(device="b", options=at[4], metrics={"decode_tps": 80.0})])
+    (highlight,) = summary.highlights
+    assert "Each device, engine and backend at its fastest settings." in summary.remarks
+    assert (highlight.name, highlight.ties) in (("a · threads 8", ("b",)), ("b · threads 4", ("a",)))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_the_best_of_several_settings_is_named_with_them_and_what_ties_without()
         ([record(device=d, status="failed", failure=Failure("it died.", "Use less.")) for d in "ab"],
          "None of 2 configurations has a result. The reason: it died. Use less."),
         ([record(status="interrupted")], "The only configuration has no result."),
-            ([record(backend="cuda", used="cpu")], "Nothing is compared: every engine fell back to another backend"),
+            ([record(backend="cuda", used="cpu")], "No comparison: every engine fell back to a different backend."),
         ([record(status="running")], "No trial has ended with a result yet."),
         ([record(metrics={"prefill_tps": 1.0})], "No rate, memory footprint, load time or energy was measured."),
     ],
@@ -147,19 +149,19 @@ def test_where_there_is_nothing_to_compare_it_is_said_why(made: list[Record], sa
 def test_what_none_of_several_is_better_in_is_said_once() -> None:
     same = {"peak_footprint_b": 3e8, "load_s": 1.0}
     made = [record(device=d, metrics={**same, "decode_tps": rate}) for d, rate in (("a", 9.0), ("b", 5.0), ("c", 2.0))]
-    (answer,) = answers(made)
-    assert [(claim.name, claim.does) for claim in answer.claims] == [("a", "is fastest")]
+    (summary,) = summarize(made)
+    assert [(highlight.name, highlight.predicate) for highlight in summary.highlights] == [("a", "is fastest")]
     assert "No difference shown in memory footprint, load time." in Tags(page(made)).text
 
 
 def test_what_all_rows_share_stands_in_their_heading_and_what_each_has_of_its_own_beside_it() -> None:
     made = [record(options={"ctx": 2048, "batch": 16, "threads": n}) for n in (1, 2)]
-    (group,) = table(made, made, most=9, details=9)
+    (group,) = table(made, made, max_rows=9, details=9)
     assert group.common == "batch 16"
-    assert sorted(row.own for row in group.rows) == ["threads 1", "threads 2"]
+    assert sorted(row.distinct_settings for row in group.rows) == ["threads 1", "threads 2"]
     assert all("batch 16" in row.settings for row in group.rows)
-    (alone,) = table(made[:1], made[:1], most=9, details=9)
-    assert (alone.common, alone.rows[0].own) == ("", "batch 16, threads 1")
+    (alone,) = table(made[:1], made[:1], max_rows=9, details=9)
+    assert (alone.common, alone.rows[0].distinct_settings) == ("", "batch 16, threads 1")
 
 
 def test_depths_stand_in_their_order() -> None:
@@ -187,16 +189,16 @@ def test_a_record_without_a_section_is_named_by_its_id() -> None:
 def test_only_like_is_compared_with_like(other: dict[str, object]) -> None:
     records = [record(device="a"), record(device="b", **other)]  # type: ignore[arg-type]
     assert len(group_by_workload(records)) == 2
-    assert [answer.compared for answer in answers(records)] == [1, 1]
+    assert [summary.compared for summary in summarize(records)] == [1, 1]
     assert all(len(panel.lines) == 1 for figure in figures(records) for panel in figure.panels)
 
 
 def test_a_fallen_back_trial_is_visible_and_never_the_best() -> None:
     honest = record(device="a", backend="cuda", metrics={"decode_tps": 30.0})
     fallen = record(device="b", backend="cuda", used="cpu", metrics={"decode_tps": 60.0})
-    (answer,) = answers([honest, fallen])
-    assert {claim.record for claim in answer.claims} == {honest.id}
-    assert any(remark.startswith("1 left out: ") for remark in answer.remarks)
+    (summary,) = summarize([honest, fallen])
+    assert {highlight.record for highlight in summary.highlights} == {honest.id}
+    assert any(remark.startswith("1 excluded: ") for remark in summary.remarks)
     text = Tags(page([honest, fallen])).text
     assert "fell back" in text
     assert "computed on cpu" in text
@@ -232,7 +234,7 @@ def test_long_lists_of_doubts_are_counted_in_sentences_and_bars_and_whole_in_the
     ids = ("steal", "spread", "drift", "few-rounds", "other-load")
     records = [record(device="a", doubts=ids), record(device="b", metrics={"decode_tps": 1.0})]
     text = Tags(page(records)).text
-    assert "Doubted: steal, spread, drift, 2 more." in text
+    assert "Doubts: steal, spread, drift, 2 more." in text
     assert all(id in text for id in ids)
     decode = next(figure for figure in figures(records) if figure.id == "decode")
     assert values_of(decode.panels[0].spec)[0]["name"] == "a  (steal, spread, drift, 2 more)"
@@ -259,8 +261,8 @@ def test_what_broke_off_has_figures_and_its_time() -> None:
 
 def test_a_single_configuration_is_doubted_in_its_sentence_too() -> None:
     alone = Digest([record(doubts=["steal"])])
-    assert "There is nothing to compare it with.\nDoubted: steal." in Tags(page(alone)).text
-    assert re.search(r"loads in 800 ms \(.*\)\. Doubted: steal\.\n", article(alone, [], None))
+    assert "There is nothing to compare it with.\nDoubts: steal." in Tags(page(alone)).text
+    assert re.search(r"loads in 800 ms \(.*\)\. Doubts: steal\.\n", article(alone, [], None))
 
 
 def test_kinds_of_work_beyond_the_first_are_counted() -> None:
@@ -329,10 +331,10 @@ def test_loads_from_disk_and_from_memory_are_not_compared() -> None:
         return replace(one, metrics=noted, rounds=rounds)
 
     records = [loaded("a", 3.0, "warm"), loaded("b", 2.0, "warm"), loaded("c", 1.0, "first")]
-    (answer,) = answers(records)
-    (claim,) = answer.claims
-    assert claim.name == "b"
-    assert claim.value.endswith(", warm)")
+    (summary,) = summarize(records)
+    (highlight,) = summary.highlights
+    assert highlight.name == "b"
+    assert highlight.value.endswith(", warm)")
     assert "first" in Tags(page(records)).text
 
 
@@ -487,7 +489,7 @@ def test_pictures_are_the_pages_own_figures() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=40))
 def test_the_frontier_is_exactly_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    kept = [points[i] for i in unbeaten(points)]
+    kept = [points[i] for i in pareto_front(points)]
     for cost, gain in points:
         beaten = any((c <= cost and g >= gain) and (c, g) != (cost, gain) for c, g in points)
         assert ((cost, gain) in kept) is not beaten
@@ -509,7 +511,7 @@ NUMBERS = st.floats(-1e30, 1e30) | st.sampled_from([0.0, -1.0, 1e-300, math.inf,
 def test_no_number_breaks_a_figure_or_an_answer(metrics: dict[str, float]) -> None:
     records = [record(device="a", metrics=metrics), record(device="b", metrics=metrics, rounds=1), record(device="c")]
     json.dumps([panel.spec for figure in figures(records) for panel in figure.panels], allow_nan=False)
-    assert answers(records)
+    assert summarize(records)
 
 
 # --- units ------------------------------------------------------------------------------------
@@ -627,35 +629,35 @@ def test_every_row_of_the_reference_has_a_command_that_edgebench_understands() -
 
 def put_beside(*records: Record) -> list[reference_comparison.RowComparison]:
     """The rows of 2023 that some of these records stand for."""
-    parts = reference_comparison.beside(references.load("edge-2023"), records)
-    return [row for part in parts for row in part.rows if row.own]
+    parts = reference_comparison.compare_rows(references.load("edge-2023"), records)
+    return [row for part in parts for row in part.rows if row.results]
 
 
 def test_own_rows_stand_beside_the_published_ones() -> None:
     (found,) = put_beside(own())
-    assert found.what == "OnePlus 11 · llama.cpp · opencl"
+    assert found.title == "OnePlus 11 · llama.cpp · opencl"
     assert found.published == ("3.73 GiB (4 GB)", "1.15 s", "3.80", "263")
-    assert found.own[0].differs == ()
-    assert [share for _, _, share in found.own[0].cells] == ["× 1.00", "× 1.00", "× 2.00", "× 0.500"]
+    assert found.results[0].differs == ()
+    assert [share for _, _, share in found.results[0].cells] == ["× 1.00", "× 1.00", "× 2.00", "× 0.500"]
 
 
 def test_what_differs_is_said_and_another_model_has_no_ratio() -> None:
     other = own(model="smollm2", quantization="Q4_1", options={"ctx": 2048, "gpu_layers": "all"})
     (found,) = put_beside(other)
-    said = "; ".join(found.own[0].differs)
+    said = "; ".join(found.results[0].differs)
     assert "model smollm2, not llama-2-7b-chat" in said
     assert "ctx 2048, not 4096" in said
     assert "batch not given, not 16" in said
-    assert all(share == "" for _, _, share in found.own[0].cells)
-    assert reference_comparison.others(references.load("edge-2023"), [record(), other]) != []
+    assert all(share == "" for _, _, share in found.results[0].cells)
+    assert reference_comparison.unmatched(references.load("edge-2023"), [record(), other]) != []
 
 
 def test_of_many_own_records_the_nearest_in_method_stand_beside() -> None:
     sweep = [own(options={"ctx": 4096, "batch": 16, "gpu_layers": "all", "ubatch": n}) for n in (1, 2)]
     far = [own(options={"ctx": n, "batch": 512, "gpu_layers": "all"}) for n in (512, 1024, 2048)]
     (found,) = put_beside(*far, *sweep)
-    assert {one.record for one in found.own} >= {one.id for one in sweep}
-    assert (len(found.own), found.more) == (3, 2)
+    assert {one.record for one in found.results} >= {one.id for one in sweep}
+    assert (len(found.results), found.more) == (3, 2)
 
 
 def test_cache_strategies_and_drafts_stand_beside_their_like_only() -> None:
@@ -663,19 +665,19 @@ def test_cache_strategies_and_drafts_stand_beside_their_like_only() -> None:
     cache = own(device="any", engine="llama-cpp-python", backend="cpu", scenario="kvcache", metrics=timed)
     rows = put_beside(cache)
     assert [row.published[2] for row in rows] == ["1.94×", "1.12×"]
-    assert [text for text, _, _ in rows[0].own[0].cells] == ["2.00 s", "5.00 s", "2.50×"]
-    assert rows[0].own[0].differs[0] == "device any, the published device is unknown"
-    assert all(not share for _, _, share in rows[0].own[0].cells)
+    assert [text for text, _, _ in rows[0].results[0].cells] == ["2.00 s", "5.00 s", "2.50×"]
+    assert rows[0].results[0].differs[0] == "device any, the published device is unknown"
+    assert all(not share for _, _, share in rows[0].results[0].cells)
     beams = own(device="any", scenario="decoding", options={"strategy": "beam", "beams": 3})
     (row,) = put_beside(beams)
-    assert "beams 3, not 2" in row.own[0].differs
+    assert "beams 3, not 2" in row.results[0].differs
     at = {"device": "a6000-server", "backend": "cuda", "scenario": "speculative", "model": "codellama-34b-f16"}
     alone = own(**at, options={"k": 0}, metrics={"decode_tps": 3.4})
     drafted = own(**at, options={"k": 5, "draft": "codellama-7b-q4_0"}, metrics={"decode_tps": 5.1, "speedup": 1.5})
     first, second = put_beside(alone, drafted)
-    assert [one.record for one in first.own] == [alone.id]
-    assert [one.record for one in second.own] == [drafted.id]
-    assert not any("draft" in text for text in second.own[0].differs)
+    assert [one.record for one in first.results] == [alone.id]
+    assert [one.record for one in second.results] == [drafted.id]
+    assert not any("draft" in text for text in second.results[0].differs)
 
 
 def test_own_references_are_found_and_their_mistakes_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

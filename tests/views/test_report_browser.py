@@ -304,7 +304,7 @@ def test_a_served_page_may_begin_with_nothing(tmp_path: Path, look: Look) -> Non
         seen.page.get_by_label("Find").fill("second")
         assert shown(seen) == 1
         path.write_bytes(b"not a store any more, whatever it was before")
-        seen.page.locator("#live", has_text="Not drawn anew").wait_for()
+        seen.page.locator("#live", has_text="Update failed").wait_for()
         assert shown(seen) == 1
     finally:
         process.terminate()

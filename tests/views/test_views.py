@@ -18,7 +18,7 @@ from edgebench import plugins
 from edgebench.core import Failure, Metric, Record, Round, RoundNotes, View
 from edgebench.judging import doubts
 from edgebench.views.detail import detail
-from edgebench.views.markdown import escaped
+from edgebench.views.markdown import escape
 from edgebench.views.table import draw
 from edgebench.views.text import clean
 
@@ -210,8 +210,8 @@ def test_every_row_of_a_markdown_table_has_the_same_cells(name: str) -> None:
 
 
 def test_nothing_in_markdown_is_html() -> None:
-    assert "<script" not in escaped("<script>alert(1)</script>").replace("\\<", "")
-    assert escaped("a|b `c` [d](e) **f**") == r"a\|b \`c\` \[d\](e) \*\*f\*\*"
+    assert "<script" not in escape("<script>alert(1)</script>").replace("\\<", "")
+    assert escape("a|b `c` [d](e) **f**") == r"a\|b \`c\` \[d\](e) \*\*f\*\*"
 
 
 # --- JSON --------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_one_record_in_full() -> None:
     assert "! spread: load_s\n! spread: decode_tps\n  The rounds" in detail(replace(one, doubts=twice))
     assert "device.cpu: Synthetic CPU" in text
     assert "note: a note" in text
-    assert "made by: edgebench run" in text
+    assert "command: edgebench run" in text
 
 
 def test_a_failed_record_shows_its_last_log_lines() -> None:
@@ -254,7 +254,7 @@ def test_of_a_trial_that_never_ran_the_estimate_alone_is_shown() -> None:
     gone = Failure("the engine died by SIGKILL while it was loading", signal="SIGKILL")
     shown = detail(record(status="failed", failure=gone, facts=facts))
     assert "memory    estimated\nweights    1.00 MiB\n" in shown
-    assert "not told" not in shown
+    assert "not reported" not in shown
     assert shown.count("SIGKILL") == 1
     measured = detail(record(facts=facts))
     assert re.search(r"together +3\.00 MiB +300 MiB +100\.00 +measured", measured)

@@ -1,7 +1,7 @@
-"""The figures of a report: one function each, from records to tidy rows to a Vega-Lite form.
+"""The figures of a report: one function each, from records to tidy rows to a Vega-Lite specification.
 
-The forms carry no colours and no width of their own: a page and a picture give them their theme
-(``theme``), so that what is seen in the page and what lies beside a Markdown file is the same.
+Specifications have no colours and no width; pages and image files add both (``theme``), so that a
+figure looks the same in a page and next to a Markdown report.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Spec = dict[str, Any]
 """A Vega-Lite specification as JSON."""
 
 Row = dict[str, Any]
-"""One observation of a chart's tidy data; ``record`` is the id of the record it comes from."""
+"""One observation of a chart's tidy data; ``record`` is the ID of its record."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure's table: what a mark says in words, and the record it comes from."""
+    """One line of a figure's data table: a mark as text, and the ID of its record."""
 
     cells: tuple[str, ...]
     record: str
@@ -44,31 +44,31 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn, how to read it, and the same in a table."""
+    """A figure with its caption, panels, data tables and notes."""
 
     id: str
     title: str
-    reading: str
+    caption: str
     panels: tuple[Panel, ...]
     notes: tuple[str, ...] = ()
-    beside: bool = False
-    """Whether two panels go side by side where there is room."""
+    is_side_by_side: bool = False
+    """Whether two panels are shown side by side if the width allows."""
 
 
 def chart(rows: Sequence[Row], **properties: Any) -> alt.Chart:
-    """Marks to be, over these rows."""
+    """A chart without marks over these rows."""
     import altair as alt
 
     data: Any = alt.Data
     return alt.Chart(data(values=list(rows)), **properties)
 
 
-def form_of(made: Any, legend: Iterable[str] = ()) -> Spec:
-    """A chart of Altair as JSON. Not validated: that takes most of the time; the tests do it.
+def to_spec(altair_chart: Any, legend: Iterable[str] = ()) -> Spec:
+    """An Altair chart as JSON, not validated because that takes most of the time (tests validate it).
 
-    ``legend`` are the names in its legend: the longest one tells how many go side by side.
+    ``legend``: the names in its legend; the longest one determines the number of columns.
     """
-    spec: Spec = made.to_dict(validate=False)
+    spec: Spec = altair_chart.to_dict(validate=False)
     longest = max(map(len, legend), default=0)
     return {**spec, "usermeta": {"longest": longest}} if longest else spec
 
@@ -87,21 +87,21 @@ FIGURES = (
 
 
 def figures(records: Sequence[Record]) -> list[Figure]:
-    """Every figure these records have data for, in the order of a report.
+    """All figures that these records have data for, in the order of a report.
 
-    Of each configuration the newest record is drawn.
+    Only the newest record of each configuration is drawn.
     """
     from altair.utils.schemapi import debug_mode
 
     newest = latest(records)
-    drawn: list[Figure] = []
-    for place in FIGURES:
-        module, name = place.split(":")
+    results: list[Figure] = []
+    for figure_path in FIGURES:
+        module, name = figure_path.split(":")
         draw: Callable[[Sequence[Record]], Figure | None] = getattr(
             import_module(f"edgebench.views.charts.{module}"), name
         )
         with debug_mode(False):  # no validation, as in form_of
             figure = draw(newest)
         if figure is not None:
-            drawn.append(figure)
-    return drawn
+            results.append(figure)
+    return results

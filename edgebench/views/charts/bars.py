@@ -10,65 +10,64 @@ from edgebench.judging.best import fastest
 from edgebench.judging.readings import footprint, metric
 from edgebench.judging.workload import Workload, group_by_workload
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
 from edgebench.views.charts.theme import backends
-from edgebench.views.fields import MEMORY, labels, marks, memory_parts, some
+from edgebench.views.fields import MEMORY, labels, limit_names, marks, memory_parts
 
 if TYPE_CHECKING:
     import altair as alt
 
 PANELS = 4
-"""Kinds of work a figure shows; the others are in the table."""
+"""Maximum number of workloads in a figure."""
 BARS = 30
 STEP = 46
-"""Pixels a bar takes with its name above."""
+"""Height of a bar and the name above it, pixels."""
 
 
-def cut(groups: list[tuple[Workload, list[Record]]], shown: int = PANELS) -> tuple[str, ...]:
-    """What a figure says of the kinds of work it leaves out."""
-    left = len(groups) - shown
-    if left <= 0:
+def omission_note(groups: list[tuple[Workload, list[Record]]], limit: int = PANELS) -> tuple[str, ...]:
+    """The note on workloads that a figure omits."""
+    hidden = len(groups) - limit
+    if hidden <= 0:
         return ()
-    return (f"Not drawn: {units.many(left, 'more kind')} of work. Filter the report, or see the table.",)
+    return (f"Not drawn: {units.count_noun(hidden, 'more workload')}. Filter the report, or see the table.",)
 
 
-def side_by_side(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
-    """Records by kind of work; kinds with a single device and backend only where there are no others."""
+def comparable_groups(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
+    """Records by workload; workloads with a single device and backend only if there are no others."""
     groups = group_by_workload(records)
-    several = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
-    return several or groups
+    comparable = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
+    return comparable or groups
 
 
-def named(record: Record, names: dict[str, str]) -> str:
-    """The bar's name, with its marks: they are seen, not hidden in a tooltip."""
-    found = ", ".join(some(marks(record)))
-    return f"{names[record.id]}  ({found})" if found else names[record.id]
+def bar_label(record: Record, names: dict[str, str]) -> str:
+    """The bar's name, followed by its marks."""
+    mark_text = ", ".join(limit_names(marks(record)))
+    return f"{names[record.id]}  ({mark_text})" if mark_text else names[record.id]
 
 
-def spread(found: Metric, unit: str = "") -> str:
-    """A value with its interval in words."""
-    text = units.quantity(found.value, unit or found.unit)
-    between = units.interval(found)
+def format_with_interval(value: Metric, unit: str = "") -> str:
+    """A value with its interval, as text."""
+    text = units.quantity(value.value, unit or value.unit)
+    between = units.interval(value)
     return f"{text} ({between})" if between else f"{text} (no interval)"
 
 
 def decode(records: Sequence[Record]) -> Figure | None:
     """Decode rate by device and backend."""
-    groups = side_by_side([r for r in records if metric(r, "decode_tps")])
-    notes = cut(groups)
+    groups = comparable_groups([r for r in records if metric(r, "decode_tps")])
+    notes = omission_note(groups)
     panels = []
     for kind, group in groups[:PANELS]:
         best = fastest(group)
         if len(best) < len(group):
-            notes += ("Where several settings were measured, the fastest one is drawn.",)
+            notes += ("If several settings were measured, the fastest one is drawn.",)
         if len(best) > BARS:
             notes += (f"The {BARS} fastest of {len(best)} are drawn.",)
         panels.append(_decode(kind, best[:BARS]))
     if not panels:
         return None
     reading = (
-        "Longer is faster. The line on each bar is the 95\u00a0% interval; "
-        "where two overlap, the picture shows no difference."
+        "Longer is faster. The line on each bar is the 95\u00a0% interval; if two overlap, no difference is shown."
     )
     return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
 
@@ -79,13 +78,18 @@ def _decode(kind: Workload, records: list[Record]) -> Panel:
     names = labels(records)
     rows, lines = list[Row](), list[Line]()
     for record in records:
-        found = metric(record, "decode_tps")
-        assert found is not None
-        text = f"{units.number(found.value)} tokens/s"
-        row: Row = {"record": record.id, "name": named(record, names), "backend": record.trial.backend, "text": text}
-        row |= {"value": found.value, "doubted": bool(marks(record))}
-        rows.append(row | ends(found))
-        lines.append(Line((names[record.id], spread(found), ", ".join(marks(record))), record.id))
+        rate = metric(record, "decode_tps")
+        assert rate is not None
+        text = f"{units.number(rate.value)} tokens/s"
+        row: Row = {
+            "record": record.id,
+            "name": bar_label(record, names),
+            "backend": record.trial.backend,
+            "text": text,
+        }
+        row |= {"value": rate.value, "doubted": bool(marks(record))}
+        rows.append(row | interval_ends(rate))
+        lines.append(Line((names[record.id], format_with_interval(rate), ", ".join(marks(record))), record.id))
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
@@ -93,31 +97,34 @@ def _decode(kind: Workload, records: list[Record]) -> Panel:
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
         tooltip=[alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="decode")],
     )
-    return Panel(kind.title, bar_form(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
+    return Panel(kind.title, bar_spec(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
 
 
-def ends(found: Metric, factor: float = 1.0) -> dict[str, float]:
-    """The interval as fields of a row; none where there is none."""
-    if found.low is None or found.high is None:
+def interval_ends(value: Metric, factor: float = 1.0) -> dict[str, float]:
+    """The interval as fields of a row; empty without an interval."""
+    if value.low is None or value.high is None:
         return {}
-    return {"low": found.low / factor, "high": found.high / factor}
+    return {"low": value.low / factor, "high": value.high / factor}
 
 
-def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Iterable[str] = ()) -> Spec:
+def bar_spec(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Iterable[str] = ()) -> Spec:
     """Bars with the name above, the value at the end and the interval over them."""
     import altair as alt
 
     y = alt.Y("record:N", sort=None, axis=None)
-    sure = base.transform_filter("isValid(datum.low)")
+    with_interval = base.transform_filter("isValid(datum.low)")
     whole = base.transform_filter("isValid(datum.name)")
     name = whole.mark_text(align="left", baseline="middle", dy=-9, style="name", limit=alt.ExprRef("width")).encode(
         x=alt.datum(0), y=y, text="name:N"
     )
     intervals: list[Any] = [
-        sure.mark_rule(style=style, yOffset=8).encode(x="low:Q", x2="high:Q", y=y) for style in ("casing", "interval")
+        with_interval.mark_rule(style=style, yOffset=8).encode(x="low:Q", x2="high:Q", y=y)
+        for style in ("casing", "interval")
     ]
     intervals += [
-        sure.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(x=f"{side}:Q", y=y)
+        with_interval.mark_tick(style="interval", size=8, thickness=1.5, orient="vertical", yOffset=8).encode(
+            x=f"{side}:Q", y=y
+        )
         for side in ("low", "high")
     ]
     value = (
@@ -126,26 +133,26 @@ def bar_form(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Itera
         .encode(x="end:Q", y=y, text="text:N")
     )
     # A layer without marks would be an image without a name to a screen reader.
-    known = intervals if any("low" in row for row in base.data.values) else []
-    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *known, name, value)
-    return form_of(form, legend)
+    interval_layers = intervals if any("low" in row for row in base.data.values) else []
+    form: Any = alt.layer(*(layer.encode(y=y) for layer in bars), *interval_layers, name, value)
+    return to_spec(form, legend)
 
 
 def memory(records: Sequence[Record]) -> Figure | None:
     """Peak memory stacked by kind."""
-    groups = side_by_side([r for r in records if (found := footprint(r)) and found.value > 0])
-    notes = cut(groups)
+    groups = comparable_groups([r for r in records if (total := footprint(r)) and total.value > 0])
+    notes = omission_note(groups)
     panels = []
     for kind, group in groups[:PANELS]:
         best = fastest(group)
         if len(best) > BARS:
-            notes += (f"{BARS} of {len(best)} are drawn: those that decode fastest.",)
+            notes += (f"The {BARS} of {len(best)} that decode fastest are drawn.",)
         panels.append(_memory(kind, best[:BARS]))
     if not panels:
         return None
     reading = (
-        "Shorter is better: the most memory the engine's processes held at once, in main memory and on the GPU. "
-        "The line is the 95\u00a0% interval of the whole."
+        "Shorter is better. Peak memory of the engine's processes, in main memory and on the GPU. "
+        "The line is the 95\u00a0% interval of the total."
     )
     return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
 
@@ -154,31 +161,35 @@ def _memory(kind: Workload, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
-    wholes = {r.id: found for r in records if (found := footprint(r))}
-    factor, unit = units.scale(max(found.value for found in wholes.values()), "bytes")
+    wholes = {r.id: whole_metric for r in records if (whole_metric := footprint(r))}
+    factor, unit = units.scale(max(whole_metric.value for whole_metric in wholes.values()), "bytes")
     rows, lines = list[Row](), list[Line]()
     for record in records:
-        found = wholes[record.id]
+        whole_metric = wholes[record.id]
         parts = memory_parts(record)
         start = 0.0
-        for place, (part, value) in enumerate(parts.items()):
+        for index, (part, value) in enumerate(parts.items()):
             row: Row = {"record": record.id, "part": part, "start": start / factor, "value": value / factor}
-            row |= {"stop": (start + value) / factor, "said": f"{part}: {units.quantity(value, 'bytes')}"}
-            if place == 0:
-                row |= {"name": named(record, names), "text": units.quantity(found.value, "bytes")}
-                row |= {"whole": found.value / factor} | ends(found, factor)
+            row |= {"stop": (start + value) / factor, "value_text": f"{part}: {units.quantity(value, 'bytes')}"}
+            if index == 0:
+                row |= {"name": bar_label(record, names), "text": units.quantity(whole_metric.value, "bytes")}
+                row |= {"whole": whole_metric.value / factor} | interval_ends(whole_metric, factor)
             rows.append(row)
             start += value
-        said = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
-        lines.append(Line((names[record.id], spread(found), said, ", ".join(marks(record))), record.id))
-    # A part has its colour whichever others there are.
-    shown = [part for part in MEMORY if any(row["part"] == part for row in rows)]
+        parts_text = ", ".join(f"{part} {units.quantity(value, 'bytes')}" for part, value in parts.items())
+        lines.append(
+            Line(
+                (names[record.id], format_with_interval(whole_metric), parts_text, ", ".join(marks(record))), record.id
+            )
+        )
+    # A part has the same colour in every figure.
+    visible_parts = [part for part in MEMORY if any(row["part"] == part for row in rows)]
     base = chart(rows, height=STEP * len(records))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",
-        color=alt.Color("part:N", scale=alt.Scale(domain=list(MEMORY)), legend=alt.Legend(values=shown)),
-        tooltip=[alt.Tooltip("said:N", title="part")],
+        color=alt.Color("part:N", scale=alt.Scale(domain=list(MEMORY)), legend=alt.Legend(values=visible_parts)),
+        tooltip=[alt.Tooltip("value_text:N", title="part")],
     )
     columns = ("configuration", "footprint", "parts", "doubts")
-    return Panel(kind.title, bar_form(base, [bars], "whole", shown), tuple(lines), columns)
+    return Panel(kind.title, bar_spec(base, [bars], "whole", visible_parts), tuple(lines), columns)

@@ -11,21 +11,31 @@ from edgebench.judging.best import fastest
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
-from edgebench.views.charts.bars import BARS, PANELS, STEP, bar_form, cut, ends, named, side_by_side, spread
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
+from edgebench.views.charts.bars import (
+    BARS,
+    PANELS,
+    STEP,
+    bar_label,
+    bar_spec,
+    comparable_groups,
+    format_with_interval,
+    interval_ends,
+    omission_note,
+)
 from edgebench.views.charts.theme import backends
 from edgebench.views.fields import labels, marks
 
 POINTS = 60
 HEIGHT = 300
 NONE = 1e-9
-"""A share of the bandwidth below this is no reading."""
+"""A bandwidth utilization below this counts as not measured."""
 
 
 def frontier(records: Sequence[Record]) -> Figure | None:
-    """Speed against memory, energy as the size of the mark; what nothing beats is joined."""
+    """Speed against memory, energy as the size of the mark, with the Pareto front."""
     able = [r for r in records if is_clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
-    groups = side_by_side([r for _, group in group_by_workload(able) if len(group) > 1 for r in group])
+    groups = comparable_groups([r for _, group in group_by_workload(able) if len(group) > 1 for r in group])
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
@@ -33,45 +43,55 @@ def frontier(records: Sequence[Record]) -> Figure | None:
         "Up is faster, left is smaller. The stepped line is the Pareto front. "
         "Thin lines are the 95\u00a0% intervals; a larger mark takes more energy per token, if it was measured."
     )
-    return Figure("frontier", "Speed, memory and energy", reading, panels, cut(groups))
+    return Figure("frontier", "Speed, memory and energy", reading, panels, omission_note(groups))
 
 
-def unbeaten(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, gain) that no other beats, by rising cost."""
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the Pareto-optimal points (cost, gain), by rising cost."""
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
-    kept: list[int] = []
+    front: list[int] = []
     for index in order:
-        if not kept or points[index][1] > points[kept[-1]][1]:
-            kept.append(index)
-    return kept
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
 
 
 def _frontier(kind: Workload, group: list[Record]) -> Panel:
     pairs = [(r, a, b) for r in group if (a := metric(r, "peak_footprint_b")) and (b := metric(r, "decode_tps"))]
-    best = set(unbeaten([(memory.value, rate.value) for _, memory, rate in pairs]))
+    best = set(pareto_front([(memory.value, rate.value) for _, memory, rate in pairs]))
     ordered = [pairs[i] for i in sorted(best)] + [pair for i, pair in enumerate(pairs) if i not in best]
-    shown = ordered[:POINTS]
-    names = labels([record for record, _, _ in shown])
-    factor, unit = units.scale(max(memory.value for _, memory, _ in shown), "bytes")
-    most = max((found.value for record, _, _ in shown if (found := metric(record, "j_per_token"))), default=1.0)
+    visible = ordered[:POINTS]
+    names = labels([record for record, _, _ in visible])
+    factor, unit = units.scale(max(memory.value for _, memory, _ in visible), "bytes")
+    max_energy = max(
+        (energy_metric.value for record, _, _ in visible if (energy_metric := metric(record, "j_per_token"))),
+        default=1.0,
+    )
     rows, lines = list[Row](), list[Line]()
-    for place, (record, memory, rate) in enumerate(shown):
+    for index, (record, memory, rate) in enumerate(visible):
         energy = metric(record, "j_per_token")
         row: Row = {"x": memory.value / factor, "y": rate.value, "name": names[record.id], "record": record.id}
-        row |= {"backend": record.trial.backend, "best": place < len(best)}
-        row |= {f"x{side}": value for side, value in ends(memory, factor).items()}
-        row |= {f"y{side}": value for side, value in ends(rate).items()}
-        row["size"] = 30 + 400 * energy.value / most if energy else 60
-        row["said"] = f"{spread(rate)}, {spread(memory)}" + (f", {spread(energy)}" if energy else "")
+        row |= {"backend": record.trial.backend, "best": index < len(best)}
+        row |= {f"x{side}": value for side, value in interval_ends(memory, factor).items()}
+        row |= {f"y{side}": value for side, value in interval_ends(rate).items()}
+        row["size"] = 30 + 400 * energy.value / max_energy if energy else 60
+        row["value_text"] = f"{format_with_interval(rate)}, {format_with_interval(memory)}" + (
+            f", {format_with_interval(energy)}" if energy else ""
+        )
         rows.append(row)
-        cells = (names[record.id], spread(memory), spread(rate), spread(energy) if energy else "—")
+        cells = (
+            names[record.id],
+            format_with_interval(memory),
+            format_with_interval(rate),
+            format_with_interval(energy) if energy else "—",
+        )
         lines.append(Line((*cells, ", ".join(marks(record))), record.id))
     columns = ("configuration", "memory", "decode rate", "energy", "doubts")
     return Panel(kind.title, _plane(rows, unit), tuple(lines), columns)
 
 
 def _plane(rows: list[Row], unit: str) -> Spec:
-    """Points with their intervals, and the edge that joins the best."""
+    """Points with their intervals, and the line of the Pareto front."""
     import altair as alt
 
     base = chart(rows, height=HEIGHT)
@@ -79,7 +99,7 @@ def _plane(rows: list[Row], unit: str) -> Spec:
     y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
     edge = base.transform_filter("datum.best").mark_line(style="guide", interpolate="step-after")
     size = alt.Size("size:Q", legend=None, scale=None)
-    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("said:N", title="reading")]
+    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("value_text:N", title="reading")]
     present = sorted({row["backend"] for row in rows})
     backend: dict[str, Any] = {"scale": alt.Scale(domain=backends(present)), "legend": alt.Legend(values=present)}
     points = base.mark_point().encode(
@@ -104,20 +124,20 @@ def _plane(rows: list[Row], unit: str) -> Spec:
         points,
         *(part.encode(x=x, y="place:Q", text="name:N") for part in text),
     )
-    return form_of(form, present)
+    return to_spec(form, present)
 
 
 def names(best: Sequence[Row], middle: float) -> list[Row]:
-    """The names of the best points, each above its point or, where another name is, below that."""
-    line = 17 / HEIGHT * max(row["y"] for row in best)  # what a line of text takes on the axis
-    named: list[Row] = []
+    """The names of the best points, each above its point, or below another name that it would overlap."""
+    line = 17 / HEIGHT * max(row["y"] for row in best)  # height of a line of text on the axis
+    label_rows: list[Row] = []
     for row in sorted(best, key=lambda row: -row["y"]):
         side = "left" if row["x"] < middle else "right"
-        lowest = min((other["place"] for other in named if other["side"] == side), default=math.inf)
-        place = min(row["y"] + 0.8 * line, lowest - line)
-        if place > 0:
-            named.append({**row, "side": side, "place": place})
-    return named
+        lowest = min((label["place"] for label in label_rows if label["side"] == side), default=math.inf)
+        position = min(row["y"] + 0.8 * line, lowest - line)
+        if position > 0:
+            label_rows.append({**row, "side": side, "place": position})
+    return label_rows
 
 
 def roofline(records: Sequence[Record]) -> Figure | None:
@@ -128,31 +148,31 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = (
-        "Each token must read the weights once, so the device's measured read bandwidth caps the rate: the outline is "
-        "that ceiling, the bar what was reached. A bar beyond its outline means a mistake in the measurement."
+        "Each token reads the weights once, so the device's measured read bandwidth limits the rate: the outline is "
+        "that ceiling, the bar the measured rate. A bar beyond its outline indicates a measurement error."
     )
-    return Figure("roofline", "Roofline: decode rate under its ceiling", reading, panels, cut(groups))
+    return Figure("roofline", "Roofline: decode rate under its ceiling", reading, panels, omission_note(groups))
 
 
 def _roofline(kind: Workload, group: list[Record]) -> Panel:
     import altair as alt
 
     rows, lines = list[Row](), list[Line]()
-    shown = fastest(group)[:BARS]
-    names = labels(shown)
-    for record in shown:
+    visible = fastest(group)[:BARS]
+    names = labels(visible)
+    for record in visible:
         rate, use = metric(record, "decode_tps"), metric(record, "mbu")
         assert rate is not None and use is not None
         ceiling = rate.value / use.value
         text = f"{units.quantity(use.value, use.unit)} of {units.number(ceiling)} tokens/s"
-        row: Row = {"record": record.id, "name": named(record, names), "text": text, "ceiling": ceiling}
+        row: Row = {"record": record.id, "name": bar_label(record, names), "text": text, "ceiling": ceiling}
         row |= {"value": rate.value, "backend": record.trial.backend, "far": max(ceiling, rate.value)}
-        rows.append(row | ends(rate))
+        rows.append(row | interval_ends(rate))
         cells = (
             names[record.id],
-            spread(rate),
+            format_with_interval(rate),
             f"{units.number(ceiling)} tokens/s",
-            spread(use),
+            format_with_interval(use),
             ", ".join(marks(record)),
         )
         lines.append(Line(cells, record.id))
@@ -160,10 +180,10 @@ def _roofline(kind: Workload, group: list[Record]) -> Panel:
     tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
-        color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in shown))),
+        color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in visible))),
         tooltip=tooltip,
     )
     roof = base.mark_bar(height=14, yOffset=8, style="roof").encode(x="ceiling:Q", tooltip=tooltip)
-    spec = bar_form(base, [roof, bars], "far")
+    spec = bar_spec(base, [roof, bars], "far")
     columns = ("configuration", "decode rate", "ceiling", "bandwidth used", "doubts")
     return Panel(kind.title, spec, tuple(lines), columns)

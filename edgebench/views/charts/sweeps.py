@@ -10,8 +10,8 @@ from edgebench.core import Record
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import group_by_workload, has_difference, is_clean
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, chart, form_of
-from edgebench.views.charts.bars import cut, spread
+from edgebench.views.charts import Figure, Line, Panel, Row, chart, to_spec
+from edgebench.views.charts.bars import format_with_interval, omission_note
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.fields import labels, marks
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 def _series(records: Iterable[Record], option: str) -> dict[tuple[object, ...], list[Record]]:
     """Records that differ in this option only."""
-    found: dict[tuple[object, ...], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        others = tuple(sorted((n, v) for n, v in record.trial.options.items() if n != option))
+        other_options = tuple(sorted((n, v) for n, v in record.trial.options.items() if n != option))
         trial = record.trial
-        found.setdefault((trial.device, trial.engine, trial.backend, others), []).append(record)
-    order = sorted(found.items(), key=lambda item: -len(item[1]))
+        groups.setdefault((trial.device, trial.engine, trial.backend, other_options), []).append(record)
+    order = sorted(groups.items(), key=lambda item: -len(item[1]))
     return {key: group for key, group in order if len({r.trial.options[option] for r in group}) > 1}
 
 
 def _able(records: Iterable[Record], option: str, key: str) -> list[Record]:
-    """Records that may be compared and have both a number for the option and the metric."""
+    """Comparable records with a numeric value of the option and a value of the metric."""
     able = [r for r in records if isinstance(r.trial.options.get(option), int | float) and metric(r, key)]
     return [record for record in able if is_clean(record)]
 
@@ -43,20 +43,20 @@ def _number(record: Record, option: str) -> float:
 def sweep_panel(
     records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ring: str = ""
 ) -> Panel | None:
-    """One metric against one option; ``ring`` says of the best value what it is: ``threads {x}: {y}``."""
+    """One metric against one option; ``ring``: label of the best value, for example ``threads {x}: {y}``."""
     series = list(_series(_able(records, option, key), option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     rows, lines = list[Row](), list[Line]()
     for group in series:
         start = len(rows)
         for record in sorted(group, key=lambda r: _number(r, option)):
-            found = metric(record, key)
-            assert found is not None
-            at = _number(record, option)
-            doubted = ", ".join(marks(record))
-            text = f"{option} {at:g}: {spread(found)}" + (f"; {doubted}" if doubted else "")
-            rows.append(point(at, found, names[record.id], record.id, text) | {"doubted": bool(doubted)})
-            lines.append(Line((names[record.id], f"{at:g}", spread(found), doubted), record.id))
+            value = metric(record, key)
+            assert value is not None
+            x = _number(record, option)
+            doubt_text = ", ".join(marks(record))
+            text = f"{option} {x:g}: {format_with_interval(value)}" + (f"; {doubt_text}" if doubt_text else "")
+            rows.append(point(x, value, names[record.id], record.id, text) | {"doubted": bool(doubt_text)})
+            lines.append(Line((names[record.id], f"{x:g}", format_with_interval(value), doubt_text), record.id))
         best = max(rows[start:], key=lambda row: float(row["y"]))
         best |= {"best": True, "mark": ring.format(x=f"{best['x']:g}", y=units.number(best["y"]))}
     if not rows:
@@ -66,17 +66,17 @@ def sweep_panel(
 
 
 def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
-    """A ring around the best point of each curve, and its value, written where there is room."""
+    """A ring around the best point of each curve, and its value."""
     first, last = min(row["x"] for row in rows), max(row["x"] for row in rows)
-    drawn = []
+    rings = []
     for best in [row for row in rows if row.get("best")]:
         align: Literal["left", "right", "center"]
         align, shift = ("left", 14) if best["x"] == first else ("right", -14) if best["x"] == last else ("center", 0)
         base = chart([best])
         ring = base.mark_point(style="best", filled=False, shape="circle")
         text = base.mark_text(style="value", align=align, dx=shift, dy=-16)
-        drawn += [ring.encode(x="x:Q", y="y:Q"), text.encode(x="x:Q", y="y:Q", text="mark:N")]
-    return drawn
+        rings += [ring.encode(x="x:Q", y="y:Q"), text.encode(x="x:Q", y="y:Q", text="mark:N")]
+    return rings
 
 
 def threads(records: Sequence[Record]) -> Figure | None:
@@ -98,14 +98,16 @@ def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
     """Values of the option that were not shown to be worse than the best of their curve."""
     series = list(_series(records, option).values())[:SERIES]
     names = labels([record for group in series for record in group], without=(option,))
-    said = []
+    sentences = []
     for group in series:
-        best = max(group, key=lambda r: found.value if (found := metric(r, key)) else 0.0)
+        best = max(group, key=lambda r: rate.value if (rate := metric(r, key)) else 0.0)
         near = sorted(_number(r, option) for r in group if r is not best and not has_difference(best, r, key))
         if near:
-            others = ", ".join(f"{value:g}" for value in near)
-            said.append(f"{names[best.id]}: {option} {_number(best, option):g}, with no difference shown to {others}.")
-    return said
+            near_text = ", ".join(f"{value:g}" for value in near)
+            sentences.append(
+                f"{names[best.id]}: {option} {_number(best, option):g}, with no difference shown to {near_text}."
+            )
+    return sentences
 
 
 def speculative(records: Sequence[Record]) -> Figure | None:
@@ -125,11 +127,16 @@ def speculative(records: Sequence[Record]) -> Figure | None:
     if not panels:
         return None
     reading = (
-        "Above 1 × the draft model pays. The dashed curve is the prediction from acceptance and the cost of verifying; "
+        "Above 1 × the draft model is a gain. The dashed curve is predicted from acceptance and verification costs; "
         "lines through points are the 95\u00a0% intervals."
     )
     return Figure(
-        "speculative", "Speculative decoding against K", reading, tuple(panels), cut(groups, KINDS), beside=True
+        "speculative",
+        "Speculative decoding against K",
+        reading,
+        tuple(panels),
+        omission_note(groups, KINDS),
+        is_side_by_side=True,
     )
 
 
@@ -138,9 +145,9 @@ def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:
     import altair as alt
 
     rows = [
-        {"x": _number(record, "k"), "predicted": found.value, "record": record.id}
+        {"x": _number(record, "k"), "predicted": prediction.value, "record": record.id}
         for record in records
-        if (found := metric(record, "predicted_speedup"))
+        if (prediction := metric(record, "predicted_speedup"))
     ]
     guides = [chart([{"one": 1}]).mark_rule(style="guide").encode(y="one:Q")]
     if rows:
@@ -150,8 +157,8 @@ def _predicted(panel: Panel, records: Sequence[Record]) -> Panel:
                 x="x:Q", y="predicted:Q", tooltip=[alt.Tooltip("predicted:Q", title="predicted ×", format=".3")]
             )
         )
-    layers = [form_of(guide) for guide in guides]
+    layers = [to_spec(guide) for guide in guides]
     for layer in layers:
-        for known in ("$schema", "config"):
-            layer.pop(known, None)
+        for key in ("$schema", "config"):
+            layer.pop(key, None)
     return replace(panel, spec={**panel.spec, "layer": [*layers, *panel.spec["layer"]]})

@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind eyes tell apart, light and dark, quiet axes."""
+"""The theme of figures: colour-blind-safe colours, light and dark, and unobtrusive axes."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ DARK = {
     "c5": "#dfbd48",
     "c6": "#626d78",
 }
-"""The same names in both: blue, orange, green, purple, ochre, grey, each 3:1 or more on paper. They differ in lightness
-too, so that eyes that lack one kind of cone tell all of them apart; the tests see to that."""
+"""Colours by name: blue, orange, green, purple, ochre, grey, with a contrast of at least 3:1 on ``paper``. They also
+differ in lightness, so that they are distinguishable with any colour vision deficiency (tested)."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 LETTER, LETTERS, SYMBOL = 7, 42, 40
-"""Of a legend: pixels a letter takes, the most letters of a name, pixels of the mark with the space around it."""
+"""Of a legend: width of a letter in pixels, maximum letters of a name, width of a symbol with its padding."""
 
 PICTURE_FONT = "Liberation Sans, Arial, sans-serif"
 
 BACKENDS = ("cpu", "cuda", "metal", "vulkan", "opencl")
-"""They have the same colour in every figure, whichever of them it shows; others get what is left."""
+"""Backends with the same colour in every figure; others get the remaining colours."""
 
 Colour = Callable[[str], str]
-"""From a colour's name to how it is written."""
+"""Maps the name of a colour to its CSS value."""
 
 
 def backends(present: Iterable[str]) -> list[str]:
-    """The domain of a scale of backends: the known ones in their places, then these others."""
+    """The domain of a scale of backends: ``BACKENDS`` in order, then the others."""
     return [*BACKENDS, *sorted(set(present) - set(BACKENDS))]
 
 
@@ -84,7 +84,7 @@ def config(*, page: bool) -> dict[str, Any]:
 
 
 def _axis(colour: Colour) -> dict[str, Any]:
-    """Labels and a faint grid; no lines that carry nothing."""
+    """Labels and a faint grid, without axis lines."""
     return {
         "tickCount": 6,
         "labelColor": colour("muted"),
@@ -117,7 +117,7 @@ def _legend(colour: Colour) -> dict[str, Any]:
 
 
 def _styles(colour: Colour) -> dict[str, Any]:
-    """The marks that figures name."""
+    """Styles of the named marks."""
     return {
         "interval": {"color": colour("ink"), "strokeWidth": 1.5, "opacity": 0.85},
         "band-prompt": {"color": colour("c2"), "opacity": 0.16},
@@ -133,19 +133,19 @@ def _styles(colour: Colour) -> dict[str, Any]:
 
 
 def columns(specs: Iterable[Spec], width: int) -> int:
-    """How many names go side by side in legends of this width; ``page.js`` reckons the same way."""
+    """The number of columns in legends of this width; ``page.js`` has the same formula."""
     longest = max((spec.get("usermeta", {}).get("longest", 0) for spec in specs), default=0)
     return max(1, int(width // (LETTER * min(longest, LETTERS) + SYMBOL)))
 
 
 def for_page(spec: Spec) -> Spec:
-    """As wide as its place in the page; ``config`` comes from the page."""
+    """The specification with the width of its container; ``config`` is added by the page."""
     bare = {name: value for name, value in spec.items() if name != "config"}
     return {**bare, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 
 def for_picture(specs: list[Spec], titles: list[str], width: int = 680) -> Spec:
-    """All panels of a figure below each other, light, on paper."""
+    """All panels of a figure below each other, in light colours."""
     look, panels = config(page=False), []
     for spec, title in zip(specs, titles, strict=True):
         panel = {name: value for name, value in spec.items() if name not in ("$schema", "usermeta")}

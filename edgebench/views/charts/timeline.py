@@ -1,4 +1,4 @@
-"""The timeline of one run: tokens, power, heat, clocks and memory on one clock."""
+"""The timeline of one run: tokens, power, temperature, clocks and memory on one clock."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from edgebench.core import Record, Round, Sample, Turn
 from edgebench.core.spans import Phase, concurrent, phase_spans
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, form_of
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
 from edgebench.views.fields import labels
 
 if TYPE_CHECKING:
     import altair as alt
 
 POINTS = 300
-"""Samples a line keeps; longer ones are drawn by the mean of each stretch, and say so."""
+"""Maximum points of a line; longer series are averaged, with a note."""
 SERIES = 6
 BINS = 120
-"""Stretches of time in which tokens are counted."""
+"""Number of intervals in which tokens are counted."""
 PHASE_NAMES: Final[tuple[tuple[Phase, str], ...]] = (("prefill", "prompt"), ("decode", "tokens"))
 PHASES = 400
-"""Requests whose phases are shaded."""
+"""Maximum number of requests whose phases are shaded."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Samples drawn on one pair of axes: those whose names end so."""
+    """Samples on one pair of axes: those whose names end with ``suffix``."""
 
     title: str
     suffix: str
@@ -42,13 +42,13 @@ TRACKS = (
     Track("Use", "_util", "1"),
 )
 
-HIDDEN = ("peak_", "available")
-"""Samples that other series say better."""
+REDUNDANT_PREFIXES = ("peak_", "available")
+"""Prefixes of samples that other series already show."""
 
 
 @dataclass(frozen=True)
-class View:
-    """The round that is drawn: when it began and ended on its clock, and its phases, seconds."""
+class RoundView:
+    """The round that is drawn: its start and end on its clock, and its phases, in seconds."""
 
     record: Record
     start: float
@@ -58,22 +58,22 @@ class View:
 
 def timeline(records: Sequence[Record]) -> Figure | None:
     """The newest record with samples."""
-    sampled = [(r, one) for r in records for one in r.rounds if len(one.samples) > 1]
-    if not sampled:
+    rounds = [(r, one) for r in records for one in r.rounds if len(one.samples) > 1]
+    if not rounds:
         return None
-    record, one = max(sampled, key=lambda pair: (pair[0].finished, pair[0].id, len(pair[1].samples)))
+    record, one = max(rounds, key=lambda pair: (pair[0].finished, pair[0].id, len(pair[1].samples)))
     times = [sample.at for sample in one.samples] + [at for turn in one.turns for at in _moments(turn)]
     start, end = min(times), max(times)
-    view = View(record, start, end, tuple(_request_bands(one.turns[:PHASES], start)))
-    drawn = [_tokens(view, one), *(_track(view, one, track) for track in TRACKS)]
-    panels = tuple(panel for panel in drawn if panel is not None)
+    view = RoundView(record, start, end, tuple(_request_bands(one.turns[:PHASES], start)))
+    candidates = [_tokens(view, one), *(_track(view, one, track) for track in TRACKS)]
+    panels = tuple(panel for panel in candidates if panel is not None)
     if not panels:
         return None
     trial = record.trial
     name = f"{labels([record])[record.id]}, {trial.model}, {trial.backend}, {trial.scenario}, round {one.index + 1}"
-    reading = f"All on one clock: {name}. Bands shade the requests: first the prompt, then the tokens that come."
+    reading = f"All on one clock: {name}. Bands shade the requests: first the prompt, then the generated tokens."
     longest = max((len(series) for series in _series(one, "").values()), default=0)
-    notes = (f"Lines of more than {POINTS} readings show the mean of each stretch.",) if longest > POINTS else ()
+    notes = (f"Lines of more than {POINTS} samples show averages.",) if longest > POINTS else ()
     return Figure("timeline", "Timeline of one run", reading, panels, notes)
 
 
@@ -82,7 +82,7 @@ def _moments(turn: Turn) -> list[float]:
 
 
 def _request_bands(turns: Sequence[Turn], start: float) -> Iterator[Row]:
-    """The phases of each request; those of requests that overlap as one, so that no time is shaded twice."""
+    """The phases of each request; overlapping requests are merged, so that no time is shaded twice."""
     for group in concurrent(turns):
         if len(group) == 1:
             yield from _phases(group[0], start)
@@ -94,17 +94,17 @@ def _request_bands(turns: Sequence[Turn], start: float) -> Iterator[Row]:
 
 
 def _phases(turn: Turn, start: float) -> list[Row]:
-    """When the engine read the prompt and when it wrote, seconds since the start."""
+    """Spans of prefill and decode, in seconds since the start."""
     if not turn.sent_at or turn.ttft_s is None:
         return []
-    sent = turn.sent_at - start
-    first, last, label = sent + turn.ttft_s, sent + (turn.total_s or turn.ttft_s), turn.label
-    phases: list[Row] = [{"from": sent, "to": first, "phase": "prompt", "label": label}]
+    sent_s = turn.sent_at - start
+    first, last, label = sent_s + turn.ttft_s, sent_s + (turn.total_s or turn.ttft_s), turn.label
+    phases: list[Row] = [{"from": sent_s, "to": first, "phase": "prompt", "label": label}]
     return phases if last <= first else [*phases, {"from": first, "to": last, "phase": "tokens", "label": label}]
 
 
-def _tokens(view: View, one: Round) -> Panel | None:
-    """Tokens a second, counted in stretches of equal length."""
+def _tokens(view: RoundView, one: Round) -> Panel | None:
+    """Tokens per second, counted in intervals of equal length."""
     times = [
         turn.sent_at + turn.ttft_s + at - view.start
         for turn in one.turns
@@ -117,39 +117,39 @@ def _tokens(view: View, one: Round) -> Panel | None:
     counts = [0] * (int((view.end - view.start) / width) + 1)
     for at in times:
         counts[min(max(int(at / width), 0), len(counts) - 1)] += 1
-    points = [(place * width, count / width) for place, count in enumerate(counts)]
+    points = [(index * width, count / width) for index, count in enumerate(counts)]
     rows = [{"x": x, "y": y, "series": "tokens", "record": view.record.id} for x, y in points]
     text = f"{units.number(width)} s"
     line = Line(
         ("tokens", str(len(times)), units.quantity(max(y for _, y in points), "tokens/s"), text), view.record.id
     )
     spec = _axes(view, rows, "tokens/s", shape="step-after")
-    return Panel("Tokens", spec, (line,), ("what", "in all", "most at once", "counted in stretches of"))
+    return Panel("Tokens", spec, (line,), ("series", "total", "maximum", "counted per"))
 
 
 def _series(one: Round, suffix: str) -> dict[str, list[Sample]]:
-    """The samples of a track by series; per-core ones only where they are few."""
-    found: dict[str, list[Sample]] = {}
+    """The samples of a track by series; per-core ones only if they are few."""
+    series: dict[str, list[Sample]] = {}
     for sample in one.samples:
-        if sample.name.endswith(suffix) and not sample.name.startswith(HIDDEN):
+        if sample.name.endswith(suffix) and not sample.name.startswith(REDUNDANT_PREFIXES):
             name = sample.name.removesuffix(suffix).replace("_", " ") or sample.name
             marks = " ".join(str(value) for _, value in sorted(sample.labels.items()))
-            found.setdefault(f"{name} {marks}".strip(), []).append(sample)
-    if len(found) > SERIES:
-        whole = {name: samples for name, samples in found.items() if not samples[0].labels}
-        found = whole or found
-    moving = {name: samples for name, samples in found.items() if any(sample.value for sample in samples)}
-    return dict(list((moving or found).items())[:SERIES])
+            series.setdefault(f"{name} {marks}".strip(), []).append(sample)
+    if len(series) > SERIES:
+        whole = {name: samples for name, samples in series.items() if not samples[0].labels}
+        series = whole or series
+    moving = {name: samples for name, samples in series.items() if any(sample.value for sample in samples)}
+    return dict(list((moving or series).items())[:SERIES])
 
 
-def thin(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
-    """At most so many points: the mean of each stretch of equally many readings."""
-    step = max(-(-len(points) // most), 1)
+def thin(points: Sequence[tuple[float, float]], max_points: int = POINTS) -> list[tuple[float, float]]:
+    """At most ``max_points`` points: means of equally many consecutive ones."""
+    step = max(-(-len(points) // max_points), 1)
     parts = [points[i : i + step] for i in range(0, len(points), step)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def _track(view: View, one: Round, track: Track) -> Panel | None:
+def _track(view: RoundView, one: Round, track: Track) -> Panel | None:
     series = _series(one, track.suffix)
     if not series:
         return None
@@ -160,15 +160,15 @@ def _track(view: View, one: Round, track: Track) -> Panel | None:
         ordered = sorted((sample.at - view.start, sample.value) for sample in samples)
         rows += [{"x": x, "y": y / factor, "series": key, "record": view.record.id} for x, y in thin(ordered)]
         values = [value for _, value in ordered]
-        said = [units.quantity(pick, track.unit) for pick in (values[0], min(values), max(values), values[-1])]
-        lines.append(Line((key, *said, str(len(values))), view.record.id))
+        summary = [units.quantity(pick, track.unit) for pick in (values[0], min(values), max(values), values[-1])]
+        lines.append(Line((key, *summary, str(len(values))), view.record.id))
     heading = track.title if len(series) > 1 else f"{track.title}: {next(iter(series))}"
     spec = _axes(view, rows, name, shape="linear", zero=track.unit != "°C")
-    return Panel(heading, spec, tuple(lines), ("what", "first", "lowest", "highest", "last", "readings"))
+    return Panel(heading, spec, tuple(lines), ("series", "first", "lowest", "highest", "last", "samples"))
 
 
 def _axes(
-    view: View, rows: Sequence[Row], unit: str, *, shape: Literal["step-after", "linear"], zero: bool = True
+    view: RoundView, rows: Sequence[Row], unit: str, *, shape: Literal["step-after", "linear"], zero: bool = True
 ) -> Spec:
     """Lines over the shaded phases."""
     import altair as alt
@@ -183,11 +183,11 @@ def _axes(
     line: Any = chart(rows, height=110).mark_line(interpolate=shape)
     layers = [*_bands(view), line.encode(x=x, y=y, color=colour, tooltip=tooltip)]
     form: Any = alt.layer(*layers).properties(height=110)
-    return form_of(form, names if len(names) > 1 else ())
+    return to_spec(form, names if len(names) > 1 else ())
 
 
-def _bands(view: View) -> list[alt.Chart]:
-    """A shade for each phase of each request, behind the lines."""
+def _bands(view: RoundView) -> list[alt.Chart]:
+    """Shaded phases of each request, behind the lines."""
     import altair as alt
 
     bands = []

@@ -1,4 +1,4 @@
-"""What changes as a context fills: rates against depth, conversations turn by turn."""
+"""Rates against context depth, and conversations turn by turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgebench.judging.readings import metric
 from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row
-from edgebench.views.charts.bars import cut, spread
+from edgebench.views.charts.bars import format_with_interval, omission_note
 from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
 from edgebench.views.fields import labels, turn_number
@@ -21,56 +21,56 @@ READ: Mapping[str, Callable[[Turn], float | None]] = {
     "decode_tps": lambda turn: turn.decode_tps,
     "ttft_s": lambda turn: turn.ttft_s,
 }
-"""The readings of a turn that are drawn."""
+"""The values of a turn that are drawn, by key."""
 
 
 def _middle(values: Sequence[float], unit: str) -> Metric:
-    """Median of the rounds, with the lowest and the highest as its ends."""
+    """Median of the rounds, with minimum and maximum as its interval."""
     from statistics import median
 
     ends = (min(values), max(values)) if len(values) > 1 else (None, None)
     return Metric(median(values), unit, tuple(values), *ends)
 
 
-def _most(records: Sequence[Record]) -> tuple[list[Record], tuple[str, ...]]:
-    """The few records whose curves are drawn, and what is said of the others."""
-    order = sorted(records, key=lambda r: -(found.value if (found := metric(r, "decode_tps")) else 0))
+def _fastest(records: Sequence[Record]) -> tuple[list[Record], tuple[str, ...]]:
+    """The records whose curves are drawn, and a note if others are omitted."""
+    order = sorted(records, key=lambda r: -(rate.value if (rate := metric(r, "decode_tps")) else 0))
     left = len(order) - SERIES
     return order[:SERIES], ((f"The {SERIES} fastest of {len(order)} configurations are drawn.",) if left > 0 else ())
 
 
 def _by_turn(record: Record, key: str, unit: str, x: Callable[[Turn, int], float | None]) -> list[tuple[float, Metric]]:
-    """One reading of the turns against something of the turns, over rounds."""
-    found: dict[float, list[float]] = {}
+    """A value of the turns against ``x`` of the turns, over rounds."""
+    values_at: dict[float, list[float]] = {}
     for one in record.rounds:
         for index, turn in enumerate(one.turns):
             if key.removesuffix("_tps").removesuffix("_s") not in turn.measures:
                 continue  # warming up, or filling the context
             at, value = x(turn, index), READ[key](turn)
             if at is not None and isinstance(value, int | float) and isfinite(value):
-                found.setdefault(at, []).append(float(value))
-    return [(at, _middle(found[at], unit)) for at in sorted(found)]
+                values_at.setdefault(at, []).append(float(value))
+    return [(at, _middle(values_at[at], unit)) for at in sorted(values_at)]
 
 
 def _turn_panels(
     groups: list[tuple[Workload, list[Record]]],
-    wanted: Sequence[tuple[str, str, str]],
+    metrics: Sequence[tuple[str, str, str]],
     x: Callable[[Turn, int], float | None],
     name: str,
 ) -> tuple[list[Panel], tuple[str, ...]]:
-    """A panel for each kind of work and each reading: (key of the turn, unit, title)."""
-    panels, notes = [], cut(groups, KINDS)
+    """A panel for each workload and each of ``metrics``: (key of the turn, unit, title)."""
+    panels, notes = [], omission_note(groups, KINDS)
     for kind, group in groups[:KINDS]:
-        drawn, said = _most(group)
-        notes += said
-        names = labels(drawn)
-        for key, unit, title in wanted:
+        records, omitted = _fastest(group)
+        notes += omitted
+        names = labels(records)
+        for key, unit, title in metrics:
             rows, lines = list[Row](), list[Line]()
-            for record in drawn:
-                for at, found in _by_turn(record, key, unit, x):
-                    text = f"{name} {units.number(at, 4)}: {spread(found)}"
-                    rows.append(point(at, found, names[record.id], record.id, text))
-                    cells = (names[record.id], units.number(at, 5), spread(found))
+            for record in records:
+                for at, value in _by_turn(record, key, unit, x):
+                    text = f"{name} {units.number(at, 4)}: {format_with_interval(value)}"
+                    rows.append(point(at, value, names[record.id], record.id, text))
+                    cells = (names[record.id], units.number(at, 5), format_with_interval(value))
                     lines.append(Line(cells, record.id))
             if len({row["x"] for row in rows}) > 1:
                 spec = curve(rows, Axes(name, f"{title}, {unit}"), band=True)
@@ -80,7 +80,7 @@ def _turn_panels(
 
 
 def _talks(record: Record) -> bool:
-    """Whether its turns build on one another."""
+    """Whether its turns form a conversation."""
     return is_clean(record) and any(", turn 2" in turn.label for turn in _turns(record))
 
 
@@ -93,26 +93,26 @@ def _depth_of(turn: Turn, index: int) -> float | None:
 
 
 def depth(records: Sequence[Record]) -> Figure | None:
-    """Prefill and decode rate against the context that is already there."""
-    wanted = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
+    """Prefill and decode rate against context depth."""
+    metrics = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
     groups = group_by_workload([record for record in records if _talks(record)])
-    panels, notes = _turn_panels(groups, wanted, _depth_of, "context depth, tokens")
-    panels += _depth_options(records, wanted)
+    panels, notes = _turn_panels(groups, metrics, _depth_of, "context depth, tokens")
+    panels += _depth_options(records, metrics)
     if not panels:
         return None
     reading = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
-    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes, beside=True)
+    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes, is_side_by_side=True)
 
 
-def _depth_options(records: Sequence[Record], wanted: Sequence[tuple[str, str, str]]) -> list[Panel]:
-    """The same from trials that were each made at one depth (an option of the scenario)."""
-    found: dict[Workload, list[Record]] = {}
+def _depth_options(records: Sequence[Record], metrics: Sequence[tuple[str, str, str]]) -> list[Panel]:
+    """The same from trials at one depth each (an option of the scenario)."""
+    groups: dict[Workload, list[Record]] = {}
     for kind, group in group_by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
         bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
-        found.setdefault(bare, []).extend(group)
+        groups.setdefault(bare, []).extend(group)
     panels = []
-    for kind, group in list(found.items())[:KINDS]:
-        for key, unit, title in wanted:
+    for kind, group in list(groups.items())[:KINDS]:
+        for key, unit, title in metrics:
             panel = sweep_panel(group, "depth", key, f"{title} · {kind.title}", Axes("context depth, tokens", unit))
             panels += [panel] if panel else []
     return panels
@@ -124,13 +124,13 @@ def turns(records: Sequence[Record]) -> Figure | None:
     def number(turn: Turn, index: int) -> float:
         return float(turn_number(turn, index))
 
-    wanted = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
+    metrics = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
     groups = group_by_workload([r for r in records if _talks(r)])
-    panels, notes = _turn_panels(groups, wanted, number, "turn")
+    panels, notes = _turn_panels(groups, metrics, number, "turn")
     if not panels:
         return None
     reading = (
-        "What a person feels as a conversation goes on: the wait before each answer, and how fast it then comes. "
+        "The latency of each reply in a conversation: the time to the first token, and the rate after it. "
         "Bands span the lowest and the highest round."
     )
-    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes, beside=True)
+    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes, is_side_by_side=True)
