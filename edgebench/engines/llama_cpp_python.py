@@ -1,4 +1,4 @@
-"""llama-cpp-python on the device's own Python, behind a server that speaks llama-server's dialect."""
+"""llama-cpp-python in the device's own Python, behind a server with llama-server's API."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from edgebench.device.session import Session
 from edgebench.engines import llama_server, llamacpp
 from edgebench.errors import EngineFailed, Unreadable
 
-MAIN = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
+MAIN_PY = b"from llama_cpp_python.__main__ import main\nraise SystemExit(main())\n"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a profile may say of it."""
+class LlamaCppPythonConfig:
+    """The engine's section of a device profile."""
 
     python: str | None = None
-    """A Python 3.9 or later that can ``import llama_cpp``; absent: this one on this machine, ``python3`` elsewhere."""
+    """A Python 3.9 or later that can ``import llama_cpp``; default: this one locally, else ``python3``."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the engine's process only."""
 
@@ -47,7 +47,7 @@ class Settings:
 class LlamaCppPython(llama_server.Dialect):
     """The server of ``edgebench/servers/llama_cpp_python``, sent to the device as one file."""
 
-    Config = Settings
+    Config = LlamaCppPythonConfig
     k_per_request = True
     drafts_without_model = ("prompt-lookup",)
     ends_drafts = True
@@ -60,15 +60,15 @@ class LlamaCppPython(llama_server.Dialect):
         "decoding-strategies",
     )
 
-    def __init__(self, device: Session, config: Settings) -> None:
+    def __init__(self, device: Session, config: LlamaCppPythonConfig) -> None:
         self._device = device
         self._config = config
         self._program: list[str] = []
 
     def prepare(self) -> EngineFacts:
         python = self._config.python or (sys.executable if self._device.is_local else "python3")
-        self._program = [python, self._place()]
-        told = llama_server.printed(
+        self._program = [python, self._deploy()]
+        output = llama_server.program_output(
             self._device,
             [*self._program, "--version"],
             self._config.env,
@@ -76,16 +76,18 @@ class LlamaCppPython(llama_server.Dialect):
             hint=f"On that device: `{python} -m pip install llama-cpp-python` (it compiles for about ten minutes), "
             "or name another Python under engines: llama-cpp-python: python.",
         )
-        build = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("build:")), None)
+        build = next(
+            (line.partition(":")[2].strip() for line in output.splitlines() if line.startswith("build:")), None
+        )
         return EngineFacts(
             name="llama-cpp-python",
             build=build or None,
             path=python,
-            instruction_sets=llamacpp.instruction_sets(told),
+            instruction_sets=llamacpp.instruction_sets(output),
         )
 
     def command(self, launch: Launch, port: int) -> Command:
-        argv = [*self._program, *llamacpp.flags(launch, known_flags()), "--host", "127.0.0.1", "--port", str(port)]
+        argv = [*self._program, *llamacpp.flags(launch, server_flags()), "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, env=self._config.env, secrets=(llama_server.KEY_VARIABLE,))
 
     def routine(self) -> Command:
@@ -105,7 +107,7 @@ class LlamaCppPython(llama_server.Dialect):
     def _answer(self, client: Client, query: Query) -> Reply:
         messages = [dict(message) for message in query.messages]
 
-        def ask(name: str, fields: Mapping[str, object]) -> dict[str, Json]:
+        def post(name: str, fields: Mapping[str, object]) -> dict[str, Json]:
             status, document = client.post(f"/edgebench/{name}", {"messages": messages, **fields})
             if status != 200 or not isinstance(document, dict):
                 raise EngineFailed(f"/edgebench/{name} answered {status}: {str(document)[:300]}")
@@ -113,55 +115,55 @@ class LlamaCppPython(llama_server.Dialect):
 
         if isinstance(query, CostQuery):
             fields = {"sizes": list(query.sizes), "repeats": query.repeats, "tokens": list(query.generated)}
-            return Reply("", costs=llama_server.costs_of(ask("costs", fields)))
+            return Reply("", costs=llama_server.costs_of(post("costs", fields)))
         if isinstance(query, DivergenceQuery):
             texts = {"one": list(query.reference), "other": list(query.other)}
-            return Reply("", divergence=llama_server.divergence_of(ask("parting", texts)))
-        wanted = {"tokens": list(query.tokens), "last": len(query.tokens) + 1, "top": 0}
-        return Reply("", log_likelihoods=_log_likelihoods(ask("logits", wanted)))
+            return Reply("", divergence=llama_server.divergence_of(post("parting", texts)))
+        body = {"tokens": list(query.tokens), "last": len(query.tokens) + 1, "top": 0}
+        return Reply("", log_likelihoods=_log_likelihoods(post("logits", body)))
 
-    def _place(self) -> str:
-        """The server's path on the device, put there unless it is there already."""
+    def _deploy(self) -> str:
+        """Copy the server to the device unless it is there already; its path on the device."""
         from platformdirs import user_cache_path
 
         data = archive()
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"llama_cpp_python-{sha256[:16]}.pyz"
-        here = user_cache_path("edgebench") / "servers" / name
-        if not here.is_file():
-            here.parent.mkdir(parents=True, exist_ok=True)
-            part = here.with_suffix(f".{os.getpid()}")
+        path = user_cache_path("edgebench") / "servers" / name
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}")
             part.write_bytes(data)
-            part.replace(here)
+            part.replace(path)
         if self._device.is_local:
-            return str(here)
-        return provision.deploy_file(self._device, here, sha256, len(data), name, "servers")
+            return str(path)
+        return provision.deploy_file(self._device, path, sha256, len(data), name, "servers")
 
 
 def _log_likelihoods(document: Mapping[str, Json]) -> tuple[float, ...]:
-    """Each row tells that of the token after it; the last one has none. Raises ``Unreadable`` for another form."""
+    """Log-likelihoods of the tokens; each row has that of the next token. Raises ``Unreadable`` for another format."""
     try:
         rows = document["logits"]
         return tuple(float(row["next_log_likelihood"]) for row in rows if "next_log_likelihood" in row)
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"/edgebench/logits answered in an unknown form: {error}") from error
+        raise Unreadable(f"/edgebench/logits has an unknown format: {error}") from error
 
 
-def known_flags() -> frozenset[str]:
-    """Those of the server, which is our own: nothing has to be started to ask."""
+def server_flags() -> frozenset[str]:
+    """The flags of edgebench's own server, known without starting it."""
     from edgebench.servers.llama_cpp_python.__main__ import flags
 
     return llamacpp.help_flags(flags().format_help())
 
 
 def archive() -> bytes:
-    """The server as one file that Python runs (a zip with ``__main__.py``); the same bytes every time."""
+    """The server as one file that Python runs: a reproducible zip with ``__main__.py``."""
     package = files("edgebench") / "servers" / "llama_cpp_python"
     parts = {
         f"llama_cpp_python/{part.name}": part.read_bytes() for part in package.iterdir() if part.name[-3:] == ".py"
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in sorted({**parts, "__main__.py": MAIN}.items()):
+        for name, data in sorted({**parts, "__main__.py": MAIN_PY}.items()):
             file.writestr(zipfile.ZipInfo(name), data)
     return buffer.getvalue()

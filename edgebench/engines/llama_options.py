@@ -1,4 +1,4 @@
-"""Launch options of llama.cpp and of what is built on it, and the memory that they make it need."""
+"""Launch options of llama.cpp and engines built on it, and their memory requirements."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _THREADS = re.compile(r"system_info: n_threads = (\d+)")
 
 def threads_used(log: Sequence[str]) -> int | None:
     """From ``system_info: n_threads = 4 (n_threads_batch = 4) / 8 | …``."""
-    found = next((match for line in log if (match := _THREADS.search(line))), None)
-    return int(found[1]) if found else None
+    first = next((match for line in log if (match := _THREADS.search(line))), None)
+    return int(first[1]) if first else None
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class LlamaOptions:
         drafting=True,
     )
     repack: bool = option(
-        "Rearrange weights for the CPU's matrix units (llama.cpp's extra buffer types). Off is the way out where a "
-        "virtual machine claims AMX and forbids it",
+        "Rearrange weights for the CPU's matrix units (llama.cpp's extra buffer types). Disable it on virtual "
+        "machines that report AMX but forbid it",
         initial=True,
         off_flags=("--no-repack", "-nr"),
         exposed=False,
@@ -84,8 +84,8 @@ def estimate_memory(model: ModelFacts, options: Mapping[str, Option]) -> MemoryE
     """Weights, KV cache at that context (F16), and llama.cpp's compute buffer; None without a header.
 
     The compute buffer holds a physical batch of activations and its attention mask:
-    ubatch × (4 × context + 40 × embedding length) bytes, within 5 % of what llama.cpp b11549 says of
-    SmolLM2-135M at a context of 4096. A copy of the weights in another layout (repacking) is not in it.
+    ubatch × (4 × context + 40 × embedding length) bytes, within 5 % of what llama.cpp b11549 reports for
+    SmolLM2-135M at a context of 4096. A copy of the weights in another layout (repacking) is not included.
     """
     if not model.weights_bytes:
         return None

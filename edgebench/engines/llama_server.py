@@ -30,11 +30,11 @@ BACKENDS = ("cpu", "cuda", "metal", "opencl", "vulkan", "rocm", "sycl")
 
 
 KEY_VARIABLE = "LLAMA_API_KEY"
-"""Where llama-server looks for its key by itself."""
+"""The environment variable from which llama-server reads its API key."""
 
 
 class Dialect(Engine):
-    """What all engines of this family do alike."""
+    """Behaviour that all engines of this family share."""
 
     formats = ("gguf",)
     backends = BACKENDS
@@ -60,34 +60,36 @@ class Dialect(Engine):
 LIBRARY_MISSING = re.compile(
     r"error while loading shared libraries|CANNOT LINK EXECUTABLE|Library not loaded|symbol lookup error"
 )
-"""The words of glibc's, Android's and macOS' loaders."""
+"""Error messages of the loaders of glibc, Android and macOS."""
 
 
-def printed(device: DeviceSession, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str) -> str:
-    """What a program prints on either stream. Raises ``EngineMissing`` where it fails or hangs."""
+def program_output(
+    device: DeviceSession, argv: Sequence[str], env: Mapping[str, str], *, timeout: float, hint: str
+) -> str:
+    """A program's stdout and stderr. Raises ``EngineMissing`` if it fails or times out."""
     program = " ".join(argv)
     try:
-        said = device.run(device.system.quote(argv, env), timeout=timeout)
+        output = device.run(device.system.quote(argv, env), timeout=timeout)
     except TimedOut as error:
         raise EngineMissing(f"{program} printed nothing for {timeout:g} s") from error
-    if said.status != 0:
-        words = (said.stderr.strip() or said.stdout.strip())[-800:]
-        if LIBRARY_MISSING.search(words):
+    if output.status != 0:
+        text = (output.stderr.strip() or output.stdout.strip())[-800:]
+        if LIBRARY_MISSING.search(text):
             hint = "A library is missing: name its folder in the profile, under env: LD_LIBRARY_PATH."
-        raise EngineMissing(f"{program} cannot run on {device.device.name} (exit status {said.status}): {words}", hint)
-    return said.stdout + "\n" + said.stderr
+        raise EngineMissing(f"{program} cannot run on {device.device.name} (exit status {output.status}): {text}", hint)
+    return output.stdout + "\n" + output.stderr
 
 
 def ready(client: Client) -> bool:
-    """``GET /health``: 503 while the model loads, then 200."""
+    """Whether ``GET /health`` returns 200; it returns 503 while the model loads."""
     status, _ = client.get("/health")
     if status in (401, 403):
-        raise EngineRefused(f"the engine refuses its own key: /health answered {status}")
+        raise EngineRefused(f"the engine rejected its API key: /health returned {status}")
     return status == 200
 
 
 def ready_line(text: str) -> bool:
-    """``main: model loaded``, printed since 2024 when the slots are there and /health turns to 200."""
+    """Whether a line is ``main: model loaded``, printed since 2024 when /health turns to 200."""
     return "model loaded" in text
 
 
@@ -95,7 +97,7 @@ def count_tokens(client: Client, text: str) -> int:
     """Tokens of a text by the engine's own tokenizer, without the beginning-of-sequence one."""
     status, body = client.post("/tokenize", {"content": text})
     if status != 200 or not isinstance(body, dict) or not isinstance(body.get("tokens"), list):
-        raise Unreadable(f"/tokenize answered {status}: {str(body)[:200]}")
+        raise Unreadable(f"/tokenize returned {status}: {str(body)[:200]}")
     return len(body["tokens"])
 
 
@@ -119,7 +121,7 @@ def body(request: Request) -> tuple[str, dict[str, object]]:
 
 
 def _dialect(request: Request) -> dict[str, object]:
-    """What only this family understands. A field that a build doesn't know, it ignores."""
+    """Fields of this family only; builds ignore fields that they do not know."""
     fields: dict[str, object] = {"return_tokens": True} if request.keep_tokens else {}
     if not request.kv_cache:
         fields["kv_cache"] = False
@@ -137,18 +139,18 @@ def _dialect(request: Request) -> dict[str, object]:
 
 
 def complete(client: Client, request: Request) -> Reply:
-    """Ask, and recompute every figure from counts and times.
+    """Send a request, and compute every figure from counts and times.
 
-    Raises ``EngineFailed`` when the engine breaks off, ``Unreadable`` for an answer without timings.
+    Raises ``EngineFailed`` if the response is incomplete, ``Unreadable`` for one without timings.
     """
-    path, asked = body(request)
+    path, fields = body(request)
     sent_at = time.monotonic()
-    return reply(list(server_sent_events(client.lines(path, asked))), sent_at)
+    return reply(list(server_sent_events(client.lines(path, fields))), sent_at)
 
 
 @dataclass
-class _Heard:
-    """What the events of one answer added up to."""
+class _StreamState:
+    """State accumulated from the events of one response."""
 
     text: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
@@ -159,50 +161,50 @@ class _Heard:
     finish: str = ""
     speculative: dict[str, Any] = field(default_factory=dict)
 
-    def hear(self, at: float, event: Json) -> None:
+    def add(self, time_s: float, event: Json) -> None:
         if not isinstance(event, dict):
-            raise Unreadable(f"the engine's answer is not an object: {str(event)[:200]}")
+            raise Unreadable(f"the engine's response is not an object: {str(event)[:200]}")
         if "error" in event:
-            raise EngineFailed(f"the engine answered with an error: {str(event['error'])[:500]}")
+            raise EngineFailed(f"the engine returned an error: {str(event['error'])[:500]}")
         piece, end = _piece(event)
         if piece:
             self.text.append(piece)
-            self.chunks.append(at)
+            self.chunks.append(time_s)
         self.tokens.extend(event.get("tokens") or ())
         self.finish = end or self.finish
         self.timings = event.get("timings") or self.timings
         self.speculative = event.get("speculative") or self.speculative
-        new = int(self.timings.get("predicted_n", 0)) - len(self.times)
-        if new > 0:
-            self.arrivals += [at] * new
-            self.times += [float(self.timings["predicted_ms"]) / 1e3] * new
+        new_tokens = int(self.timings.get("predicted_n", 0)) - len(self.times)
+        if new_tokens > 0:
+            self.arrivals += [time_s] * new_tokens
+            self.times += [float(self.timings["predicted_ms"]) / 1e3] * new_tokens
 
 
 def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
-    """One reply of the timed events of its stream; ``sent_at`` in the same clock, seconds.
+    """The reply from the timed events of its stream; ``sent_at`` on the same clock, seconds.
 
     ``timings.predicted_ms`` counts from the first generated token; with ``timings_per_token`` each
-    chunk carries it, which makes the gaps between tokens the engine's own. A chunk is not a token:
-    a speculative step sends several tokens at one time, ``predicted_n`` says how many there are.
+    chunk has it, so token gaps are on the engine's clock. A chunk is not a token: a speculative step
+    sends several tokens at once, ``predicted_n`` is their number.
     """
-    heard = _Heard()
-    for at, event in stream:
-        heard.hear(at, event)
-    timings = heard.timings
+    state = _StreamState()
+    for time_s, event in stream:
+        state.add(time_s, event)
+    timings = state.timings
     if "prompt_ms" not in timings:
-        raise Unreadable("the engine's answer holds no timings", "The build must be from 2024 or later.")
+        raise Unreadable("the engine's response has no timings", "The build must be from 2024 or later.")
     n = int(timings.get("predicted_n", 0))
     cached, evaluated = int(timings.get("cache_n", 0)), int(timings.get("prompt_n", 0))
     prefill_s = float(timings["prompt_ms"]) / 1e3
-    # Builds before b4160 tell their times only once, at the end: then the arrivals of the chunks
-    # are what there is, and a chunk was a token.
-    by_engine = len(set(heard.times)) > 1 or len(heard.times) < 2
-    arrivals = heard.arrivals if by_engine else heard.chunks
-    clock = heard.times if by_engine else heard.chunks
-    offsets = tuple(at - clock[0] for at in clock)
+    # Builds before b4160 report times only once, at the end: token times are then the arrivals of
+    # chunks, one token each.
+    by_engine = len(set(state.times)) > 1 or len(state.times) < 2
+    arrivals = state.arrivals if by_engine else state.chunks
+    times = state.times if by_engine else state.chunks
+    offsets = tuple(time_s - times[0] for time_s in times)
     return Reply(
-        text="".join(heard.text),
-        tokens=tuple(heard.tokens),
+        text="".join(state.text),
+        tokens=tuple(state.tokens),
         prompt_tokens=cached + evaluated,
         cached_tokens=cached,
         prefill_tokens=evaluated,
@@ -212,22 +214,22 @@ def reply(stream: Iterable[tuple[float, Json]], sent_at: float) -> Reply:
         token_clock="engine" if by_engine else "arrival",
         decode_s=offsets[-1] if n > 1 and len(offsets) == n else None,
         ttft_s=arrivals[0] - sent_at if arrivals else None,
-        engine_ttft_s=prefill_s + heard.times[0] if by_engine and heard.times else None,
+        engine_ttft_s=prefill_s + state.times[0] if by_engine and state.times else None,
         total_s=arrivals[-1] - sent_at if arrivals else 0.0,
         sent_at=sent_at,
-        finish=heard.finish,
+        finish=state.finish,
         draft_tokens=int(timings.get("draft_n", 0)),
         draft_accepted=int(timings.get("draft_n_accepted", 0)),
-        speculation=_speculation(heard.speculative),
+        speculation=_speculation(state.speculative),
     )
 
 
 def costs_of(document: Mapping[str, Any]) -> SpeculationCosts:
-    """What was measured of verifying and drafting. Raises ``Unreadable`` for another form."""
+    """Parse the costs of verifying and drafting. Raises ``Unreadable`` for another format."""
     try:
         return SpeculationCosts(
             depth=int(document.get("depth", 0)),
-            verify_s={int(n): tuple(map(float, each)) for n, each in (document.get("verify_s") or {}).items()},
+            verify_s={int(n): tuple(map(float, times)) for n, times in (document.get("verify_s") or {}).items()},
             draft_s=tuple(tuple(map(float, steps)) for steps in document.get("draft_s") or ()),
             draft_two_s=tuple(map(float, document.get("draft_two_s") or ())),
             draft_rereads=bool(document.get("draft_rereads", False)),
@@ -235,11 +237,11 @@ def costs_of(document: Mapping[str, Any]) -> SpeculationCosts:
             absent=str(document.get("absent", "")),
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"the costs of speculation are in an unknown form: {error}") from error
+        raise Unreadable(f"the costs of speculation have an unknown format: {error}") from error
 
 
 def divergence_of(document: Mapping[str, Any]) -> Divergence:
-    """Where two texts differ. Raises ``Unreadable`` for another form."""
+    """Parse the comparison of two texts. Raises ``Unreadable`` for another format."""
     try:
         position, gap, noise = (document.get(name) for name in ("position", "gap", "noise"))
         return Divergence(
@@ -248,7 +250,7 @@ def divergence_of(document: Mapping[str, Any]) -> Divergence:
             None if noise is None else float(noise),
         )
     except (TypeError, ValueError) as error:
-        raise Unreadable(f"the comparison of two texts is in an unknown form: {error}") from error
+        raise Unreadable(f"the comparison of two texts has an unknown format: {error}") from error
 
 
 def _speculation(document: Mapping[str, Any]) -> SpeculationCounts | None:
@@ -266,7 +268,7 @@ def _speculation(document: Mapping[str, Any]) -> SpeculationCounts | None:
 
 
 def _piece(event: dict[str, Any]) -> tuple[str, str]:
-    """Text and reason of the end, in either endpoint's form."""
+    """(text, finish reason) of an event of either endpoint."""
     choices = event.get("choices")
     if choices is None:
         ends = {"limit": "length", "eos": "stop", "word": "stop"}
@@ -294,26 +296,26 @@ _DEVICES = {
     "CPU": "cpu",
     "AMX": "cpu",  # weights rearranged for the CPU's matrix unit
 }
-"""The beginning of a buffer's name → the backend that computes with what is in it."""
+"""Prefix of a buffer's name → the backend that computes with its contents."""
 
 
 def info(log: Iterable[str]) -> EngineFacts:
-    """What an engine of this family said while it loaded: buffers, layers offloaded, the backend used.
+    """Facts from the log of an engine of this family: buffers, layers offloaded, the backend used.
 
-    Lines are searched, not anchored: since b9151 each begins with a time stamp. The backend is
-    where the *weights* lie, which is what silent fall-backs to the CPU can't fake.
+    Lines are searched, not anchored: since b9151 each starts with a time stamp. The backend is the one
+    that holds the *weights*, which also reveals silent fall-backs to the CPU.
     """
     layers = offloaded = None
     buffers: dict[str, int] = {}
     base_rss_b: int | None = None
     for line in log:
-        if found := None if layers else _OFFLOADED.search(line):  # the draft's come after the target's
-            offloaded, layers = int(found[1]), int(found[2])
-        elif found := _BUFFER.search(line) or _BUFFER_2024.search(line):
-            name = f"{found[1]} {found[2] or 'model'}"
-            buffers[name] = buffers.get(name, 0) + round(float(found[3]) * 2**20)
-        elif found := _BASE.search(line):
-            base_rss_b = int(found[1])
+        if match := None if layers else _OFFLOADED.search(line):  # the draft's line comes after the target's
+            offloaded, layers = int(match[1]), int(match[2])
+        elif match := _BUFFER.search(line) or _BUFFER_2024.search(line):
+            name = f"{match[1]} {match[2] or 'model'}"
+            buffers[name] = buffers.get(name, 0) + round(float(match[3]) * 2**20)
+        elif match := _BASE.search(line):
+            base_rss_b = int(match[1])
     return EngineFacts(
         backend=_backend(buffers),
         layers_offloaded=offloaded,
@@ -326,26 +328,26 @@ def info(log: Iterable[str]) -> EngineFacts:
 def _backend(buffers: Mapping[str, int]) -> str | None:
     weights: dict[str, int] = {}
     for name, size in buffers.items():
-        place, kind = name.rsplit(" ", 1)
-        if kind == "model":
-            named = next((b for prefix, b in _DEVICES.items() if place.startswith(prefix)), place.lower())
-            if place.startswith("RPC"):
+        buffer, buffer_type = name.rsplit(" ", 1)
+        if buffer_type == "model":
+            device_backend = next((b for prefix, b in _DEVICES.items() if buffer.startswith(prefix)), buffer.lower())
+            if buffer.startswith("RPC"):
                 continue  # on another device
             # `CUDA_Host` is the CPU's own memory, pinned so that the GPU copies it faster.
-            backend = "cpu" if place.endswith("_Host") else named
+            backend = "cpu" if buffer.endswith("_Host") else device_backend
             weights[backend] = weights.get(backend, 0) + size
     gpu = {backend: size for backend, size in weights.items() if backend != "cpu"}
-    # The embedding table stays on the CPU even where every layer is offloaded.
+    # The embedding table stays on the CPU even if every layer is offloaded.
     if gpu:
         return max(gpu, key=lambda backend: gpu[backend])
     return "cpu" if weights else None
 
 
 def fallback(launch: Launch, status: int) -> tuple[Launch, str] | None:
-    """Without repacked weights after SIGILL, SIGSEGV or SIGBUS: the known death on virtual machines
-    whose CPU claims AMX while their kernel forbids it."""
+    """Disable repacking after SIGILL, SIGSEGV or SIGBUS: a known crash on virtual machines whose CPU reports
+    AMX while their kernel forbids it. None for other exits."""
     if launch.options.get("repack", True) and status - 128 in (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS):
         name = signal.Signals(status - 128).name
-        why = f"the engine died by {name}; started again without repacked weights (--no-repack)"
-        return replace(launch, options={**launch.options, "repack": False}), why
+        reason = f"the engine died by {name}; started again without repacked weights (--no-repack)"
+        return replace(launch, options={**launch.options, "repack": False}), reason
     return None

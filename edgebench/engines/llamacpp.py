@@ -1,4 +1,4 @@
-"""llama.cpp's own server: ``llama-server`` where the profile says, or the bundled one on this machine."""
+"""llama.cpp's own server: ``llama-server`` at the profile's path, or the bundled one on this machine."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from edgebench.engines import llama_queries, llama_server
 from edgebench.engines.llama_options import LlamaOptions
 from edgebench.errors import EngineFailed, EngineMissing, NoEngine, UsageError
 
-NGRAM = 3
-"""Tokens that must have stood together before, where drafts are looked up in the text. llama.cpp's
-own default of 12 hardly ever finds anything in a short text."""
+NGRAM_SIZE = 3
+"""Length of the n-grams for drafts that are looked up in the text. llama.cpp's default of 12 hardly ever
+matches in a short text."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a profile may say of it."""
+class LlamaCppConfig:
+    """The engine's section of a device profile."""
 
     path: str | None = None
-    """``llama-server`` on the device; absent on this machine: the bundled server."""
+    """``llama-server`` on the device; default on this machine: the bundled server."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the engine's process only, such as ``LD_LIBRARY_PATH``."""
     rpc: str | None = None
-    """``ggml-rpc-server`` on the device, for ``--rpc``; beside ``llama-server`` where absent."""
+    """``ggml-rpc-server`` on the device, for ``--rpc``; default: next to ``llama-server``."""
 
     def __post_init__(self) -> None:
         if self.path == "":
-            raise ValueError("path must not be empty; leave it out for the llama-server that is found")
+            raise ValueError("path must not be empty; omit it to search for llama-server")
         for name in ("path", "rpc"):
             if (getattr(self, name) or "").startswith("~"):
-                raise ValueError(f"{name}: ~ stands for nothing on a device; write the whole path")
+                raise ValueError(f"{name}: ~ is not expanded on a device; write the full path")
 
 
 ALL_LAYERS = 999
-"""More than any model has."""
+"""More layers than any model has."""
 
 RPC_SERVERS = ("ggml-rpc-server", "rpc-server")
 """Names of the program; the second one until b9823."""
@@ -61,33 +61,33 @@ RPC_SERVERS = ("ggml-rpc-server", "rpc-server")
 class LlamaCpp(llama_server.Dialect):
     """One ``llama-server`` binary of any build from 2024 on: flags are chosen from its ``--help``."""
 
-    Config = Settings
+    Config = LlamaCppConfig
     k_per_request = False
     drafts_without_model = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
     ends_drafts = True
     capabilities = llama_queries.CAPABILITIES
 
-    def __init__(self, device: DeviceSession, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: LlamaCppConfig) -> None:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
-        self._rereads = False
+        self._draft_rereads = False
         self.bundled = config.path is None and device.is_local
 
     def prepare(self) -> EngineFacts:
         if self._config.path is None and not self.bundled:
             self._config = self._find()
-        offered = self._say("--help")
-        # Builds with this way of drafting let the draft evaluate every batch of the target as well.
-        self._flags, self._rereads = help_flags(offered), "draft-simple" in offered
+        help_text = self._run("--help")
+        # In builds with this drafting method, the draft also evaluates every batch of the target.
+        self._flags, self._draft_rereads = help_flags(help_text), "draft-simple" in help_text
         if "--model" not in self._flags:
             raise EngineMissing(
-                f"{self._program()[0]} does not answer --help as llama-server does",
-                "Name llama.cpp's llama-server, no other of its programs, as the engine's path.",
+                f"{self._program()[0]} is not llama-server (unexpected --help output)",
+                "Set the engine's path to llama.cpp's llama-server.",
             )
         path = self._program()[-1]
         return replace(
-            version(self._say("--version")),
+            version(self._run("--version")),
             name="llama.cpp",
             path=path,
             sha256=None if self.bundled else provenance.program_sha256(self._device, path),
@@ -100,14 +100,14 @@ class LlamaCpp(llama_server.Dialect):
         return Command(argv, env=self._config.env, secrets=(llama_server.KEY_VARIABLE,))
 
     def routine(self) -> Command:
-        near = self._config.path
-        if near is None:
+        server_path = self._config.path
+        if server_path is None:
             from importlib.util import find_spec
 
-            wheel = find_spec("xllamacpp")
-            near = str(wheel.origin) if wheel else ""
+            spec = find_spec("xllamacpp")
+            server_path = str(spec.origin) if spec else ""
         python = sys.executable if self._device.is_local else "python3"
-        return Command([python, "-", near], env=self._config.env)
+        return Command([python, "-", server_path], env=self._config.env)
 
     def ready_line(self, text: str) -> bool:
         return llama_server.ready_line(text)
@@ -116,35 +116,35 @@ class LlamaCpp(llama_server.Dialect):
         return llama_server.complete(client, request)
 
     def answer(self, client: Client, query: Query) -> Reply:
-        return llama_queries.answer(client, query, self._rereads)
+        return llama_queries.answer(client, query, self._draft_rereads)
 
-    def _find(self) -> Settings:
-        """What ``edgebench devices setup`` put there, else what the device has on its PATH."""
+    def _find(self) -> LlamaCppConfig:
+        """The llama-server installed by ``edgebench devices setup``, else the one on the device's PATH."""
         system, files = self._device.system, self._device.system.files
         folder = files.join(self._device.workspace, "engines", "llama.cpp")
-        placed = files.state(path := files.join(folder, f"llama-server{system.suffix}"))
-        if placed.parse(self._device.run(placed.command).stdout):
+        deployed = files.state(path := files.join(folder, f"llama-server{system.suffix}"))
+        if deployed.parse(self._device.run(deployed.command).stdout):
             # Windows looks for a program's libraries beside it.
             libraries = {} if system.suffix else {"LD_LIBRARY_PATH": folder}
             return replace(self._config, path=path, env={**libraries, **self._config.env})
-        found = system.find("llama-server")
-        if there := found.parse(self._device.run(found.command).stdout):
-            return replace(self._config, path=there)
+        search = system.find("llama-server")
+        if server_path := search.parse(self._device.run(search.command).stdout):
+            return replace(self._config, path=server_path)
         raise NoEngine(
             f"no llama.cpp on {self._device.device.name}: the profile names no engines: llama.cpp: path",
-            f"Put one there with `edgebench devices setup {self._device.device.name}`, or name its path.",
+            f"Install it with `edgebench devices setup {self._device.device.name}`, or name its path.",
         )
 
     def find_rpc(self) -> Mapping[str, object]:
-        """The program that lends this device to another one's engine: ``program``. Raises ``EngineMissing``."""
+        """The RPC server's ``program`` and its ``sha256``. Raises ``EngineMissing``."""
         if self._config.rpc is None:
-            self._config = replace(self._config, rpc=self._beside(RPC_SERVERS))
+            self._config = replace(self._config, rpc=self._find_program(RPC_SERVERS))
         assert self._config.rpc is not None
         sha256 = provenance.program_sha256(self._device, self._config.rpc)
         return {"program": self._config.rpc, **({"sha256": sha256} if sha256 else {})}
 
     def rpc_command(self, port: int) -> Command:
-        """After ``find_rpc``: it listens on the device's loopback. It has no key to ask for."""
+        """Command of the RPC server (after ``find_rpc``): on the device's loopback, as it has no authentication."""
         assert self._config.rpc is not None
         argv = [self._config.rpc, "-H", "127.0.0.1", "-p", str(port)]
         threads = self._device.device.defaults.get("threads")
@@ -153,12 +153,12 @@ class LlamaCpp(llama_server.Dialect):
     def rpc_facts(self, log: Sequence[str]) -> Mapping[str, object]:
         return rpc_facts(log)
 
-    def _beside(self, names: Sequence[str]) -> str:
-        """The first of these programs in the folder of ``llama-server``."""
+    def _find_program(self, names: Sequence[str]) -> str:
+        """The first of these programs in the folder of ``llama-server``. Raises ``EngineMissing``."""
         name = self._device.device.name
         if self.bundled:
             raise EngineMissing(
-                f"the bundled server of {name} cannot hold a part of another's model",
+                f"the bundled server of {name} does not support --rpc",
                 "Name a llama.cpp of its own in the profile: engines: llama.cpp: path.",
             )
         if self._config.path is None:
@@ -168,8 +168,8 @@ class LlamaCpp(llama_server.Dialect):
         folder = re.sub(r"[^\\/]*$", "", self._config.path)
         for program in names:
             path = folder + program + self._device.system.suffix
-            there = files.state(path)
-            if there.parse(self._device.run(there.command).stdout):
+            state = files.state(path)
+            if state.parse(self._device.run(state.command).stdout):
                 return path
         raise EngineMissing(
             f"no ggml-rpc-server in {folder or 'the folder of llama-server'} on {name}",
@@ -177,34 +177,36 @@ class LlamaCpp(llama_server.Dialect):
         )
 
     def _rpc_devices(self, addresses: str) -> str | None:
-        """The devices behind RPC servers as this build names them: what a run without a GPU may use.
+        """This build's names of the devices behind RPC servers, to use them without a local GPU.
 
-        Raises ``EngineFailed`` with its words where a server doesn't answer as this build expects.
+        Raises ``EngineFailed`` with the program's output if a server is unreachable or incompatible.
         """
         if "--list-devices" not in self._flags or "--rpc" not in self._flags:
             return None
         try:
-            said = self._say("--rpc", addresses, "--list-devices")
+            output = self._run("--rpc", addresses, "--list-devices")
         except EngineMissing as error:
             raise EngineFailed(
                 f"llama-server cannot use the RPC servers at {addresses}: {error}",
                 "Both sides must be of the same build of llama.cpp, or of builds with the same RPC protocol.",
             ) from error
-        found = re.findall(r"^\s*(RPC[^:\s]*(?:\[[^\]]*\])?): ", said, re.M)
-        if not found:
+        names = re.findall(r"^\s*(RPC[^:\s]*(?:\[[^\]]*\])?): ", output, re.M)
+        if not names:
             raise EngineFailed(
-                f"llama-server found no device behind the RPC servers at {addresses}: {said.strip()[-400:]}"
+                f"llama-server found no device behind the RPC servers at {addresses}: {output.strip()[-400:]}"
             )
-        return ",".join(found)
+        return ",".join(names)
 
     def _program(self) -> list[str]:
         if self._config.path is not None:
             return [self._config.path]
         return [sys.executable, str(Path(__file__).parent.parent / "servers" / "bundled.py")]
 
-    def _say(self, *flags: str) -> str:
-        hint = "Check that the file is there, is executable and was built for this device."
-        return llama_server.printed(self._device, [*self._program(), *flags], self._config.env, timeout=60, hint=hint)
+    def _run(self, *flags: str) -> str:
+        hint = "Check that the file exists, is executable and was built for this device."
+        return llama_server.program_output(
+            self._device, [*self._program(), *flags], self._config.env, timeout=60, hint=hint
+        )
 
 
 _FLAG = r"-{1,2}[A-Za-z][\w-]*"
@@ -213,15 +215,15 @@ _HEAD = re.compile(rf"\s*({_FLAG}{_VALUE}(?:,\s*{_FLAG}{_VALUE})*)")
 
 
 def help_flags(text: str) -> frozenset[str]:
-    """The flags that a ``--help`` text offers: those at the beginning of its lines."""
-    heads = (_HEAD.match(line) for line in text.splitlines())
-    return frozenset(flag for head in heads if head for flag in re.findall(rf"(?<![\w-]){_FLAG}", head[1]))
+    """The flags at the start of the lines of a ``--help`` text."""
+    matches = (_HEAD.match(line) for line in text.splitlines())
+    return frozenset(flag for match in matches if match for flag in re.findall(rf"(?<![\w-]){_FLAG}", match[1]))
 
 
 def version(text: str) -> EngineFacts:
     """``build`` (such as ``b11549`` or ``b10470-34af94cd9``) and ``instruction_sets`` of ``--version``.
 
-    The number's form changed at b10394, and builds from a source archive call themselves 1.
+    The number's format changed at b10394; builds from a source archive have the number 1.
     """
     build = re.search(r"\(build (\d+), commit ([0-9a-f]+)\)", text)
     build = build or re.search(r"version:\s*b?(\d+)(?![\d.])(?:\s*\(([0-9a-f]{6,})\))?", text)
@@ -237,24 +239,24 @@ def instruction_sets(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"(\w+) = 1", line[1])) if line else ()
 
 
-class _Say(Protocol):
-    def __call__(self, value: object, *names: str, needed: bool = True) -> None: ...
+class _AddFlag(Protocol):
+    def __call__(self, value: object, *names: str, required: bool = True) -> None: ...
 
 
-def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> list[str]:
-    """A launch as flags that this build has; ``devices``: the only ones that may take layers.
+def flags(launch: Launch, supported: frozenset[str], devices: str | None = None) -> list[str]:
+    """The flags of a launch, out of the ``supported`` ones; ``devices``: the only ones that may hold layers.
 
-    Raises ``UsageError`` for what it can't be told.
+    Raises ``UsageError`` for an option that the build does not support.
     """
     options = options_as(LlamaOptions, launch.options)
     argv = ["-m", launch.model, "-np", "1"]
 
-    def say(value: object, *names: str, needed: bool = True) -> None:
+    def add(value: object, *names: str, required: bool = True) -> None:
         if value is None or value is False:
             return
-        name = next((name for name in names if name in known), None)
+        name = next((name for name in names if name in supported), None)
         if name is None:
-            if needed:
+            if required:
                 raise UsageError(f"this build of llama-server has none of {', '.join(names)}")
             return
         argv.extend([name] if value is True else [name, str(value)])
@@ -262,59 +264,59 @@ def flags(launch: Launch, known: frozenset[str], devices: str | None = None) -> 
     k = launch.drafting.n_max if launch.drafting else 0
     on_cpu = launch.backend == "cpu" and launch.rpc is None
     layers = 0 if on_cpu else options.gpu_layers
-    passed = replace(
+    launch_options = replace(
         options,
-        # A verification must fit into one logical batch, or the server aborts; the physical one stays.
+        # A verification must fit into one logical batch, or the server aborts; the physical batch is unchanged.
         batch=max(options.batch, k + 1) if options.batch else None,
         ubatch=options.ubatch if options.ubatch is not None else options.batch,
         gpu_layers=ALL_LAYERS if layers == "all" else layers,
     )
-    say(options.threads, "-tb", "--threads-batch")
-    say(launch.rpc, "--rpc")
-    argv += arguments(passed, known, "this build of llama-server")
-    # With 0 layers a GPU build still sends long prompts there; without a device it can't.
-    say("none" if on_cpu else devices, "--device", "-dev", needed=False)
-    # One request at a time, nothing kept between them that a repeat could profit from, no guessing
-    # of sizes: each of these changed figures silently when it became a default.
-    say("off", "-fit", "--fit", needed=False)
-    say(0, "--cache-ram", "-cram", needed=False)
-    say(0, "-ctxcp", "--ctx-checkpoints", needed=False)
-    say(True, "--no-ui", "--no-webui", needed=False)
-    say(True, "--metrics", needed=False)
-    say(4, "-lv", "--log-verbosity", "--verbosity", needed=False)
+    add(options.threads, "-tb", "--threads-batch")
+    add(launch.rpc, "--rpc")
+    argv += arguments(launch_options, supported, "this build of llama-server")
+    # With 0 layers a GPU build still evaluates long prompts on the GPU, unless it has no device.
+    add("none" if on_cpu else devices, "--device", "-dev", required=False)
+    # No caches across requests and no automatic sizes: each of these changed results silently when it
+    # became a default.
+    add("off", "-fit", "--fit", required=False)
+    add(0, "--cache-ram", "-cram", required=False)
+    add(0, "-ctxcp", "--ctx-checkpoints", required=False)
+    add(True, "--no-ui", "--no-webui", required=False)
+    add(True, "--metrics", required=False)
+    add(4, "-lv", "--log-verbosity", "--verbosity", required=False)
     if launch.draft is not None or launch.drafting is not None:
-        _draft(launch, options, say)
+        _draft(launch, options, add)
     return argv
 
 
-def _draft(launch: Launch, options: LlamaOptions, say: _Say) -> None:
+def _draft(launch: Launch, options: LlamaOptions, add: _AddFlag) -> None:
     drafting = launch.drafting or Drafting(0)
     k = drafting.n_max or None
     if launch.draft is None:
-        say(drafting.method, "--spec-type")
-        say(NGRAM, f"--spec-{drafting.method}-size-n")
-        say(k, f"--spec-{drafting.method}-size-m")
+        add(drafting.method, "--spec-type")
+        add(NGRAM_SIZE, f"--spec-{drafting.method}-size-n")
+        add(k, f"--spec-{drafting.method}-size-m")
         return
-    say(launch.draft, "-md", "--model-draft", "--spec-draft-model")
-    # Since b9464 a draft model alone doesn't speculate.
-    say("draft-simple", "--spec-type", needed=False)
-    say(k, "--spec-draft-n-max", "--draft-max", "--draft")
-    say(0, "--spec-draft-n-min", "--draft-min", needed=False)
-    say(drafting.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", needed=bool(drafting.p_min))
+    add(launch.draft, "-md", "--model-draft", "--spec-draft-model")
+    # Since b9464 a draft model alone does not enable speculation.
+    add("draft-simple", "--spec-type", required=False)
+    add(k, "--spec-draft-n-max", "--draft-max", "--draft")
+    add(0, "--spec-draft-n-min", "--draft-min", required=False)
+    add(drafting.p_min or "0.0", "--spec-draft-p-min", "--draft-p-min", required=bool(drafting.p_min))
     layers = options.draft_gpu_layers
-    say(ALL_LAYERS if layers == "all" else layers, "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
+    add(ALL_LAYERS if layers == "all" else layers, "-ngld", "--n-gpu-layers-draft", "--spec-draft-ngl")
 
 
 def rpc_facts(log: Sequence[str]) -> dict[str, object]:
-    """What a server says of itself at its start: ``protocol``, and ``devices`` as it names them.
+    """``protocol`` and ``devices`` from an RPC server's log.
 
-    ``Starting RPC server v4.0.3``, then after ``Devices:`` a line each (rpc-server.cpp, ggml-rpc.cpp).
+    ``Starting RPC server v4.0.3``, then after ``Devices:`` one line each (rpc-server.cpp, ggml-rpc.cpp).
     """
     text = "\n".join(log)
     facts: dict[str, object] = {}
     if version := re.search(r"Starting RPC server v(\d+(?:\.\d+)*)", text):
         facts["protocol"] = version[1]
-    _, found, rest = text.partition("Devices:\n")
-    if found:
+    _, separator, rest = text.partition("Devices:\n")
+    if separator:
         facts["devices"] = re.findall(r"^[ \t]+(\S.* MiB.*)$", rest, re.M)
     return facts

@@ -8,15 +8,15 @@ from typing import Any
 from edgebench.core import Device, DeviceSession, Engine, Option
 from edgebench.engines import mlc_app
 from edgebench.engines.mlc_app import MlcApp
-from edgebench.engines.mlc_install import BACKENDS, FORMATS, Settings
+from edgebench.engines.mlc_install import BACKENDS, FORMATS, MlcConfig
 from edgebench.engines.mlc_options import MlcOptions
 from edgebench.engines.mlc_python import MlcPython
 
 
 class MlcLlm(Engine):
-    """The one of the two that the device's system can have."""
+    """Creates the variant for the device's system."""
 
-    Config = Settings
+    Config = MlcConfig
     formats = FORMATS
     backends = BACKENDS
     Options = MlcOptions
@@ -30,5 +30,5 @@ class MlcLlm(Engine):
         if device.system == "android":
             mlc_app.check(scenario, backend)
 
-    def __new__(cls, device: DeviceSession, config: Settings) -> Any:
+    def __new__(cls, device: DeviceSession, config: MlcConfig) -> Any:
         return (MlcApp if device.device.system == "android" else MlcPython)(device, config)

@@ -1,7 +1,7 @@
-"""The MLCChat app on Android: there is no command line, so its screen is read and pressed.
+"""The MLCChat app on Android: it has no command line, so edgebench reads and taps its screen.
 
-It takes text only: no token ids, no exact lengths, no context, batch or threads of one's own. Its
-rates are those that it shows, one digit after the point; how many tokens there were it doesn't tell.
+It accepts text only: no token IDs, no exact lengths, no context, batch or threads options. Its rates
+have one decimal place; it does not report token counts.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from edgebench.core import (
     Request,
 )
 from edgebench.engines import mlc_ends, mlc_install, mlc_server
-from edgebench.engines.mlc_install import FORMATS, KEY_VARIABLE, Settings
+from edgebench.engines.mlc_install import FORMATS, KEY_VARIABLE, MlcConfig
 from edgebench.engines.mlc_phone import Phone
 from edgebench.engines.mlc_screen import (
     CHARACTERS_PER_TOKEN,
-    CUT,
-    OFFLINE,
+    OFFLINE_PREFIX,
     PACKAGE,
     RESET,
     SEND,
     START,
+    TRUNCATION_MARK,
     WAITING,
     Rates,
     Screen,
@@ -45,24 +45,24 @@ from edgebench.engines.mlc_screen import (
 from edgebench.errors import DeviceRefused, EngineFailed, EngineMissing, EngineRefused, UsageError
 
 FILES = f"/storage/emulated/0/Android/data/{PACKAGE}/files"
-COPY_S = 3600.0
-PATIENCE_S = 30.0
-"""How long a screen that is not the app's is waited for (a splash, a launcher), or weights it looks at."""
-FLASH_S = 5.0
-"""How long a permission's dialog may stand there: one that was answered for good flashes at each start."""
-ANSWER_S = 1800.0
-"""Longest answer."""
-PAUSE_S = 1.0
-"""Between two looks while the app generates: looking costs the phone CPU time."""
-PIECE = 400
+COPY_TIMEOUT_S = 3600.0
+SCREEN_TIMEOUT_S = 30.0
+"""Seconds until the app's screen must appear (after a splash screen, a launcher), or its check of the weights end."""
+PERMISSION_TIMEOUT_S = 5.0
+"""Seconds a permission dialog may be visible: one with a permanent answer appears briefly at each start."""
+REPLY_TIMEOUT_S = 1800.0
+"""Seconds a reply may take."""
+REPLY_POLL_S = 1.0
+"""Polling interval while the app generates; reading the screen costs CPU time on the phone."""
+TYPING_CHUNK = 400
 """Characters typed at once."""
-SWIPES = 8
+MAX_SWIPES = 8
 
 
 def check(scenario: str, backend: str) -> None:
-    """Raises ``UsageError`` for what the app can't do."""
+    """Raises ``UsageError`` for a scenario or backend that the app does not support."""
     if backend != "opencl":
-        raise UsageError(f"MLCChat computes with OpenCL, not with {backend}", "Give --backend opencl.")
+        raise UsageError(f"MLCChat supports only OpenCL, not {backend}", "Give --backend opencl.")
     if scenario == "throughput":
         raise UsageError("MLCChat takes text only: exact lengths are not possible", "Give --scenario chat.")
     if scenario == "speculative":
@@ -70,107 +70,108 @@ def check(scenario: str, backend: str) -> None:
 
 
 class MlcApp(Engine):
-    """MLCChat, started afresh, its model loaded by its own list."""
+    """MLCChat, restarted for every launch; edgebench selects the model in its list."""
 
-    Config = Settings
+    Config = MlcConfig
     formats = FORMATS
     backends = ("opencl",)
     warm_up = TEXT_WARM_UP
 
-    def __init__(self, device: DeviceSession, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: MlcConfig) -> None:
         self._device = device
         self._phone = Phone(device)
         self._model = ""
-        self._load_began: float | None = None
-        self._since = ("", 0.0)
-        self._heard = ""
+        self._load_started_at: float | None = None
+        self._state_since = ("", 0.0)
+        self._last_alert = ""
         self._swipes = 0
         self._ignored: list[str] = []
 
-    # --- before it runs ----------------------------------------------------------------------
+    # --- preparation ----------------------------------------------------------------------
 
     def prepare(self) -> EngineFacts:
-        there = self._phone.run("pm", "path", PACKAGE)
-        if not there.startswith("package:"):
+        package_path = self._phone.run("pm", "path", PACKAGE)
+        if not package_path.startswith("package:"):
             raise EngineMissing(
-                f"MLCChat ({PACKAGE}) is not installed on {self._device.device.name}", mlc_install.how(self._device)
+                f"MLCChat ({PACKAGE}) is not installed on {self._device.device.name}",
+                mlc_install.install_hint(self._device),
             )
-        told = re.search(r"versionName=(\S+)", self._phone.run("dumpsys", "package", PACKAGE))
+        version = re.search(r"versionName=(\S+)", self._phone.run("dumpsys", "package", PACKAGE))
         return EngineFacts(
             name="mlc-llm",
-            build=f"MLCChat {told[1]}" if told else "MLCChat",
-            path=there.split("\n")[0].removeprefix("package:"),
+            build=f"MLCChat {version[1]}" if version else "MLCChat",
+            path=package_path.split("\n")[0].removeprefix("package:"),
             token_counts=f"estimated: {CHARACTERS_PER_TOKEN} characters a token; the rates are the app's own",
         )
 
     def command(self, launch: Launch, port: int) -> Command:
         self._ignored = list(launch.options)
         self._model = PurePosixPath(launch.model).name
-        self._load_began, self._since, self._swipes, self._heard = None, ("", 0.0), 0, ""
-        self._install(launch.model)
-        return Command(["sh", "-c", mlc_ends.SCRIPT], secrets=(KEY_VARIABLE,))
+        self._load_started_at, self._state_since, self._swipes, self._last_alert = None, ("", 0.0), 0, ""
+        self._copy_weights(launch.model)
+        return Command(["sh", "-c", mlc_ends.RUN_SCRIPT], secrets=(KEY_VARIABLE,))
 
-    def _install(self, folder: str) -> None:
-        """The weights into the app's own folder, where they aren't there yet."""
+    def _copy_weights(self, folder: str) -> None:
+        """Copy missing weights to the app's own folder. Raises ``EngineFailed``."""
         target = f"{FILES}/{self._model}"
-        quoted, there = self._phone.quote(folder), self._phone.quote(target)
-        same = f'[ "$(stat -c %s "$f")" = "$(stat -c %s {there}/"$f" 2>&1)" ]'
-        missing = f'cd {quoted} && for f in *; do {same} || echo "$f"; done'
+        quoted, quoted_target = self._phone.quote(folder), self._phone.quote(target)
+        is_same = f'[ "$(stat -c %s "$f")" = "$(stat -c %s {quoted_target}/"$f" 2>&1)" ]'
+        missing = f'cd {quoted} && for f in *; do {is_same} || echo "$f"; done'
         try:
             if not self._phone.sh(missing).strip():
                 return
-            self._phone.sh(f"mkdir -p {there} && cp {quoted}/* {there}/", timeout=COPY_S)
+            self._phone.sh(f"mkdir -p {quoted_target} && cp {quoted}/* {quoted_target}/", timeout=COPY_TIMEOUT_S)
         except DeviceRefused as error:
             raise EngineFailed(
-                f"the weights cannot be put into the app's folder: {error}",
-                f"Is there space on {self._device.device.name}? Start the app once by hand: it makes its folder then.",
+                f"cannot copy the weights to the app's folder: {error}",
+                f"Is there space on {self._device.device.name}? Start the app once by hand, which creates its folder.",
             ) from error
 
     # --- loading -----------------------------------------------------------------------------
 
     def attach(self) -> int | None:
-        found = re.match(r"\d+", self._phone.run("pidof", PACKAGE))
-        return int(found[0]) if found else None
+        match = re.match(r"\d+", self._phone.run("pidof", PACKAGE))
+        return int(match[0]) if match else None
 
     @property
     def load_began(self) -> float | None:
-        return self._load_began
+        return self._load_started_at
 
     def ready(self, client: Client) -> bool:
-        """One look at the screen and at most one touch. Raises ``EngineRefused``, the screen kept."""
-        screen = self._phone.look()
+        """Read the screen once and tap at most once. Raises ``EngineRefused`` with a screenshot."""
+        screen = self._phone.read_screen()
         if screen is None:
             return False
-        lasting = self._lasting(screen.state)
-        dismiss = screen.saying("Dismiss")
+        seconds = self._time_in_state(screen.state)
+        dismiss_button = screen.find_text("Dismiss")
         if screen.state == "models":
-            self._choose(screen, lasting)
+            self._choose_model(screen, seconds)
         elif screen.state == "chat":
             if screen.failure:
                 raise EngineRefused(f"MLCChat could not load {self._model}: {screen.failure[-500:]}")
-            return screen.loaded
-        elif screen.state == "alert" and screen.alert.startswith(OFFLINE) and dismiss is not None:
-            self._heard = screen.alert  # about a model that it hasn't got: perhaps not the one wanted
-            self._phone.tap(dismiss)
-        elif lasting > {"elsewhere": PATIENCE_S, "permission": FLASH_S}.get(screen.state, -1):
-            raise self._stuck(screen)
+            return screen.is_loaded
+        elif screen.state == "alert" and screen.alert.startswith(OFFLINE_PREFIX) and dismiss_button is not None:
+            self._last_alert = screen.alert  # about a model that is not installed, perhaps not the requested one
+            self._phone.tap(dismiss_button)
+        elif seconds > {"elsewhere": SCREEN_TIMEOUT_S, "permission": PERMISSION_TIMEOUT_S}.get(screen.state, -1):
+            raise self._screen_error(screen)
         return False
 
-    def _lasting(self, state: str) -> float:
-        """For how long it has looked so, seconds."""
+    def _time_in_state(self, state: str) -> float:
+        """Seconds since the screen changed to this state."""
         now = time.monotonic()
-        if state != self._since[0]:
-            self._since = (state, now)
-        return now - self._since[1]
+        if state != self._state_since[0]:
+            self._state_since = (state, now)
+        return now - self._state_since[1]
 
-    def _choose(self, screen: Screen, lasting: float) -> None:
+    def _choose_model(self, screen: Screen, seconds: float) -> None:
         button = screen.button_of(self._model)
         if button is None:
-            if self._swipes == SWIPES:
-                listed = ", ".join(screen.models) or "none"
+            if self._swipes == MAX_SWIPES:
+                models = ", ".join(screen.models) or "none"
                 raise EngineRefused(
-                    f"MLCChat on {self._device.device.name} knows no {self._model}; it lists: {listed}"
-                    + (f". It said: {self._heard}" if self._heard else ""),
+                    f"MLCChat on {self._device.device.name} does not list {self._model} (listed: {models}"
+                    + (f"; message: {self._last_alert})" if self._last_alert else ")"),
                     "Its library is part of the app: add it to the app's mlc-package-config.json and build it again.",
                 )
             self._swipes += 1
@@ -178,121 +179,131 @@ class MlcApp(Engine):
             x, y = str((left + right) // 2), (top + bottom) // 2
             self._phone.run("input", "swipe", x, str(y), x, str(y // 2))
         elif button.description == START and button.enabled:
-            self._load_began = time.monotonic()
+            self._load_started_at = time.monotonic()
             self._phone.tap(button)
-        elif button.description in WAITING and (button.description != "pending" or lasting > PATIENCE_S):
+        elif button.description in WAITING and (button.description != "pending" or seconds > SCREEN_TIMEOUT_S):
             raise EngineRefused(
                 f"{self._model}: {WAITING[button.description]}",
                 f"Compare {FILES}/{self._model} with the folder here. Apps before v0.20 read ndarray-cache.json, "
-                "later ones tensor-cache.json; what an app misses it wants to download.",
+                "later ones tensor-cache.json; the app downloads missing files.",
             )
 
-    def _stuck(self, screen: Screen) -> EngineRefused:
+    def _screen_error(self, screen: Screen) -> EngineRefused:
         name = self._device.device.name
-        means = {
+        errors = {
             "permission": (
                 f"MLCChat asks for a permission on the screen of {name}",
                 "Answer it on the phone, either way: the chat needs none (a refusal is asked about once more).",
             ),
-            "alert": (f"MLCChat says: {screen.alert}", "Dismiss it on the phone, and see what it is about."),
+            "alert": (f"MLCChat shows an alert: {screen.alert}", "Resolve its cause and dismiss it on the phone."),
             "crashed": (f"MLCChat has crashed: {' '.join(screen.texts)[:200]}", "Close that dialog on the phone."),
         }
-        words, hint = means.get(
+        message, hint = errors.get(
             screen.state,
             (
                 f"the screen of {name} shows something unknown: {' | '.join(screen.texts)[:200]}",
                 "Unlock the phone and keep its screen on; a newer app may look different.",
             ),
         )
-        return EngineRefused(words, f"{hint} {self._phone.keep_screen()}".strip())
+        return EngineRefused(message, f"{hint} {self._phone.save_screenshot()}".strip())
 
-    # --- asking ------------------------------------------------------------------------------
+    # --- requests ------------------------------------------------------------------------------
 
     def complete(self, client: Client, request: Request) -> Reply:
-        """Type the last message, wait for the answer, read its rates."""
+        """Type the last message, wait for the reply, read its rates. Raises ``EngineFailed``."""
         if request.messages is None:
-            raise EngineFailed("MLCChat takes text only, and this scenario asks with tokens", "Give --scenario chat.")
+            raise EngineFailed("MLCChat takes text only, and this scenario sends token IDs", "Give --scenario chat.")
         messages = request.messages
         if len(messages) == 1:
-            self._forget()
+            self._reset_chat()
         text = typable(messages[-1]["content"])
-        sent_at, before = self._send(text)
-        screen = self._wait(lambda screen: screen.answered(before), ANSWER_S, "to answer", pause=PAUSE_S)
-        said = screen.answer(text)
+        sent_at, rates_before = self._send(text)
+        screen = self._wait(
+            lambda screen: screen.is_answered(rates_before), REPLY_TIMEOUT_S, "to answer", poll_s=REPLY_POLL_S
+        )
+        output = screen.answer(text)
         if screen.rates == (None, None):
-            if CUT in said:
-                words = f"the conversation has met the context that {self._model} was built into MLCChat with"
+            if TRUNCATION_MARK in output:
+                message = f"the conversation reached the context that {self._model} was compiled with"
                 raise EngineFailed(
-                    words, "Use a smaller --ctx: it only limits the conversations and is not passed to the app."
+                    message, "Use a smaller --ctx: it only limits the conversations and is not passed to the app."
                 )
-            # Its engine's errors arrive as answers; without them it said nothing at all.
-            words = f"MLCChat reported no rates, but: {said[-500:]}" if said else "MLCChat gave no answer"
-            raise EngineFailed(words, self._phone.keep_screen())
+            # The engine's errors arrive as replies.
+            message = f"MLCChat reported no rates, but: {output[-500:]}" if output else "MLCChat did not reply"
+            raise EngineFailed(message, self._phone.save_screenshot())
         return answer(screen, text, sum(len(m["content"]) for m in messages[:-1]), sent_at, time.monotonic())
 
-    def _forget(self) -> None:
-        """A new conversation."""
-        screen = self._wait(lambda screen: screen.loaded, PATIENCE_S, "to become ready")
-        button = screen.described(RESET)
+    def _reset_chat(self) -> None:
+        """Start a new conversation. Raises ``EngineFailed``."""
+        screen = self._wait(lambda screen: screen.is_loaded, SCREEN_TIMEOUT_S, "to become ready")
+        button = screen.find_button(RESET)
         if button is not None and (screen.rates != (None, None) or screen.answer("")):
             self._phone.tap(button)
-            self._wait(lambda s: s.loaded and s.rates == (None, None), PATIENCE_S, "to forget a conversation")
+            self._wait(lambda s: s.is_loaded and s.rates == (None, None), SCREEN_TIMEOUT_S, "to reset the conversation")
 
     def _send(self, text: str) -> tuple[float, Rates]:
-        """When it was sent, and the rates that stood in the heading then."""
-        screen = self._wait(lambda screen: screen.loaded and screen.field is not None, PATIENCE_S, "to become ready")
+        """Type and send a text; (time sent, rates in the heading at that time). Raises ``EngineFailed``."""
+        screen = self._wait(
+            lambda screen: screen.is_loaded and screen.field is not None, SCREEN_TIMEOUT_S, "to become ready"
+        )
         if screen.field is not None:
             self._phone.tap(screen.field)
-        for begin in range(0, len(text), PIECE):
-            piece = text[begin : begin + PIECE].replace(" ", "%s")
+        for start in range(0, len(text), TYPING_CHUNK):
+            piece = text[start : start + TYPING_CHUNK].replace(" ", "%s")
             self._phone.run("input", "text", piece, timeout=60 + len(piece) / 5)
-        screen = self._wait(lambda screen: len(screen.typed) >= len(text), PATIENCE_S, "to take what was typed")
-        if screen.typed.split() != text.split():
+        screen = self._wait(
+            lambda screen: len(screen.field_text) >= len(text), SCREEN_TIMEOUT_S, "to accept the typed text"
+        )
+        if screen.field_text.split() != text.split():
             raise EngineFailed(
-                f"the keyboard of {self._device.device.name} changed the prompt: {screen.typed[:120]!r}",
+                f"the keyboard of {self._device.device.name} changed the prompt: {screen.field_text[:120]!r}",
                 "Switch its corrections and suggestions off.",
             )
-        button = screen.described(SEND)
+        button = screen.find_button(SEND)
         if button is None or not button.enabled:
-            raise EngineFailed("MLCChat takes no message now")
+            raise EngineFailed("MLCChat does not accept messages at the moment")
         self._phone.tap(button)
         return time.monotonic(), screen.rates
 
-    def _wait(self, until: Callable[[Screen], bool], patience: float, what: str, *, pause: float = 0.2) -> Screen:
-        """The screen once it is as it should be. Raises ``EngineFailed`` where that doesn't come."""
-        deadline = time.monotonic() + patience
+    def _wait(
+        self, condition: Callable[[Screen], bool], timeout: float, purpose: str, *, poll_s: float = 0.2
+    ) -> Screen:
+        """Wait until the screen satisfies a condition; the screen. Raises ``EngineFailed`` after ``timeout``."""
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            screen = self._phone.look()
+            screen = self._phone.read_screen()
             if screen is not None:
                 if screen.state == "chat" and screen.failure:
-                    raise EngineFailed(f"MLCChat failed: {screen.failure[-500:]}", self._phone.keep_screen())
-                if screen.state == "chat" and until(screen):
+                    raise EngineFailed(f"MLCChat failed: {screen.failure[-500:]}", self._phone.save_screenshot())
+                if screen.state == "chat" and condition(screen):
                     return screen
                 if screen.state != "chat":
-                    raise EngineFailed(*self._left(screen))
+                    raise EngineFailed(*self._exit_error(screen))
             elif self.attach() is None:
-                raise EngineFailed("MLCChat is gone")
-            time.sleep(pause)
-        raise EngineFailed(f"timed out after {patience:g} s waiting for MLCChat {what}", self._phone.keep_screen())
+                raise EngineFailed("MLCChat has exited")
+            time.sleep(poll_s)
+        raise EngineFailed(
+            f"timed out after {timeout:g} s waiting for MLCChat {purpose}", self._phone.save_screenshot()
+        )
 
-    def _left(self, screen: Screen) -> tuple[str, str]:
+    def _exit_error(self, screen: Screen) -> tuple[str, str]:
         if self.attach() is None:
-            return "MLCChat is gone", ""
-        error = self._stuck(screen)
+            return "MLCChat has exited", ""
+        error = self._screen_error(screen)
         return str(error), error.hint
 
     def count_tokens(self, client: Client, text: str) -> int:
-        """An estimate: the app doesn't tell."""
+        """An estimate: the app does not report token counts."""
         return tokens(len(text))
 
-    # --- what it said ------------------------------------------------------------------------
+    # --- log ------------------------------------------------------------------------
 
     def info(self, log: Iterable[str]) -> EngineFacts:
         lines = list(log)
-        found = mlc_server.info(lines)
+        facts = mlc_server.info(lines)
         opencl = any("Initialize OpenCL platform" in line for line in lines)
-        extra = {**found.extra, **({"ignored_options": self._ignored} if self._ignored else {})}
-        return replace(found, backend="opencl" if opencl else None, extra=extra)
+        extra = {**facts.extra, **({"ignored_options": self._ignored} if self._ignored else {})}
+        return replace(facts, backend="opencl" if opencl else None, extra=extra)
 
     def compiling(self, log: Sequence[Line]) -> tuple[float, bool] | None:
         return None

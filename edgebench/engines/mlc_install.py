@@ -1,4 +1,4 @@
-"""What a profile may say of MLC-LLM, and what to install from where: it is on no package registry."""
+"""MLC-LLM's profile section and installation hints: it is not on any package registry."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edgebench.errors import TimedOut
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a profile may say of it."""
+class MlcConfig:
+    """The engine's section of a device profile."""
 
     python: str | None = None
-    """The Python in which ``mlc_llm`` is installed; ``python3`` (Windows: ``python``) where absent."""
+    """The Python in which ``mlc_llm`` is installed; default: ``python3`` (Windows: ``python``)."""
     model_lib: str | None = None
-    """A model library compiled beforehand; where absent the engine compiles one and keeps it."""
+    """A precompiled model library; by default the engine compiles and caches one."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the engine's process only, such as ``MLC_LLM_HOME``."""
 
@@ -29,10 +29,10 @@ KEY_VARIABLE = "EDGEBENCH_ENGINE_KEY"
 
 WHEELS = "https://mlc.ai/wheels"
 GUIDE = "https://llm.mlc.ai/docs/install/mlc_llm.html"
-APP = "https://llm.mlc.ai/docs/deploy/android.html"
+APP_GUIDE = "https://llm.mlc.ai/docs/deploy/android.html"
 
 BUILDS = ("cpu", "cu128", "cu130", "rocm61", "rocm62")
-"""Of the project's nightly wheels; a Mac's cpu wheel holds Metal, every build but the Mac's Vulkan."""
+"""Builds of the nightly wheels; the cpu wheel for macOS includes Metal, all others include Vulkan."""
 
 
 COMPILERS = {
@@ -40,44 +40,45 @@ COMPILERS = {
     "macos": "Xcode's command line tools (`xcode-select --install`)",
     "windows": "clang (`conda install -c conda-forge clang libvulkan-loader`)",
 }
-"""What TVM links a model's library with (tvm/support/cc.py), and what its GPU backend takes from the system."""
+"""Compiler that TVM links a model library with (tvm/support/cc.py), and system libraries of its GPU backend."""
 
 
-GPUS = "nvidia-smi 2>/dev/null; echo rocm $(cat /opt/rocm/.info/version 2>/dev/null)"
-"""What a Linux machine says of its driver: ``CUDA Version: 13.0``, ``rocm 6.2.4``."""
+GPU_QUERY = "nvidia-smi 2>/dev/null; echo rocm $(cat /opt/rocm/.info/version 2>/dev/null)"
+"""Command that prints the GPU driver of a Linux machine: ``CUDA Version: 13.0``, ``rocm 6.2.4``."""
 
 
-def how(device: DeviceSession) -> str:
-    """One sentence or two for this device: the commands to type there."""
+def install_hint(device: DeviceSession) -> str:
+    """How to install MLC-LLM on this device: the commands to type there."""
     system = device.device.system
     if system != "linux":
-        return advice(system)
+        return install_hint_for(system)
     try:
-        return advice(system, wheel(device.run(GPUS, timeout=30).stdout))
+        return install_hint_for(system, wheel_build(device.run(GPU_QUERY, timeout=30).stdout))
     except TimedOut:
-        return advice(system)
+        return install_hint_for(system)
 
 
-def wheel(told: str) -> str:
-    """The build for a machine that answers ``GPUS`` so; ``cpu``, which holds Vulkan, where none fits."""
-    cuda, rocm = re.search(r"CUDA Version: (\d+)\.(\d+)", told), re.search(r"rocm 6\.([12])\b", told)
+def wheel_build(output: str) -> str:
+    """The build for this output of ``GPU_QUERY``; ``cpu``, which includes Vulkan, if no other fits."""
+    cuda, rocm = re.search(r"CUDA Version: (\d+)\.(\d+)", output), re.search(r"rocm 6\.([12])\b", output)
     if cuda and (int(cuda[1]), int(cuda[2])) >= (12, 8):
         return "cu130" if int(cuda[1]) >= 13 else "cu128"
     return f"rocm6{rocm[1]}" if rocm else "cpu"
 
 
-def advice(system: str, build: str = "cpu") -> str:
-    """The same for a system by its name and one of ``BUILDS``."""
+def install_hint_for(system: str, build: str = "cpu") -> str:
+    """How to install MLC-LLM on a system (``linux``, ``macos`` …), with one of ``BUILDS``."""
     if system in ("android", "termux"):
-        over = "" if system == "android" else ", and reach the phone over ADB"
+        adb_hint = "" if system == "android" else ", and reach the phone over ADB"
         return (
             "Android has no mlc_llm. Install the MLCChat app (build it with your models, or take the APK that "
-            f"{APP} links to, of September 2024: it knows the models of its list only), start it once{over}, "
+            f"{APP_GUIDE} links to, of September 2024, which supports only the models of its list), "
+            f"start it once{adb_hint}, "
             "then run again."
         )
     python = "python" if system == "windows" else "python3"
     return (
-        f"MLC-LLM is on no package registry. On the device: `{python} -m pip install --pre -U -f {WHEELS} "
+        f"MLC-LLM is not on any package registry. On the device: `{python} -m pip install --pre -U -f {WHEELS} "
         f"mlc-llm-nightly-{build} mlc-ai-nightly-{build}`, in a virtual environment whose Python the profile names "
         f"(engines: {{mlc-llm: {{python: PATH}}}}). It compiles models there, with {COMPILERS[system]}. "
         f"All builds: {GUIDE}"

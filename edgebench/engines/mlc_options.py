@@ -1,4 +1,4 @@
-"""Launch options of MLC-LLM, which puts a model on one device as a whole."""
+"""Launch options of MLC-LLM, which loads a whole model onto one device."""
 
 from __future__ import annotations
 

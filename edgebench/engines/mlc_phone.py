@@ -1,4 +1,4 @@
-"""An Android phone as a finger and an eye have it: looked at, pressed, typed on."""
+"""Controls an Android phone through its screen: reads it, taps and types."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgebench.errors import DeviceRefused, TimedOut
 
 
 class Phone:
-    """Of an open device; every look starts a program there and takes a second or more."""
+    """The screen of an open device; every read starts a program there and takes a second or more."""
 
     def __init__(self, device: DeviceSession) -> None:
         self._device = device
 
-    def look(self) -> Screen | None:
-        """The screen; None while it does not hold still, as while the app writes."""
+    def read_screen(self) -> Screen | None:
+        """The screen; None while it changes, for example while the app prints a reply."""
         file = self.quote(f"{self._device.workspace}/window.xml")
         folder = self.quote(self._device.workspace)
         dump = (
@@ -34,8 +34,8 @@ class Phone:
         x, y = node.centre
         self.run("input", "tap", str(x), str(y))
 
-    def keep_screen(self) -> str:
-        """A picture of the screen, kept on the controller; the words that say where."""
+    def save_screenshot(self) -> str:
+        """Save a screenshot on the controller; a sentence with its path, or with the error."""
         from edgebench.modelfiles.cache import Cache
 
         try:
@@ -45,19 +45,21 @@ class Phone:
             file = folder / f"{self._device.device.name}-{time.strftime('%Y%m%d-%H%M%S')}.png"
             file.write_bytes(picture)
         except (OSError, binascii.Error, DeviceRefused, TimedOut) as error:
-            return f"(No picture of the screen could be kept: {error}.)"
-        return f"A picture of the screen: {file}"
+            return f"(Cannot save a screenshot: {error}.)"
+        return f"Screenshot: {file}"
 
     def run(self, *argv: str, timeout: float = 60) -> str:
-        """What a command of the phone printed, whatever its status."""
+        """Output of a command on the phone, whatever its exit status."""
         return self._device.run(self._device.system.quote(argv), timeout=timeout).stdout
 
     def sh(self, command: str, *, timeout: float = 60) -> str:
-        """What a line of its shell printed. Raises ``DeviceRefused`` where it fails."""
-        told = self._device.run(command, timeout=timeout)
-        if told.status != 0:
-            raise DeviceRefused((told.stderr.strip() or told.stdout.strip())[-300:] or f"exit status {told.status}")
-        return told.stdout
+        """Output of a shell command line on the phone. Raises ``DeviceRefused`` if it fails."""
+        output = self._device.run(command, timeout=timeout)
+        if output.status != 0:
+            raise DeviceRefused(
+                (output.stderr.strip() or output.stdout.strip())[-300:] or f"exit status {output.status}"
+            )
+        return output.stdout
 
     def quote(self, path: str) -> str:
         return self._device.system.quote([path])

@@ -1,4 +1,4 @@
-"""``mlc_llm serve`` in the Python that the profile names: Linux, Windows, macOS."""
+"""``mlc_llm serve`` in the profile's Python: Linux, Windows, macOS."""
 
 from __future__ import annotations
 
@@ -23,66 +23,66 @@ from edgebench.core import (
     options_as,
 )
 from edgebench.engines import mlc_install, mlc_server
-from edgebench.engines.mlc_install import BACKENDS, FORMATS, KEY_VARIABLE, Settings
+from edgebench.engines.mlc_install import BACKENDS, FORMATS, KEY_VARIABLE, MlcConfig
 from edgebench.engines.mlc_options import MlcOptions
 from edgebench.errors import EngineFailed, EngineMissing, TimedOut
 from edgebench.modelfiles.mlc import CONFIG, WEIGHT_INDEXES
 
-VERIFIES = ("cuda", "vulkan", "metal")
-"""Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others share the
-CPU's, which has refused more than one token a request since April 2024: a draft would end the engine."""
+SAMPLING_BACKENDS = ("cuda", "vulkan", "metal")
+"""Backends with a sampler of their own (cpp/serve/sampler/sampler.h; Metal since v0.20). The others use the
+CPU's, which accepts only one token per request since April 2024: a draft would crash the engine."""
 
 
 class MlcPython(Engine):
     """``mlc_llm serve`` of v0.17 or later: its flags are read from its own source on the device."""
 
-    Config = Settings
+    Config = MlcConfig
     formats = FORMATS
     backends = BACKENDS
     Options = MlcOptions
 
-    def __init__(self, device: DeviceSession, config: Settings) -> None:
+    def __init__(self, device: DeviceSession, config: MlcConfig) -> None:
         self._device = device
         self._config = config
         self._flags: frozenset[str] = frozenset()
         self._speculative = False
         self._drafts = (0, 0)
-        self._counted: dict[str, int] = {}
-        self._checked: set[str] = set()
+        self._token_counts: dict[str, int] = {}
+        self._checked_folders: set[str] = set()
         self.cache_name: str | None = None
-        """How the weights' cache file is called that this version reads."""
+        """File name of the weight index that this version reads."""
 
     def prepare(self) -> EngineFacts:
-        """Nothing of MLC-LLM is imported for it: its source is read where it is installed."""
-        found = self._look()
-        self._flags, version = frozenset(found.names("flags")), found.text("version") or ""
-        self.cache_name = found.text("cache_name")
+        """Reads the facts from MLC-LLM's installed source, without importing it. Raises ``EngineMissing``."""
+        info = self._probe()
+        self._flags, version = frozenset(info.names("flags")), info.text("version") or ""
+        self.cache_name = info.text("cache_name")
         if "--enable-debug" not in self._flags:
             raise EngineMissing(
-                f"MLC-LLM {version} on {self._device.device.name} is too old: serve knows no --enable-debug",
-                mlc_install.how(self._device),
+                f"MLC-LLM {version} on {self._device.device.name} is too old: serve has no --enable-debug",
+                mlc_install.install_hint(self._device),
             )
-        packages = found.texts("packages")
-        # Its source names itself mlc_llm, its wheels mlc-llm-nightly-…; only a release sets libinfo's version.
+        packages = info.texts("packages")
+        # The source package is named mlc_llm, the wheels mlc-llm-nightly-…; only releases set libinfo's version.
         installed = (v for name, v in packages.items() if name.lower().replace("_", "-").startswith("mlc-llm"))
         extra = {
             "packages": packages,
-            "python": found.text("python"),
+            "python": info.text("python"),
             "cache_name": self.cache_name,
-            # Before March 2026 serve knew no key: loopback is all that guards it then.
+            # Before March 2026 serve had no API key: only the loopback interface protects it.
             "key": "--api-key" in self._flags,
         }
         return EngineFacts(
             name="mlc-llm",
             build=next(installed, version),
-            path=found.text("path"),
+            path=info.text("path"),
             extra={name: value for name, value in extra.items() if value is not None},
         )
 
     def command(self, launch: Launch, port: int) -> Command:
         self._speculative, self._drafts = launch.draft is not None, (0, 0)
         for folder in filter(None, (launch.model, launch.draft)):
-            self._check(folder)
+            self._check_weights(folder)
         keyed = "--api-key" in self._flags
         argv = [self._python(), "-c", serve_code(keyed), *self.flags(launch)]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
@@ -91,8 +91,8 @@ class MlcPython(Engine):
         return Command(argv, env=env, secrets=(KEY_VARIABLE,))
 
     def flags(self, launch: Launch) -> list[str]:
-        """A launch as serve's own arguments. Raises ``EngineFailed`` for what it can't be told, and
-        for what would end the process later."""
+        """The arguments of ``serve`` for a launch. Raises ``EngineFailed`` for unsupported options, and for
+        those that would crash the process later."""
         lib = self._config.model_lib
         argv = [launch.model, "--device", launch.backend, "--mode", "interactive", "--enable-debug"]
         argv += ["--prefix-cache-mode", "disable"]
@@ -103,30 +103,30 @@ class MlcPython(Engine):
         if launch.draft is not None:
             k = self._draft_length(launch, launch.draft, chunk)
             argv += ["--speculative-mode", "small_draft", "--additional-models", launch.draft]
-            overrides |= {"max_num_sequence": k + 1 if lib else sequences(k), "spec_draft_length": k}
-        told = ";".join(f"{name}={value}" for name, value in overrides.items())
-        argv += ["--overrides", told] if told else []
-        unknown = [word for word in argv[1:] if word.startswith("--") and word not in self._flags]
+            overrides |= {"max_num_sequence": k + 1 if lib else max_sequences(k), "spec_draft_length": k}
+        text = ";".join(f"{name}={value}" for name, value in overrides.items())
+        argv += ["--overrides", text] if text else []
+        unknown = [flag for flag in argv[1:] if flag.startswith("--") and flag not in self._flags]
         if unknown:
             raise EngineFailed(f"this version of MLC-LLM does not know {', '.join(unknown)}", "Install a newer one.")
         return argv
 
     def _draft_length(self, launch: Launch, draft: str, chunk: int | None) -> int:
-        """K. Raises ``EngineFailed`` where the engine would end at the first draft, or draft nothing."""
+        """K. Raises ``EngineFailed`` if the engine would crash on the first draft, or would not draft at all."""
         k = launch.drafting.n_max if launch.drafting else 0
         if not k:
-            raise EngineFailed("MLC-LLM drafts nothing without a fixed length", "Give --k.")
-        old = self.cache_name == "ndarray-cache.json"
-        if launch.backend not in VERIFIES or (launch.backend == "metal" and old):
+            raise EngineFailed("MLC-LLM requires a fixed draft length", "Pass --k.")
+        is_old = self.cache_name == "ndarray-cache.json"
+        if launch.backend not in SAMPLING_BACKENDS or (launch.backend == "metal" and is_old):
             raise EngineFailed(
-                f"MLC-LLM cannot verify drafts on {launch.backend}: it would sample on the CPU, and that sampler ends "
-                "at the first draft",
+                f"MLC-LLM cannot verify drafts on {launch.backend}: it would sample on the CPU, and its CPU sampler "
+                "crashes on the first draft",
                 "Use --backend cuda or vulkan, or metal with v0.20 or later.",
             )
         if chunk is not None and chunk < k + 1:
             raise EngineFailed(f"a prefill chunk of {chunk} is too small for K = {k}", f"Give --batch {k + 1}.")
         if "," in draft:
-            raise EngineFailed(f"MLC-LLM takes no path with a comma for a draft model: {draft}")
+            raise EngineFailed(f"MLC-LLM does not support commas in the path of a draft model: {draft}")
         return k
 
     def ready(self, client: Client) -> bool:
@@ -140,13 +140,13 @@ class MlcPython(Engine):
         if not self._speculative:
             return reply
         before, self._drafts = self._drafts, mlc_server.drafts(client)
-        proposed, accepted = (now - then for now, then in zip(self._drafts, before, strict=True))
+        proposed, accepted = (total - earlier for total, earlier in zip(self._drafts, before, strict=True))
         return replace(reply, draft_tokens=proposed, draft_accepted=accepted)
 
     def count_tokens(self, client: Client, text: str) -> int:
-        if text not in self._counted:
-            self._counted[text] = mlc_server.count_tokens(client, text)
-        return self._counted[text]
+        if text not in self._token_counts:
+            self._token_counts[text] = mlc_server.count_tokens(client, text)
+        return self._token_counts[text]
 
     def info(self, log: Iterable[str]) -> EngineFacts:
         return mlc_server.info(log)
@@ -158,20 +158,20 @@ class MlcPython(Engine):
         return mlc_server.verdict(log)
 
     def last_words(self, log: Sequence[str]) -> tuple[str, str] | None:
-        words = mlc_server.last_words([mlc_server.plain(line) for line in log])
-        return (words, mlc_server.remedy(words)) if words else None
+        message = mlc_server.last_words([mlc_server.plain(line) for line in log])
+        return (message, mlc_server.remedy(message)) if message else None
 
-    def _check(self, folder: str) -> None:
-        """Whether this version can read the weights in a folder of the device. Raises ``EngineFailed``."""
-        if folder in self._checked:
+    def _check_weights(self, folder: str) -> None:
+        """Raises ``EngineFailed`` if this version cannot read the weights in a folder on the device."""
+        if folder in self._checked_folders:
             return
-        argv = [self._python(), "-c", LIST, folder]
-        told = self._device.run(self._device.system.quote(argv), timeout=60)
+        argv = [self._python(), "-c", LIST_SCRIPT, folder]
+        output = self._device.run(self._device.system.quote(argv), timeout=60)
         try:
-            names = json.loads(told.stdout)
+            names = json.loads(output.stdout)
         except ValueError as error:
-            words = told.stderr.strip()[-300:]
-            raise EngineFailed(f"{folder} cannot be read on {self._device.device.name}: {words}") from error
+            error_text = output.stderr.strip()[-300:]
+            raise EngineFailed(f"{folder} cannot be read on {self._device.device.name}: {error_text}") from error
         if CONFIG not in names:
             raise EngineFailed(
                 f"{folder} is not a model for MLC-LLM: it has no {CONFIG}",
@@ -180,46 +180,48 @@ class MlcPython(Engine):
         if self.cache_name is not None and self.cache_name not in names:
             other = next((name for name in WEIGHT_INDEXES if name in names), "none")
             raise EngineFailed(
-                f"the list of weights in {folder} is {other}, and this version of MLC-LLM reads {self.cache_name} only",
+                f"the weight index in {folder} is {other}, and this version of MLC-LLM reads {self.cache_name} only",
                 "Use weights made for this version, or the version they were made for (v0.20 changed the name).",
             )
-        self._checked.add(folder)
+        self._checked_folders.add(folder)
 
     def _python(self) -> str:
         return self._config.python or ("python" if self._device.device.system == "windows" else "python3")
 
-    def _look(self) -> Fields:
-        """What the device's Python says of its MLC-LLM. Raises ``EngineMissing``."""
-        name, how = self._device.device.name, mlc_install.how(self._device)
+    def _probe(self) -> Fields:
+        """The output of ``PROBE_SCRIPT`` in the device's Python. Raises ``EngineMissing``."""
+        name, hint = self._device.device.name, mlc_install.install_hint(self._device)
         try:
-            told = self._device.run(self._device.system.quote([self._python(), "-c", LOOK]), timeout=60)
+            output = self._device.run(self._device.system.quote([self._python(), "-c", PROBE_SCRIPT]), timeout=60)
         except TimedOut as error:
-            raise EngineMissing(f"timed out: no output from {self._python()} on {name} for 60 s", how) from error
-        if told.status != 0:
-            words = (told.stderr.strip() or told.stdout.strip())[-300:]
-            raise EngineMissing(f"{self._python()} cannot run on {name} (exit status {told.status}): {words}", how)
+            raise EngineMissing(f"timed out: no output from {self._python()} on {name} for 60 s", hint) from error
+        if output.status != 0:
+            error_text = (output.stderr.strip() or output.stdout.strip())[-300:]
+            raise EngineMissing(
+                f"{self._python()} cannot run on {name} (exit status {output.status}): {error_text}", hint
+            )
         try:
-            found = json.loads(told.stdout.strip().splitlines()[-1])
+            info = json.loads(output.stdout.strip().splitlines()[-1])
         except (ValueError, IndexError) as error:
             raise EngineMissing(
-                f"{self._python()} on {name} is not a Python interpreter: {told.stdout[:200]!r}", how
+                f"{self._python()} on {name} is not a Python interpreter: {output.stdout[:200]!r}", hint
             ) from error
-        if not isinstance(found, dict) or not found.get("path"):
-            raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", how)
-        return Fields(found)
+        if not isinstance(info, dict) or not info.get("path"):
+            raise EngineMissing(f"the Python {self._python()} on {name} has no mlc_llm", hint)
+        return Fields(info)
 
 
-def sequences(k: int) -> int:
-    """Room for K drafts and the verifier's own token: interactive means one sequence, and a step takes
-    so many. It is a setting of the compiled library too (jit.py hashes ``max_batch_size``): the next
-    power of two lets a sweep of 1..16 compile each model five times, not sixteen."""
+def max_sequences(k: int) -> int:
+    """``max_num_sequence`` for K draft tokens and the verifier's own: interactive mode has one sequence, but a
+    step needs K + 1. The compiled library depends on it (jit.py hashes ``max_batch_size``): with the next
+    power of two, a sweep of 1..16 compiles each model five times, not sixteen."""
     return 1 << k.bit_length()
 
 
-LIST = "import json,os,sys;print(json.dumps(os.listdir(sys.argv[1])))"
-"""Program for the device's Python: the names in a folder."""
+LIST_SCRIPT = "import json,os,sys;print(json.dumps(os.listdir(sys.argv[1])))"
+"""Program for the device's Python: prints the names of the files in a folder."""
 
-LOOK = ";".join(
+PROBE_SCRIPT = ";".join(
     (
         "import importlib.metadata as m,importlib.util as u,json,os,platform,re",
         "s=u.find_spec('mlc_llm')",
@@ -236,15 +238,15 @@ LOOK = ";".join(
         "print(json.dumps(k))",
     )
 )
-"""Program for the device's Python: where mlc_llm is, which version, which flags its serve takes. One
-line with single quotes only, so that every shell can quote it."""
+"""Program for the device's Python: prints mlc_llm's path, its version and the flags of serve. One line with
+single quotes only, so that every shell can quote it."""
 
 
-def serve_code(keyed: bool) -> str:
-    """Program for the device's Python: what ``python -m mlc_llm serve`` does, with the key taken out
-    of the environment instead of the argv that every user of the machine can read, and the resident
-    memory of Python, TVM and the compiler told before the model is loaded."""
-    key = "+['--api-key',k]" if keyed else ""
+def serve_code(has_key: bool) -> str:
+    """Program for the device's Python: runs ``python -m mlc_llm serve`` with the key from the environment
+    instead of argv, which every user of the machine can read, and prints the resident memory of Python,
+    TVM and the compiler before the model is loaded."""
+    key = "+['--api-key',k]" if has_key else ""
     statm = "int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGE_SIZE')"
     return ";".join(
         (

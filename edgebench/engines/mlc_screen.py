@@ -1,9 +1,9 @@
-"""What stands on an Android screen, and what the MLCChat app says there. Pure: text in, facts out.
+"""Parses an Android screen dump and the MLCChat app's state on it; pure functions of text.
 
 The app (``android/MLCChat`` of mlc-llm, v0.17 to July 2026) has two screens: ``Model List`` with a
-button per model, described ``start chatting`` once its weights are whole, and the chat, whose
-buttons ``reset the chat`` and, from v0.20 on, ``use camera`` are enabled by its state. The rates of an
-answer stand only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
+button per model, described ``start chatting`` once its weights are complete, and the chat, whose
+buttons ``reset the chat`` and, from v0.20 on, ``use camera`` are enabled by its state. The rates of a
+reply are only in its heading: ``prefill: 12.3 tok/s, decode: 4.5 tok/s``.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from edgebench.core import Reply
 from edgebench.errors import Unreadable
 
 PACKAGE = "ai.mlc.mlcchat"
-START, RESET, SEND, CHATABLE = "start chatting", "reset the chat", "send message", "use camera"
+START, RESET, SEND, CAMERA = "start chatting", "reset the chat", "send message", "use camera"
 """Descriptions of the app's buttons."""
 WAITING = {
-    "start downloading": "the app wants to download the weights: they are not whole on the device",
+    "start downloading": "the weights on the device are incomplete, the app would download them",
     "pause downloading": "the app is downloading the weights",
-    "pending": "the app is still looking at its weights",
+    "pending": "the app is still checking its weights",
 }
-"""Descriptions of a model's other buttons, and what they mean."""
-FAILED = "MLCChat failed"
-OFFLINE = "Download model config failed"
-"""How its dialog begins where it could not ask the network about a model of its list that it hasn't got."""
-CUT = "[output truncated"
-"""Stands at the end of an answer that met the limit of its context."""
+"""Description of a model's other button → its meaning."""
+FAILURE_PREFIX = "MLCChat failed"
+OFFLINE_PREFIX = "Download model config failed"
+"""Prefix of its dialog if it has no network to look up a model of its list that is not installed."""
+TRUNCATION_MARK = "[output truncated"
+"""End of a reply that reached the context limit."""
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, about: what counts are estimated by. Rates don't depend on it."""
+"""Approximately, for English text; used to estimate counts. Rates do not depend on it."""
 
 Rates = tuple[float | None, float | None]
 """Prefill and decode, tokens/s."""
@@ -43,14 +43,14 @@ State = Literal["models", "chat", "alert", "permission", "crashed", "elsewhere"]
 
 @dataclass(frozen=True)
 class Node:
-    """One thing on the screen; ``bounds``: left, top, right, bottom, pixels."""
+    """One element of the screen; ``bounds``: left, top, right, bottom, pixels."""
 
     text: str
     description: str
-    kind: str
+    widget: str
     package: str
     enabled: bool
-    """Whether it, and what it lies in, may be pressed."""
+    """Whether it and its parents are enabled."""
     bounds: tuple[int, int, int, int]
 
     @property
@@ -58,26 +58,26 @@ class Node:
         left, top, right, bottom = self.bounds
         return (left + right) // 2, (top + bottom) // 2
 
-    def beside(self, other: Node) -> bool:
-        """Whether they stand in one row."""
+    def is_in_row_of(self, other: Node) -> bool:
+        """Whether the two are in the same row."""
         return self.bounds[1] < other.centre[1] < self.bounds[3] or other.bounds[1] < self.centre[1] < other.bounds[3]
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Everything on it, outer things first."""
+    """All elements of a screen, parents first."""
 
     nodes: tuple[Node, ...]
 
-    def described(self, description: str) -> Node | None:
+    def find_button(self, description: str) -> Node | None:
         return next((node for node in self.nodes if node.description == description), None)
 
-    def saying(self, text: str) -> Node | None:
+    def find_text(self, text: str) -> Node | None:
         return next((node for node in self.nodes if node.text == text), None)
 
     @property
     def state(self) -> State:
-        """What is in front: a dialog of the system's hides the app."""
+        """The screen in the foreground; a system dialog hides the app."""
         packages = {node.package for node in self.nodes}
         if any(name.endswith(("permissioncontroller", "packageinstaller")) for name in packages):
             return "permission"
@@ -87,11 +87,11 @@ class Screen:
             return "crashed"
         if PACKAGE not in packages:
             return "elsewhere"
-        if self.saying("Error") and self.saying("Dismiss"):
+        if self.find_text("Error") and self.find_text("Dismiss"):
             return "alert"
-        if self.described(SEND):
+        if self.find_button(SEND):
             return "chat"
-        return "models" if self.saying("Model List") else "elsewhere"
+        return "models" if self.find_text("Model List") else "elsewhere"
 
     @property
     def texts(self) -> list[str]:
@@ -99,85 +99,89 @@ class Screen:
 
     @property
     def models(self) -> list[str]:
-        """The ids in the list of models: each has a second button, of which all are described alike."""
+        """The IDs in the list of models; each row also has a second button without a distinct description."""
         buttons = [node for node in self.nodes if node.description in (START, *WAITING)]
-        shown = [node for node in self.nodes if node.text and any(node.beside(button) for button in buttons)]
-        return list(dict.fromkeys(node.text for node in shown))
+        rows = [node for node in self.nodes if node.text and any(node.is_in_row_of(button) for button in buttons)]
+        return list(dict.fromkeys(node.text for node in rows))
 
     def button_of(self, model: str) -> Node | None:
         """A model's first button."""
-        named = self.saying(model)
+        label = self.find_text(model)
         buttons = (node for node in self.nodes if node.description in (START, *WAITING))
-        return next((node for node in buttons if named and named.beside(node)), None)
+        return next((node for node in buttons if label and label.is_in_row_of(node)), None)
 
     @property
     def field(self) -> Node | None:
-        """Where one types."""
-        return next((node for node in self.nodes if node.kind.endswith("EditText")), None)
+        """The input field."""
+        return next((node for node in self.nodes if node.widget.endswith("EditText")), None)
 
     @property
-    def typed(self) -> str:
-        """What stands in the field; its label is no text of one's own."""
+    def field_text(self) -> str:
+        """The text in the input field, without its placeholder."""
         field = self.field
         return "" if field is None or field.text == "Input" else field.text
 
     @property
-    def loaded(self) -> bool:
-        """Whether the chat's model is loaded and, as far as the screen tells, idle: until then not
-        even its reset button can be pressed."""
-        button, camera = self.described(RESET), self.described(CHATABLE)
+    def is_loaded(self) -> bool:
+        """Whether the chat's model is loaded and, as far as the screen shows, idle: until then even its reset
+        button is disabled."""
+        button, camera = self.find_button(RESET), self.find_button(CAMERA)
         return button is not None and button.enabled and (camera is None or camera.enabled)
 
-    def answered(self, before: Rates) -> bool:
-        """Whether a question that was sent, with those rates in the heading then, is answered. An app
-        without a camera's button looks the same while it writes: there the heading must change."""
-        return self.loaded and not self.typed and (self.described(CHATABLE) is not None or self.rates != before)
+    def is_answered(self, rates_before: Rates) -> bool:
+        """Whether a message is answered; ``rates_before``: the heading's rates when it was sent. An app
+        without a camera button looks the same while it prints: there the heading must change."""
+        return (
+            self.is_loaded
+            and not self.field_text
+            and (self.find_button(CAMERA) is not None or self.rates != rates_before)
+        )
 
     @property
     def failure(self) -> str:
-        """The app's own words on an error in the chat; empty where there is none."""
-        return next((text for text in self.texts if text.startswith(FAILED)), "")
+        """The app's error message in the chat; empty if there is none."""
+        return next((text for text in self.texts if text.startswith(FAILURE_PREFIX)), "")
 
     @property
     def alert(self) -> str:
-        """The words of its dialog."""
-        known = {"Error", "Copy", "Dismiss", "Model List", "MLCChat"}
-        return " ".join(text for text in self.texts if text not in known)[-500:]
+        """The text of its dialog."""
+        labels = {"Error", "Copy", "Dismiss", "Model List", "MLCChat"}
+        return " ".join(text for text in self.texts if text not in labels)[-500:]
 
     @property
     def rates(self) -> Rates:
-        """Prefill and decode, tokens/s, of the last answer; None where they don't stand there."""
+        """Prefill and decode rate of the last reply, tokens/s; None if they are not shown."""
         for text in self.texts:
             if text.startswith(("prefill: ", "decode: ")):
                 return _rate("prefill", text), _rate("decode", text)
         return None, None
 
-    def answer(self, asked: str) -> str:
-        """The last answer; empty where the question is the last thing said. A long one reaches behind
-        the bar at the top: its box may begin anywhere."""
-        bar, field = self.described(RESET), self.field
-        top, bottom = bar.bounds[3] if bar else 0, field.bounds[1] if field else 10**6
-        said = [n.text for n in self.nodes if n.text and n.bounds[1] < bottom and n.bounds[3] > top]
-        own = ("MLCChat: ", "prefill: ", "decode: ")
-        said = [text for text in said if text not in ("Show as Markdown", "Input") and not text.startswith(own)]
-        return said[-1] if said and said[-1] != asked else ""
+    def answer(self, prompt: str) -> str:
+        """The last reply; empty if the prompt is the last message. A long reply extends above the visible
+        area: its box may start anywhere."""
+        heading, field = self.find_button(RESET), self.field
+        top, bottom = heading.bounds[3] if heading else 0, field.bounds[1] if field else 10**6
+        texts = [node.text for node in self.nodes if node.text and node.bounds[1] < bottom and node.bounds[3] > top]
+        prefixes = ("MLCChat: ", "prefill: ", "decode: ")
+        texts = [text for text in texts if text not in ("Show as Markdown", "Input") and not text.startswith(prefixes)]
+        return texts[-1] if texts and texts[-1] != prompt else ""
 
 
 def _rate(name: str, text: str) -> float | None:
-    # The app writes one digit after the point, or after the comma where the phone's language has one.
-    found = re.search(rf"\b{name}: (\d+)[.,٫](\d+) tok/s", text)
-    return float(f"{found[1]}.{found[2]}") if found else None
+    # The app prints one decimal place, after a point or a comma depending on the phone's language.
+    match = re.search(rf"\b{name}: (\d+)[.,٫](\d+) tok/s", text)
+    return float(f"{match[1]}.{match[2]}") if match else None
 
 
 def parse(text: str) -> Screen | None:
-    """A dump of ``uiautomator``. None: the screen would not hold still. Raises ``Unreadable``."""
+    """Parse a dump of ``uiautomator``; None if the screen was changing. Raises ``Unreadable``."""
     if "<hierarchy" not in text:
         if not text.strip() or "ERROR" in text:
             return None
         raise Unreadable(f"uiautomator dump printed something else: {text[:200]!r}")
-    begin, end = text.index("<hierarchy"), text.rfind("</hierarchy>")
+    start, end = text.index("<hierarchy"), text.rfind("</hierarchy>")
     try:
-        root = ElementTree.fromstring(text[begin : end + len("</hierarchy>")])  # noqa: S314 - no DTD can be in it
+        root = ElementTree.fromstring(text[start : end + len("</hierarchy>")])  # noqa: S314 - no DTD can be in it
     except ElementTree.ParseError as error:
         raise Unreadable(f"uiautomator dump printed no XML: {error}") from error
     return Screen(tuple(_nodes(root, enabled=True)))
@@ -185,18 +189,18 @@ def parse(text: str) -> Screen | None:
 
 def _nodes(element: ElementTree.Element, *, enabled: bool) -> Iterator[Node]:
     for child in element:
-        may = enabled and child.get("enabled", "true") == "true"
+        is_enabled = enabled and child.get("enabled", "true") == "true"
         numbers = [int(number) for number in re.findall(r"-?\d+", child.get("bounds", ""))]
         if len(numbers) == 4:
             yield Node(
                 text=child.get("text", ""),
                 description=child.get("content-desc", ""),
-                kind=child.get("class", ""),
+                widget=child.get("class", ""),
                 package=child.get("package", ""),
-                enabled=may,
+                enabled=is_enabled,
                 bounds=(numbers[0], numbers[1], numbers[2], numbers[3]),
             )
-        yield from _nodes(child, enabled=may)
+        yield from _nodes(child, enabled=is_enabled)
 
 
 def tokens(characters: int) -> int:
@@ -204,27 +208,27 @@ def tokens(characters: int) -> int:
 
 
 def typable(text: str) -> str:
-    """What Android's ``input text`` can type: one line of ASCII."""
-    plain = text.translate({ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("–"): "-", ord("—"): "-"})
-    ascii_ = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+    """The text as Android's ``input text`` can type it: one line of ASCII."""
+    simple = text.translate({ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("–"): "-", ord("—"): "-"})
+    ascii_ = unicodedata.normalize("NFKD", simple).encode("ascii", "ignore").decode()
     return " ".join(ascii_.split()).replace("%s", "% s")
 
 
-def answer(screen: Screen, asked: str, earlier: int, sent_at: float, now: float) -> Reply:
-    """What the screen shows of an answer. Counts are estimates, and the seconds belonging to them are
-    made so that the rates are exactly those on the screen."""
-    text = screen.answer(asked)
+def answer(screen: Screen, prompt: str, earlier_characters: int, sent_at: float, now: float) -> Reply:
+    """The reply on the screen. Token counts are estimates; the times are derived from them such that the
+    rates are exactly those on the screen."""
+    text = screen.answer(prompt)
     prefill, decode = screen.rates
-    new, generated = tokens(len(asked)), max(2, tokens(len(text)))
+    prompt_tokens, generated = tokens(len(prompt)), max(2, tokens(len(text)))
     return Reply(
         text=text,
-        prompt_tokens=new + (tokens(earlier) if earlier else 0),
-        cached_tokens=tokens(earlier) if earlier else 0,
-        prefill_tokens=new,
-        prefill_s=new / prefill if prefill else None,
+        prompt_tokens=prompt_tokens + (tokens(earlier_characters) if earlier_characters else 0),
+        cached_tokens=tokens(earlier_characters) if earlier_characters else 0,
+        prefill_tokens=prompt_tokens,
+        prefill_s=prompt_tokens / prefill if prefill else None,
         completion_tokens=generated,
         decode_s=(generated - 1) / decode if decode else None,
         total_s=now - sent_at,
         sent_at=sent_at,
-        finish="length" if CUT in text else "stop",
+        finish="length" if TRUNCATION_MARK in text else "stop",
     )

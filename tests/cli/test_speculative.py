@@ -41,7 +41,7 @@ from edgebench.core import (
 )
 from edgebench.device.session import Session
 from edgebench.engines import llama_server
-from edgebench.engines.llamacpp import LlamaCpp, Settings
+from edgebench.engines.llamacpp import LlamaCpp, LlamaCppConfig
 from edgebench.errors import EngineFailed, ModelError
 from edgebench.judging import costs as costs_of
 from edgebench.judging import doubts, speculation
@@ -223,7 +223,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
         bench = Bench(
             Plan(profiles.load_device("local"), "llama.cpp", "cpu", trials, rounds=1, settle=0, afterwards=questions),
             session,
-            LlamaCpp(session, Settings()),
+            LlamaCpp(session, LlamaCppConfig()),
         )
         happened = list(bench.events())
     ended = {one.index: one.record for one in happened if isinstance(one, TrialFinished)}

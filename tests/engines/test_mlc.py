@@ -26,7 +26,7 @@ from edgebench.core import Drafting, Launch, Line, Request, server_sent_events
 from edgebench.core.wire import split_lines
 from edgebench.device.session import Session
 from edgebench.engines import mlc_install, mlc_python, mlc_server
-from edgebench.engines.mlc_install import Settings
+from edgebench.engines.mlc_install import MlcConfig
 from edgebench.engines.mlc_python import MlcPython
 from edgebench.errors import EngineFailed, Unreadable
 
@@ -145,7 +145,7 @@ def test_a_rate_that_the_engine_leaves_out_is_computed_anyway(laptop: Laptop) ->
 def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         assert engine.prepare().extra["key"] is True
         with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 256})) as live:
             _, key = live.client.address
@@ -154,7 +154,7 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
             assert "--api-key" not in " ".join(tree[0].cmdline()).replace("'--api-key'", "")
             live.client.address = live.client.address[0], "wrong"
             assert live.client.get("/v1/models") == (401, {"detail": "Invalid API Key"})
-            with pytest.raises(EngineFailed, match="refuses its own key"):
+            with pytest.raises(EngineFailed, match="rejected its API key"):
                 engine.ready(live.client)
 
 
@@ -164,7 +164,7 @@ def test_the_key_is_in_no_argv(laptop: Laptop) -> None:
 def speculate(laptop: Laptop, launch: Launch, fault: str = "") -> Any:
     device = profiles.load_device(laptop.profile(fault))
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         engine.prepare()
         with EngineProcess(session, engine, launch) as live:
             try:
@@ -204,7 +204,7 @@ def test_limits_that_would_end_the_engine_are_refused(laptop: Laptop) -> None:
     draft = weights(laptop.folder / "models" / "draft")
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         engine.prepare()
         flags = engine.flags(Launch(str(laptop.model), "cuda", {"batch": 8}, str(draft), Drafting(7)))
         assert "prefill_chunk_size=8;max_num_sequence=8;spec_draft_length=7" in flags[-1]
@@ -289,11 +289,11 @@ def test_less_room_than_was_asked_for_is_a_doubt(laptop: Laptop) -> None:
 def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         engine.prepare()
         with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 32})) as live:
             assert engine.complete(live.client, Request(tokens=(1,) * 31, max_tokens=8)).finish == "length"
-            with pytest.raises(EngineFailed, match="does not fit the engine's context"):
+            with pytest.raises(EngineFailed, match="exceeds the engine's context"):
                 engine.complete(live.client, Request(tokens=(1,) * 32, max_tokens=8))
             with pytest.raises(EngineFailed, match="larger than the model input length limit 32"):
                 engine.complete(live.client, Request(tokens=(1,) * 33, max_tokens=8))
@@ -302,7 +302,7 @@ def test_a_prompt_as_long_as_the_context(laptop: Laptop) -> None:
 def test_an_answer_without_its_times(laptop: Laptop) -> None:
     done = run(laptop, laptop.profile("no-times"), *SHORT)
     assert done.returncode == 1
-    assert "the engine's usage holds no times" in done.stderr
+    assert "the engine's usage has no times" in done.stderr
 
 
 def test_a_device_that_is_not_there(laptop: Laptop) -> None:
@@ -333,18 +333,18 @@ def test_without_the_engine_its_source_is_named(laptop: Laptop) -> None:
 def test_advice_fits_the_device() -> None:
     # The heading of nvidia-smi 580 and 570, and /opt/rocm/.info/version.
     smi = "| NVIDIA-SMI 580.65.06              Driver Version: 580.65.06      CUDA Version: {}     |\nrocm \n"
-    assert mlc_install.wheel(smi.format("13.0")) == "cu130"
-    assert mlc_install.wheel(smi.format("12.8")) == "cu128"
+    assert mlc_install.wheel_build(smi.format("13.0")) == "cu130"
+    assert mlc_install.wheel_build(smi.format("12.8")) == "cu128"
     # An older driver runs no CUDA build there is; Vulkan is in the plain one.
-    assert mlc_install.wheel(smi.format("12.4")) == "cpu"
-    assert mlc_install.wheel("rocm 6.2.4-66") == "rocm62"
-    assert mlc_install.wheel("rocm \n") == "cpu"
-    assert "mlc-llm-nightly-cu130 mlc-ai-nightly-cu130`" in mlc_install.advice("linux", "cu130")
-    assert mlc_install.advice("windows").count("`python -m pip") == 1
-    assert "clang" in mlc_install.advice("windows")
-    assert "xcode-select --install" in mlc_install.advice("macos")
-    assert "MLCChat app" in mlc_install.advice("android")
-    assert "over ADB" in mlc_install.advice("termux")
+    assert mlc_install.wheel_build(smi.format("12.4")) == "cpu"
+    assert mlc_install.wheel_build("rocm 6.2.4-66") == "rocm62"
+    assert mlc_install.wheel_build("rocm \n") == "cpu"
+    assert "mlc-llm-nightly-cu130 mlc-ai-nightly-cu130`" in mlc_install.install_hint_for("linux", "cu130")
+    assert mlc_install.install_hint_for("windows").count("`python -m pip") == 1
+    assert "clang" in mlc_install.install_hint_for("windows")
+    assert "xcode-select --install" in mlc_install.install_hint_for("macos")
+    assert "MLCChat app" in mlc_install.install_hint_for("android")
+    assert "over ADB" in mlc_install.install_hint_for("termux")
 
 
 # --- texts -----------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_the_stand_in_streams_in_the_form_that_a_real_build_does(laptop: Laptop)
     """Field by field, at every depth but that of the debug usage, which the echoing engine has none of."""
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         engine.prepare()
         with EngineProcess(session, engine, Launch(str(laptop.model), options={"ctx": 256})) as live:
             for real, request in (
@@ -477,7 +477,7 @@ def test_the_first_token_is_counted_once_with_a_draft() -> None:
 
 
 def test_an_engine_that_only_echoes_has_no_times() -> None:
-    with pytest.raises(Unreadable, match="the engine's usage holds no times"):
+    with pytest.raises(Unreadable, match="the engine's usage has no times"):
         mlc_server.reply(events([(1.0, ECHO)]), 0.0)
 
 
@@ -503,7 +503,7 @@ def test_a_reply_is_recomputed_from_counts_and_times() -> None:
 @pytest.mark.parametrize(
     ("events", "error", "words"),
     [
-        ([(0.0, event([{"text": "a"}]))], Unreadable, "without its usage"),
+        ([(0.0, event([{"text": "a"}]))], Unreadable, "response has no usage"),
         ([(0.0, [1])], Unreadable, "not an object"),
         ([(0.0, {"object": "error", "message": "no"})], EngineFailed, "error: no"),
         ([(0.0, event([{"text": "", "finish_reason": "error"}]))], EngineFailed, "no text"),
@@ -513,7 +513,7 @@ def test_a_reply_is_recomputed_from_counts_and_times() -> None:
                 (0.0, event([], {"prompt_tokens": 0, "completion_tokens": 0})),
             ],
             EngineFailed,
-            "does not fit the engine's context",
+            "exceeds the engine's context",
         ),
         (  # as 79d603f said it of a prompt of 139 tokens with --ctx 256 and a prefill chunk of 128
             [
@@ -556,7 +556,7 @@ def test_a_version_that_knows_less(laptop: Laptop, tmp_path: Path) -> None:
     """Flags are those of the source on the device."""
     device = profiles.load_device(laptop.profile())
     with Session(device) as session:
-        engine = MlcPython(session, Settings(**device.engines["mlc-llm"]))
+        engine = MlcPython(session, MlcConfig(**device.engines["mlc-llm"]))
         engine.prepare()
         engine._flags -= {"--api-key", "--prefix-cache-mode"}
         with pytest.raises(EngineFailed, match="does not know --prefix-cache-mode"):
@@ -575,7 +575,7 @@ def test_a_build_from_source_is_known_by_its_packages_version(laptop: Laptop, tm
     python.write_text(python.read_text().replace('PYTHONPATH="', f'PYTHONPATH="{about.parent}:'))
     device = profiles.load_device(profile)
     with Session(device) as session:
-        assert MlcPython(session, Settings(**device.engines["mlc-llm"])).prepare().build == "0.20.0.dev0"
+        assert MlcPython(session, MlcConfig(**device.engines["mlc-llm"])).prepare().build == "0.20.0.dev0"
 
 
 def test_over_ssh_the_folder_is_sent_and_the_engine_driven(laptop: Laptop, linux: Place) -> None:

@@ -97,12 +97,12 @@ def test_a_crash_after_a_round_is_a_result_of_its_own(mlcchat: Mlcchat, run: Cal
     [
         ("asks-permission", "MLCChat asks for a permission on the screen of phone", True),
         ("unknown-screen", "the screen of phone shows something unknown: Swipe up to unlock", True),
-        ("torn-weights", "the app wants to download the weights: they are not whole", False),
+        ("torn-weights", "the weights on the device are incomplete", False),
         ("fails", "could not load tiny-q4f16_1-MLC: MLCChat failed", False),
-        ("pending", "the app is still looking at its weights", False),
+        ("pending", "the app is still checking its weights", False),
         ("no-rates", "MLCChat reported no rates, but: Cannot parse the request", True),
-        ("no-answer", "MLCChat gave no answer", True),
-        ("context-full", "has met the context that tiny-q4f16_1-MLC was built into MLCChat with", False),
+        ("no-answer", "MLCChat did not reply", True),
+        ("context-full", "reached the context that tiny-q4f16_1-MLC was compiled with", False),
         ("keyboard", "the keyboard of phone changed the prompt: 'Hallo", False),
         ("does-not-start", "exit status 3", False),
     ],
@@ -116,8 +116,8 @@ def test_what_can_be_wrong_on_the_phone(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(mlc_app, "PATIENCE_S", 3.0)
-    monkeypatch.setattr(mlc_app, "FLASH_S", 1.0)
+    monkeypatch.setattr(mlc_app, "SCREEN_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(mlc_app, "PERMISSION_TIMEOUT_S", 1.0)
     mlcchat.set(fault)
     result = run()
     assert result.exit_code == 1, result.stderr
@@ -155,8 +155,8 @@ def test_an_app_without_that_model(mlcchat: Mlcchat, run: Callable[..., Ran]) ->
     mlcchat.set(models=["other-1B", "other-2B", "other-3B"], alerts=1)
     result = run()
     assert result.exit_code == 1
-    assert "knows no tiny-q4f16_1-MLC; it lists: other-3B" in result.stderr
-    assert "It said: Download model config failed" in result.stderr
+    assert "does not list tiny-q4f16_1-MLC (listed: other-3B" in result.stderr
+    assert "message: Download model config failed" in result.stderr
 
 
 def test_an_app_that_is_not_installed(mlcchat: Mlcchat, run: Callable[..., Ran]) -> None:
@@ -170,7 +170,7 @@ def test_an_app_that_is_not_installed(mlcchat: Mlcchat, run: Callable[..., Ran])
 @pytest.mark.parametrize(
     ("argv", "backend", "words"),
     [
-        ((), "cpu", "computes with OpenCL, not with cpu"),
+        ((), "cpu", "supports only OpenCL, not cpu"),
         (("--scenario", "throughput", "--prompt-tokens", "8", "--gen-tokens", "8"), "opencl", "exact lengths are not"),
     ],
 )
@@ -209,9 +209,9 @@ def node(text: str = "", description: str = "", enabled: str = "true", y: int = 
 
 def test_a_button_is_as_enabled_as_what_it_lies_in() -> None:
     inner = node(description="reset the chat")
-    assert screen(node(inner=inner)).loaded
-    assert not screen(node(enabled="false", inner=inner)).loaded
-    assert not screen(node(inner=inner), node(enabled="false", description="use camera")).loaded
+    assert screen(node(inner=inner)).is_loaded
+    assert not screen(node(enabled="false", inner=inner)).is_loaded
+    assert not screen(node(inner=inner), node(enabled="false", description="use camera")).is_loaded
 
 
 @pytest.mark.parametrize(
@@ -257,10 +257,10 @@ def test_the_reason_of_an_end() -> None:
         "I/ActivityManager( 1): Process ai.mlc.mlcchat (pid 4711) has died: fg TOP",
         "I/lowmemorykiller( 1): Kill 'ai.mlc.mlcchat' (4711), uid 10246, oom_score_adj 0 to free 5123456kB rss",
     ]
-    assert mlc_ends.death(log).startswith("Kill 'ai.mlc.mlcchat' (4711)")
-    words = mlc_ends.last_words([*log, mlc_ends.GONE, *entry.splitlines()])
+    assert mlc_ends.find_crash(log).startswith("Kill 'ai.mlc.mlcchat' (4711)")
+    words = mlc_ends.last_words([*log, mlc_ends.EXIT_MARK, *entry.splitlines()])
     assert words is not None
-    assert words[1].startswith("The phone had not enough memory")
+    assert words[1].startswith("The phone ran out of memory")
     assert mlc_ends.last_words(log) is None
 
 
@@ -271,7 +271,7 @@ def test_the_reason_of_an_end() -> None:
         (
             "E/AndroidRuntime( 4711): org.apache.tvm.Base$TVMError: InternalError: Check failed: (output_res.IsOk()) "
             "is false: Insufficient GPU memory error: The available single GPU memory is 4352.000 MB, which is less",
-            "not enough memory",
+            "ran out of memory",
         ),
         (
             "E/AndroidRuntime( 4711): java.net.UnknownHostException: Unable to resolve host",
@@ -280,7 +280,7 @@ def test_the_reason_of_an_end() -> None:
     ],
 )
 def test_an_end_comes_with_advice(line: str, hint: str) -> None:
-    words = mlc_ends.last_words([mlc_ends.GONE, line])
+    words = mlc_ends.last_words([mlc_ends.EXIT_MARK, line])
     assert words is not None
     assert hint in words[1]
 

@@ -155,11 +155,11 @@ def test_what_is_no_profile_at_all(text: str | bytes, said: list[str]) -> None:
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp: {{path: ''}}\n",
-            "5: engines.llama.cpp: path must not be empty; leave it out for the llama-server that is found",
+            "5: engines.llama.cpp: path must not be empty; omit it to search for llama-server",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp: {{path: ~/bin/llama-server}}\n",
-            "5: engines.llama.cpp: path: ~ stands for nothing on a device; write the whole path",
+            "5: engines.llama.cpp: path: ~ is not expanded on a device; write the full path",
         ),
         (
             f"name: box\nsystem: linux\ntransport: {SSH}\nengines:\n  llama.cpp:\n    env: {{A: 1}}\n",

@@ -13,7 +13,7 @@ until "$0" create edgebench -f "$file"; do kill -0 $! || exit 1; sleep 0.2; done
 
 
 @dataclass(frozen=True)
-class Settings:
+class OllamaConfig:
     path: str = "ollama"
     """The ``ollama`` program on the device."""
 
@@ -25,10 +25,10 @@ class Options:
 
 
 class Ollama(core.Engine):
-    Config, Options = Settings, Options
+    Config, Options = OllamaConfig, Options
     formats, backends, warm_up = ("gguf",), ("cpu", "cuda", "rocm", "metal"), core.TEXT_WARM_UP
 
-    def __init__(self, device: core.DeviceSession, config: Settings) -> None:
+    def __init__(self, device: core.DeviceSession, config: OllamaConfig) -> None:
         self._device, self._path, self._launch = device, config.path, core.Launch("")
 
     def prepare(self) -> core.EngineFacts:
