@@ -1,4 +1,4 @@
-"""The page: one self-contained file that loads nothing and runs nothing but its own script."""
+"""The HTML report: one self-contained file without network access or third-party scripts."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 DETAILS = 250
-"""Records whose facts, rounds and logs a page holds."""
+"""Maximum number of records with facts, rounds and logs."""
 LINES = 100
-"""Lines of a figure's table."""
+"""Maximum lines of a figure's data table."""
 SUMMARIES = 1
 """Workloads whose summary is on the first screen."""
 STILL_WIDTH = 640
-"""Pixels of the still picture that stands in where scripts don't run."""
+"""Width of the static image shown without scripts, pixels."""
 
 
 _UNDER_WAY = {"running": "still running"}
@@ -54,7 +54,7 @@ class Choice:
 
 
 class Html:
-    """The view: a page without a reference and without a server behind it."""
+    """The view: a page without a reference and without live updates."""
 
     suffix: ClassVar[str] = ".html"
 
@@ -70,10 +70,10 @@ def page(
     live: str = "",
     empty: str = "",
 ) -> str:
-    """The page's text.
+    """The page as HTML.
 
-    ``reference`` is put beside the records; ``logs`` gives the engine's own words. ``live`` is the
-    data's version where a server stands behind the page. ``empty`` says why there are no records.
+    ``reference``: published results to compare with. ``logs``: the engine's logs of a record. ``live``: the
+    version of the data if a server updates the page. ``empty``: the reason why there are no records.
     """
     digest = records if isinstance(records, Digest) else Digest(records)
     figures = charts.figures(digest.newest)
@@ -95,17 +95,17 @@ def page(
 
 
 def _results_context(digest: Digest, logs: Logs) -> dict[str, object]:
-    """What the template says of the table and of the single records."""
+    """Template variables of the table and of the records' details."""
     records = digest.records
     groups = table(records, digest.newest, max_rows=ROWS, details=DETAILS)
     rows = [row for group in groups for row in group.rows]
     columns = measured_metrics(records)
     record_details = list(details(records, groups, logs))
     cut = (
-        f"Here are {len(rows)} of {digest.total} records: the newest of each configuration first. "
-        "`edgebench report --format csv` has all."
+        f"Showing {len(rows)} of {digest.total} records, the newest of each configuration first. "
+        "`edgebench report --format csv` exports all."
     )
-    left_out = f"{len(record_details)} of {digest.total} are here; `edgebench results show ID` has any other."
+    left_out = f"{len(record_details)} of {digest.total} are shown; `edgebench results show ID` shows any other."
     return {
         "groups": groups,
         "columns": columns,
@@ -124,7 +124,7 @@ def _results_context(digest: Digest, logs: Logs) -> dict[str, object]:
 
 
 def _reference_context(reference: Reference | None, newest: Sequence[Record]) -> dict[str, object]:
-    """What the template says of published figures."""
+    """Template variables of the comparison with published results."""
     return {
         "reference": reference,
         "comparison_parts": reference_comparison.compare_rows(reference, newest) if reference else [],
@@ -133,7 +133,7 @@ def _reference_context(reference: Reference | None, newest: Sequence[Record]) ->
 
 
 def _figure_context(figures: Sequence[Figure], live: str) -> dict[str, object]:
-    """The figures, and everything that the browser runs."""
+    """Template variables of figures, styles and scripts."""
     styles, script = _styles(), _text("page.js")
     drawing = library() if figures or live else ""
     return {
@@ -150,7 +150,7 @@ def _figure_context(figures: Sequence[Figure], live: str) -> dict[str, object]:
 
 
 def heading(digest: Digest) -> str:
-    """What the page is about, in a few words."""
+    """Title of the page: models and devices."""
     devices, models = sorted(digest.devices), sorted(digest.models)
     if not digest.total:
         return "edgebench: no results yet"
@@ -159,7 +159,7 @@ def heading(digest: Digest) -> str:
 
 
 def overview(digest: Digest) -> str:
-    """How much was measured, and when."""
+    """Numbers of records and configurations, and the dates of measurement."""
     if not digest.total:
         return "edgebench report"
     first, last = digest.days or ("", "")
@@ -174,7 +174,7 @@ def overview(digest: Digest) -> str:
 
 
 def choices(rows: Sequence[TableRow]) -> list[Choice]:
-    """The filters that can tell rows apart."""
+    """The filters with more than one value."""
     filters = []
     for name in ("device", "model", "engine", "backend", "scenario"):
         values = tuple(sorted({str(getattr(row, name)) for row in rows}))
@@ -184,13 +184,13 @@ def choices(rows: Sequence[TableRow]) -> list[Choice]:
 
 
 def search_text(row: TableRow) -> str:
-    """What the search box looks in."""
+    """The text that the search box matches."""
     parts = [row.device, row.model, row.engine, row.backend, row.scenario, row.settings, row.outcome, row.reason]
     return " ".join([*parts, *(id for id, _ in row.doubts)]).lower()
 
 
 def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """The definitions of the metrics that the table and the figures show."""
+    """(title, definition) of the metrics in the table and the figures."""
     in_figures = {"j_per_token", "mbu", "acceptance", "speedup", "predicted_speedup"}
     return [
         (entry.title, f"{entry.definition.rstrip('.')}." + (f" Source: {entry.source}." if entry.source else ""))
@@ -200,7 +200,7 @@ def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def policy(styles: str, scripts: Sequence[str], *, live: bool) -> str:
-    """The Content-Security-Policy: exactly these scripts and styles; nothing else, from nowhere."""
+    """The Content-Security-Policy: allows exactly these scripts and styles."""
 
     def mark(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -214,7 +214,7 @@ def policy(styles: str, scripts: Sequence[str], *, live: bool) -> str:
 
 
 def still(panel: Panel) -> Markup:
-    """The panel as an SVG that needs no script, in the page's colours."""
+    """The panel as a static SVG in the page's colours."""
     import vl_convert
 
     look = theme.config(page=True)
@@ -228,7 +228,7 @@ def _specs(figures: Sequence[Figure]) -> dict[str, object]:
     for figure in figures:
         for number, panel in enumerate(figure.panels):
             spec = theme.for_page(panel.spec)
-            description = f"{figure.title}: {panel.title}. The table below it says the same."
+            description = f"{figure.title}: {panel.title}. The data table below has the same values."
             specs[f"{figure.id}-{number}"] = {**spec, "description": description}
     return specs
 
@@ -263,14 +263,14 @@ def _template(name: str) -> Template:
 
 
 def _safe(text: str) -> Markup:
-    """Text of this program's own (never of a device), put in as it is."""
+    """Trusted text from edgebench itself (never from a device), inserted without escaping."""
     from markupsafe import Markup
 
     return Markup(text)  # noqa: S704
 
 
 def _json(value: object) -> Markup:
-    """JSON that no HTML parser can leave."""
+    """JSON that cannot close the surrounding HTML element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

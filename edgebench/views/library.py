@@ -1,4 +1,4 @@
-"""The script that draws the page's figures: Vega, Vega-Lite and Vega-Embed, as vl-convert brings them."""
+"""The script that draws the page's figures: Vega, Vega-Lite and Vega-Embed, bundled by vl-convert."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 @cache
 def library() -> str:
-    """One script that needs no network. vl-convert takes seconds to put it together: it is kept."""
+    """One self-contained script, cached because vl-convert takes seconds to bundle it."""
     import vl_convert
     from platformdirs import user_cache_path
 
     cached = user_cache_path("edgebench") / "views" / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
         return cached.read_text("utf-8")
-    bundle: Any = vl_convert.javascript_bundle  # its stub forgets that the snippet is optional
+    bundle: Any = vl_convert.javascript_bundle  # in the type stub, the optional snippet is required
     text = str(bundle())
-    # Where nothing may be written it is made anew each time.
+    # Without write access it is bundled each time.
     with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_name(f".{cached.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""The records as a Markdown table, for a README or an issue."""
+"""Records as a Markdown table, for a README or an issue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgebench.views.text import clean, describe, split_varying
 
 
 class Markdown:
-    """One row a record: figures with their intervals; doubts as notes below."""
+    """One row per record: figures with intervals; doubts as notes below."""
 
     suffix: ClassVar[str] = ".md"
 
@@ -28,7 +28,7 @@ class Markdown:
 
 
 def grid(records: Sequence[Record]) -> list[str]:
-    """What the records have in common, a table of what differs and of their figures, one of memory by kind."""
+    """The common parts of the records, a table of differing parts and figures, and a table of memory by type."""
     differ, common = split_varying([describe(record) for record in records])
     columns = measured_metrics(records)
     return [
@@ -42,7 +42,7 @@ def grid(records: Sequence[Record]) -> list[str]:
 
 
 def doubt_notes(records: Sequence[Record]) -> list[str]:
-    """The doubts of these records: what each means and what to do."""
+    """The doubts of these records with meaning and remedy."""
     ids = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
     types = [doubts.DOUBT_TYPES[id] for id in ids if id in doubts.DOUBT_TYPES]
     return [f"- **{kind.id}**: {escape(kind.meaning)} {escape(kind.remedy)}" for kind in types]
@@ -59,7 +59,7 @@ def _cells(record: Record, differ: Sequence[str], columns: Sequence[MetricDefini
 
 
 def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
-    """A second table: each footprint by kind of memory, where any was split."""
+    """A second table: each footprint by type of memory, if any is split."""
     parts = {record.id: memory_parts(record) for record in records}
     kinds = [kind for kind in MEMORY if any(kind in split for split in parts.values())]
     if kinds in ([], [NOT_SPLIT]):
@@ -67,7 +67,7 @@ def _memory(records: Sequence[Record], differ: Sequence[str]) -> list[str]:
     header = [*differ, "memory footprint", *kinds]
     lines = [
         "",
-        "Memory at its peak, by kind:",
+        "Peak memory by type:",
         "",
         _row([escape(name) for name in header]),
         _row(["---"] * len(differ) + ["---:"] * (len(header) - len(differ))),
@@ -91,5 +91,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as text: nothing in it is Markdown, HTML, a table's bar or a mention."""
+    """Text with Markdown, HTML, table separators and mentions escaped."""
     return re.sub(r"([\\`*_{}\[\]<>#+|~@&$])", r"\\\1", clean(text))

@@ -1,4 +1,4 @@
-"""The report as Markdown, for a README or an issue: the answer, the table, the pictures."""
+"""The report as Markdown, for a README or an issue: summary, tables and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgebench.views.text import clean
 
 
 def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
-    """The text; ``pictures`` are the figures with the names of their files beside it."""
+    """The text; ``pictures``: the figures with the names of their files in the same folder."""
     newest, records = digest.newest, digest.records
     summaries = [_summary(summary) for summary in summarize(newest)] or [escape(explain_no_summary(newest))]
     parts = ["# Results", *filter(None, summaries)]
@@ -25,7 +25,7 @@ def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: R
         parts += [f"## {escape(kind.title)}", "\n".join(grid(ranked(group)))]
     parts += ["\n".join(doubt_notes(records))] if doubt_notes(records) else []
     if len(records) < digest.total:
-        parts.append(f"Here are {len(records)} of {digest.total} records; `edgebench report --format csv` has all.")
+        parts.append(f"Showing {len(records)} of {digest.total} records; `edgebench report --format csv` exports all.")
     if reference:
         parts.append(_reference(reference, compare_rows(reference, newest)))
     for figure, name in pictures:
@@ -61,7 +61,7 @@ def _reference(reference: Reference, parts: Sequence[Part]) -> str:
         sections.append(f"Differences in every row: {escape('; '.join(reference.otherwise))}.")
     for part in parts:
         sections += [f"### {escape(part.title)}", "\n".join(_part(part))]
-        # An indented block: every character stays as it is typed.
+        # An indented block is displayed verbatim.
         repeats = dict.fromkeys(clean(row.repeat) for row in part.rows if row.repeat)
         if repeats:
             sections += ["To repeat these rows:", "\n".join(f"    {command}" for command in repeats)]

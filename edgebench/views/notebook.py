@@ -17,7 +17,7 @@ from edgebench.views.table import remarks
 from edgebench.views.text import clean, describe, split_varying
 
 MAX_ROWS = 60
-"""Rows of a table; a notebook keeps what it shows."""
+"""Maximum rows of a table, because notebooks store their output."""
 
 
 def table_html(records: Sequence[Record]) -> str:
@@ -43,13 +43,13 @@ def chart(records: Sequence[Record]) -> Spec | None:
 
 
 def mime_type(spec: Spec) -> str:
-    """The type that notebooks know a Vega-Lite specification of this version by."""
+    """The MIME type of a Vega-Lite specification of this version in notebooks."""
     version = re.search(r"/v(\d+)", str(spec.get("$schema")))
     return f"application/vnd.vegalite.v{version[1] if version else 5}+json"
 
 
 def chart_html(spec: Spec) -> str:
-    """The chart as a picture that needs no script."""
+    """The chart as a static image."""
     import vl_convert
 
     svg = b64encode(vl_convert.vegalite_to_svg(spec).encode()).decode()

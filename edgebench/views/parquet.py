@@ -1,6 +1,6 @@
-"""The records as Parquet: the rows and columns of the CSV, each column of one type.
+"""Records as Parquet: the rows and columns of the CSV, each column of one type.
 
-Needs a data-frame library that writes it (polars, pyarrow or pandas), found through narwhals.
+Requires a data-frame library that writes Parquet (polars, pyarrow or pandas), used through narwhals.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _LIBRARIES: tuple[Literal["polars", "pyarrow", "pandas"], ...] = ("polars", "pya
 
 
 def parquet(records: Iterable[Record]) -> bytes:
-    """The file's content. Raises ``UsageError`` where no library writes Parquet."""
+    """The file's content. Raises ``UsageError`` if no library for Parquet is installed."""
     library = next((name for name in _LIBRARIES if find_spec(name)), None)
     if library is None:
-        raise UsageError("nothing here writes Parquet", "Install a data-frame library: pip install polars")
+        raise UsageError("Parquet export requires polars, pyarrow or pandas", "Install one: pip install polars")
     import narwhals
 
     header, rows = table(records)
@@ -36,7 +36,7 @@ def parquet(records: Iterable[Record]) -> bytes:
 
 
 def _alike(values: list[Option | None]) -> list[Option | None]:
-    """Values of one type: numbers as numbers, and as text where a column holds both."""
+    """Values of one type: integers become floats next to floats; other mixed types become text."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) < 2:
         return values

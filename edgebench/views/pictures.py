@@ -1,4 +1,4 @@
-"""The figures of a report as files: the page's own specifications, light, on paper."""
+"""The figures of a report as image files, in light colours."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from edgebench.core import Record
 from edgebench.views.charts import Figure, figures, theme
 
 SCALE = 2.0
-"""Pixels of a PNG for each of the page's."""
+"""Scale factor of PNG files."""
 
 
 def pictures(records: Sequence[Record], form: Literal["svg", "png"]) -> Iterator[tuple[Figure, bytes]]:
-    """Every figure these records have data for, and its picture."""
+    """All figures that these records have data for, each as an image."""
     import vl_convert
 
     for figure in figures(records):

@@ -1,4 +1,4 @@
-"""Own records beside published ones, row by row, with what differs in method."""
+"""Measured results next to published ones, row by row, with the differences in method."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edgebench.views.fields import labels
 from edgebench.views.headline import format_value
 
 MAX_RESULTS = 3
-"""Own records shown beside one row: those whose method is nearest; the others are counted."""
+"""Maximum number of results per published row, most similar method first; the others are counted."""
 
 TITLES = {"speculative": "Speculative decoding", "kvcache": "KV cache", "decoding": "Decoding strategies"}
-"""Of the scenarios that have figures of their own."""
+"""Titles of scenarios with their own metrics."""
 
 
 @dataclass(frozen=True)
 class MeasuredResult:
-    """One own record beside a published row: (value, interval, share of the published) by column."""
+    """A result next to a published row; ``cells``: (value, interval, ratio to the published value) by column."""
 
     name: str
     record: str
@@ -34,7 +34,7 @@ class MeasuredResult:
 
 @dataclass(frozen=True)
 class RowComparison:
-    """A published row and the own records that stand for it."""
+    """A published row and the results that match it."""
 
     title: str
     published: tuple[str, ...]
@@ -42,12 +42,12 @@ class RowComparison:
     repeat: str
     results: tuple[MeasuredResult, ...]
     more: int
-    """Own records that stand for it too and are further from its method."""
+    """Number of further results, which differ more in method."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that have the same figures."""
+    """Rows with the same columns."""
 
     title: str
     columns: tuple[MetricDefinition, ...]
@@ -55,7 +55,7 @@ class Part:
 
 
 def compare_rows(reference: Reference, records: Sequence[Record]) -> list[Part]:
-    """Every row of a reference, with the newest own record of each configuration that matches it."""
+    """All rows of a reference, each with the newest record of every configuration that matches it."""
     newest = [record for record in records if record.status == "ok"]
     parts = []
     for scenario, group in groupby(reference.rows, lambda row: row.scenario):
@@ -67,7 +67,7 @@ def compare_rows(reference: Reference, records: Sequence[Record]) -> list[Part]:
 
 
 def unmatched(reference: Reference, records: Sequence[Record]) -> list[Record]:
-    """Own records that no row of the reference stands for."""
+    """Records that match no row of the reference."""
     good = [record for record in records if record.status == "ok"]
     return [record for record in good if not any(published.matches(row, record) for row in reference.rows)]
 

@@ -1,4 +1,4 @@
-"""What a report needs of a store, gathered as its records go by: never all of them are kept."""
+"""The data of a report, collected in one iteration over the records of a store, of which few are kept."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgebench.judging.workload import Configuration, configuration
 from edgebench.views.fields import when
 
 ROWS = 1000
-"""Rows of the table a page holds; a browser sorts and filters so many without a pause."""
+"""Maximum rows of the table in a page; browsers sort and filter that many without a delay."""
 
 
 class Digest:
-    """The newest record of each configuration, the newest of the others, and how many there were."""
+    """The newest record of each configuration, the newest other records, and counts of all."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.total = self.doubtful = 0
@@ -45,22 +45,22 @@ class Digest:
 
     @property
     def newest(self) -> list[Record]:
-        """The newest good record of each configuration (the newest of all where none is good)."""
+        """The newest successful record of each configuration, or its newest record if none is successful."""
         return list(self._newest.values())
 
     @property
     def records(self) -> list[Record]:
-        """Those kept: ``newest``, and the newest of the others, oldest first."""
+        """``newest`` and the newest other records, oldest first."""
         recent = {record.id: record for _, _, record in sorted(self._recent, key=lambda item: item[:2])}
         return list({**recent, **{record.id: record for record in self._newest.values()}}.values())
 
     @property
     def days(self) -> tuple[str, str] | None:
-        """The first and the last day of measuring."""
+        """First and last day of measurement, ISO 8601."""
         return (min(self._days), max(self._days)) if self._days else None
 
     def replace(self, full: Mapping[str, Record]) -> None:
-        """Put records that were read in full in the place of those without rounds."""
+        """Replace records without rounds by complete ones, by ID."""
         self._newest = {key: full.get(record.id, record) for key, record in self._newest.items()}
         self._recent = [(when, position, full.get(record.id, record)) for when, position, record in self._recent]
 
@@ -70,5 +70,5 @@ def _goodness(record: Record) -> tuple[bool, str, str]:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The newest good record of each configuration."""
+    """The newest successful record of each configuration, see ``Digest.newest``."""
     return Digest(records).newest

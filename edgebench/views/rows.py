@@ -1,4 +1,4 @@
-"""The report's table and details: records as text and sort keys, nothing of HTML."""
+"""Rows and details of the report's table: records as text and sort keys, without HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_WIDTH = 400
 
 @dataclass(frozen=True)
 class Cell:
-    """One reading: its text, its interval, and the value it sorts by (None: not measured)."""
+    """One value: its text, its interval, and its sort key (None: not measured)."""
 
     text: str
     interval: str
@@ -42,39 +42,39 @@ class TableRow:
     scenario: str
     settings: str
     distinct_settings: str
-    """Those settings that its heading doesn't say of all."""
+    """Settings that are not in the heading of its group."""
     outcome: str
-    """Empty where all went well."""
+    """Empty if the status is ok."""
     bad: bool
-    """It ended, and not well."""
+    """Whether it ended without success."""
     reason: str
     cells: tuple[Cell, ...]
     doubts: tuple[tuple[str, str], ...]
-    """(id, what it means)"""
+    """(ID, explanation)"""
     earlier: bool
     detailed: bool
     when: str
 
     @property
     def bare(self) -> bool:
-        """Nothing in its columns was measured."""
+        """Whether none of its metrics was measured."""
         return all(cell.value is None for cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared with one another."""
+    """Rows of one workload, which are comparable."""
 
     kind: Workload
     rows: tuple[TableRow, ...]
     common: str
-    """Settings that all of several rows have."""
+    """Settings that all rows share, if there are several."""
 
 
 def table(records: Sequence[Record], newest: Sequence[Record], *, max_rows: int, details: int) -> list[Group]:
-    """Rows by kind of work, fastest first; ``newest`` of each configuration before earlier ones.
+    """Rows by workload, fastest first; the ``newest`` of each configuration take precedence over earlier ones.
 
-    At most ``most`` rows, of which ``details`` lead to a section of their own.
+    At most ``max_rows`` rows; the first ``details`` of them have a section with details.
     """
     current = {record.id for record in newest}
     order = sorted(records, key=when, reverse=True)
@@ -136,7 +136,7 @@ def _cell(record: Record, entry: MetricDefinition) -> Cell:
 
 
 def explain_doubts(record: Record) -> tuple[tuple[str, str], ...]:
-    """Each doubt once: its id, and what was seen, what it means and what to do."""
+    """(ID, explanation) of each doubt: details, meaning and remedy."""
     details_by_id: dict[str, list[str]] = {}
     for doubt in record.doubts:
         details_by_id.setdefault(doubt.id, []).append(doubt.detail)
@@ -150,11 +150,11 @@ def explain_doubts(record: Record) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True)
 class Detail:
-    """Everything about one record that the page holds."""
+    """The details of a record in the page."""
 
     row: TableRow
     parts: tuple[str, ...]
-    """What it is called."""
+    """Parts of its title."""
     work: str
     command: str
     run: tuple[tuple[str, str], ...]
@@ -162,7 +162,7 @@ class Detail:
     """title, value, interval, note, rounds"""
     rounds: int
     memory: tuple[tuple[str, ...], ...]
-    """What was estimated beside what was found, the headings first."""
+    """Estimated and measured memory, header row first."""
     facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     hint: str
     log: tuple[str, ...]
@@ -171,11 +171,11 @@ class Detail:
 
 
 Logs = Callable[[str], Sequence[str]]
-"""The engine's own logs of a record, by its id, one a start."""
+"""Record ID → the engine's logs, one per start."""
 
 
 def details(records: Sequence[Record], groups: Sequence[Group], logs: Logs) -> Iterator[Detail]:
-    """The sections of the records whose rows say they have one, in the table's order."""
+    """The details of the records whose rows have a section, in the table's order."""
     by_id = {record.id: record for record in records}
     for group in groups:
         for row in group.rows:
@@ -204,7 +204,7 @@ def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Det
         rounds=max((len(rounds) for *_, rounds in rows), default=0),
         memory=tuple(memory_rows(record)),
         facts=(
-            ("readings", tuple(telemetry_lines(record))),
+            ("telemetry", tuple(telemetry_lines(record))),
             *((name, _pairs(part)) for name, part in sorted(record.facts.document().items())),
         ),
         hint=failure.hint if failure else "",

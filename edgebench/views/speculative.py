@@ -1,4 +1,4 @@
-"""A sweep over draft tokens: one line a K, the target alone first, and the verdict in one sentence."""
+"""A sweep over draft tokens as text: one line per K, starting with the target alone, and a verdict."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLUMNS = (
     ("tokens", "a check"),
     ("", "memory"),
 )
-"""Headings on two lines: all of it has room in 80 columns."""
+"""Headings on two lines, so that the table fits 80 columns."""
 SPARE = (7, 2, 6, 5, 4)
-"""Columns that give way, in this order, where there is less room."""
+"""Columns to omit on narrower terminals, in this order."""
 
 
 class Speculative:
-    """A table in plain text, as wide as it needs to be; ``draw`` fits it to a terminal."""
+    """A table in plain text without a width limit; ``draw`` fits it to a terminal."""
 
     suffix: ClassVar[str] = ".txt"
 
@@ -37,7 +37,7 @@ class Speculative:
 
 
 def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
-    """Each run's sweep in ``width`` columns of text (None: as wide as it needs), with or without colour."""
+    """Each run's sweep in ``width`` columns (None: unlimited), with or without colour."""
     runs: dict[str, list[Record]] = {}
     for record in records:
         if "k" in record.trial.options:
@@ -59,7 +59,7 @@ def _sweep(records: Sequence[Record], width: int | None, colour: bool) -> str:
         console.print(Text(line, style=style), soft_wrap=True)
     console.print()
     if hidden := [" ".join(heading).strip() for i, heading in enumerate(COLUMNS) if i not in columns]:
-        console.print(Text(f"no room here for: {', '.join(hidden)}", style="dim"))
+        console.print(Text(f"columns that do not fit: {', '.join(hidden)}", style="dim"))
     for line in _sentences(records):
         console.print(Text(line))
     for line, style in remarks(records, _row_name):
@@ -85,7 +85,7 @@ def _drafts(records: Sequence[Record]) -> list[str]:
 
 
 def _fit_columns(records: Sequence[Record], room: int) -> list[int]:
-    """The columns there is room for."""
+    """The columns that fit ``room``."""
     columns = list(range(len(COLUMNS)))
     for spare in SPARE:
         if len(next(_lines(records, columns))) <= room:
@@ -95,14 +95,14 @@ def _fit_columns(records: Sequence[Record], room: int) -> list[int]:
 
 
 def _lines(records: Sequence[Record], columns: Sequence[int]) -> Iterator[str]:
-    """Two of headings, then one a record, all of one width."""
+    """Two lines of headings, then one per record, all of the same width."""
     cells = [*zip(*COLUMNS, strict=True), *map(_row, records)]
     widths = {i: max(len(row[i]) for row in cells) for i in columns}
     return ("  ".join(row[i].rjust(widths[i]) for i in columns) for row in cells)
 
 
 def _table(records: Sequence[Record], columns: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Headings, rule and rows, each with its style; several drafts one after the other, each by its name."""
+    """(line, style) of headings, rule and rows; several drafts are listed one after the other with titles."""
     first, second, *rows = _lines(records, columns)
     yield first, ""
     yield second, ""
@@ -115,7 +115,7 @@ def _table(records: Sequence[Record], columns: Sequence[int]) -> Iterator[tuple[
 
 
 def _title(record: Record, records: Sequence[Record]) -> str:
-    """What stands above the rows that begin with this one; nothing where the heading has said it."""
+    """The title above the rows that begin with this one; empty if the heading contains it."""
     trial, first = record.trial, records[0].trial
     if trial.options["k"]:
         return f"draft {trial.options['draft']}" if len(_drafts(records)) > 1 else ""
@@ -141,7 +141,7 @@ def _row(record: Record) -> tuple[str, ...]:
 
 
 def _row_name(record: Record) -> str:
-    """What a line of the table is about, in words."""
+    """The name of a row in sentences."""
     trial = record.trial
     k = trial.options["k"]
     return f"{trial.options['draft']} with k = {k}" if k else f"{trial.model} alone"
@@ -169,11 +169,11 @@ def _sentences(records: Sequence[Record]) -> list[str]:
         verify_text = ", ".join(
             f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in sorted(measured.verify_s.items())
         )
-        sentences.append(f"verifying so many tokens at once takes {verify_text}")
+        sentences.append(f"time to verify n tokens at once: {verify_text}")
         if measured.draft_s is not None:
             first = measured.first_draft_s
-            after = f", its first {1e3 * first:.1f} ms" if first is not None else ""
+            after = f", the first step {1e3 * first:.1f} ms" if first is not None else ""
             sentences.append(f"a step of the draft takes {1e3 * measured.draft_s:.1f} ms{after}")
         if measured.method:
-            sentences.append(f"how: {measured.method}")
+            sentences.append(f"method: {measured.method}")
     return sentences

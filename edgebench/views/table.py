@@ -1,4 +1,4 @@
-"""The records as a table for a terminal or a text file: headline metrics, doubts, what to type next."""
+"""Records as a table for a terminal or a text file: headline metrics, doubts and the next command."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 _MIN_WIDTH = 6
-"""So narrow may a column of names become before figures are left out."""
+"""Minimum width of a column of names before figures are omitted."""
 MAX_LOG_LINE = 200
-"""Characters of an engine's last line, where nobody knows better."""
+"""Maximum characters of an engine's last log line, shown if a failure has no hint."""
 
 
 class Table:
-    """A table in plain text, as wide as it needs to be; ``draw`` fits it to a terminal."""
+    """A table in plain text without a width limit; ``draw`` fits it to a terminal."""
 
     suffix: ClassVar[str] = ".txt"
 
@@ -32,9 +32,9 @@ class Table:
 
 
 def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = False) -> str:
-    """The table in ``width`` columns of text (None: as wide as it needs), with or without colour.
+    """The table in ``width`` columns (None: unlimited), with or without colour.
 
-    Each scenario has its own options, and so its own part of the table.
+    Each scenario has its own options, and therefore its own part of the table.
     """
     from rich.text import Text
 
@@ -48,7 +48,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
     hidden = dict.fromkeys(entry for group in scenarios.values() for entry in _print_group(console, group))
     if hidden:
         left_out = ", ".join(entry.column for entry in metrics.headline() if entry in hidden)
-        console.print(Text(f"no room here for: {left_out}", style="dim"))
+        console.print(Text(f"columns that do not fit: {left_out}", style="dim"))
     for line, style in remarks(records, lambda record: record.id):
         console.print(Text(line, style=style))
     console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
@@ -56,7 +56,7 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
 
 
 def _print_group(console: Console, records: Sequence[Record]) -> list[MetricDefinition]:
-    """One scenario's records: what they have in common, then the grid. The answer: figures left out."""
+    """Print the records of one scenario: common parts, then the grid. Returns the omitted metrics."""
     from rich.text import Text
 
     differ, common = split_varying([describe(record) for record in records])
@@ -70,12 +70,12 @@ def _print_group(console: Console, records: Sequence[Record]) -> list[MetricDefi
 def _fit_columns(
     console: Console, records: Sequence[Record], differ: Sequence[str]
 ) -> tuple[list[MetricDefinition], list[MetricDefinition]]:
-    """The figures there is room for, and those left out."""
+    """The metrics that fit the console, and those that do not."""
     visible = measured_metrics(records)
     hidden: list[MetricDefinition] = []
     roomy = console.options.update(max_width=WIDE)
     while visible[1:]:
-        # The first four stay while folding the names makes room for them.
+        # The first four are kept as long as folding the names makes them fit.
         names = differ if visible[4:] else []
         width = console.measure(_grid(records, names, visible), options=roomy).maximum
         if width + (0 if names else sum(_narrowest(records, name) + 2 for name in differ)) <= console.width:
@@ -85,7 +85,7 @@ def _fit_columns(
 
 
 def remarks(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with these records, line by line with its style; ``name``: what a view calls one."""
+    """(line, style) of the failures, notes and doubts of these records; ``name``: the label of a record."""
     yield from _failure_lines(records, name)
     yield from _doubt_lines(records, name)
 
@@ -120,7 +120,7 @@ def _option(name: str) -> str:
 
 
 def _narrowest(records: Sequence[Record], name: str) -> int:
-    """Columns below which a column of names isn't folded any further."""
+    """Minimum width of a column of names."""
     from rich.cells import cell_len
 
     cells = (describe(record).get(name, "") for record in records)
@@ -128,7 +128,7 @@ def _narrowest(records: Sequence[Record], name: str) -> int:
 
 
 def _fold(title: str) -> str:
-    """A heading on two lines where its first part is long enough for one."""
+    """A heading on two lines, split before its last word."""
     first, _, last = title.rpartition(" ")
     return f"{first}\n{last}" if first else title
 
@@ -140,7 +140,7 @@ def _failure_lines(records: Sequence[Record], name: Callable[[Record], str]) -> 
             if record.failure.hint:
                 yield f"  {clean(record.failure.hint)}", ""
             elif last := next((line for line in reversed(record.failure.log) if line.strip()), ""):
-                yield f"  its last words: {clean(last.strip())[:MAX_LOG_LINE]}", ""
+                yield f"  last line of its log: {clean(last.strip())[:MAX_LOG_LINE]}", ""
     records_by_note: dict[str, list[str]] = {}
     for record in records:
         for note in record.notes:
@@ -150,7 +150,7 @@ def _failure_lines(records: Sequence[Record], name: Callable[[Record], str]) -> 
 
 
 def _doubt_lines(records: Sequence[Record], name: Callable[[Record], str]) -> Iterator[tuple[str, str]]:
-    """Each kind of doubt once, with the results it concerns and what to do."""
+    """Each type of doubt once, with its results, meaning and remedy."""
     cases_by_id: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for doubt in record.doubts:
@@ -165,7 +165,7 @@ def _doubt_lines(records: Sequence[Record], name: Callable[[Record], str]) -> It
 
 
 def _scope(names: Sequence[str], records: Sequence[Record]) -> str:
-    """Which of several results something is said of."""
+    """The results that a remark applies to; empty for a single result."""
     which = list(dict.fromkeys(names))
     if len(which) == len(records):
         return "" if len(records) == 1 else "  (every result)"

@@ -1,4 +1,4 @@
-"""What the rounds' notes say of their readings: what could not be read, what reading cost, what was in use."""
+"""Notes on the telemetry of a record: utilization, throttling, energy, sampling cost, absent quantities."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from edgebench.views import units
 from edgebench.views.text import clean
 
 CORES = 32
-"""Processors that are named one by one."""
+"""Maximum number of CPUs that are listed individually."""
 
 
 def telemetry_lines(record: Record) -> list[tuple[str, str]]:
-    """(what, text) pairs, over all rounds; empty where nothing was sampled."""
+    """(title, text) pairs over all rounds; empty if nothing was sampled."""
     parts = (_use, _bandwidth, _throttling, _energy, _gate, _sampling, _missing)
     return [(title, clean(text)) for part in parts for title, text in part(record)]
 
@@ -22,7 +22,7 @@ def telemetry_lines(record: Record) -> list[tuple[str, str]]:
 def _use(record: Record) -> Iterator[tuple[str, str]]:
     notes = [one.notes for one in record.rounds]
     by_cluster, by_core = [one.cpu_by_cluster for one in notes], [one.cpu_by_core for one in notes]
-    for rounds, title in ((by_cluster, "clusters in use"), (by_core, "processors in use")):
+    for rounds, title in ((by_cluster, "clusters in use"), (by_core, "CPUs in use")):
         by_label: dict[str, list[float]] = {}
         for shares_of in rounds:
             for label, share in shares_of.items():
@@ -41,7 +41,7 @@ def _bandwidth(record: Record) -> Iterator[tuple[str, str]]:
         shares = (f"{units.quantity(stats.median(v), 'ratio')} at {d:.0f} tokens" for d, v in sorted(depths.items()))
         yield "memory bandwidth in use", ", ".join(shares)
     for reason in dict.fromkeys(one.notes.mbu_absent for one in record.rounds if one.notes.mbu_absent):
-        yield "memory bandwidth in use", f"not known: {reason}"
+        yield "memory bandwidth in use", f"unknown: {reason}"
 
 
 def _throttling(record: Record) -> Iterator[tuple[str, str]]:
@@ -53,14 +53,14 @@ def _throttling(record: Record) -> Iterator[tuple[str, str]]:
 def _energy(record: Record) -> Iterator[tuple[str, str]]:
     energy = next((one.notes.energy for one in record.rounds if one.notes.energy), None)
     if energy:
-        parts = "the whole device" if energy.whole_device else "these parts alone"
+        parts = "the whole device" if energy.whole_device else "these parts only"
         yield "energy metered by", f"{', '.join(energy.metered)} ({parts})"
 
 
 def _gate(record: Record) -> Iterator[tuple[str, str]]:
     wait_s = [gate.waited_s for one in record.rounds if (gate := one.notes.gate) and gate.waited_s]
     if wait_s:
-        yield "waited for a cool and quiet device", f"{sum(wait_s):.1f} s in {units.count_noun(len(wait_s), 'round')}"
+        yield "waited for a cool and idle device", f"{sum(wait_s):.1f} s in {units.count_noun(len(wait_s), 'round')}"
 
 
 def _sampling(record: Record) -> Iterator[tuple[str, str]]:
@@ -68,11 +68,11 @@ def _sampling(record: Record) -> Iterator[tuple[str, str]]:
     if costs := [one.sampling_cost for one in notes if one.sampling_cost is not None]:
         yield "sampling took", f"{units.quantity(stats.median(costs), 'ratio')} of a core"
     if clocks := [one.clock_uncertainty_s for one in notes if one.clock_uncertainty_s is not None]:
-        yield "the device's clock is known to", f"± {units.quantity(max(clocks), 's')}"
+        yield "uncertainty of the device's clock", f"± {units.quantity(max(clocks), 's')}"
 
 
 def _missing(record: Record) -> Iterator[tuple[str, str]]:
-    """What no round could read, and why; quantities with one reason together."""
+    """Quantities that no round could sample, grouped by reason."""
     absent = [one.notes.sampling_absent for one in record.rounds if one.notes.sampling_absent]
     reasons: dict[str, list[str]] = {}
     if absent:
@@ -81,4 +81,4 @@ def _missing(record: Record) -> Iterator[tuple[str, str]]:
             if all(name in reasons_of_round for reasons_of_round in absent):
                 reasons.setdefault(last[name], []).append(name)
     for reason, names in reasons.items():
-        yield f"not read: {', '.join(names)}", reason
+        yield f"not sampled: {', '.join(names)}", reason

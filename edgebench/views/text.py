@@ -1,4 +1,4 @@
-"""Text that people gave (names, logs, options), made fit to be shown; and what tells records apart."""
+"""Text from users and devices (names, logs, options), made safe to display; and the parts in which records differ."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, and part of ordinary words in several scripts."""
+"""Zero-width joiners: invisible, but part of ordinary words in several scripts."""
 
 WIDE = 1000
-"""Columns where nothing limits them."""
+"""Number of columns that stands for no limit."""
 
 
 def clean(text: str) -> str:
-    """One line without control characters: nothing in it can move a terminal's cursor.
+    """One line without control characters, which could move a terminal's cursor.
 
-    Also without the marks that turn the direction of writing, which can make a name look like
-    another one.
+    Bidirectional control characters are also removed, because they can make one name look like another.
     """
     visible = (char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd" for char in text)
     return "".join(visible).strip()
@@ -34,12 +33,12 @@ def lines(text: str) -> str:
 
 
 def option(name: str, value: Option) -> str:
-    """An option's value as it is typed."""
+    """An option's value as on the command line."""
     return str(value).lower() if isinstance(value, bool) else clean(str(value))
 
 
 def text_console(out: StringIO, *, width: int | None, colour: bool = False) -> Console:
-    """What lays text out in ``width`` columns (None: as wide as it needs); nothing in it is markup."""
+    """A console that lays out text in ``width`` columns (None: unlimited), without markup."""
     from rich.console import Console
 
     return Console(
@@ -55,12 +54,12 @@ def text_console(out: StringIO, *, width: int | None, colour: bool = False) -> C
 
 
 def trim(out: StringIO) -> str:
-    """What was laid out, without the spaces at the ends of its lines."""
+    """The text of a console without trailing spaces."""
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def describe(record: Record) -> dict[str, str]:
-    """What a record is a measurement of, each part by its name: device, model, … and its options."""
+    """The parts of a record's trial by name: device, model, …, and its options."""
     trial = record.trial
     parts = {
         "device": trial.device,
@@ -76,7 +75,7 @@ def describe(record: Record) -> dict[str, str]:
 
 
 def split_varying(part_maps: Sequence[Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
-    """The names of the parts in which records differ, and those parts that all have in common."""
+    """The names of the parts in which records differ, and the parts that all share."""
     names = list(dict.fromkeys(name for parts in part_maps for name in parts))
     differ = [name for name in names if len({parts.get(name) for parts in part_maps}) > 1]
     common = {name: part_maps[0][name] for name in names if name not in differ} if part_maps else {}

@@ -1,4 +1,4 @@
-"""Base units into what people read: the only place that turns bytes into GiB or ratios into %."""
+"""Conversion from base units to units for display; nothing else converts bytes to GiB or ratios to %."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from edgebench.core import Metric
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 RATIO, MULTIPLE = "ratio", "×"
-"""A share of a whole, shown in per cent; a multiple, shown with its sign right behind it."""
+"""A fraction of a whole, shown in per cent; a multiple, shown with its sign and no space."""
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, never in scientific form below 10^15."""
+    """A number with ``digits`` significant digits, without an exponent below 10^15."""
     if value == 0 or not isfinite(value):
         return f"{value:g}"
     places = max(0, digits - 1 - floor(log10(abs(value))))
     text = f"{value:,.{places}f}"
-    return text.replace(",", "\u202f")  # a narrow space that no line breaks at
+    return text.replace(",", "\u202f")  # narrow no-break space
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:
-    """The factor and the unit in which a value of this size reads best: (1048576, ``MiB``)."""
+    """Factor and unit that suit a value of this size, for example (1048576, ``MiB``)."""
     if unit in ("bytes", "b", "B"):
         step = 0
         while abs(value) >= 1000 * 1024**step and step < len(_BYTES) - 1:
@@ -53,7 +53,7 @@ def count_noun(count: int, noun: str) -> str:
 
 
 def interval(metric: Metric) -> str:
-    """``41.2–43.0`` in the unit that suits the value; empty where there is no interval."""
+    """``41.2–43.0`` in the unit that suits the value; empty without an interval."""
     if metric.low is None or metric.high is None:
         return ""
     factor, _ = scale(metric.value, metric.unit)

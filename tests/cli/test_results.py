@@ -158,7 +158,7 @@ def test_parquet_holds_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
 def test_without_a_library_for_parquet_it_says_which(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(record())
     monkeypatch.setattr("edgebench.views.parquet._LIBRARIES", ())
-    with pytest.raises(UsageError, match="nothing here writes Parquet") as caught:
+    with pytest.raises(UsageError, match="Parquet export requires polars, pyarrow or pandas") as caught:
         call("results", "export", "--format", "parquet", "-o", "results.parquet")
     assert "pip install polars" in caught.value.hint
     assert not Path("results.parquet").exists()

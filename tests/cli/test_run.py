@@ -378,7 +378,7 @@ def edgebench_table(program: Program) -> str:
 def test_the_last_words_of_an_engine_are_in_the_failure(faulty: Program) -> None:
     record = faulty("run", *QUICK, "--device", "faulty-dies-while-loading", "--json", "-").record
     assert any("tensor 'output' has wrong shape" in line for line in record["failure"]["log"])
-    assert "its last words: " in edgebench_table(faulty)
+    assert "last line of its log: " in edgebench_table(faulty)
 
 
 def test_a_port_that_is_taken_is_tried_elsewhere(faulty: Program) -> None:

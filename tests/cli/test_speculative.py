@@ -611,7 +611,7 @@ def test_columns_give_way_on_a_narrow_terminal_and_what_a_sweep_is_for_stays(wid
     assert max(map(len, shown.splitlines())) <= width
     assert "4.16× (4.09–4.23)" in shown.split("no K")[0]
     assert ("429 MiB" in shown) == (width >= 80)
-    assert ("no room here for: " in shown) == (width < 80)
+    assert ("columns that do not fit: " in shown) == (width < 80)
 
 
 def test_each_run_has_a_table_of_its_own_and_other_results_none() -> None:

@@ -573,8 +573,8 @@ def test_a_large_store_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(html, "DETAILS", details)
     many = [record(options={"ctx": 2048, "threads": i + 1}) for i in range(rows + 50)]
     text = Tags(page(many)).text
-    assert f"Here are {rows} of {rows + 50} records" in text
-    assert f"{details} of {rows + 50} are here" in text
+    assert f"Showing {rows} of {rows + 50} records" in text
+    assert f"{details} of {rows + 50} are shown" in text
 
 
 @pytest.mark.parametrize(

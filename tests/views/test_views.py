@@ -105,7 +105,7 @@ def test_it_fits_the_terminal_and_says_what_it_left_out(width: int) -> None:
     assert all(cell_len(line) <= width for line in text.splitlines())
     assert ("39.2–40.8  24.5–25.5" in text) == (width >= 72)
     assert "prefill" in text
-    assert ("no room here" in text) == (width < 120)
+    assert ("columns that do not fit" in text) == (width < 120)
 
 
 def test_an_options_heading_stands_on_two_lines() -> None:
@@ -191,14 +191,14 @@ def test_markdown_has_memory_by_kind_where_it_was_split() -> None:
     parts = {"peak_anon_b": 180 * mib, "peak_file_b": 100 * mib, "peak_gpu_b": 20 * mib}
     records = [record(metrics={**LEAD, **parts}, options={"threads": 1}), record(metrics=LEAD, options={"threads": 2})]
     lines = plugins.load("views", "markdown")().render(records).splitlines()
-    at = lines.index("Memory at its peak, by kind:")
+    at = lines.index("Peak memory by type:")
     assert lines[at + 2 : at + 6] == [
         r"| threads | memory footprint | anonymous | files (weights mapped) | GPU | resident, not split |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| 1 | 300 MiB | 180 MiB | 100 MiB | 20.0 MiB | – |",
         "| 2 | 300 MiB | – | – | – | 300 MiB |",
     ]
-    assert "Memory at its peak, by kind:" not in plugins.load("views", "markdown")().render(sweep())
+    assert "Peak memory by type:" not in plugins.load("views", "markdown")().render(sweep())
 
 
 @given(st.text(max_size=30))
@@ -293,15 +293,15 @@ def test_one_record_says_how_its_readings_were_had() -> None:
     )
     said = detail(replace(record(), rounds=rounds))
     for line in (
-        "not read: power_w: /sys/a: Permission denied",
+        "not sampled: power_w: /sys/a: Permission denied",
         "sampling took: 0.210 % of a core",
-        "the device's clock is known to: ± 12.5 ms",
-        "processors in use: 0: 98.0 %, 1: 50.0 %",
+        "uncertainty of the device's clock: ± 12.5 ms",
+        "CPUs in use: 0: 98.0 %, 1: 50.0 %",
         "clusters in use: 0: 98.0 %, 1: 50.0 %",
         "memory bandwidth in use: 61.0 % at 128 tokens, 58.0 % at 1024 tokens",
         "throttling began: round 2 at 12.3 s: clock limit of cores 0-3",
-        "energy metered by: dram-0, package-0 (these parts alone)",
-        "waited for a cool and quiet device: 6.2 s in 2 rounds",
+        "energy metered by: dram-0, package-0 (these parts only)",
+        "waited for a cool and idle device: 6.2 s in 2 rounds",
     ):
         assert line in said.splitlines(), said
     assert "temp_c" not in said

@@ -66,10 +66,10 @@ def decode(records: Sequence[Record]) -> Figure | None:
         panels.append(_decode(kind, best[:BARS]))
     if not panels:
         return None
-    reading = (
+    caption = (
         "Longer is faster. The line on each bar is the 95\u00a0% interval; if two overlap, no difference is shown."
     )
-    return Figure("decode", "Decode rate by device and backend", reading, tuple(panels), tuple(dict.fromkeys(notes)))
+    return Figure("decode", "Decode rate by device and backend", caption, tuple(panels), tuple(dict.fromkeys(notes)))
 
 
 def _decode(kind: Workload, records: list[Record]) -> Panel:
@@ -95,7 +95,7 @@ def _decode(kind: Workload, records: list[Record]) -> Panel:
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in records))),
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
-        tooltip=[alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="decode")],
+        tooltip=[alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="decode")],
     )
     return Panel(kind.title, bar_spec(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
 
@@ -150,11 +150,11 @@ def memory(records: Sequence[Record]) -> Figure | None:
         panels.append(_memory(kind, best[:BARS]))
     if not panels:
         return None
-    reading = (
+    caption = (
         "Shorter is better. Peak memory of the engine's processes, in main memory and on the GPU. "
         "The line is the 95\u00a0% interval of the total."
     )
-    return Figure("memory", "Memory footprint by kind", reading, tuple(panels), notes)
+    return Figure("memory", "Memory footprint by kind", caption, tuple(panels), notes)
 
 
 def _memory(kind: Workload, records: list[Record]) -> Panel:

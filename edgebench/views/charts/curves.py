@@ -54,7 +54,7 @@ def curve(rows: list[Row], axes: Axes, *, band: bool = False, extra: Sequence[al
     else:
         intervals = ends.mark_rule(style="interval", strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line().encode(x=x, y=y, color=colour)
-    tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("value_text:N", title="reading")]
+    tooltip = [alt.Tooltip("series:N", title="series"), alt.Tooltip("value_text:N", title="value")]
     pale = alt.condition("datum.doubted", alt.value(0.4), alt.value(1))
     points = base.mark_point().encode(x=x, y=y, color=colour, shape=shape, opacity=pale, tooltip=tooltip)
     # A layer without marks would be an image without a name to a screen reader.

@@ -39,11 +39,11 @@ def frontier(records: Sequence[Record]) -> Figure | None:
     panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
-    reading = (
+    caption = (
         "Up is faster, left is smaller. The stepped line is the Pareto front. "
         "Thin lines are the 95\u00a0% intervals; a larger mark takes more energy per token, if it was measured."
     )
-    return Figure("frontier", "Speed, memory and energy", reading, panels, omission_note(groups))
+    return Figure("frontier", "Speed, memory and energy", caption, panels, omission_note(groups))
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -99,7 +99,7 @@ def _plane(rows: list[Row], unit: str) -> Spec:
     y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
     edge = base.transform_filter("datum.best").mark_line(style="guide", interpolate="step-after")
     size = alt.Size("size:Q", legend=None, scale=None)
-    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("value_text:N", title="reading")]
+    tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("value_text:N", title="value")]
     present = sorted({row["backend"] for row in rows})
     backend: dict[str, Any] = {"scale": alt.Scale(domain=backends(present)), "legend": alt.Legend(values=present)}
     points = base.mark_point().encode(
@@ -147,11 +147,11 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
     if not panels:
         return None
-    reading = (
+    caption = (
         "Each token reads the weights once, so the device's measured read bandwidth limits the rate: the outline is "
         "that ceiling, the bar the measured rate. A bar beyond its outline indicates a measurement error."
     )
-    return Figure("roofline", "Roofline: decode rate under its ceiling", reading, panels, omission_note(groups))
+    return Figure("roofline", "Roofline: decode rate under its ceiling", caption, panels, omission_note(groups))
 
 
 def _roofline(kind: Workload, group: list[Record]) -> Panel:
@@ -177,7 +177,7 @@ def _roofline(kind: Workload, group: list[Record]) -> Panel:
         )
         lines.append(Line(cells, record.id))
     base = chart(rows, height=STEP * len(rows))
-    tooltip = [alt.Tooltip("name:N", title="what"), alt.Tooltip("text:N", title="bandwidth used")]
+    tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="bandwidth used")]
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in visible))),

@@ -90,8 +90,8 @@ def threads(records: Sequence[Record]) -> Figure | None:
             notes += _ties(group, "threads", "decode_tps")
     if not panels:
         return None
-    reading = "The ring is the highest median. Lines through points are the 95\u00a0% intervals."
-    return Figure("threads", "Thread sweep", reading, tuple(panels), tuple(notes))
+    caption = "The ring is the highest median. Lines through points are the 95\u00a0% intervals."
+    return Figure("threads", "Thread sweep", caption, tuple(panels), tuple(notes))
 
 
 def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
@@ -126,14 +126,14 @@ def speculative(records: Sequence[Record]) -> Figure | None:
         panels += [accepted] if accepted else []
     if not panels:
         return None
-    reading = (
+    caption = (
         "Above 1 × the draft model is a gain. The dashed curve is predicted from acceptance and verification costs; "
         "lines through points are the 95\u00a0% intervals."
     )
     return Figure(
         "speculative",
         "Speculative decoding against K",
-        reading,
+        caption,
         tuple(panels),
         omission_note(groups, KINDS),
         is_side_by_side=True,

@@ -71,10 +71,10 @@ def timeline(records: Sequence[Record]) -> Figure | None:
         return None
     trial = record.trial
     name = f"{labels([record])[record.id]}, {trial.model}, {trial.backend}, {trial.scenario}, round {one.index + 1}"
-    reading = f"All on one clock: {name}. Bands shade the requests: first the prompt, then the generated tokens."
+    caption = f"All on one clock: {name}. Bands shade the requests: first the prompt, then the generated tokens."
     longest = max((len(series) for series in _series(one, "").values()), default=0)
     notes = (f"Lines of more than {POINTS} samples show averages.",) if longest > POINTS else ()
-    return Figure("timeline", "Timeline of one run", reading, panels, notes)
+    return Figure("timeline", "Timeline of one run", caption, panels, notes)
 
 
 def _moments(turn: Turn) -> list[float]:
@@ -178,7 +178,7 @@ def _axes(
     x = alt.X("x:Q", title="seconds since the round began", scale=scale)
     y = alt.Y("y:Q", title=unit, scale=alt.Scale(zero=zero, nice=True), axis=alt.Axis(tickCount=4))
     colour = alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend() if len(names) > 1 else None)
-    tooltip = [alt.Tooltip("series:N", title="what"), alt.Tooltip("x:Q", title="second", format=".1f")]
+    tooltip = [alt.Tooltip("series:N", title="series"), alt.Tooltip("x:Q", title="second", format=".1f")]
     tooltip.append(alt.Tooltip("y:Q", title=unit, format=".4"))
     line: Any = chart(rows, height=110).mark_line(interpolate=shape)
     layers = [*_bands(view), line.encode(x=x, y=y, color=colour, tooltip=tooltip)]

@@ -100,8 +100,8 @@ def depth(records: Sequence[Record]) -> Figure | None:
     panels += _depth_options(records, metrics)
     if not panels:
         return None
-    reading = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
-    return Figure("depth", "Rates against context depth", reading, tuple(panels), notes, is_side_by_side=True)
+    caption = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
+    return Figure("depth", "Rates against context depth", caption, tuple(panels), notes, is_side_by_side=True)
 
 
 def _depth_options(records: Sequence[Record], metrics: Sequence[tuple[str, str, str]]) -> list[Panel]:
@@ -129,8 +129,8 @@ def turns(records: Sequence[Record]) -> Figure | None:
     panels, notes = _turn_panels(groups, metrics, number, "turn")
     if not panels:
         return None
-    reading = (
+    caption = (
         "The latency of each reply in a conversation: the time to the first token, and the rate after it. "
         "Bands span the lowest and the highest round."
     )
-    return Figure("turns", "Turn by turn in conversations", reading, tuple(panels), notes, is_side_by_side=True)
+    return Figure("turns", "Turn by turn in conversations", caption, tuple(panels), notes, is_side_by_side=True)
