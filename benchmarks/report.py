@@ -65,7 +65,7 @@ def fill(path: Path, count: int, *, sampled: bool) -> None:
         store._db.execute("BEGIN")
         for number in range(len(made), count):
             one, text = made[number % TEMPLATES], texts[number % TEMPLATES]
-            new, when = ids.new(), f"2026-02-{1 + number * 27 // count:02d}T00:00:00Z"
+            new, when = ids.new_id(), f"2026-02-{1 + number * 27 // count:02d}T00:00:00Z"
             doc = text.replace(f'"{one.id}"', f'"{new}"').replace(STARTED, when)
             for statement, values in (
                 (f"trials SELECT ?, run, ?, {names} FROM trials WHERE id = ?", (new, when, one.id)),

@@ -21,8 +21,8 @@ from edgebench.core import Facts, Record, Round, Sample, Trial
 from edgebench.judging import judge
 from edgebench.judging.over_rounds import over_rounds
 from edgebench.store import ids
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 
 TEMPLATES = 200
 """So many records are made up in full; the others are copies under other names and ids."""
@@ -36,10 +36,10 @@ def made_up(count: int, *, chance: random.Random) -> Iterator[Record]:
     run: dict[str, object] = {}
     for number in range(count):
         if number % 50 == 0:
-            run = {"id": ids.new(), "name": f"made up {number // 50}", "started": "2026-01-01T00:00:00Z"}
+            run = {"id": ids.new_id(), "name": f"made up {number // 50}", "started": "2026-01-01T00:00:00Z"}
         one = templates[number % len(templates)]
         trial = replace(one.trial, device=f"device{number % 40}", options={**one.trial.options, "depth": number})
-        yield replace(one, id=ids.new(), run=run, trial=trial)
+        yield replace(one, id=ids.new_id(), run=run, trial=trial)
 
 
 def _template(number: int, *, chance: random.Random) -> Record:
@@ -107,13 +107,13 @@ def measure(count: int, folder: Path) -> None:
             store.add(record)
     print(f"{count} records: {path.stat().st_size / 2**20:.0f} MiB, {1e3 * each:.1f} ms to add one")
     with Store(path, read_only=True) as store:
-        row = store.rows(Where(newest=1))[0]
+        row = store.rows(Filter(newest=1))[0]
         timed("open", lambda: Store(path, read_only=True).close())
         timed("the table's query, every record", store.rows)
-        timed("the table's query, one device", lambda: store.rows(Where(devices=["device7"])))
+        timed("the table's query, one device", lambda: store.rows(Filter(devices=["device7"])))
         timed("count", store.count)
-        timed("find an id", lambda: store.find(row.id))
-        timed("the newest 20 records in full", lambda: list(store.records(Where(newest=20))))
+        timed("find an id", lambda: store.find_id(row.id))
+        timed("the newest 20 records in full", lambda: list(store.records(Filter(newest=20))))
         timed("one record with samples", lambda: store.record(row.id))
         timed("every record with its rounds", lambda: sum(1 for _ in store.records()), times=1)
     print(f"  peak memory so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")

@@ -12,8 +12,8 @@ from edgebench.store import records
 DOCUMENTS = {
     "glossary.md": metrics.glossary,
     "doubts.md": doubts.listing,
-    "schemas/device.json": lambda: schemas.printed(schemas.device()),
-    "schemas/model.json": lambda: schemas.printed(schemas.model()),
+    "schemas/device.json": lambda: schemas.to_text(schemas.device()),
+    "schemas/model.json": lambda: schemas.to_text(schemas.model()),
     "schemas/records.json": lambda: json.dumps(records.schema(), indent=2) + "\n",
 }
 

@@ -17,8 +17,8 @@ from lab.browser import CHROMIUM, FLAGS
 from playwright.sync_api import sync_playwright
 
 from edgebench.cli.report import gather
+from edgebench.store.filters import ALL_RECORDS
 from edgebench.store.results import Store
-from edgebench.store.where import EVERY
 from edgebench.views.html import page
 
 SHOTS = {
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         path = Path(folder) / "index.html"
         with Store(Path(sys.argv[1]), read_only=True) as store:
-            path.write_text(page(gather(store, EVERY), logs=store.logs), "utf-8")
+            path.write_text(page(gather(store, ALL_RECORDS), logs=store.logs), "utf-8")
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         for name, (screen, part) in SHOTS.items():
             opened = browser.new_context(**screen).new_page()

@@ -1,4 +1,4 @@
-"""What the installed engines declare of themselves: backends and launch options."""
+"""Backends and launch options that the installed engines declare."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgebench import plugins
 from edgebench.core import LaunchOption, Option, declared_options
 from edgebench.errors import EdgebenchError, UsageError
 
-COMMON = frozenset({"ctx", "draft", "k", "p_min", "rpc", "affinity"})
-"""Options of a trial that concern its engine and are not declared by one: ``ctx`` every trial has, the
-others are edgebench's own."""
-COMMON_TUNING = frozenset({"draft", "k", "p_min", "costs", "rpc", "affinity"})
+UNDECLARED_OPTIONS = frozenset({"ctx", "draft", "k", "p_min", "rpc", "affinity"})
+"""Engine options of a trial that no engine declares: every trial has ``ctx``, the others are edgebench's
+own."""
+UNDECLARED_TUNING_OPTIONS = frozenset({"draft", "k", "p_min", "costs", "rpc", "affinity"})
 
 
 def all_backends() -> list[str]:
@@ -24,20 +24,20 @@ def all_backends() -> list[str]:
 
 
 def check_backend(engine: str, backend: str) -> None:
-    """Raises ``UsageError`` for a backend that the engine does not have, with the closest one."""
+    """Raise ``UsageError`` with the closest name for a backend that the engine does not have."""
     backends = plugins.load("engines", engine).backends
     if backend in backends:
         return
-    near = get_close_matches(backend, backends, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Backends of {engine}: {', '.join(backends)}."
+    closest = get_close_matches(backend, backends, n=1)
+    hint = f"Did you mean {closest[0]}?" if closest else f"Backends of {engine}: {', '.join(backends)}."
     raise UsageError(f"{engine} has no backend {backend!r}", hint)
 
 
-def declared(engine: str) -> Mapping[str, LaunchOption]:
-    """The launch options of an engine. Raises ``UsageError`` for an engine that declares them wrongly."""
-    kind = plugins.load("engines", engine)
-    with plugins.attributed("engines", engine, "declares its launch options wrongly"):
-        return declared_options(kind.Options)
+def declared_by(engine: str) -> Mapping[str, LaunchOption]:
+    """The launch options of an engine. Raises ``UsageError`` if its declaration is invalid."""
+    engine_cls = plugins.load("engines", engine)
+    with plugins.attribute_errors("engines", engine, "has an invalid declaration of launch options"):
+        return declared_options(engine_cls.Options)
 
 
 @dataclass(frozen=True)
@@ -49,36 +49,37 @@ class SharedOption:
 
 
 def all_options() -> dict[str, SharedOption]:
-    """The options of all installed engines that can be given, by name, in the order of their declaration.
+    """The exposed options of all installed engines, by name, in the order of declaration.
 
-    Raises ``UsageError`` where two engines declare one name with different types.
+    Raises ``UsageError`` if two engines declare one name with different types.
     """
-    shared: dict[str, SharedOption] = {}
+    options: dict[str, SharedOption] = {}
     for engine in sorted(plugins.names("engines"), key=lambda name: (plugins.package("engines", name), name)):
-        for name, one in declared(engine).items():
-            if not one.exposed:
+        for name, option in declared_by(engine).items():
+            if not option.exposed:
                 continue
-            known = shared.setdefault(name, SharedOption(one, ()))
-            if (known.option.type, known.option.words) != (one.type, one.words):
-                other = known.engines[0]
+            shared_option = options.setdefault(name, SharedOption(option, ()))
+            if (shared_option.option.type, shared_option.option.words) != (option.type, option.words):
+                other_engine = shared_option.engines[0]
                 raise UsageError(
-                    f"the launch option {one.flag} has two types: one by the engine {other} of the package "
-                    f"{plugins.package('engines', other)}, another by the engine {engine} of the package "
+                    f"the launch option {option.flag} has two types: one by the engine {other_engine} of the package "
+                    f"{plugins.package('engines', other_engine)}, another by the engine {engine} of the package "
                     f"{plugins.package('engines', engine)}",
                     "Uninstall one of the packages, or rename the option in one of them.",
                 )
-            shared[name] = SharedOption(known.option, (*known.engines, engine))
-    return shared
+            options[name] = SharedOption(shared_option.option, (*shared_option.engines, engine))
+    return options
 
 
-def used(engine: str, log: Sequence[str]) -> dict[str, Option]:
-    """The values of launch options that the engine's log says are in use."""
-    values = {name: one.read_back(log) for name, one in declared(engine).items() if one.read_back is not None}
+def read_back(engine: str, log: Sequence[str]) -> dict[str, Option]:
+    """The values of launch options in use according to the engine's log."""
+    options = declared_by(engine).items()
+    values = {name: option.read_back(log) for name, option in options if option.read_back is not None}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def missing(engine: str, name: str) -> UsageError | None:
-    """The error for an option that only other engines have; None where no engine has it."""
+def missing_error(engine: str, name: str) -> UsageError | None:
+    """The error for an option that only other engines have; None if no engine has it."""
     owners = all_options().get(name)
     if owners is None or engine in owners.engines:
         return None
@@ -89,16 +90,16 @@ def missing(engine: str, name: str) -> UsageError | None:
 
 def tuning_options() -> frozenset[str]:
     """Options that only change how the work is done, of all engines that can be loaded."""
-    return COMMON_TUNING | frozenset(one.name for one in _loadable() if one.tunes)
+    return UNDECLARED_TUNING_OPTIONS | frozenset(option.name for option in _loadable_options() if option.tunes)
 
 
 def gpu_options() -> frozenset[str]:
-    """Options that mean nothing to the CPU backend, of all engines that can be loaded."""
-    return frozenset(one.name for one in _loadable() if one.gpu_only)
+    """Options that the CPU backend ignores, of all engines that can be loaded."""
+    return frozenset(option.name for option in _loadable_options() if option.gpu_only)
 
 
-def _loadable() -> Iterator[LaunchOption]:
-    """Results are compared without the engines that made them too."""
+def _loadable_options() -> Iterator[LaunchOption]:
+    """Options of all engines that can be loaded: results can also be compared without their engines."""
     for engine in plugins.names("engines"):
         with contextlib.suppress(EdgebenchError):
-            yield from declared(engine).values()
+            yield from declared_by(engine).values()

@@ -6,9 +6,10 @@ A plugin is one file and one entry-point line, in this package or in another:
     edgebench.probes =
         fan = my_package.fan:Fan
 
-Every fault of another package's plugin that shows while it is imported or created is a
-``PartFailed`` (a ``UsageError``) that names the package; a fault of edgebench's own stays a traceback.
-While a plugin is used, ``guard`` and ``boundary`` do the same for every plugin: a fault ends one trial.
+Any error while another package's plugin is imported or created becomes a ``PartFailed`` (a
+``UsageError``) that names the package; errors of edgebench's own plugins remain tracebacks. While a
+plugin is in use, ``guard`` and ``boundary`` do the same for every plugin, so that an error ends one
+trial only.
 """
 
 from __future__ import annotations
@@ -60,26 +61,26 @@ def load(group: Literal["views"], name: str) -> type[View]: ...
 @overload
 def load(group: Literal["metrics"], name: str) -> MetricDefinition | Sequence[MetricDefinition]: ...
 def load(group: PluginGroup, name: str) -> type | MetricDefinition | Sequence[MetricDefinition]:
-    """A plugin's class; of ``metrics`` the definitions themselves.
+    """A plugin's class; for ``metrics`` the definitions themselves.
 
     Raises ``UsageError`` for an unknown name (with the closest match), for a name that two packages
     provide, and for another package's plugin that cannot be imported or lacks a part of its role.
     """
     from difflib import get_close_matches
 
-    known = _entry_points(group)
-    if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Available {group}: {', '.join(sorted(known))}."
+    available = _entry_points(group)
+    if name not in available:
+        closest = get_close_matches(name, available, n=1)
+        hint = f"Did you mean {closest[0]}?" if closest else f"Available {group}: {', '.join(sorted(available))}."
         raise UsageError(f"no {group[:-1]} named {name!r}", hint)
-    point, *others = known[name]
+    point, *others = available[name]
     if others:
-        packages = [_package(other) for other in known[name]]
+        packages = [_package(other) for other in available[name]]
         raise UsageError(
             f"the {group[:-1]} {name} is provided by {len(packages)} packages: {', '.join(sorted(packages))}",
-            f"Keep one of them: pip uninstall {next(p for p in packages if p != 'edgebench')}",
+            f"Keep one of them: pip uninstall {next(provider for provider in packages if provider != 'edgebench')}",
         )
-    with attributed(group, name, "cannot be loaded"):
+    with attribute_errors(group, name, "cannot be loaded"):
         plugin = cast(type, point.load())
         _require(plugin, _class_variables(_ROLES[group]))
     return plugin
@@ -100,10 +101,10 @@ def create(group: Literal["views"], name: str) -> View: ...
 def create(group: PluginGroup, name: str, *arguments: object, config: Mapping[str, object] | None = None) -> object:
     """An instance of a plugin; ``config`` has the fields of its ``Config``.
 
-    Raises ``UsageError`` as ``load`` does, and where another package's plugin cannot be created.
+    Raises ``UsageError`` as ``load`` does, and if another package's plugin cannot be created.
     """
     plugin = cast(Callable[..., object], load(group, name))
-    with attributed(group, name, "cannot be created"):
+    with attribute_errors(group, name, "cannot be created"):
         if config is not None:
             arguments = (*arguments, plugin.Config(**config))  # type: ignore[attr-defined]
         part = plugin(*arguments)
@@ -112,25 +113,25 @@ def create(group: PluginGroup, name: str, *arguments: object, config: Mapping[st
 
 
 @contextlib.contextmanager
-def attributed(group: PluginGroup, name: str, problem: str) -> Iterator[None]:
-    """Turns any exception of another package's plugin into a ``UsageError`` that names the package.
+def attribute_errors(group: PluginGroup, name: str, problem: str) -> Iterator[None]:
+    """Turn any exception of another package's plugin into a ``UsageError`` that names the package.
 
-    Passes on what edgebench raises on purpose (``EdgebenchError``), and every exception of its own
-    plugins: those are defects of the program.
+    ``EdgebenchError`` passes unchanged, and so does every exception of edgebench's own plugins, which is
+    a defect of the program.
     """
     try:
         yield
     except EdgebenchError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - named with its package
-        _blame(group, name, problem, error)
+        _raise_attributed(group, name, problem, error)
 
 
 @contextlib.contextmanager
 def boundary(group: PluginGroup, name: str) -> Iterator[None]:
-    """Around code of a plugin in use: turns what it raises by mistake into ``PartFailed``.
+    """Turn unexpected exceptions of a plugin in use into ``PartFailed``.
 
-    Unlike ``attributed`` also for edgebench's own plugins: their defects end no other trial either.
+    Unlike ``attribute_errors`` also for edgebench's own plugins, so that a defect ends one trial only.
     """
     try:
         yield
@@ -141,13 +142,13 @@ def boundary(group: PluginGroup, name: str) -> Iterator[None]:
 
 
 def fault(group: PluginGroup, name: str, error: Exception) -> PartFailed:
-    """The error that says which plugin raised ``error``."""
+    """The error that names the plugin that raised ``error``."""
     package = _package(_entry_points(group)[name][0]) if name in _entry_points(group) else "edgebench"
     return PartFailed(f"the {group[:-1]} {name} of the package {package} raised", error)
 
 
 def misuse(group: PluginGroup, name: str, problem: str) -> PartFailed:
-    """The error for a value from a plugin that its contract doesn't allow."""
+    """The error for a value from a plugin that violates its contract."""
     return fault(group, name, TypeError(problem))
 
 
@@ -155,18 +156,18 @@ Part = TypeVar("Part")
 
 
 def guard(group: PluginGroup, name: str, part: Part) -> Part:
-    """The part behind a ``boundary``: every method call, every attribute, every step of what it yields.
+    """Wrap a part in ``boundary``: every method call, every attribute, every step of its generators.
 
-    All its public attributes are there as properties, so that a runtime-checkable protocol sees the
-    same capabilities as on the part itself.
+    All public attributes are available as properties, so that a runtime-checkable protocol sees the same
+    capabilities as on the part itself.
     """
-    public = {attribute: _member(attribute) for attribute in dir(part) if not attribute.startswith("_")}
-    guarded = cast(Callable[..., object], type(part.__class__.__name__, (_Guarded,), public))
-    return cast(Part, guarded(group, name, part))
+    properties = {attribute: _member(attribute) for attribute in dir(part) if not attribute.startswith("_")}
+    guarded_cls = cast(Callable[..., object], type(part.__class__.__name__, (_Guarded,), properties))
+    return cast(Part, guarded_cls(group, name, part))
 
 
 class _Guarded:
-    """A part and where it came from."""
+    """A part with its boundary."""
 
     def __init__(self, group: PluginGroup, name: str, part: object) -> None:
         self._part = part
@@ -186,22 +187,22 @@ Steps = Generator[object, object, object]
 Boundary = Callable[[], contextlib.AbstractContextManager[None]]
 
 
-def _method(method: Callable[..., object], bounds: Boundary) -> Callable[..., object]:
+def _method(method: Callable[..., object], enter_boundary: Boundary) -> Callable[..., object]:
     @wraps(method)
-    def call(*args: object, **named: object) -> object:
-        with bounds():
-            result = method(*args, **named)
-        return _steps(cast(Steps, result), bounds) if isinstance(result, Iterator) else result
+    def call(*args: object, **keywords: object) -> object:
+        with enter_boundary():
+            result = method(*args, **keywords)
+        return _steps(cast(Steps, result), enter_boundary) if isinstance(result, Iterator) else result
 
     return call
 
 
-def _steps(steps: Steps, bounds: Boundary) -> Steps:
-    with bounds():
+def _steps(steps: Steps, enter_boundary: Boundary) -> Steps:
+    with enter_boundary():
         return (yield from steps)
 
 
-def _blame(group: PluginGroup, name: str, problem: str, error: BaseException) -> NoReturn:
+def _raise_attributed(group: PluginGroup, name: str, problem: str, error: BaseException) -> NoReturn:
     package = _package(_entry_points(group)[name][0])
     if package == "edgebench":
         raise error

@@ -26,9 +26,9 @@ from edgebench.judging import comparison, speculation
 from edgebench.modelfiles.catalogue import Model
 from edgebench.plan import Plan, defaults
 from edgebench.store import database
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store, default_path
 from edgebench.store.since import start_time
-from edgebench.store.where import Where
 from edgebench.version import __version__
 
 __all__ = ["Results", "RunInterrupted", "compare", "devices", "load", "models", "run", "speculative"]
@@ -155,7 +155,7 @@ def load(
     path = _path(store)
     if newest is not None:
         planning.check_number("newest", newest, 1, whole=True)
-    where = Where(
+    where = Filter(
         runs=_filter_values("runs", runs),
         devices=_filter_values("devices", devices),
         models=_filter_values("models", models),

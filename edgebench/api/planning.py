@@ -277,7 +277,7 @@ def option_values(name: str, value: object) -> list[Option]:
 
 def _launch_option(name: str) -> LaunchOption | None:
     """The option as an engine declares it, exposed on the command line or not."""
-    declared = (engine_options.declared(engine).get(name) for engine in plugins.names("engines"))
+    declared = (engine_options.declared_by(engine).get(name) for engine in plugins.names("engines"))
     return next((option for option in declared if option), None)
 
 

@@ -13,8 +13,8 @@ from edgebench.core import Record
 from edgebench.errors import UsageError
 from edgebench.judging import metrics
 from edgebench.judging.comparison import Axis, Comparison, compare, find_smallest_difference
+from edgebench.store.filters import ALL_RECORDS, Filter, TrialRow
 from edgebench.store.results import Store
-from edgebench.store.where import EVERY, Row, Where
 
 Side = str | PathLike[str] | Record | Sequence[Record]
 """A name (of a run, record, device, engine, backend, build or store file), or records."""
@@ -77,7 +77,9 @@ def check_metrics(names: Sequence[str]) -> None:
             raise UsageError(f"unknown metric {name!r}", hint)
 
 
-def resolve(a: Side, b: Side, open_store: Opener, where: Where = EVERY, names: tuple[str, str] = ("a", "b")) -> Sides:
+def resolve(
+    a: Side, b: Side, open_store: Opener, where: Filter = ALL_RECORDS, names: tuple[str, str] = ("a", "b")
+) -> Sides:
     """The records of both sides; ``names`` are the labels in messages of sides that are given as records.
 
     The store is opened only if a side needs it. Raises ``UsageError`` for a name that is unknown or
@@ -106,7 +108,7 @@ def _sides(
     return Sides(side_a.axis if side_a.axis == side_b.axis else "run", labels, (read(side_a), read(side_b)))
 
 
-def _without_store(side: Side, where: Where) -> _Interpretation | None:
+def _without_store(side: Side, where: Filter) -> _Interpretation | None:
     """The interpretation of a side that does not depend on the store: records and store files."""
     if isinstance(side, Record):
         return _Interpretation("record", side.id, (side,))
@@ -124,7 +126,7 @@ def _label(side: Side, name: str) -> str:
     return fspath(side) if isinstance(side, str | PathLike) else name
 
 
-def _file(name: str, where: Where) -> _Interpretation | None:
+def _file(name: str, where: Filter) -> _Interpretation | None:
     path = Path(name.removeprefix("store:"))
     if not path.is_file() and not name.startswith("store:"):
         return None
@@ -132,7 +134,7 @@ def _file(name: str, where: Where) -> _Interpretation | None:
         return _Interpretation("store", str(path), tuple(store.records(where)))
 
 
-def _interpretations(store: Store, rows: Sequence[Row], name: str) -> list[_Interpretation]:
+def _interpretations(store: Store, rows: Sequence[TrialRow], name: str) -> list[_Interpretation]:
     prefix, _, value_part = name.partition(":")
     qualified = value_part != "" and prefix in (*_COLUMNS, "run", "record", "build")
     value = value_part if qualified else name
@@ -186,7 +188,7 @@ def _disambiguate(
     return pairs[0]
 
 
-def _records(store: Store, where: Where, meaning: _Interpretation) -> Sequence[Record]:
+def _records(store: Store, where: Filter, meaning: _Interpretation) -> Sequence[Record]:
     if meaning.records is not None:
         return meaning.records
     value = [meaning.value]

@@ -22,8 +22,8 @@ from edgebench.device.session import Session
 from edgebench.errors import DeviceLost, EdgebenchError, InternalError
 from edgebench.judging import metrics
 from edgebench.plan import Plan
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 
 STOP_TIMEOUT_S = 20.0
 """Seconds that interrupted devices get to end their engines."""
@@ -87,7 +87,7 @@ def execute(
                 records += writer.records()
                 plans, next_plans = next_plans(records) if next_plans else (), None
         except KeyboardInterrupt as interrupt:
-            measured = any(record.rounds for record in opened.records(Where(runs=(run,))))
+            measured = any(record.rounds for record in opened.records(Filter(runs=(run,))))
             raise RunInterrupted(run, measured) from interrupt
         return Execution(run, tuple(records), tuple(errors))
 

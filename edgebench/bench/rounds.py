@@ -243,7 +243,7 @@ class RoundRunner:
     def _options_used(state: TrialState, live: EngineProcess) -> dict[str, Option]:
         engine = state.planned.trial.engine
         with plugins.boundary("engines", engine):
-            return engine_options.used(engine, live.log)
+            return engine_options.read_back(engine, live.log)
 
     def _learn(self, state: TrialState, live: EngineProcess) -> None:
         """What the engine said of itself while it loaded, into the trial's facts."""

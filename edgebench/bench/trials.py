@@ -174,7 +174,7 @@ class Bench:
             draft = places[planned.draft.path] if planned.draft else None
             launch = planned.launch(places[planned.model.path], draft)
             state = TrialState(
-                ids.new(), self._run, planned, launch, notes=[*planned.notes, *self._notes], started=now()
+                ids.new_id(), self._run, planned, launch, notes=[*planned.notes, *self._notes], started=now()
             )
             if self._workers:
                 state.rpc = self._workers.facts()
@@ -330,7 +330,7 @@ class Bench:
         for index, planned in enumerate(self._plan.trials):
             if index == len(self._states):
                 notes = [*planned.notes, *self._notes]
-                state = TrialState(ids.new(), self._run, planned, Launch(model=""), notes=notes, started=now())
+                state = TrialState(ids.new_id(), self._run, planned, Launch(model=""), notes=notes, started=now())
                 self._states.append(state)
                 yield TrialPlanned(index, planned.trial, state.facts(self._facts), state.id, self._run)
             state = self._states[index]

@@ -13,9 +13,9 @@ from edgebench.cli.selection import open_existing, store_option, terminal, where
 from edgebench.errors import UsageError
 from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison
+from edgebench.store.filters import Filter
 from edgebench.store.records import dumps
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
@@ -66,7 +66,7 @@ def command(
     a: str,
     b: str,
     path: Path,
-    where: Where,
+    where: Filter,
     names: tuple[str, ...],
     limit: float | None,
     as_json: bool,

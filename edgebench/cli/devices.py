@@ -73,7 +73,7 @@ def schema() -> None:
     """Print the JSON Schema of device profiles."""
     from edgebench import schemas
 
-    click.echo(schemas.printed(schemas.device()), nl=False)
+    click.echo(schemas.to_text(schemas.device()), nl=False)
 
 
 @command.command()

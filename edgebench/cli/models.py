@@ -66,7 +66,7 @@ def schema() -> None:
     """Print the JSON Schema of model profiles."""
     from edgebench import schemas
 
-    click.echo(schemas.printed(schemas.model()), nl=False)
+    click.echo(schemas.to_text(schemas.model()), nl=False)
 
 
 @command.command(short_help="Show a model's profile and header.")

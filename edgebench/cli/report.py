@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 from edgebench.cli.selection import Selection, open_existing, render, store_option, where_options, write
 from edgebench.core import Record
 from edgebench.profiles.references import Reference
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 from edgebench.views.fields import when
 from edgebench.views.report_data import Digest
 
@@ -63,7 +63,7 @@ class ReferenceName(click.ParamType):  # type: ignore[type-arg]  # generic since
 )
 def command(
     path: Path,
-    where: Where,
+    where: Filter,
     form: Literal["html", "md", "csv", "json", "svg", "png"],
     folder: Path,
     reference: str | None,
@@ -103,7 +103,7 @@ def command(
             _pictures(digest.newest, folder, form)
 
 
-def gather(store: Store, where: Where) -> Digest:
+def gather(store: Store, where: Filter) -> Digest:
     """The newest ``ROUNDS`` configurations with rounds, the newest ``SAMPLED`` of them also with samples."""
     digest = Digest(store.records(where, rounds=False))
     newest = sorted(digest.newest, key=lambda record: (record.status == "ok", when(record)))
@@ -116,7 +116,7 @@ def gather(store: Store, where: Where) -> Digest:
 
 def _read(store: Store, records: Sequence[Record], *, samples: bool) -> Iterator[Record]:
     ids = [record.id for record in records]
-    return store.records(Where(ids=ids), samples=samples) if ids else iter(())
+    return store.records(Filter(ids=ids), samples=samples) if ids else iter(())
 
 
 def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png"]) -> None:
@@ -141,7 +141,7 @@ def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None
     write(article(digest, files, reference), folder / "report.md")
 
 
-def _serve(path: Path, where: Where, reference: Reference | None, port: int) -> None:
+def _serve(path: Path, where: Filter, reference: Reference | None, port: int) -> None:
     from edgebench.cli.serve import serve
     from edgebench.views.html import page
 

@@ -25,9 +25,9 @@ from edgebench.cli.selection import (
 from edgebench.core import Record
 from edgebench.errors import StoreError, UsageError
 from edgebench.store import bundle
+from edgebench.store.filters import Filter
 from edgebench.store.records import to_json
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 
 DEFAULT_COUNT = 20
 """Results listed by default."""
@@ -44,7 +44,7 @@ def command() -> None:
 @where_options
 @store_option
 @json_option
-def list_(path: Path, where: Where, as_json: bool) -> None:
+def list_(path: Path, where: Filter, as_json: bool) -> None:
     """List results, newest last."""
     from edgebench.views.table import draw
 
@@ -102,7 +102,7 @@ def show(id: str, path: Path, as_json: bool, with_log: bool) -> None:
     metavar="FILE.zip",
     help="Write a bundle for `results import`: records, logs, raw samples and checksums.",
 )
-def export(path: Path, where: Where, form: str | None, output: Path | None, bundled: Path | None) -> None:
+def export(path: Path, where: Filter, form: str | None, output: Path | None, bundled: Path | None) -> None:
     """Export results to stdout, a file or a bundle."""
     if bundled and (form or output):
         raise click.UsageError("--bundle cannot be combined with --format or --output")
@@ -133,8 +133,8 @@ def import_(files: tuple[Path, ...], path: Path) -> None:
         _check_agreement(bundles)
         store = stack.enter_context(Store(path))
         for source in bundles:
-            for id in store.among(source.ids):
-                store.check(source.entry(id).record)
+            for id in store.existing_ids(source.ids):
+                store.check_conflict(source.entry(id).record)
         for source in bundles:
             new = [store.add(entry.record, entry.logs) for entry in map(source.entry, source.ids)]
             counts = f"{sum(new)} imported, {len(new) - sum(new)} already present"
@@ -155,7 +155,7 @@ def _check_agreement(bundles: Sequence[bundle.Bundle]) -> None:
                 )
 
 
-def _entries(store: Store, where: Where) -> Iterator[bundle.Entry]:
+def _entries(store: Store, where: Filter) -> Iterator[bundle.Entry]:
     for record in store.records(where, samples=True):
         # A running trial will get its final record under the same id.
         if record.status != "running":

@@ -18,9 +18,9 @@ from click.core import ParameterSource
 from edgebench import plugins
 from edgebench.core import Record, Streamed
 from edgebench.errors import UsageError
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store, default_path
 from edgebench.store.since import start_time
-from edgebench.store.where import Where
 
 Command = Callable[..., object]
 
@@ -53,7 +53,7 @@ def where_options(command: Command) -> Command:
     @wraps(command)
     def with_where(*args: object, since: str | None, newest: int | None, **options: Any) -> object:
         filters = {f"{name}s": options.pop(name) for name in _FILTERS}
-        where = Where(**filters, since=start_time(since, name="--since") if since else "", newest=newest)
+        where = Filter(**filters, since=start_time(since, name="--since") if since else "", newest=newest)
         return command(*args, where=where, **options)
 
     with_where = click.option(
@@ -117,11 +117,11 @@ class Selection:
     ids: tuple[str, ...]
 
     @classmethod
-    def from_store(cls, store: Store, where: Where) -> Selection:
-        return cls(store, tuple(store.chosen(where)))
+    def from_store(cls, store: Store, where: Filter) -> Selection:
+        return cls(store, tuple(store.record_ids(where)))
 
     def __iter__(self) -> Iterator[Record]:
-        return self.store.records(Where(ids=self.ids)) if self.ids else iter(())
+        return self.store.records(Filter(ids=self.ids)) if self.ids else iter(())
 
 
 def render(view: str, records: Iterable[Record]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def needs_as_much(engine: str, failed: Mapping[str, Option], other: Mapping[str,
 
     Options that move memory (``memory="moves"``) must be equal, else the two cannot be compared.
     """
-    for name, option in engine_options.declared(engine).items():
+    for name, option in engine_options.declared_by(engine).items():
         failed_value, other_value = failed.get(name), other.get(name)
         if option.memory == "moves" and failed_value != other_value:
             return False

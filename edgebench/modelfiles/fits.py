@@ -17,7 +17,7 @@ def estimate(engine: str, model: ModelFacts, options: Mapping[str, Option]) -> M
             return None
         extra_b = sum(
             option.memory_b(options[name], model)
-            for name, option in engine_options.declared(engine).items()
+            for name, option in engine_options.declared_by(engine).items()
             if option.memory_b is not None and name in options
         )
     return replace(memory, compute_b=memory.compute_b + extra_b)

@@ -63,7 +63,7 @@ class Planned:
         return Launch(
             model=model_path,
             backend=self.trial.backend,
-            options={name: asked[name] for name in engine_options.declared(engine) if name in asked},
+            options={name: asked[name] for name in engine_options.declared_by(engine) if name in asked},
             draft=draft_path,
             drafting=drafting,
             rpc=None if rpc is None else str(rpc),
@@ -133,10 +133,11 @@ def trials(
     """
     engine_options.check_backend(engine, backend)
     kinds = {name: plugins.load("scenarios", name) for name in scenarios}
-    declared = engine_options.declared(engine)
-    unknown = set(asked) - {*declared, *engine_options.COMMON}.union(*(scenario.options for scenario in kinds.values()))
+    declared = engine_options.declared_by(engine)
+    known = {*declared, *engine_options.UNDECLARED_OPTIONS}
+    unknown = set(asked) - known.union(*(scenario.options for scenario in kinds.values()))
     if unknown:
-        raise engine_options.missing(engine, min(unknown)) or _without(scenarios[0], min(unknown))
+        raise engine_options.missing_error(engine, min(unknown)) or _without(scenarios[0], min(unknown))
     for name, values in asked.items():
         _check_values(declared.get(name), values)
     layers = [name for name, one in declared.items() if one.gpu_only and any(asked.get(name, ()))]
@@ -154,7 +155,7 @@ def trials(
             **defaults,
             **{key: value if isinstance(value, tuple) else [value] for key, value in scenario.options.items()},
         }
-        ours = {*declared, *engine_options.COMMON, *scenario.options}
+        ours = {*declared, *engine_options.UNDECLARED_OPTIONS, *scenario.options}
         grid |= {name: values for name, values in asked.items() if name in ours}
         for values in itertools.product(*grid.values()):
             one = _plan_one(device, model, engine, backend, name, dict(zip(grid, values, strict=True)))
@@ -222,7 +223,7 @@ def _plan_one(
             f"scenario {name} needs a context of {least} tokens, and it is {options['ctx']}",
             f"Give --ctx {least} or more, or ask for fewer tokens.",
         )
-    for launch_option in engine_options.declared(engine).values():
+    for launch_option in engine_options.declared_by(engine).values():
         if launch_option.gpu_only and backend == "cpu" and "rpc" not in options:
             options.pop(launch_option.name, None)
         elif launch_option.preset is not None:

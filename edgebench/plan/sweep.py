@@ -43,7 +43,7 @@ def sweep(
     common: dict[str, Sequence[Option]] = {name: [value] for name, value in asked.items()}
     (baseline,) = plan.trials(device, [target], engine=engine, backend=backend, scenarios=["speculative"], asked=common)
     own: dict[str, Option] = {"k": 0, "draft": BASELINE}
-    if files and backend != "cpu" and "draft_gpu_layers" in engine_options.declared(engine):
+    if files and backend != "cpu" and "draft_gpu_layers" in engine_options.declared_by(engine):
         own["draft_gpu_layers"] = baseline.trial.options.get("draft_gpu_layers", "all")
     if p_min and not files:
         raise UsageError("--p-min needs a draft model: nothing else is ever unsure", "Leave it out, or name one.")

@@ -1,7 +1,7 @@
-"""The store's SQLite file: opening, migrating, and errors a person can use.
+"""The store's SQLite file: opening, migrating, and readable errors.
 
-Write-ahead logging, full synchronisation: what is committed survives a killed process and a
-power cut; readers never wait for writers.
+Write-ahead logging with full synchronisation: commits survive a killed process and a power failure;
+readers never wait for writers.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from pathlib import Path
 
 from edgebench.errors import StoreError
 
-APPLICATION = 0x45644265
-"""``PRAGMA application_id`` of our files: what tells them from somebody else's SQLite."""
+APPLICATION_ID = 0x45644265
+"""``PRAGMA application_id`` of stores, to distinguish them from other SQLite files."""
 
 IN_MEMORY = ":memory:"
-"""What SQLite takes for a database without a file."""
+"""SQLite's name of a database without a file."""
 
-_WAIT = 60.0
-"""Seconds to wait for another process's transaction; ours take milliseconds."""
+_LOCK_TIMEOUT_S = 60.0
+"""Timeout for another process's transaction; edgebench's take milliseconds."""
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Open a store, made or migrated to this version where needed, in autocommit mode.
+    """Open a store in autocommit mode, created or migrated to this version if needed.
 
-    ``read_only`` never makes a file; it changes one only to migrate it, and where one may not write
-    migrates a copy in memory. Raises ``StoreError``.
+    ``read_only`` never creates a file; it changes one only to migrate it, and migrates a copy in memory
+    if the file is not writable. Raises ``StoreError``.
     """
-    if str(path) == IN_MEMORY:  # each connection of SQLite would have one of its own
+    if str(path) == IN_MEMORY:  # each connection of SQLite would have a separate one
         raise StoreError("a store is a file, and cannot be :memory:", "Name a file, such as one in a temporary folder.")
     if path.is_dir():
         raise StoreError(f"{path} cannot be opened: it is a folder", "Name a file with --store.")
-    with faults(path):
+    with translate_errors(path):
         if read_only:
             db = _open_read_only(path)
             try:
@@ -55,20 +55,20 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 @contextmanager
-def faults(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the disk complain of into ``StoreError``."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Translate errors of SQLite and the disk into ``StoreError``."""
     try:
         yield
     except (zlib.error, json.JSONDecodeError) as error:
-        raise StoreError(f"{path} is damaged: {error}", _DAMAGED) from error
+        raise StoreError(f"{path} is damaged: {error}", _DAMAGED_HINT) from error
     except (sqlite3.Error, OSError) as error:
-        said = error.strerror if isinstance(error, OSError) else None
-        raise _understood(path, said or str(error)) from error
+        message = error.strerror if isinstance(error, OSError) else None
+        raise _store_error(path, message or str(error)) from error
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing; waits for another writer's to end."""
+    """Run the block as one transaction, after waiting for other writers."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -82,13 +82,13 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and application != APPLICATION:
+    if tables and application_id != APPLICATION_ID:
         raise StoreError(f"{path} is a database, but not one of edgebench", "Name another file with --store.")
     if version > len(_migrations()):
         raise StoreError(
-            f"{path} was made by a newer edgebench (store version {version}, this one knows {len(_migrations())})",
+            f"{path} was made by a newer edgebench (store version {version}, this one supports {len(_migrations())})",
             "Update edgebench, or name another file with --store.",
         )
     return int(version)
@@ -96,17 +96,17 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(db: sqlite3.Connection) -> None:
     with transaction(db):
-        # Asked again: another process may have been faster.
+        # Read again: another process may have migrated meanwhile.
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(_migrations()[version:], start=version + 1):
             for statement in _statements(script):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {number}")
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:
-    """A store of an older version in a place one may not write, in memory and in this version's form."""
+    """A copy in memory of an older store that is not writable, migrated to this version."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
     with closing(db):
         db.backup(copy)
@@ -116,9 +116,9 @@ def _migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
+    db = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
     try:
-        # Looked at before anything is changed: it may be somebody else's.
+        # Checked before any change: it may be another program's file.
         version = _version(db, path)
         _use_wal(db)
         # A commit is on the disk before the next round begins; there are few of them.
@@ -133,16 +133,16 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
     if not path.exists():
-        raise StoreError(f"there is no store at {path}", "`edgebench run` makes one; --store names another.")
+        raise StoreError(f"{path} does not exist", "Create it with `edgebench run`, or pass another file with --store.")
     address = path.absolute().as_uri()
-    # SQLite's own read-only mode leaves an empty log beside the file, since it may not take it away.
-    db = sqlite3.connect(f"{address}?mode=rw", uri=True, timeout=_WAIT, isolation_level=None)
+    # SQLite's own read-only mode leaves an empty log next to the file, since it may not delete it.
+    db = sqlite3.connect(f"{address}?mode=rw", uri=True, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # In a folder one may not write, SQLite cannot make the file by which readers and writers
-        # agree. Where no writer left anything behind, the file can be read as it is.
+        # In a read-only folder SQLite cannot create the file that coordinates readers and writers.
+        # Without a leftover log of a writer, the file can be read as it is.
         db.close()
         if os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists():
             raise
@@ -151,14 +151,14 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Write-ahead logging. SQLite doesn't wait for others at this one statement, so we do."""
-    end = time.monotonic() + _WAIT
+    """Enable write-ahead logging, with retries, since SQLite's own timeout does not apply here."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
@@ -179,20 +179,20 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-_DAMAGED = "Keep the file; `sqlite3 FILE .recover` saves what is readable. Name another one with --store."
+_DAMAGED_HINT = "Keep the file; `sqlite3 FILE .recover` extracts what is readable. Name another one with --store."
 
 
-def _understood(path: Path, said: str) -> StoreError:
-    for words, what, hint in (
+def _store_error(path: Path, message: str) -> StoreError:
+    for patterns, description, hint in (
         (("disk is full", "No space", "disk I/O error"), "cannot be read or written: no space, or the disk failed",
          "Every finished round before this is kept. Free some space and run again."),
         (("readonly", "read-only", "Read-only"), "cannot be written", "Name a file you may write with --store."),
         (("not a database",), "is not a store of edgebench", "Name another file with --store."),
-        (("malformed", "corrupt"), "is damaged", _DAMAGED),
-        (("locked",), f"was kept locked by another program for {_WAIT:.0f} s", "See what else has it open."),
+        (("malformed", "corrupt"), "is damaged", _DAMAGED_HINT),
+        (("locked",), f"was kept locked by another program for {_LOCK_TIMEOUT_S:.0f} s", "See what else has it open."),
         (("unable to open", "No such", "Permission", "Not a directory", "Is a directory", "File exists"),
          "cannot be opened", "Check the path and its permissions, or name another one with --store."),
     ):  # fmt: skip
-        if any(word in said for word in words):
-            return StoreError(f"{path} {what} ({said})", hint)
-    return StoreError(f"{path}: {said}", "Name another file with --store.")
+        if any(pattern in message for pattern in patterns):
+            return StoreError(f"{path} {description} ({message})", hint)
+    return StoreError(f"{path}: {message}", "Name another file with --store.")

@@ -1,4 +1,4 @@
-"""How values lie in the store: compressed JSON, samples as columns."""
+"""Encoding of values in the store: compressed JSON, samples as columns."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def columns(samples: Iterable[Sample]) -> list[list[object]]:
         times, values = series.setdefault((sample.name, tuple(sample.labels.items())), ([], []))
         times.append(float(sample.at))
         values.append(float(sample.value))
-    named: list[list[object]] = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
-    return sorted(named, key=lambda one: (str(one[0]), dumps(one[1])))
+    rows: list[list[object]] = [[name, dict(labels), *columns] for (name, labels), columns in series.items()]
+    return sorted(rows, key=lambda row: (str(row[0]), dumps(row[1])))
 
 
 def samples(series: Json) -> tuple[Sample, ...]:
-    """Samples from ``columns``, by time; of one instant by name and labels."""
-    found = [
+    """Samples from ``columns``, sorted by time, then by name and labels."""
+    parsed = [
         Sample(name, value, at, labels)
         for name, labels, times, values in series
         for at, value in zip(times, values, strict=True)
         if at is not None and value is not None
     ]
-    return tuple(sorted(found, key=lambda sample: sample.at))
+    return tuple(sorted(parsed, key=lambda sample: sample.at))
 
 
 def dumps(value: object) -> str:
     """Any value of a record as JSON text."""
-    return records.dumps(records.plain(value))
+    return records.dumps(records.to_plain(value))
 
 
 def pack(value: object) -> bytes:
@@ -43,5 +43,5 @@ def pack(value: object) -> bytes:
 
 
 def unpack(data: bytes) -> Json:
-    """The value that ``pack`` took. Raises ``zlib.error`` or ``ValueError``."""
+    """The value that ``pack`` encoded. Raises ``zlib.error`` or ``ValueError``."""
     return json.loads(zlib.decompress(data))

@@ -1,4 +1,4 @@
-"""The start of a period as people write it: a date, a time, or an age such as ``7d``."""
+"""Parse the start of a period: a date, a time, or an age such as ``7d``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def start_time(since: str | datetime, *, name: str = "since", now: datetime | None = None) -> str:
-    """The time as the store writes it, UTC; without an offset it is local time.
+    """The time in the format of the store, UTC; a value without an offset is local time.
 
-    ``name``: what messages call the value. Raises ``UsageError``.
+    ``name``: the value's name in messages. Raises ``UsageError``.
     """
     try:
-        when = since if isinstance(since, datetime) else _parsed(since, now or datetime.now(timezone.utc))
-        return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = since if isinstance(since, datetime) else _parse(since, now or datetime.now(timezone.utc))
+        return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"{name}: {since!r} is not a valid date or duration",
@@ -25,7 +25,7 @@ def start_time(since: str | datetime, *, name: str = "since", now: datetime | No
         ) from error
 
 
-def _parsed(text: str, now: datetime) -> datetime:
+def _parse(text: str, now: datetime) -> datetime:
     age = re.fullmatch(r"([0-9]{1,6})\s*([mhdw])", text, re.ASCII)
     if age:
         return now - timedelta(**{_UNITS[age[2]]: int(age[1])})

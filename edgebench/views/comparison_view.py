@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgebench.core import SCHEMA
 from edgebench.judging import metrics
 from edgebench.judging.comparison import Comparison, Finding, Pair, comparison_key, find_differences
-from edgebench.store.records import plain
+from edgebench.store.records import to_plain
 from edgebench.views import units
 from edgebench.views.fields import outcome
 from edgebench.views.text import clean, describe, text_console, trim
@@ -112,18 +112,23 @@ def _percent(ratio: float) -> str:
     return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: avoids -0.0
 
 
+def _differences(pair: Pair) -> object:
+    differences = find_differences(comparison_key(pair.a), comparison_key(pair.b))
+    return to_plain({**differences, **pair.differs})
+
+
 def as_json(comparison: Comparison) -> dict[str, object]:
     """The comparison as JSON values; ratios are b ÷ a, in base units."""
     return {
         "schema": SCHEMA,
         "comparisons": [
             {
-                "trial": plain(pair.a.trial),
+                "trial": to_plain(pair.a.trial),
                 "a": pair.a.id,
                 "b": pair.b.id,
                 "status": [pair.a.status, pair.b.status],
                 "paired": pair.paired,
-                "differs": plain({**find_differences(comparison_key(pair.a), comparison_key(pair.b)), **pair.differs}),
+                "differs": _differences(pair),
                 "metrics": {finding.name: _finding(finding) for finding in pair.findings},
             }
             for pair in comparison.pairs

@@ -54,7 +54,7 @@ def test_names_of_runs_and_ids_of_records_are_looked_up_in_the_store(store: Path
 
 
 def test_the_default_store_is_that_of_the_command_line(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(edgebench.StoreError, match="no store at reports"):
+    with pytest.raises(edgebench.StoreError, match="does not exist"):
         edgebench.compare("before", "after")
     monkeypatch.setenv("EDGEBENCH_STORE", str(store))
     assert verdicts(edgebench.compare("before", "after")) == {"decode_tps": "lower"}

@@ -109,6 +109,6 @@ def test_a_store_that_cannot_be_one_is_named(
 
 def test_a_store_that_does_not_exist_is_an_error_and_is_not_made(store: Path) -> None:
     for name in ("nowhere.sqlite", Path("no") / "such.sqlite"):
-        with pytest.raises(edgebench.StoreError, match=f"there is no store at {name}"):
+        with pytest.raises(edgebench.StoreError, match=f"{name} does not exist"):
             edgebench.load(name)
         assert not Path(name).exists()

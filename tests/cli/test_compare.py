@@ -298,7 +298,7 @@ def test_two_stores(call: Call, tmp_path: Path) -> None:
     fill(tmp_path / "a b.sqlite", noisy(40, seed=1))
     fill(tmp_path / "other", noisy(20, seed=2))
     assert verdicts(call("compare", "a b.sqlite", tmp_path / "other", "--json"))["decode_tps"] == "worse"
-    with pytest.raises(StoreError, match="no store at"):
+    with pytest.raises(StoreError, match="does not exist"):
         call("compare", "store:missing", "store:other")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(StoreError):

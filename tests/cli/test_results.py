@@ -47,7 +47,7 @@ def test_where_nobody_measured_yet_it_says_what_to_do(call: Call) -> None:
 
 
 def test_a_store_that_was_named_must_be_there(call: Call) -> None:
-    with pytest.raises(StoreError, match=r"no store at other\.sqlite"):
+    with pytest.raises(StoreError, match=r"other\.sqlite does not exist"):
         call("results", "list", "--store", "other.sqlite")
 
 
@@ -105,7 +105,7 @@ def test_show_log_prints_the_engines_log_and_nothing_that_steers_a_terminal(call
 
 def test_show_of_nothing(call: Call) -> None:
     kept(record())
-    with pytest.raises(UsageError, match="no result begins with 'zz'"):
+    with pytest.raises(UsageError, match="no result has the ID prefix 'zz'"):
         call("results", "show", "zz")
 
 
@@ -126,7 +126,7 @@ def test_records_are_read_a_few_at_a_time_and_none_is_lost(
 ) -> None:
     kept(*(record(options={f"option_{n}": n, "threads": n}) for n in range(7)))
     whole = call("results", "export", "--format", form).stdout
-    monkeypatch.setattr("edgebench.store.results.AT_ONCE", 3)
+    monkeypatch.setattr("edgebench.store.results.BATCH_SIZE", 3)
     assert call("results", "export", "--format", form).stdout == whole
     assert all(f"option_{n}" in whole or f"option\\-{n}" in whole or f"option-{n}" in whole for n in range(7))
 

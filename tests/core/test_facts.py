@@ -34,7 +34,7 @@ DOCUMENTS = st.fixed_dictionaries({}, optional={**PARTS, "rpc": VALUES, "control
 
 @given(DOCUMENTS)
 def test_whatever_a_document_holds_is_kept_under_its_own_name(document: dict[str, object]) -> None:
-    assert records.plain(Facts.from_document(document).document()) == document
+    assert records.to_plain(Facts.from_document(document).document()) == document
 
 
 @given(DOCUMENTS)

@@ -110,7 +110,7 @@ def test_a_model_that_was_only_touched_is_verified_not_sent(session: Session, mo
     pushed = sent(monkeypatch, session)
     provision.deploy_model(session, model)
     assert pushed == []
-    state = provision.ask(session, session.system.files.state(str(path)))
+    state = provision.query(session, session.system.files.state(str(path)))
     assert state == FileState(model.size, True, posix_files.SEAL)
 
 

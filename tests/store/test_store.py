@@ -25,8 +25,8 @@ import edgebench
 from edgebench.core import Divergence, Failure, Record, Round, Sample, Trial, Turn
 from edgebench.errors import StoreError, UsageError
 from edgebench.store import ids, records
+from edgebench.store.filters import Filter
 from edgebench.store.results import Store
-from edgebench.store.where import Where
 
 TRIAL = Trial("local", "m", "llama.cpp", "cpu", "throughput", {"threads": 2})
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/schemas/records.json").read_text("utf-8")))
@@ -175,7 +175,7 @@ def test_a_record_that_is_none_says_where() -> None:
 
 
 def test_ids_sort_by_time_and_never_repeat() -> None:
-    made = [ids.new() for _ in range(5000)]
+    made = [ids.new_id() for _ in range(5000)]
     assert made == sorted(made)
     assert len(set(made)) == len(made)
     assert {len(id) for id in made} == {12}
@@ -184,14 +184,14 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
 def test_the_beginning_of_an_id_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
         first, second = add(store, record()), add(store, record())
-        assert store.find(first.id) == first.id
+        assert store.find_id(first.id) == first.id
         common = first.id[: next(i for i in range(12) if first.id[i] != second.id[i])]
-        assert store.find(second.id[: len(common) + 1]) == second.id
-        with pytest.raises(UsageError, match="2 results begin"):
-            store.find(common)
+        assert store.find_id(second.id[: len(common) + 1]) == second.id
+        with pytest.raises(UsageError, match="2 results have the ID prefix"):
+            store.find_id(common)
         for nothing in ("zzz", "%", "_" * 12, "'"):
-            with pytest.raises(UsageError, match="no result begins"):
-                store.find(nothing)
+            with pytest.raises(UsageError, match="no result has the ID prefix"):
+                store.find_id(nothing)
 
 
 def test_filters(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_filters(tmp_path: Path) -> None:
         c = add(store, record(device="c", model="y'; DROP TABLE runs"), "nightly")
 
         def found(**where: object) -> list[str]:
-            return [one.id for one in store.records(Where(**where))]
+            return [one.id for one in store.records(Filter(**where))]
 
         assert found() == [a.id, b.id, c.id]
         assert found(devices=["a", "b"]) == [a.id, b.id]
@@ -213,8 +213,8 @@ def test_filters(tmp_path: Path) -> None:
         assert found(runs=["nightly"], newest=1) == [c.id]
         assert found(since="2099-01-01") == []
         assert found(ids=[a.id, "nope"]) == [a.id]
-        assert store.count(Where(runs=["nightly"])) == 2
-        assert [row.id for row in store.rows(Where(newest=1))] == [c.id]
+        assert store.count(Filter(runs=["nightly"])) == 2
+        assert [row.id for row in store.rows(Filter(newest=1))] == [c.id]
 
 
 # --- what was begun and not ended --------------------------------------------------------------
@@ -429,7 +429,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(
 
 def test_a_missing_store_is_made_only_for_writing(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "s.sqlite"
-    with pytest.raises(StoreError, match="there is no store"):
+    with pytest.raises(StoreError, match="does not exist"):
         Store(path, read_only=True)
     assert not path.parent.exists()
     with Store(path) as store:
@@ -454,7 +454,7 @@ def test_the_tables_query_opens_no_document(tmp_path: Path) -> None:
         add(store, record())
         asked: list[str] = []
         store._db.set_trace_callback(asked.append)
-        store.rows(Where(devices=["synthetic-laptop"]))
+        store.rows(Filter(devices=["synthetic-laptop"]))
         store._db.set_trace_callback(None)
         (plan,) = ["\n".join(row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {query}")) for query in asked]
     assert "trials USING COVERING INDEX trials_shown" in plan

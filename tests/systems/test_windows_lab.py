@@ -369,7 +369,7 @@ def test_facts_are_cmds_where_powershell_does_not_answer(session: Session):
     assert facts.ram_b == pytest.approx(psutil.virtual_memory().total, rel=0.1)
     assert (facts.cores, facts.gpus, facts.power_source) == (None, (), None)
     absent = facts.absent
-    assert {absent[name] for name in ("cpu", "os", "display", "power")} == {"PowerShell gave no answer"}
+    assert {absent[name] for name in ("cpu", "os", "display", "power")} == {"PowerShell did not respond"}
 
 
 # --- the whole program ---

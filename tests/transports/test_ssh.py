@@ -51,7 +51,7 @@ def test_a_changed_host_key_is_refused_and_nothing_is_sent(linux: Place, sshd_se
 
 def test_an_unknown_host_key_is_refused_shown_and_can_be_trusted(linux: Place, sshd_server: Sshd, tmp_path: Path):
     known = tmp_path / "new folder" / "known_hosts"
-    with pytest.raises(UnknownHostKey, match="not known") as refused:
+    with pytest.raises(UnknownHostKey, match="is unknown") as refused:
         linux.open(known_hosts=str(known))
     assert refused.value.fingerprint == fingerprint(sshd_server.folder / "host_key.pub")
     assert "edgebench devices trust" in refused.value.hint
@@ -122,7 +122,7 @@ def test_a_key_of_a_kind_that_logs_nobody_in(linux: Place, tmp_path: Path):
     key = tmp_path / "key"
     pem, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     key.write_bytes(x25519.X25519PrivateKey.generate().private_bytes(pem, plain, serialization.NoEncryption()))
-    with pytest.raises(ProfileError, match="not a private key that can be read"):
+    with pytest.raises(ProfileError, match="not a readable private key"):
         linux.open(key=str(key))
 
 
