@@ -143,8 +143,10 @@ def options_as(form: type[OptionsT], options: Mapping[str, Option]) -> OptionsT:
     return form(**{name: options[name] for name in declared_options(form) if name in options})
 
 
-def arguments(options: object, known: Collection[str] | None = None, program: str = "this engine") -> list[str]:
-    """The options that are passed as flags, as arguments; ``known``: the flags that the program supports.
+def arguments(
+    options: object, supported_flags: Collection[str] | None = None, program: str = "this engine"
+) -> list[str]:
+    """The options that are passed as flags, as arguments; ``supported_flags``: None for all.
 
     Raises ``UsageError`` for a value that the program has no flag for.
     """
@@ -154,7 +156,7 @@ def arguments(options: object, known: Collection[str] | None = None, program: st
         flags = declared.off_flags if value is False else declared.flags
         if value is None or not flags:
             continue
-        flag = next((flag for flag in flags if known is None or flag in known), None)
+        flag = next((flag for flag in flags if supported_flags is None or flag in supported_flags), None)
         if flag is None:
             raise UsageError(f"{program} has none of {', '.join(flags)}", f"Omit {declared.flag}.")
         argv += [flag] if isinstance(value, bool) else [flag, str(value)]

@@ -105,7 +105,7 @@ def _results_context(digest: Digest, logs: Logs) -> dict[str, object]:
         f"Showing {len(rows)} of {digest.total} records, the newest of each configuration first. "
         "`edgebench report --format csv` exports all."
     )
-    left_out = f"{len(record_details)} of {digest.total} are shown; `edgebench results show ID` shows any other."
+    omission = f"{len(record_details)} of {digest.total} are shown; `edgebench results show ID` shows any other."
     return {
         "groups": groups,
         "columns": columns,
@@ -118,7 +118,7 @@ def _results_context(digest: Digest, logs: Logs) -> dict[str, object]:
         "detailed": {row.id for row in rows if row.detailed},
         "details": record_details,
         "cut": cut if len(rows) < digest.total else "",
-        "left_out": left_out if len(record_details) < digest.total else "",
+        "omission": omission if len(record_details) < digest.total else "",
         "glossary": glossary(records),
     }
 

@@ -47,8 +47,8 @@ def draw(records: Sequence[Record], *, width: int | None = None, colour: bool = 
         scenarios.setdefault(record.trial.scenario, []).append(record)
     hidden = dict.fromkeys(entry for group in scenarios.values() for entry in _print_group(console, group))
     if hidden:
-        left_out = ", ".join(entry.column for entry in metrics.headline() if entry in hidden)
-        console.print(Text(f"columns that do not fit: {left_out}", style="dim"))
+        omitted_columns = ", ".join(entry.column for entry in metrics.headline() if entry in hidden)
+        console.print(Text(f"columns that do not fit: {omitted_columns}", style="dim"))
     for line, style in remarks(records, lambda record: record.id):
         console.print(Text(line, style=style))
     console.print(Text(f"Next: edgebench results show {records[-1].id}", style="dim"))
