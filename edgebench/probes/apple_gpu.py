@@ -13,10 +13,10 @@ _ENTRY = re.compile(r'"([^"]+)"=(\d+)')
 
 
 class AppleGpu:
-    """Use, and memory that the GPU holds for everybody.
+    """Utilisation, and GPU memory of all processes.
 
-    Memory is shared with the processor there; the engine's own part is in its physical footprint
-    already and isn't added to it.
+    Memory is shared with the CPU on these GPUs; the engine's part is already in its physical footprint
+    and is not added to it.
     """
 
     quantities: Mapping[str, Quantity] = {"gpu_util": GPU_UTIL, "gpu_used_b": GPU_USED}
@@ -28,8 +28,8 @@ class AppleGpu:
         for index, block in enumerate(_STATISTICS.findall(text)):
             entries = {name: int(value) for name, value in _ENTRY.findall(block)}
             busy = entries.get("Device Utilization %", entries.get("GPU Activity(%)"))
-            used = entries.get("In use system memory", entries.get("vramUsedBytes"))
+            used_b = entries.get("In use system memory", entries.get("vramUsedBytes"))
             if busy is not None and busy <= 100:
                 yield Sample("gpu_util", busy / 100, at, {"gpu": str(index)})
-            if used is not None:
-                yield Sample("gpu_used_b", used, at, {"gpu": str(index)})
+            if used_b is not None:
+                yield Sample("gpu_used_b", used_b, at, {"gpu": str(index)})

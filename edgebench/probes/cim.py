@@ -1,6 +1,6 @@
-"""Objects as Windows' PowerShell prints them with ``ConvertTo-Json -Compress``.
+"""Parse objects that PowerShell prints with ``ConvertTo-Json -Compress``.
 
-JSON keeps numbers free of the machine's language, and the CIM classes' names are English
+In JSON, numbers do not depend on the machine's language, and the CIM classes' names are English
 everywhere, unlike the names of performance counters.
 """
 
@@ -12,11 +12,11 @@ from edgebench.errors import Unreadable
 
 
 def objects(text: str) -> list[dict[str, object]]:
-    """All objects, one line or array each; an empty answer is an empty list.
+    """All objects, one line or array each; empty output is an empty list.
 
-    Raises ``Unreadable`` for text that isn't JSON, such as an error message.
+    Raises ``Unreadable`` for text that is not JSON, such as an error message.
     """
-    found: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for line in text.strip().lstrip("\ufeff").splitlines():
         if not line.strip():
             continue
@@ -24,8 +24,8 @@ def objects(text: str) -> list[dict[str, object]]:
             value = json.loads(line)
         except ValueError:
             raise Unreadable(line.strip()[:200]) from None
-        found += [row for row in (value if isinstance(value, list) else [value]) if isinstance(row, dict)]
-    return found
+        rows += [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    return rows
 
 
 def number(row: dict[str, object], name: str) -> float | None:

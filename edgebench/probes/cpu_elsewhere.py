@@ -1,4 +1,4 @@
-"""Processor time on macOS and Windows, which have no /proc."""
+"""CPU time on macOS and Windows, which have no /proc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgebench.core import ProbeSource, Quantity, Sample
 from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import CPU_CORE, CPU_ENGINE, CPU_UTIL
-from edgebench.probes.tree import members
+from edgebench.probes.tree import descendants
 
 _ROW = re.compile(r"^ *(\d+) +(\d+) +(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+\.\d+) *$", re.MULTILINE)
 # top prints hundredths without their leading zero: 32.8 is 32.08.
@@ -16,7 +16,7 @@ _TOP = re.compile(r"^CPU usage: (\d+)\.(\d+)% user, (\d+)\.(\d+)% sys, [\d.]+% i
 
 
 class CpuElsewhere:
-    """``ps`` and ``top`` on macOS; ``Get-Process`` and the processor's counters on Windows."""
+    """``ps`` and ``top`` on macOS; ``Get-Process`` and the CPU's performance counters on Windows."""
 
     quantities: Mapping[str, Quantity] = {
         "cpu_util": CPU_UTIL,
@@ -47,11 +47,11 @@ class CpuElsewhere:
         self._frames = 0
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
-        if found := _TOP.match(text):
+        if match := _TOP.match(text):
             # The first frame of top is the mean since the machine started.
             self._frames += 1
             if self._frames > 1:
-                user, user_100, system, system_100 = map(int, found.groups())
+                user, user_100, system, system_100 = map(int, match.groups())
                 yield Sample("cpu_util", (user + system + (user_100 + system_100) / 100) / 100, at)
         elif text.startswith("pid "):
             yield from self._engine(at, _macos_seconds(text))
@@ -67,22 +67,22 @@ class CpuElsewhere:
                     yield from self._engine(at, ticks * 1e-7)
 
     def _engine(self, at: float, seconds: float | None) -> Iterable[Sample]:
-        before = self._last
+        previous = self._last
         if seconds is None:
             return
         self._last = at, seconds
-        if before and at > before[0] and seconds >= before[1]:
-            yield Sample("cpu_engine", (seconds - before[1]) / (at - before[0]), at)
+        if previous and at > previous[0] and seconds >= previous[1]:
+            yield Sample("cpu_engine", (seconds - previous[1]) / (at - previous[0]), at)
 
 
 def _macos_seconds(text: str) -> float | None:
-    """Processor time of the tree: ``0:01.23``, ``1:02:03.45`` or with days before a dash."""
+    """CPU time of the process tree: ``0:01.23``, ``1:02:03.45`` or with days before a dash."""
     parents: dict[int, int] = {}
-    spent: dict[int, float] = {}
+    seconds_by_pid: dict[int, float] = {}
     for pid, parent, days, hours, minutes, seconds in _ROW.findall(text):
         parents[int(pid)] = int(parent)
-        whole = (int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes)
-        spent[int(pid)] = whole * 60 + float(seconds)
+        whole_minutes = (int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes)
+        seconds_by_pid[int(pid)] = whole_minutes * 60 + float(seconds)
     root = re.match(r"pid (\d+)", text)
-    tree = members(int(root[1]), parents) if root else set()
-    return sum(spent[pid] for pid in tree) if tree else None
+    tree = descendants(int(root[1]), parents) if root else set()
+    return sum(seconds_by_pid[pid] for pid in tree) if tree else None

@@ -1,4 +1,4 @@
-"""GPUs of AMD, Intel and Arm on Linux: the kernel's per-process accounts and AMD's own files.
+"""GPUs of AMD, Intel and Arm on Linux: the kernel's per-process statistics and AMD's own files.
 
 ``/proc/PID/fdinfo`` as the kernel's "DRM client usage stats" describe it: ``drm-resident-REGION``
 (``drm-memory-REGION`` in older drivers), ``drm-engine-NAME`` in nanoseconds. One client can have
@@ -28,7 +28,7 @@ _AMOUNT = re.compile(r"^(\d+)(?: (KiB|MiB|GiB|ns))?$")
 _SCALE = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CARD = "/sys/class/drm/card*/device"
 _FILE = re.compile(r"^/sys/class/drm/(card\d+)/device/(?:hwmon/hwmon\d+/)?(\w+):(\d+)$")
-_MEANING = {
+_QUANTITIES_BY_FILE = {
     "gpu_busy_percent": ("gpu_util", 0.01),
     "mem_info_vram_used": ("gpu_used_b", 1.0),
     "power1_average": ("power_w", 1e-6),
@@ -41,7 +41,7 @@ _MEANING = {
 class Drm:
     """GPU memory and use of the engine's process, and AMD cards' power, clock and temperature.
 
-    What AMD's driver had to move from a card's memory to the machine's own is lent to the GPU: it spilled.
+    Memory that AMD's driver evicted from a card to main memory counts as shared GPU memory.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -60,7 +60,7 @@ class Drm:
                 files=(
                     f"{_CARD}/gpu_busy_percent",
                     f"{_CARD}/mem_info_vram_used",
-                    *(f"{_CARD}/hwmon/hwmon*/{name}" for name in list(_MEANING)[2:]),
+                    *(f"{_CARD}/hwmon/hwmon*/{name}" for name in list(_QUANTITIES_BY_FILE)[2:]),
                 ),
                 interval=1,
             ),
@@ -75,23 +75,23 @@ class Drm:
         return [*self._files(at, text), *self._clients(at, text)]
 
     def _files(self, at: float, text: str) -> Iterable[Sample]:
-        powered = set()
+        cards_with_power = set()
         for line in text.splitlines():
-            if not (found := _FILE.match(line)) or found[2] not in _MEANING:
+            if not (match := _FILE.match(line)) or match[2] not in _QUANTITIES_BY_FILE:
                 continue
-            card, (name, scale) = found[1], _MEANING[found[2]]
-            value = int(found[3]) * scale
-            if name == "power_w" and (card in powered or value <= 0):
+            card, (name, scale) = match[1], _QUANTITIES_BY_FILE[match[2]]
+            value = int(match[3]) * scale
+            if name == "power_w" and (card in cards_with_power or value <= 0):
                 continue
             if name == "power_w":
-                powered.add(card)
+                cards_with_power.add(card)
             yield Sample(name, value, at, {"of": card} if name in ("power_w", "temp_c") else {"gpu": card})
 
     def _clients(self, at: float, text: str) -> Iterable[Sample]:
         fields: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for line in text.splitlines():
-            if found := _FDINFO.match(line):
-                fields[found[1]][found[2] or found[3]] = found[4]
+            if match := _FDINFO.match(line):
+                fields[match[1]][match[2] or match[3]] = match[4]
         clients = {
             (rows.get("pdev", rows.get("driver", "")), rows["client-id"]): rows
             for rows in fields.values()
@@ -116,22 +116,22 @@ class Drm:
         yield from self._busy(at, engines)
 
     def _busy(self, at: float, engines: dict[tuple[str, str], int]) -> Iterable[Sample]:
-        spent: defaultdict[str, int] = defaultdict(int)
+        busy_ns: defaultdict[str, int] = defaultdict(int)
         for key, value in engines.items():
             if key in self._engines:
-                spent[key[0]] += max(0, value - self._engines[key])
+                busy_ns[key[0]] += max(0, value - self._engines[key])
         if self._at is not None and at > self._at:
-            for name, nanoseconds in spent.items():
+            for name, nanoseconds in busy_ns.items():
                 yield Sample("gpu_util", min(1.0, nanoseconds * 1e-9 / (at - self._at)), at, {"engine": name})
         self._at, self._engines = at, engines
 
 
 def _regions(rows: Mapping[str, str]) -> dict[str, int]:
-    """Bytes by memory region; ``cpu`` is what was moved off the GPU."""
-    found: dict[str, int] = {}
-    for kind in ("memory-", "resident-"):
+    """Bytes by memory region; ``cpu``, memory evicted from the GPU, is omitted."""
+    regions: dict[str, int] = {}
+    for prefix in ("memory-", "resident-"):
         for name, value in rows.items():
             amount = _AMOUNT.match(value)
-            if name.startswith(kind) and amount and amount[2] != "ns" and name[len(kind) :] != "cpu":
-                found[name[len(kind) :]] = int(amount[1]) * _SCALE[amount[2]]
-    return found
+            if name.startswith(prefix) and amount and amount[2] != "ns" and name[len(prefix) :] != "cpu":
+                regions[name[len(prefix) :]] = int(amount[1]) * _SCALE[amount[2]]
+    return regions

@@ -1,4 +1,4 @@
-"""Memory of the engine's process tree, split, and what the machine has left (Linux, Android)."""
+"""Memory of the engine's process tree by type, and the machine's available memory (Linux, Android)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LINUX = (
 
 
 class Memory:
-    """``/proc/PID/status`` of the process and its descendants, added up at each tick."""
+    """``/proc/PID/status`` of the process and its descendants, summed at each tick."""
 
     quantities: Mapping[str, Quantity] = {
         "peak_rss_b": PEAK_RSS,
@@ -74,29 +74,29 @@ class Memory:
     sources: Mapping[str, Sequence[ProbeSource]] = dict.fromkeys(("linux", "android", "termux"), _LINUX)
 
     def __init__(self) -> None:
-        self._page: int | None = None
-        self._swapped: dict[str, int] = {}
+        self._page_size_b: int | None = None
+        self._swapped_pages: dict[str, int] = {}
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         if text.strip().isdigit():
-            self._page = int(text)
+            self._page_size_b = int(text)
             return []
         sums: defaultdict[str, int] = defaultdict(int)
         processes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for line in text.splitlines():
-            if (found := _LINE.match(line)) and found[2] in _FIELDS:
-                processes[found[1]][_FIELDS[found[2]]] = int(found[3]) * 1024
-            elif found := _AVAILABLE.match(line):
-                sums["available_b"] = int(found[1]) * 1024
-            elif (found := _TRAFFIC.match(line)) and self._page:
-                name, pages = f"swap_{found[1]}_b", int(found[2])
-                if name in self._swapped:
-                    sums[name] = max(0, pages - self._swapped[name]) * self._page
-                self._swapped[name] = pages
+            if (match := _LINE.match(line)) and match[2] in _FIELDS:
+                processes[match[1]][_FIELDS[match[2]]] = int(match[3]) * 1024
+            elif match := _AVAILABLE.match(line):
+                sums["available_b"] = int(match[1]) * 1024
+            elif (match := _TRAFFIC.match(line)) and self._page_size_b:
+                name, pages = f"swap_{match[1]}_b", int(match[2])
+                if name in self._swapped_pages:
+                    sums[name] = max(0, pages - self._swapped_pages[name]) * self._page_size_b
+                self._swapped_pages[name] = pages
         for process in processes.values():
-            held = process.get("rss_b", 0) + process.get("swap_b", 0)
+            current_b = process.get("rss_b", 0) + process.get("swap_b", 0)
             if "peak_rss_b" in process:
-                process["peak_rss_b"] = max(process["peak_rss_b"], held)
+                process["peak_rss_b"] = max(process["peak_rss_b"], current_b)
             for name, value in process.items():
                 sums[name] += value
         return [Sample(name, value, at) for name, value in sums.items()]

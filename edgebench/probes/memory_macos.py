@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from edgebench.core import ProbeSource, Quantity, Sample, SampleMetric
 from edgebench.probes.quantities import PEAK_RSS, RSS
-from edgebench.probes.tree import members
+from edgebench.probes.tree import descendants
 
 _ROW = re.compile(r"^ *(\d+) +(\d+) +(\d+) *$", re.MULTILINE)
 _FOOTPRINT = re.compile(r"phys_footprint(_peak)?: ([\d.,]+) (B|KB|MB|GB)")
@@ -15,7 +15,7 @@ _SCALE = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 class MemoryMacos:
-    """``ps`` for resident memory (its peak is the highest reading), ``footprint`` for the rest."""
+    """``ps`` for resident memory (its peak is the highest sample), ``footprint`` for the rest."""
 
     quantities: Mapping[str, Quantity] = {
         "peak_rss_b": PEAK_RSS,
@@ -46,7 +46,7 @@ class MemoryMacos:
         if not (root := re.match(r"pid (\d+)", text)):
             return
         rows = {int(pid): (int(parent), int(rss)) for pid, parent, rss in _ROW.findall(text)}
-        tree = members(int(root[1]), {pid: parent for pid, (parent, _) in rows.items()})
+        tree = descendants(int(root[1]), {pid: parent for pid, (parent, _) in rows.items()})
         if total := sum(rows[pid][1] for pid in tree) * 1024:
             yield Sample("rss_b", total, at)
             yield Sample("peak_rss_b", total, at, {"how": "highest reading"})

@@ -17,7 +17,7 @@ _FIELDS = {
 
 
 class MemoryWindows:
-    """The working set is what is resident; Windows keeps its peak."""
+    """Resident memory is the working set, whose peak Windows keeps."""
 
     quantities: Mapping[str, Quantity] = {
         "peak_rss_b": PEAK_RSS,

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs by ``nvidia-smi``, which streams: starting it costs more than all its readings."""
+"""NVIDIA GPUs by ``nvidia-smi``, which streams, since starting it costs more than all its samples."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _DEVICE = (
     f"nvidia-smi --query-gpu={_FIELDS},clocks_throttle_reasons.active {_FORMAT} --loop-ms=500"
 )
 _APPS = f"nvidia-smi --query-compute-apps=pid,gpu_uuid,used_memory {_FORMAT}"
-_ONCE = f"nvidia-smi --query-gpu={_FIELDS},clocks_throttle_reasons.active {_FORMAT}"
+_DEVICE_ONCE = f"nvidia-smi --query-gpu={_FIELDS},clocks_throttle_reasons.active {_FORMAT}"
 
-REASONS = {
+THROTTLE_REASONS = {
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""Bits of NVML's nvmlClocksThrottleReasons that mean the GPU is being held back against its will.
-The others (idle, chosen clocks, synchronised boost, power cap: the normal state at full load) don't."""
+"""Bits of NVML's nvmlClocksThrottleReasons that count as throttling. The others (idle, application
+clocks, synchronised boost, and the power cap, which is normal at full load) do not."""
 _POWER_CAP = 0x04
 
 
 class Nvidia:
     """Memory of the engine's process, use, clocks, power, temperature and throttling of each GPU.
 
-    Under Windows' WDDM the driver doesn't tell a process's memory (``[N/A]``): then it is the
-    growth of the GPU's memory in use since sampling began, and the label ``how`` says so.
+    Under Windows' WDDM the driver does not report a process's memory (``[N/A]``); the growth of the GPU's
+    memory in use since sampling started is used instead, and the label ``how`` says so.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -56,15 +56,15 @@ class Nvidia:
             ProbeSource(command=f"echo pid {{pid}}; {_APPS} --loop-ms=1000", interval=0),
         ),
         "windows": (
-            ProbeSource(command=_ONCE, interval=2),
+            ProbeSource(command=_DEVICE_ONCE, interval=2),
             ProbeSource(command=f"'pid {{pid}}'; {_APPS}", interval=2),
         ),
     }
 
     def __init__(self) -> None:
         self._pid = ""
-        self._hidden = False
-        self._first: dict[str, float] = {}
+        self._memory_unavailable = False
+        self._initial_mib: dict[str, float] = {}
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         samples: list[Sample] = []
@@ -83,22 +83,22 @@ class Nvidia:
     def _process(self, at: float, parts: Sequence[str]) -> Iterable[Sample]:
         if parts[0] != self._pid:
             return
-        used = _number(parts[2])
-        self._hidden = used is None
-        if used is not None:
-            yield Sample("gpu_memory_b", used * 2**20, at, {"gpu": parts[1]})
+        used_mib = _number(parts[2])
+        self._memory_unavailable = used_mib is None
+        if used_mib is not None:
+            yield Sample("gpu_memory_b", used_mib * 2**20, at, {"gpu": parts[1]})
 
     def _device(self, at: float, parts: Sequence[str]) -> Iterable[Sample]:
         gpu = parts[0]
-        util, used, power, temperature, clock = (_number(part) for part in parts[1:6])
+        util, used_mib, power, temperature, clock = (_number(part) for part in parts[1:6])
         if util is not None and util <= 100:
             yield Sample("gpu_util", util / 100, at, {"gpu": gpu})
-        if used is not None:
-            yield Sample("gpu_used_b", used * 2**20, at, {"gpu": gpu})
-            grown = used - self._first.setdefault(gpu, used)
-            if self._hidden:
+        if used_mib is not None:
+            yield Sample("gpu_used_b", used_mib * 2**20, at, {"gpu": gpu})
+            growth_mib = used_mib - self._initial_mib.setdefault(gpu, used_mib)
+            if self._memory_unavailable:
                 how = "growth of the memory in use on the whole GPU"
-                yield Sample("gpu_memory_b", max(0.0, grown) * 2**20, at, {"gpu": gpu, "how": how})
+                yield Sample("gpu_memory_b", max(0.0, growth_mib) * 2**20, at, {"gpu": gpu, "how": how})
         if power is not None and 0 < power < 3000:
             yield Sample("power_w", power, at, {"of": f"gpu {gpu}"})
         if temperature is not None and 0 < temperature < 150:
@@ -108,12 +108,12 @@ class Nvidia:
         if parts[6].startswith("0x"):
             mask = int(parts[6], 16)
             yield Sample("gpu_power_capped", float(bool(mask & _POWER_CAP)), at, {"gpu": gpu})
-            for bit, reason in REASONS.items():
+            for bit, reason in THROTTLE_REASONS.items():
                 yield Sample("throttled", float(bool(mask & bit)), at, {"by": f"gpu {gpu}: {reason}"})
 
 
 def _number(text: str) -> float | None:
-    """None for ``[N/A]``, ``[Not Supported]``, ``[Unknown Error]`` and their kin."""
+    """None for ``[N/A]``, ``[Not Supported]``, ``[Unknown Error]`` and the like."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""GPUs of phones: Adreno's kgsl, Mali's and Samsung's files where the device shows them, and Android's account."""
+"""GPUs of phones: Adreno's kgsl, Mali's and Samsung's files if they are readable, and Android's accounting."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _TOTAL = re.compile(r"^\s*TOTAL\s+(\d+)", re.M)
 class PhoneGpu:
     """Adreno's memory outside of the process's resident memory, use, clock and temperature.
 
-    Where the kernel's file is forbidden, ``dumpsys meminfo`` tells "GL mtrack"; the label ``how``
-    says which. Reading ``gpubusy`` resets it, so this is its only reader.
+    If the kernel's file is not readable, "GL mtrack" of ``dumpsys meminfo`` is used; the label ``how``
+    names the source. Reading ``gpubusy`` resets it, so this must be its only reader.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -57,29 +57,29 @@ class PhoneGpu:
     }
 
     def __init__(self) -> None:
-        self._kernel_tells = False
+        self._has_kernel_value = False
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         samples = []
-        tracked = None
+        mtrack_b = None
         for line in text.splitlines():
-            if found := _UNMAPPED.match(line):
-                self._kernel_tells = True
-                samples.append(Sample("gpu_memory_b", int(found[1]), at, {"how": "kgsl gpumem_unmapped"}))
-            elif found := _MTRACK.match(line):
-                tracked = (tracked or 0) + int(found[1]) * 1024
-            elif (found := _BUSY.match(line)) and int(found[2]):
-                samples.append(Sample("gpu_util", min(1.0, int(found[1]) / int(found[2])), at))
-            elif (found := _PERCENT.match(line)) and int(found[2]) <= 100:
-                samples.append(Sample("gpu_util", int(found[2]) / 100, at))
-            elif (found := _CLOCK.match(line)) and int(found[1]):
-                samples.append(Sample("gpu_clock_hz", int(found[1]), at))
-            elif found := _TEMP.match(line):
-                celsius = int(found[1]) / 1000 if int(found[1]) > 1000 else int(found[1])
+            if match := _UNMAPPED.match(line):
+                self._has_kernel_value = True
+                samples.append(Sample("gpu_memory_b", int(match[1]), at, {"how": "kgsl gpumem_unmapped"}))
+            elif match := _MTRACK.match(line):
+                mtrack_b = (mtrack_b or 0) + int(match[1]) * 1024
+            elif (match := _BUSY.match(line)) and int(match[2]):
+                samples.append(Sample("gpu_util", min(1.0, int(match[1]) / int(match[2])), at))
+            elif (match := _PERCENT.match(line)) and int(match[2]) <= 100:
+                samples.append(Sample("gpu_util", int(match[2]) / 100, at))
+            elif (match := _CLOCK.match(line)) and int(match[1]):
+                samples.append(Sample("gpu_clock_hz", int(match[1]), at))
+            elif match := _TEMP.match(line):
+                celsius = int(match[1]) / 1000 if int(match[1]) > 1000 else int(match[1])
                 if 0 < celsius < 150:
                     samples.append(Sample("temp_c", celsius, at, {"of": "gpu"}))
         if total := _TOTAL.search(text):
             samples.append(Sample("pss_b", int(total[1]) * 1024, at))
-        if tracked is not None and not self._kernel_tells:
-            samples.append(Sample("gpu_memory_b", tracked, at, {"how": "dumpsys meminfo, GL and EGL mtrack"}))
+        if mtrack_b is not None and not self._has_kernel_value:
+            samples.append(Sample("gpu_memory_b", mtrack_b, at, {"how": "dumpsys meminfo, GL and EGL mtrack"}))
         return samples

@@ -1,4 +1,4 @@
-"""Quantities that more than one probe gives: one definition for all of them."""
+"""Quantities that several probes provide, defined once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Energy counters of processors: RAPL on Linux (Intel, AMD), the energy meter on Windows."""
+"""Energy counters of CPUs: RAPL on Linux (Intel, AMD), the energy meter on Windows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ZONE = "/sys/class/powercap/intel-rapl*"
 
 
 class Rapl:
-    """Mean power since the reading before, from microjoules that wrap at ``max_energy_range_uj``.
+    """Mean power since the previous sample, from microjoules that wrap at ``max_energy_range_uj``.
 
-    Readable by root only since 2020 unless somebody allowed it. ``core`` and ``uncore`` are parts
-    of their package and left out.
+    Since 2020 readable only by root by default. ``core`` and ``uncore`` are parts of their package and
+    are omitted.
     """
 
     quantities: Mapping[str, Quantity] = {"power_w": POWER}
@@ -46,9 +46,9 @@ class Rapl:
             yield from _meter(at, text)
             return
         for line in text.splitlines():
-            if not (found := _LINE.match(line)):
+            if not (match := _LINE.match(line)):
                 continue
-            zone, field, value = found[1], found[2], found[3].strip()
+            zone, field, value = match[1], match[2], match[3].strip()
             if field == "name":
                 self._names[zone] = value
             elif not value.isdigit():
@@ -59,21 +59,21 @@ class Rapl:
                 yield from self._power(at, zone, int(value))
 
     def _power(self, at: float, zone: str, energy: int) -> Iterable[Sample]:
-        before = self._last.get(zone)
+        previous = self._last.get(zone)
         self._last[zone] = at, energy
         name = self._names.get(zone, "")
-        if before is None or at <= before[0] or not name.startswith(("package", "psys", "dram")):
+        if previous is None or at <= previous[0] or not name.startswith(("package", "psys", "dram")):
             return
-        used = energy - before[1]
-        if used < 0:
+        used_uj = energy - previous[1]
+        if used_uj < 0:
             if zone not in self._ranges:
                 return
-            used += self._ranges[zone] + 1
-        watts = used * 1e-6 / (at - before[0])
-        # intel-rapl and intel-rapl-mmio count the same package: only one of them.
+            used_uj += self._ranges[zone] + 1
+        watts = used_uj * 1e-6 / (at - previous[0])
+        # intel-rapl and intel-rapl-mmio count the same package: use only one of them.
         if 0 < watts < 2000 and "mmio" not in zone:
-            number_ = zone.split(":")[1] if ":" in zone else "0"
-            yield Sample("power_w", watts, at, {"of": f"dram-{number_}" if name == "dram" else name})
+            package_number = zone.split(":")[1] if ":" in zone else "0"
+            yield Sample("power_w", watts, at, {"of": f"dram-{package_number}" if name == "dram" else name})
 
 
 def _meter(at: float, text: str) -> Iterable[Sample]:

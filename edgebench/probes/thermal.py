@@ -22,11 +22,11 @@ _HAL_TYPES = {"0": "cpu", "1": "gpu", "2": "battery", "3": "skin", "9": "npu"}
 _CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors", "apm_xgene")
 
 PLAUSIBLE_C = (1.0, 130.0)
-"""Outside of it a sensor is broken, absent or not a temperature: 0, -40 and 6553.5 are common."""
+"""Values outside of it come from broken or absent sensors; 0, -40 and 6553.5 are common."""
 
 
 class Thermal:
-    """Thermal zones and processor sensors on Linux; Android's own service beside them."""
+    """Thermal zones and processor sensors on Linux; also Android's own service."""
 
     quantities: Mapping[str, Quantity] = {"temp_c": TEMPERATURE}
     sources: Mapping[str, Sequence[ProbeSource]] = {
@@ -50,40 +50,40 @@ class Thermal:
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         if text.lstrip().startswith(("{", "[")):
-            found = _windows(text)
+            readings = _windows(text)
         elif text.startswith("/"):
-            found = self._files(text)
+            readings = self._files(text)
         else:
-            found = _service(text)
-        for name, celsius in found:
+            readings = _service(text)
+        for name, celsius in readings:
             if PLAUSIBLE_C[0] <= celsius <= PLAUSIBLE_C[1]:
                 yield Sample("temp_c", celsius, at, {"of": name})
 
     def _files(self, text: str) -> Iterable[tuple[str, float]]:
         for line in text.splitlines():
-            found = _ZONE.match(line) or _SENSOR.match(line)
-            if not found:
+            match = _ZONE.match(line) or _SENSOR.match(line)
+            if not match:
                 continue
-            place, field, value = found[1], found[2], found[3].strip()
+            sensor, field, value = match[1], match[2], match[3].strip()
             if field in ("type", "name"):
-                self._types[place] = value
+                self._types[sensor] = value
                 continue
-            kind = self._types.get(place, place)
-            if place.startswith("hwmon") and kind not in _CHIPS:
+            sensor_type = self._types.get(sensor, sensor)
+            if sensor.startswith("hwmon") and sensor_type not in _CHIPS:
                 continue
             if re.fullmatch(r"-?\d+", value):
-                # The kernel's unit is m°C; some phones' zones give whole degrees.
+                # The kernel's unit is m°C; some phones report whole degrees.
                 degrees = int(value)
-                yield kind, degrees / 1000 if abs(degrees) >= 1000 else float(degrees)
+                yield sensor_type, degrees / 1000 if abs(degrees) >= 1000 else float(degrees)
 
 
 def _service(text: str) -> Iterable[tuple[str, float]]:
-    """``dumpsys thermalservice``: the current readings, not the cached ones, which can be hours old."""
-    _, there, rest = text.partition("Current temperatures from HAL:")
-    current = rest.partition("Current cooling devices")[0] if there else ""
-    for value, kind, name in _HAL.findall(current):
-        if kind in _HAL_TYPES:
-            yield f"{_HAL_TYPES[kind]} {name.strip()}", float(value)
+    """``dumpsys thermalservice``: the current values, not the cached ones, which can be hours old."""
+    _, marker, remainder = text.partition("Current temperatures from HAL:")
+    section = remainder.partition("Current cooling devices")[0] if marker else ""
+    for value, sensor_type, name in _HAL.findall(section):
+        if sensor_type in _HAL_TYPES:
+            yield f"{_HAL_TYPES[sensor_type]} {name.strip()}", float(value)
 
 
 def _windows(text: str) -> Iterable[tuple[str, float]]:

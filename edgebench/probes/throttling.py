@@ -1,4 +1,4 @@
-"""Processor clocks, and who holds them down: limits, cooling devices, the processor's own counts."""
+"""CPU clocks, and the causes of throttling: clock limits, cooling devices, the CPU's own counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEVICE = re.compile(r"^/sys/class/thermal/(cooling_device\d+)/(type|cur_state):
 _COUNT = re.compile(r"^/sys/devices/system/cpu/(cpu\d+)/thermal_throttle/(core|package)_throttle_count:(\d+)$")
 _LIMIT = re.compile(r"^\s*CPU_Speed_Limit\s*=\s*(\d+)\s*$", re.MULTILINE)
 _STATUS = re.compile(r"^Thermal Status: (\d)\s*$", re.MULTILINE)
-_SLOWS = re.compile(r"cpu|processor|gpu|powerclamp|isolate|kgsl|devfreq", re.IGNORECASE)
+_THROTTLING_DEVICE = re.compile(r"cpu|processor|gpu|powerclamp|isolate|kgsl|devfreq", re.IGNORECASE)
 _FILES = (
     ProbeSource(files=(f"{_POLICY}/related_cpus", f"{_POLICY}/cpuinfo_max_freq", f"{_COOLING}/type"), interval=0),
     ProbeSource(
@@ -28,8 +28,8 @@ _FILES = (
 
 
 class Throttling:
-    """A clock limit below the processor's own maximum, an active cooling device that slows
-    something down (a fan doesn't), a throttle count that rises, a thermal status above 0.
+    """A clock limit below the processor's own maximum, an active cooling device that reduces
+    performance (unlike a fan), an increasing throttle count, a thermal status above 0.
     """
 
     quantities: Mapping[str, Quantity] = {
@@ -62,7 +62,7 @@ class Throttling:
     }
 
     def __init__(self) -> None:
-        self._highest: dict[str, int] = {}
+        self._max_khz: dict[str, int] = {}
         self._cluster: dict[str, str] = {}
         self._types: dict[str, str] = {}
         self._counts: dict[str, int] = {}
@@ -77,16 +77,16 @@ class Throttling:
         return [sample for line in text.splitlines() for sample in self._line(at, line)]
 
     def _line(self, at: float, line: str) -> Iterable[Sample]:
-        if found := _FREQUENCY.match(line):
-            yield from self._frequency(at, found[1], found[2], found[3])
-        elif found := _DEVICE.match(line):
-            device, field, value = found[1], found[2], found[3].strip()
+        if match := _FREQUENCY.match(line):
+            yield from self._frequency(at, match[1], match[2], match[3])
+        elif match := _DEVICE.match(line):
+            device, field, value = match[1], match[2], match[3].strip()
             if field == "type":
                 self._types[device] = value
-            elif value.isdigit() and _SLOWS.search(self._types.get(device, "")):
+            elif value.isdigit() and _THROTTLING_DEVICE.search(self._types.get(device, "")):
                 yield Sample("throttled", float(value != "0"), at, {"by": f"cooling device {self._types[device]}"})
-        elif found := _COUNT.match(line):
-            key, count = f"{found[1]} {found[2]}", int(found[3])
+        elif match := _COUNT.match(line):
+            key, count = f"{match[1]} {match[2]}", int(match[3])
             if key in self._counts:
                 yield Sample("throttled", float(count > self._counts[key]), at, {"by": f"throttle count of {key}"})
             self._counts[key] = count
@@ -96,20 +96,20 @@ class Throttling:
         if field == "related_cpus":
             self._cluster[policy] = value
         elif field == "cpuinfo_max_freq":
-            self._highest[policy] = int(value)
+            self._max_khz[policy] = int(value)
         elif field == "scaling_cur_freq":
             yield Sample("cpu_clock_hz", int(value) * 1e3, at, {"cluster": cluster})
-        elif field == "scaling_max_freq" and policy in self._highest:
-            limited = int(value) < self._highest[policy]
-            yield Sample("throttled", float(limited), at, {"by": f"clock limit of cores {cluster}"})
+        elif field == "scaling_max_freq" and policy in self._max_khz:
+            is_limited = int(value) < self._max_khz[policy]
+            yield Sample("throttled", float(is_limited), at, {"by": f"clock limit of cores {cluster}"})
 
 
 def _windows(at: float, text: str) -> Iterable[Sample]:
     for row in objects(text):
         limit, reasons = number(row, "PercentPassiveLimit"), number(row, "ThrottleReasons")
         if limit is not None:
-            held = 0 < limit < 100 or bool(reasons)
-            yield Sample("throttled", float(held), at, {"by": f"thermal zone {row.get('Name', '')}"})
+            is_throttled = 0 < limit < 100 or bool(reasons)
+            yield Sample("throttled", float(is_throttled), at, {"by": f"thermal zone {row.get('Name', '')}"})
         megahertz, share = number(row, "ProcessorFrequency"), number(row, "PercentProcessorPerformance")
         if megahertz and share:
             yield Sample("cpu_clock_hz", megahertz * 1e6 * share / 100, at, {"cluster": "all"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def members(root: int, parents: Mapping[int, int]) -> set[int]:
-    """``root`` and its descendants; ``parents`` maps a process to its parent."""
-    found = {root} & parents.keys()
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+def descendants(root: int, parents: Mapping[int, int]) -> set[int]:
+    """``root``, if it runs, and its descendants; ``parents`` maps a process to its parent."""
+    pids = {root} & parents.keys()
+    while children := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= children
+    return pids

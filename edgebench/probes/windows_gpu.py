@@ -1,4 +1,4 @@
-"""GPU memory and use of the engine's process on Windows, any maker, from its counters."""
+"""GPU memory and utilisation of the engine's process on Windows, for all vendors, from performance counters."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgebench.probes.cim import number, objects
 from edgebench.probes.quantities import GPU_MEMORY, GPU_SHARED, GPU_UTIL
 
 _CLASS = "Get-CimInstance Win32_PerfFormattedData_GPUPerformanceCounters_"
-_ASK = (
+_QUERY = (
     _CLASS + "{name} -Filter \"Name LIKE 'pid[_]{{pid}}[_]%'\" | Select-Object Name,{fields} | ConvertTo-Json -Compress"
 )
 _NAME = re.compile(r"^pid_\d+_luid_(\w+?)_phys_(\d+)(?:_eng_\d+_engtype_(.*))?$", re.IGNORECASE)
 
 
 class WindowsGpu:
-    """Dedicated memory counts as the engine's GPU memory; shared memory is kept apart."""
+    """Dedicated memory counts as the engine's GPU memory; shared memory is a separate quantity."""
 
     quantities: Mapping[str, Quantity] = {
         "gpu_memory_b": GPU_MEMORY,
@@ -27,18 +27,20 @@ class WindowsGpu:
     }
     sources: Mapping[str, Sequence[ProbeSource]] = {
         "windows": (
-            ProbeSource(command=_ASK.format(name="GPUProcessMemory", fields="DedicatedUsage,SharedUsage"), interval=1),
-            ProbeSource(command=_ASK.format(name="GPUEngine", fields="UtilizationPercentage"), interval=1),
+            ProbeSource(
+                command=_QUERY.format(name="GPUProcessMemory", fields="DedicatedUsage,SharedUsage"), interval=1
+            ),
+            ProbeSource(command=_QUERY.format(name="GPUEngine", fields="UtilizationPercentage"), interval=1),
         )
     }
 
     def parse(self, at: float, text: str) -> Iterable[Sample]:
         busy: defaultdict[str, float] = defaultdict(float)
         for row in objects(text):
-            found = _NAME.match(str(row.get("Name", "")))
-            if not found:
+            match = _NAME.match(str(row.get("Name", "")))
+            if not match:
                 continue
-            gpu = {"gpu": f"{found[1]} {found[2]}"}
+            gpu = {"gpu": f"{match[1]} {match[2]}"}
             dedicated, shared = number(row, "DedicatedUsage"), number(row, "SharedUsage")
             percent = number(row, "UtilizationPercentage")
             if dedicated is not None:
@@ -46,6 +48,6 @@ class WindowsGpu:
             if shared is not None:
                 yield Sample("gpu_shared_b", shared, at, gpu)
             if percent is not None:
-                busy[found[3] or ""] += percent / 100
+                busy[match[3] or ""] += percent / 100
         for engine, share in busy.items():
             yield Sample("gpu_util", min(1.0, share), at, {"engine": engine})

@@ -1,9 +1,8 @@
-"""The llama.cpp server that comes with edgebench: the ``xllamacpp`` wheel, dressed as ``llama-server``.
+"""The bundled llama.cpp server: the ``xllamacpp`` wheel with the command line of ``llama-server``.
 
-Run as a program of its own (its process has no other job), with the flags that ``llama-server``
-has, so that whoever drives the one drives the other. No compiler, no download: ``pip`` has
-brought it. The wheel is built for any CPU of its kind; ``--version`` says for which instruction
-sets, so that the result can say what a native build might add.
+It runs as a separate process and accepts the flags of ``llama-server``, so that one driver serves both.
+It requires neither a compiler nor a download, since ``pip`` installs the wheel. The wheel is built for a
+generic CPU; ``--version`` reports its instruction sets, to show what a native build could add.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 LAYERS_ALL = 999
 
 NGRAMS = ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
-"""Ways to draft from the text itself, without a model."""
+"""Methods to draft from the text itself, without a model."""
 
 
 def _layers(text: str) -> int:
@@ -30,7 +29,7 @@ def _layers(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags, by llama-server's names; those it doesn't have are errors, as there."""
+    """A parser with the names of llama-server's flags; other flags are errors, as there."""
     flags = argparse.ArgumentParser(prog="llama-server (bundled)", allow_abbrev=False)
     add = flags.add_argument
     add("-m", "--model", help="GGUF file")
@@ -56,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
     add("--spec-draft-n-max", type=int, default=3, help="draft tokens at once")
     add("--spec-draft-n-min", type=int, default=0)
     add("--spec-draft-p-min", type=float, default=0.0, help="least probability of a draft token")
-    for kind in NGRAMS:
-        add(f"--spec-{kind}-size-n", type=int, default=12, help="tokens that are looked up in the text")
-        add(f"--spec-{kind}-size-m", type=int, default=48, help="draft tokens at once")
+    for ngram in NGRAMS:
+        add(f"--spec-{ngram}-size-n", type=int, default=12, help="tokens that are looked up in the text")
+        add(f"--spec-{ngram}-size-m", type=int, default=48, help="draft tokens at once")
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8080)
     add("--no-ui", action="store_true", help="there is none here")
@@ -73,8 +72,8 @@ def build() -> str:
     return "b" + version("xllamacpp").rsplit(".", 1)[-1]
 
 
-def _enum(kind: Any, prefix: str, value: str) -> Any:
-    return kind.__members__[prefix + value.upper().replace("-", "_").replace("+", "_")]
+def _enum(enum: Any, prefix: str, value: str) -> Any:
+    return enum.__members__[prefix + value.upper().replace("-", "_").replace("+", "_")]
 
 
 def _parameters(flags: argparse.Namespace, key: str) -> Any:
@@ -91,8 +90,8 @@ def _parameters(flags: argparse.Namespace, key: str) -> Any:
     p.cache_type_v = _enum(x.ggml_type, "GGML_TYPE_", flags.cache_type_v)
     load_mode = "DIRECT_IO" if flags.load_mode == "dio" else flags.load_mode
     p.load_mode = _enum(x.llama_load_mode, "LLAMA_LOAD_MODE_", load_mode)
-    flash = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}[flags.flash_attn]
-    p.flash_attn_type = _enum(x.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_", flash)
+    flash_attention = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}[flags.flash_attn]
+    p.flash_attn_type = _enum(x.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_", flash_attention)
     p.cache_ram_mib, p.n_ctx_checkpoints = flags.cache_ram, flags.ctx_checkpoints
     p.warmup, p.no_extra_bufts = not flags.no_warmup, flags.no_repack
     p.hostnames, p.port, p.api_keys = [flags.host], flags.port, [key] if key else []
@@ -111,10 +110,10 @@ def _speculative(p: Any, flags: argparse.Namespace) -> None:
         ngram = getattr(p.speculative, name)
         ngram.size_n, ngram.size_m = getattr(flags, f"spec_{name}_size_n"), getattr(flags, f"spec_{name}_size_m")
     draft = p.speculative.draft
-    # llama-server's own parser gives the draft the target's threads; here nobody else does.
+    # llama-server's own parser gives the draft the target's threads; here it must be set explicitly.
     draft.cpuparams.n_threads, draft.cpuparams_batch.n_threads = flags.threads, flags.threads_batch
     if flags.model_draft:
-        # The property hands out a copy: change it and put it back.
+        # The property returns a copy: change it and assign it.
         model = draft.mparams
         model.path = flags.model_draft
         draft.mparams = model
@@ -123,7 +122,7 @@ def _speculative(p: Any, flags: argparse.Namespace) -> None:
 
 
 def _resident() -> int | None:
-    """This process's resident memory, bytes (proc(5)): what Python itself adds to the engine's."""
+    """This process's resident memory, bytes (proc(5)): the part that Python adds to the engine's."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -144,14 +143,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_version())
         return
     try:
-        # Taken out of the environment so that nothing this process might start inherits it.
+        # Removed from the environment, so that no child process inherits it.
         parameters = _parameters(flags, os.environ.pop("LLAMA_API_KEY", ""))
     except OverflowError as error:
         sys.exit(f"error: a number is too large for the engine: {error}")
-    done = threading.Event()
+    stop_requested = threading.Event()
 
     def finish(number: int, frame: FrameType | None) -> None:
-        done.set()
+        stop_requested.set()
 
     # Installed by hand: a shell without job control starts its background jobs with SIGINT ignored,
     # and Python leaves an ignored signal ignored.
@@ -165,8 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _server = x.Server(parameters)
     except RuntimeError as error:
-        sys.exit(f"error: {error}")  # its own log, above, says why
-    done.wait()
+        sys.exit(f"error: {error}")  # its log, above, has the reason
+    stop_requested.wait()
     # The server's own threads wait in C++ for requests; its destructor stops them.
 
 
