@@ -12,7 +12,7 @@ from edgebench.bench.executor import NextPlans
 from edgebench.core import Device, DeviceFacts, ModelFile, Option, Record
 from edgebench.errors import EngineMissing, UsageError
 from edgebench.plan import Plan, k_per_request, ranges
-from edgebench.plan.sweep import MOST_K, sweep
+from edgebench.plan.sweep import MAX_K, sweep
 
 PREFERRED, FALLBACK = "llama-cpp-python", "llama.cpp"
 AUTO = "auto"
@@ -92,13 +92,13 @@ class SweepRequest:
             ks,
             engine=self.engine,
             backend=self.backend,
-            asked=self.options,
+            options=self.options,
             p_min=self.p_min,
         )
         trials = tuple(replace(trial, notes=(*trial.notes, *self.notes)) for trial in trials)
         has_k_per_request = k_per_request(self.engine)
         plan = Plan(
-            self.device, self.engine, self.backend, trials, start_once=has_k_per_request, afterwards=explain_divergence
+            self.device, self.engine, self.backend, trials, start_once=has_k_per_request, follow_up=explain_divergence
         )
         return (replace(self.conduct, rounds=rounds) if rounds else self.conduct).apply_to(plan)
 
@@ -200,7 +200,7 @@ def resolve_draft(name: ModelLike, engine: str, transfer: Transfer = silent_tran
 def draft_lengths(text: str) -> list[int]:
     """The values of K of a range such as ``1..16``. Raises ``UsageError``."""
     try:
-        values = [int(k) for k in ranges.parse(text, words=(), least=1)]
+        values = [int(k) for k in ranges.parse(text, words=(), minimum=1)]
     except UsageError as error:
         hint = error.hint
         if error.hint == "Start at 1.":
@@ -208,6 +208,6 @@ def draft_lengths(text: str) -> list[int]:
         elif error.hint.startswith("Write "):
             hint = f"{error.hint[:-1]}; or auto, alone."
         raise UsageError(f"k: {error}", hint) from error
-    if max(values) > MOST_K:
-        raise UsageError(f"k: at most {MOST_K} draft tokens per step, not {max(values)}", f"Example: 1..{MOST_K}.")
+    if max(values) > MAX_K:
+        raise UsageError(f"k: at most {MAX_K} draft tokens per step, not {max(values)}", f"Example: 1..{MAX_K}.")
     return values

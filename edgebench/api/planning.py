@@ -118,7 +118,7 @@ class Planner(Protocol):
         engine: str,
         backend: str,
         scenarios: Sequence[str],
-        asked: Mapping[str, Sequence[Option]],
+        options: Mapping[str, Sequence[Option]],
     ) -> tuple[Planned, ...]: ...
 
 
@@ -153,7 +153,7 @@ def run_plans(request: RunRequest, *, transfer: Transfer = silent_transfer, plan
             engine=engine,
             backend=backend,
             scenarios=scenarios,
-            asked=options,
+            options=options,
         )
         plan = Plan(
             device,
@@ -261,7 +261,7 @@ def option_values(name: str, value: object) -> list[Option]:
 
     Raises ``UsageError``.
     """
-    launch, of_scenario = _launch_option(name), scenario_options.exists(name)
+    launch, of_scenario = _launch_option(name), scenario_options.is_option(name)
     if launch is None and not of_scenario:
         raise _unknown_option(name)
     if isinstance(value, str):

@@ -125,8 +125,8 @@ class Bench:
             if index >= self._plan.rounds and not self._unsure(index):
                 break
             yield from self._whole_round(index)
-        if self._plan.afterwards:
-            yield from self._follow_up(self._plan.afterwards)
+        if self._plan.follow_up:
+            yield from self._follow_up(self._plan.follow_up)
         yield from self._engines.stop()
         for doubt in self._conditions.end():
             for state in self._states:

@@ -57,7 +57,7 @@ def _scenario_options(command: Callable[..., object]) -> Callable[..., object]:
             )
     helps = {key: f"{descriptions[key]}.  [{'; '.join(defaults[key])}]".lstrip(". ") for key in descriptions}
     for key, text in reversed(helps.items()):
-        metavar = "WORD,…" if scenario_options.words(key) else "RANGE"
+        metavar = "WORD,…" if scenario_options.choices(key) else "RANGE"
         command = click.option("--" + key.replace("_", "-"), key, metavar=metavar, help=text)(command)
     return command
 

@@ -27,11 +27,11 @@ class ThreadSweep:
         self._cores = {device.name: self._read(device) for device in devices}
 
     def trials(
-        self, device: Device, *args: Any, asked: Mapping[str, Sequence[Option]], **kwargs: Any
+        self, device: Device, *args: Any, options: Mapping[str, Sequence[Option]], **kwargs: Any
     ) -> tuple[plan.Planned, ...]:
         """As ``plan.trials``, with the candidate thread counts, each pinned to its CPUs."""
         device_cores = self._cores[device.name]
-        planned = plan.trials(device, *args, asked={**asked, "threads": device_cores.candidates()}, **kwargs)
+        planned = plan.trials(device, *args, options={**options, "threads": device_cores.candidates()}, **kwargs)
         return tuple(
             replace(one, trial=replace(one.trial, options=cores.with_affinity(one.trial.options, device_cores)))
             for one in planned

@@ -1,4 +1,4 @@
-"""What is measured where nothing is said: this machine, a small model from the package registry, the bundled server."""
+"""Defaults of a run: this machine, a small model from the package registry, the bundled server."""
 
 DEVICE = "local"
 MODEL = "smollm2-135m-q4_1"

@@ -1,4 +1,4 @@
-"""Ranges of whole numbers as people type them: ``1..16``, ``1..16+5``, ``1,2,4``, ``8,16..64+16``."""
+"""Parses ranges of whole numbers: ``1..16``, ``1..16+5``, ``1,2,4``, ``8,16..64+16``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from edgebench.core import LaunchOption, Option
 from edgebench.errors import UsageError
 
 LIMIT = 1000
-"""More values than this in one range are taken for a slip of the finger."""
+"""Largest number of values in a range; more are considered a typing error."""
 
 _PART = re.compile(r"(?P<first>[0-9]{1,18})(\.\.(?P<last>[0-9]{1,18})(\+(?P<step>[0-9]{1,18}))?)?", re.ASCII)
 
 
-def parse(text: str, *, words: Iterable[str] = (), least: int = 0) -> tuple[int | str, ...]:
-    """The values of a range in the order they were written, each once.
+def parse(text: str, *, words: Iterable[str] = (), minimum: int = 0) -> tuple[int | str, ...]:
+    """The values of a range in their order, without duplicates.
 
-    ``1..16+5`` is 1, 6, 11, 16: the last number counts only where a step lands on it.
-    ``words`` are the names allowed beside numbers, such as ``all``.
-    Raises ``UsageError`` that says what would be right.
+    ``1..16+5`` is 1, 6, 11, 16: the last number is included only if a step reaches it.
+    ``words``: names that are allowed besides numbers, such as ``all``.
+    Raises ``UsageError`` with a suggestion.
     """
     words = tuple(words)
     values: dict[int | str, None] = {}
     for part in text.split(","):
-        for value in _values(part.strip(), text, words, least):
+        for value in _values(part.strip(), text, words, minimum):
             values[value] = None
         if len(values) > LIMIT:
             raise _too_many(part.strip(), text)
@@ -35,11 +35,11 @@ def parse(text: str, *, words: Iterable[str] = (), least: int = 0) -> tuple[int 
 def parse_option(option: LaunchOption, text: str) -> tuple[Option, ...]:
     """The values of a launch option, by its type: a range of whole numbers, else values separated by commas.
 
-    Raises ``UsageError`` that says what would be right.
+    Raises ``UsageError`` with a suggestion.
     """
     try:
         if option.type is int:
-            values: tuple[Option, ...] = parse(text, words=option.words, least=int(option.minimum or 0))
+            values: tuple[Option, ...] = parse(text, words=option.words, minimum=int(option.minimum or 0))
         else:
             values = tuple(dict.fromkeys(_value(option, part.strip()) for part in text.split(",")))
         for value in values:
@@ -47,8 +47,8 @@ def parse_option(option: LaunchOption, text: str) -> tuple[Option, ...]:
     except UsageError as error:
         raise UsageError(f"{option.flag}: {error}", error.hint) from error
     except ValueError as error:
-        near = get_close_matches(text, option.words, n=1)
-        raise UsageError(f"{option.flag} {error}", f"Did you mean {near[0]}?" if near else "") from error
+        matches = get_close_matches(text, option.words, n=1)
+        raise UsageError(f"{option.flag} {error}", f"Did you mean {matches[0]}?" if matches else "") from error
     return values
 
 
@@ -61,29 +61,29 @@ def _value(option: LaunchOption, text: str) -> Option:
         try:
             return float(text)
         except ValueError:
-            return text  # refused by the option, which says what it takes
+            return text  # rejected by the option's own check
     return text
 
 
-def _values(part: str, text: str, words: tuple[str, ...], least: int) -> Iterable[int | str]:
+def _values(part: str, text: str, words: tuple[str, ...], minimum: int) -> Iterable[int | str]:
     if part in words:
         return (part,)
     match = _PART.fullmatch(part)
     if match is None:
-        raise UsageError(f"{text!r} is not a range" + (f": {part!r}" if part != text else ""), _forms(part, words))
+        raise UsageError(f"{text!r} is not a range" + (f": {part!r}" if part != text else ""), _suggestion(part, words))
     first, last, step = (int(match[name]) if match[name] else None for name in ("first", "last", "step"))
     assert first is not None
-    if first < least:
-        raise UsageError(f"{text!r}: {first} is below {least}", f"Start at {least}.")
+    if first < minimum:
+        raise UsageError(f"{text!r}: {first} is below {minimum}", f"Start at {minimum}.")
     if last is None:
         return (first,)
     if last < first:
-        near = f"{last}..{first}" + (f"+{step}" if step else "")
-        raise UsageError(f"{text!r} runs backwards", f"Did you mean {near}?")
+        reversed_range = f"{last}..{first}" + (f"+{step}" if step else "")
+        raise UsageError(f"{text!r} is descending", f"Did you mean {reversed_range}?")
     if step == 0:
-        raise UsageError(f"{text!r}: a step of 0 never ends", f"Did you mean {first}..{last}?")
+        raise UsageError(f"{text!r}: the step must not be 0", f"Did you mean {first}..{last}?")
     values = range(first, last + 1, step or 1)
-    # Compared by arithmetic: len() of a range overflows above the machine's word.
+    # Not by len(), which overflows for ranges above the machine's word size.
     if (last - first) // (step or 1) >= LIMIT:
         raise _too_many(part, text)
     return values
@@ -99,12 +99,12 @@ def _too_many(part: str, text: str) -> UsageError:
     return UsageError(f"{text!r} is more than {LIMIT} values", hint)
 
 
-def _forms(part: str, words: tuple[str, ...]) -> str:
-    near = get_close_matches(part.lower(), words, n=1)
-    if near:
-        return f"Did you mean {near[0]}?"
-    dashed = re.fullmatch(r"([0-9]+)\s*(?:-|:|\.|\.\.\.|to|\s\.\.\s)\s*([0-9]+)", part)
-    if dashed:
-        return f"Did you mean {dashed[1]}..{dashed[2]}?"
-    named = "".join(f", {word}" for word in words)
-    return f"Write 4, 1,2,4, 1..16 or 1..16+5{named}."
+def _suggestion(part: str, words: tuple[str, ...]) -> str:
+    matches = get_close_matches(part.lower(), words, n=1)
+    if matches:
+        return f"Did you mean {matches[0]}?"
+    range_match = re.fullmatch(r"([0-9]+)\s*(?:-|:|\.|\.\.\.|to|\s\.\.\s)\s*([0-9]+)", part)
+    if range_match:
+        return f"Did you mean {range_match[1]}..{range_match[2]}?"
+    word_list = "".join(f", {word}" for word in words)
+    return f"Write 4, 1,2,4, 1..16 or 1..16+5{word_list}."

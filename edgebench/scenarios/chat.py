@@ -13,7 +13,7 @@ from edgebench.core.turn import keeps_messages
 from edgebench.errors import UsageError
 
 TEMPLATE_TOKENS = 24
-"""What a chat template may put around a user's turn, at the most."""
+"""Upper bound of the tokens that a chat template adds to a user's turn."""
 
 
 class Chat:
@@ -26,51 +26,53 @@ class Chat:
     }
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """Tokens of context it takes: one turn. Raises ``UsageError`` for more than there are."""
-        there, asked = len(conversations()["conversations"]), int(options["conversations"])
-        if asked > there:
-            raise UsageError(f"--conversations: {asked} were asked for, and there are {there}", f"Give 1..{there}.")
+        """Tokens of context: one turn. Raises ``UsageError`` for more conversations than available."""
+        available, requested = len(conversations()["conversations"]), int(options["conversations"])
+        if requested > available:
+            raise UsageError(
+                f"--conversations must be between 1 and {available}, not {requested}", f"Give 1..{available}."
+            )
         return int(options["reply_tokens"]) + 128
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
-        shipped = conversations()
-        for number, conversation in enumerate(shipped["conversations"][: int(setting.options["conversations"])], 1):
-            said = itertools.chain(conversation["turns"], itertools.cycle(shipped["follow_ups"]))
-            yield from _hold(setting, f"{number} {conversation['name']}", said)
+    def turns(self, context: ScenarioContext) -> Generator[Request, Reply, None]:
+        document = conversations()
+        for index, conversation in enumerate(document["conversations"][: int(context.options["conversations"])], 1):
+            user_texts = itertools.chain(conversation["turns"], itertools.cycle(document["follow_ups"]))
+            yield from _converse(context, f"{index} {conversation['name']}", user_texts)
 
 
-def _hold(setting: ScenarioContext, name: str, said: Iterator[str]) -> Generator[Request, Reply, None]:
+def _converse(context: ScenarioContext, name: str, user_texts: Iterator[str]) -> Generator[Request, Reply, None]:
     """One conversation, until the next turn might not fit."""
-    longest = int(setting.options["reply_tokens"])
+    max_reply = int(context.options["reply_tokens"])
     messages: list[Mapping[str, str]] = []
-    depth = sent = total = 0
+    depth = sent_tokens = total_tokens = 0
     for turn in itertools.count(1):
-        text = next(said)
-        tokens = _at_least(setting.count_tokens(text), text)
-        if depth + tokens + TEMPLATE_TOKENS + longest > setting.ctx:
+        text = next(user_texts)
+        tokens = _at_least(context.count_tokens(text), text)
+        if depth + tokens + TEMPLATE_TOKENS + max_reply > context.ctx:
             return
-        sent += tokens
+        sent_tokens += tokens
         messages.append({"role": "user", "content": text})
         reply = yield Request(
             messages=tuple(messages),
-            min_prompt_tokens=sent,
-            max_tokens=longest,
+            min_prompt_tokens=sent_tokens,
+            max_tokens=max_reply,
             reuse_cache=True,
-            seed=setting.seed,
+            seed=context.seed,
             label=f"conversation {name}, turn {turn}",
         )
-        total += tokens + _at_least(reply.completion_tokens, reply.text)
+        total_tokens += tokens + _at_least(reply.completion_tokens, reply.text)
         depth = reply.prompt_tokens + reply.completion_tokens
-        if not keeps_messages(reply.prompt_tokens, sent):
-            # The template keeps no history, or the engine miscounts (doubt prompt-differs): the
-            # conversation still ends, by what was sent and answered.
-            depth = max(depth, total)
+        if not keeps_messages(reply.prompt_tokens, sent_tokens):
+            # The template keeps no history, or the engine miscounts (doubt prompt-differs): use the
+            # tokens sent and received, so that the conversation ends.
+            depth = max(depth, total_tokens)
         messages.append({"role": "assistant", "content": reply.text})
 
 
-def _at_least(counted: int, text: str) -> int:
-    """Tokens of a text, by an engine that may count too few: at least one a word, and one at all."""
-    return max(counted, len(text.split()), 1)
+def _at_least(count: int, text: str) -> int:
+    """Lower bound for an engine that counts too few tokens: one per word, and at least one."""
+    return max(count, len(text.split()), 1)
 
 
 @cache
@@ -78,5 +80,5 @@ def conversations() -> dict[str, Any]:
     """The shipped conversations: ``conversations`` (name, kind, turns) and ``follow_ups``."""
     import yaml
 
-    shipped: dict[str, Any] = yaml.safe_load((files("edgebench") / "data" / "conversations.yaml").read_text("utf-8"))
-    return shipped
+    document: dict[str, Any] = yaml.safe_load((files("edgebench") / "data" / "conversations.yaml").read_text("utf-8"))
+    return document

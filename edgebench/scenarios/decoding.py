@@ -1,4 +1,4 @@
-"""What decoding strategies cost, and how their texts differ, on the shipped prompts."""
+"""Cost of decoding strategies and variety of their texts, on the built-in prompts."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "top-k": ("top_k",),
     "top-p": ("top_p_pct",),
 }
-"""Each with the options that it takes."""
+"""Strategy → its options."""
 
 
 def variety(tokens: Sequence[int]) -> dict[str, float]:
-    """``repetition``, ``distinct_1``, ``distinct_2`` of a text; 0 repetitions in one too short for any."""
+    """``repetition``, ``distinct_1``, ``distinct_2`` of a text; 0 repetitions if it is too short for any."""
 
     def grams(n: int) -> list[tuple[int, ...]]:
         return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
     def distinct(n: int) -> float:
-        found = grams(n)
-        return len(set(found)) / len(found) if found else 1.0
+        ngrams = grams(n)
+        return len(set(ngrams)) / len(ngrams) if ngrams else 1.0
 
     return {"repetition": 1 - distinct(4), "distinct_1": distinct(1), "distinct_2": distinct(2)}
 
 
 def _mean_variety(name: str) -> Callable[[RoundData], float | None]:
-    """One of these figures, the mean over the generated texts."""
+    """Metric function: the mean of one value of ``variety`` over the generated texts."""
 
     def of_round(data: RoundData) -> float | None:
         values = [variety(turn.tokens)[name] for turn in data.measuring("decode") if turn.tokens is not None]
@@ -117,22 +117,22 @@ class Decoding:
     )
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """Tokens of context it takes: the longest prompt, and every beam's own text."""
+        """Tokens of context: the longest prompt, and every beam's own text."""
         beams = int(options["beams"]) if options["strategy"] == "beam" else 1
         return 768 + beams * int(options["gen_tokens"])
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, None]:
+    def turns(self, context: ScenarioContext) -> Generator[Request | Query, Reply, None]:
         for conversation in conversations()["conversations"]:
             messages = ({"role": "user", "content": conversation["turns"][0]},)
-            strategy = str(setting.options["strategy"])
+            strategy = str(context.options["strategy"])
             reply = yield Request(
                 messages=messages,
-                max_tokens=int(setting.options["gen_tokens"]),
-                seed=setting.seed,
-                temperature=_temperature(setting.options),
+                max_tokens=int(context.options["gen_tokens"]),
+                seed=context.seed,
+                temperature=_temperature(context.options),
                 label=f"{strategy}, {conversation['name']}",
                 drafting=Drafting(0),
-                sampling=shape(setting.options),
+                sampling=shape(context.options),
                 keep_tokens=True,
             )
             answer = yield LikelihoodQuery(messages, reply.tokens)
@@ -145,7 +145,7 @@ def _temperature(options: Mapping[str, Option]) -> float:
 
 
 def shape(options: Mapping[str, Option]) -> Sampling:
-    """A strategy; what it isn't about is switched off."""
+    """The sampling of a strategy, with everything else disabled."""
     strategy = options["strategy"]
     if strategy == "beam":
         return Sampling(beams=int(options["beams"]))

@@ -1,4 +1,4 @@
-"""What a KV cache saves: one greedy generation with it, and the same without."""
+"""Benefit of the KV cache: one greedy generation with it, and the same without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITH, WITHOUT = "with KV cache", "without KV cache"
 
 
 def _seconds(data: RoundData, label: str) -> float | None:
-    """By the engine's clock: the prompt, and from the first generated token to the last."""
+    """Prefill plus decode time of the turn with this label, seconds on the engine's clock."""
     turn = next((turn for turn in data.turns if turn.label == label), None)
     return None if turn is None else (turn.prefill_s or 0.0) + (turn.decode_s or 0.0)
 
@@ -39,12 +39,12 @@ def _without_cache(data: RoundData) -> float | None:
 
 
 def _speedup(data: RoundData) -> float | None:
-    took, without = _with_cache(data), _without_cache(data)
-    return without / took if took and without is not None else None
+    with_cache_s, without_cache_s = _with_cache(data), _without_cache(data)
+    return without_cache_s / with_cache_s if with_cache_s and without_cache_s is not None else None
 
 
 class KvCache:
-    """The same tokens twice; without the cache the whole text is evaluated anew for each of them.
+    """The same tokens twice; without the cache the whole text is evaluated again for each of them.
 
     ``token_times`` of the turns hold the time of every token.
     """
@@ -83,31 +83,33 @@ class KvCache:
     )
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """Tokens of context it takes."""
+        """Tokens of context."""
         return int(options["gen_tokens"]) + 128
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request | Query, Reply, None]:
+    def turns(self, context: ScenarioContext) -> Generator[Request | Query, Reply, None]:
         messages = ({"role": "user", "content": PROMPT},)
 
-        def request(label: str, cached: bool) -> Request:
+        def request(label: str, kv_cache: bool) -> Request:
             return Request(
                 messages=messages,
-                max_tokens=int(setting.options["gen_tokens"]),
+                max_tokens=int(context.options["gen_tokens"]),
                 ignore_eos=True,
-                seed=setting.seed,
-                measures=("prefill", "decode") if cached else (),
+                seed=context.seed,
+                measures=("prefill", "decode") if kv_cache else (),
                 label=label,
                 drafting=Drafting(0),
-                kv_cache=cached,
+                kv_cache=kv_cache,
                 keep_tokens=True,
             )
 
         with_cache = yield request(WITH, True)
-        without = yield request(WITHOUT, False)
-        if with_cache.tokens != without.tokens:
-            reply = yield DivergenceQuery(messages, with_cache.tokens, without.tokens)
+        without_cache = yield request(WITHOUT, False)
+        if with_cache.tokens != without_cache.tokens:
+            reply = yield DivergenceQuery(messages, with_cache.tokens, without_cache.tokens)
             if reply.divergence is None or not divergence.is_tie(reply.divergence):
-                how = (
-                    divergence.describe(reply.divergence) if reply.divergence else "and the engine does not tell where"
+                position = (
+                    divergence.describe(reply.divergence)
+                    if reply.divergence
+                    else "and the engine does not report the position"
                 )
-                raise EngineFailed(f"the tokens differ without the KV cache, {how}")
+                raise EngineFailed(f"the tokens differ without the KV cache, {position}")

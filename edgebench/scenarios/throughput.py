@@ -1,4 +1,4 @@
-"""Prefill and decode at exact token counts, the way llama-bench's ``pp`` and ``tg`` do."""
+"""Prefill and decode at exact token counts, like llama-bench's ``pp`` and ``tg``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from edgebench.errors import EngineFailed
 class Throughput:
     """One request that is all prefill, one that is all decode, each at ``depth`` tokens of context.
 
-    Prompts are random token ids, the same in every round of a seed: neither tokenizer nor sampler
-    has a say, and the counts are exact.
+    Prompts are random token IDs, the same in every round of a seed, so that counts are exact and
+    independent of tokenizer and sampler.
     """
 
     options: Mapping[str, Option] = {"prompt_tokens": 512, "gen_tokens": 128, "depth": 0}
@@ -24,13 +24,15 @@ class Throughput:
     }
 
     def needs(self, options: Mapping[str, Option]) -> int:
-        """Tokens of context it takes."""
+        """Tokens of context."""
         return int(options["depth"]) + 1 + max(int(options["prompt_tokens"]), int(options["gen_tokens"]))
 
-    def turns(self, setting: ScenarioContext) -> Generator[Request, Reply, None]:
-        prompt, gen, depth = (int(setting.options[name]) for name in ("prompt_tokens", "gen_tokens", "depth"))
-        ids = random_tokens(setting, depth + max(prompt, 1))
-        filled = ids[:depth]
+    def turns(self, context: ScenarioContext) -> Generator[Request, Reply, None]:
+        prompt_tokens, gen_tokens, depth = (
+            int(context.options[name]) for name in ("prompt_tokens", "gen_tokens", "depth")
+        )
+        ids = random_tokens(context, depth + max(prompt_tokens, 1))
+        context_ids = ids[:depth]
 
         def request(label: str, tokens: tuple[int, ...], generate: int, *measures: str) -> Request:
             return Request(
@@ -38,23 +40,23 @@ class Throughput:
                 max_tokens=generate,
                 ignore_eos=True,
                 reuse_cache=depth > 0,
-                seed=setting.seed,
+                seed=context.seed,
                 label=label,
                 measures=measures,
             )
 
         if depth:
-            yield request(f"fill {depth}", filled, 1)
-        if prompt:
-            yield request(f"pp{prompt}", ids, 1, "prefill", "ttft")
-        if gen:
-            yield request(f"tg{gen}", filled or ids[:1], gen, "decode")
+            yield request(f"fill {depth}", context_ids, 1)
+        if prompt_tokens:
+            yield request(f"pp{prompt_tokens}", ids, 1, "prefill", "ttft")
+        if gen_tokens:
+            yield request(f"tg{gen_tokens}", context_ids or ids[:1], gen_tokens, "decode")
 
 
-def random_tokens(setting: ScenarioContext, count: int) -> tuple[int, ...]:
-    """``count`` ids drawn evenly from the model's vocabulary, reproducible by the seed."""
-    vocabulary = setting.model.facts.vocabulary
+def random_tokens(context: ScenarioContext, count: int) -> tuple[int, ...]:
+    """``count`` IDs from the model's vocabulary, uniformly random and reproducible by the seed."""
+    vocabulary = context.model.facts.vocabulary
     if not vocabulary:
-        raise EngineFailed(f"{setting.model.name} does not say how many tokens its vocabulary has")
-    draw = random.Random(setting.seed)  # noqa: S311 - a workload, not a secret
-    return tuple(draw.randrange(vocabulary) for _ in range(count))
+        raise EngineFailed(f"{context.model.name} has an unknown vocabulary size")
+    rng = random.Random(context.seed)  # noqa: S311 - a workload, not a secret
+    return tuple(rng.randrange(vocabulary) for _ in range(count))

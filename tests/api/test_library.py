@@ -201,7 +201,7 @@ def test_names_and_options_that_make_no_sense_are_errors_with_a_hint(here: Path,
     assert "Did you mean local" in typo.value.hint
     with pytest.raises(edgebench.UsageError, match="thraeds"):
         edgebench.run(models=model, **QUICK, thraeds=4)
-    with pytest.raises(edgebench.UsageError, match=r"threads: '4\.\.1' runs backwards"):
+    with pytest.raises(edgebench.UsageError, match=r"threads: '4\.\.1' is descending"):
         edgebench.run(models=model, **QUICK, threads="4..1")
 
 

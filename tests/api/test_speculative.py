@@ -95,7 +95,7 @@ def test_auto_predicts_from_one_round_and_measures_what_is_likely(pair: dict[str
     [
         ({"k": 0}, "k: '0': 0 is below 1"),
         ({"k": -1}, "k: '-1' is not a range"),
-        ({"k": "2..1"}, "k: '2..1' runs backwards"),
+        ({"k": "2..1"}, "k: '2..1' is descending"),
         ({"k": [1, 65]}, "k: at most 64 draft tokens per step, not 65"),
         ({"k": []}, "k is empty"),
         ({"k": 1.5}, "k must be a whole number or several of them, not 1.5"),

@@ -169,7 +169,7 @@ def test_the_log_is_kept(edgebench: Program) -> None:
 def test_context_beyond_the_models_is_said_and_cut(edgebench: Program) -> None:
     ran = edgebench("run", *QUICK, "--rounds", "1", "--ctx", "9000", "--json", "-")
     assert ran.record["trial"]["options"]["ctx"] == 8192
-    assert "a context of 9000 was asked for; smollm2-135m-q4_1 has 8192, so 8192 was used" in ran.stderr
+    assert "a context of 9000 was requested; smollm2-135m-q4_1 has 8192, so 8192 was used" in ran.stderr
     assert any("8192 was used" in note for note in ran.record["notes"])
     assert "context-clipped" in [doubt["id"] for doubt in ran.record["doubts"]]
 

@@ -177,7 +177,7 @@ def test_a_server_that_silently_does_not_speculate_fails_by_name(tmp_path: Path,
     )
     ended = speculative(tmp_path, *pair, "-d", profile, "--k", "3", "--rounds", "1", "--engine", "llama.cpp")
     assert ended.returncode == 1, ended.stderr
-    assert "silent non-speculation: asked for 3 draft tokens at once, the engine proposed none" in ended.stdout
+    assert "silent non-speculation: 3 draft tokens requested, the engine proposed none" in ended.stdout
 
 
 def test_over_ssh_the_server_is_sent_and_one_process_serves_every_k(
@@ -205,7 +205,9 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     target, draft = (modelfiles.resolve(str(path)) for path in pair[1::2])
     asked: dict[str, Any] = {"ctx": 512, "gen_tokens": 8, "threads": 1}
-    trials = sweep(profiles.load_device("local"), target, [draft], [2], engine="llama.cpp", backend="cpu", asked=asked)
+    trials = sweep(
+        profiles.load_device("local"), target, [draft], [2], engine="llama.cpp", backend="cpu", options=asked
+    )
     seen: list[Any] = []
 
     def questions(done: Sequence[tuple[Trial, Sequence[Round]]]) -> FollowUp:
@@ -221,7 +223,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
 
     with Session(profiles.load_device("local")) as session:
         bench = Bench(
-            Plan(profiles.load_device("local"), "llama.cpp", "cpu", trials, rounds=1, settle=0, afterwards=questions),
+            Plan(profiles.load_device("local"), "llama.cpp", "cpu", trials, rounds=1, settle=0, follow_up=questions),
             session,
             LlamaCpp(session, LlamaCppConfig()),
         )

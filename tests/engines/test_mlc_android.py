@@ -288,4 +288,4 @@ def test_an_end_comes_with_advice(line: str, hint: str) -> None:
 def test_no_speculation_in_the_app(mlcchat: Mlcchat) -> None:
     phone, model = profiles.load_device(mlcchat.profile), modelfiles.resolve(str(mlcchat.model), formats=("mlc",))
     with pytest.raises(UsageError, match="no speculative mode"):
-        sweep.sweep(phone, model, [], [2], engine="mlc-llm", backend="opencl", asked={})
+        sweep.sweep(phone, model, [], [2], engine="mlc-llm", backend="opencl", options={})

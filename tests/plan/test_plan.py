@@ -26,7 +26,7 @@ def of(found, **fields) -> Plan:
 
 
 def planned(**asked):
-    return trials(DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["throughput"], asked=asked)
+    return trials(DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["throughput"], options=asked)
 
 
 def test_the_devices_defaults_hold_unless_asked_otherwise() -> None:
@@ -49,7 +49,7 @@ def test_contexts_beyond_the_models_are_one_trial() -> None:
 
 def test_layers_on_the_gpu_only_where_there_is_one() -> None:
     assert "gpu_layers" not in planned(gpu_layers=["all"])[0].trial.options
-    (one,) = trials(DEVICE, [model()], engine="llama.cpp", backend="vulkan", scenarios=["throughput"], asked={})
+    (one,) = trials(DEVICE, [model()], engine="llama.cpp", backend="vulkan", scenarios=["throughput"], options={})
     assert one.trial.options["gpu_layers"] == "all"
 
 
@@ -66,7 +66,7 @@ def test_an_option_goes_to_the_scenario_that_has_it() -> None:
         engine="llama.cpp",
         backend="cpu",
         scenarios=["throughput", "chat"],
-        asked={"gen_tokens": [8, 16]},
+        options={"gen_tokens": [8, 16]},
     )
     assert [(one.trial.scenario, one.trial.options.get("gen_tokens")) for one in found] == [
         ("throughput", 8),
@@ -78,13 +78,13 @@ def test_an_option_goes_to_the_scenario_that_has_it() -> None:
 def test_an_option_that_no_scenario_has_is_refused() -> None:
     with pytest.raises(UsageError, match="scenario throughput has no option --reply-tokens") as caught:
         planned(reply_tokens=[8])
-    assert caught.value.hint == "It belongs to chat: give --scenario chat."
+    assert caught.value.hint == "It belongs to chat: use --scenario chat."
 
 
 def test_more_conversations_than_there_are_are_refused() -> None:
-    with pytest.raises(UsageError, match="--conversations: 9 were asked for") as caught:
+    with pytest.raises(UsageError, match="--conversations must be between 1 and 4, not 9") as caught:
         trials(
-            DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["chat"], asked={"conversations": [1, 9]}
+            DEVICE, [model()], engine="llama.cpp", backend="cpu", scenarios=["chat"], options={"conversations": [1, 9]}
         )
     assert caught.value.hint == "Give 1..4."
 
