@@ -102,6 +102,7 @@ class UnexpectedError(EdgebenchError):
         # An exception's own __str__ may raise too; this doesn't.
         text = " ".join(traceback.format_exception_only(error)[-1].split())[:MAX_TEXT]
         super().__init__(f"{context} {text}{place}", hint)
+        self.located = located
         self.trace = "".join(traceback.format_exception(error))
         """The traceback, as text."""
 

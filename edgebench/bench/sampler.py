@@ -17,16 +17,16 @@ from typing import Protocol
 
 from edgebench import plugins
 from edgebench.bench.series import TICK_S, Clock, SampleSeries, device_time
-from edgebench.core import DeviceSession, Probe, ProbeSource, Process, Quantity, Sample, Transport
+from edgebench.core import DeviceSession, Probe, ProbeSource, Process, Quantity, Sample
 from edgebench.errors import DeviceLost, EdgebenchError, Unreadable
 
 _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
 
-class Wire(DeviceSession, Protocol):
+class SpawningSession(DeviceSession, Protocol):
     """What the sampler needs of a session."""
 
-    transport: Transport
+    def spawn(self, command: str) -> Process: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Sampler(SampleSeries):
     names of installed ones (all where absent) or probes by name.
     """
 
-    def __init__(self, session: Wire, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None) -> None:
+    def __init__(
+        self, session: SpawningSession, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None
+    ) -> None:
         self.faults: dict[str, EdgebenchError] = {}
         """What probes raised by mistake, and nobody else ends by, by the name of the probe."""
         self._probes: dict[str, Probe] = {}
@@ -95,7 +97,7 @@ class Sampler(SampleSeries):
         if any(source.reading.files for source in self._sources.values()):
             self.clock = Clock.measure(self._session)
         sources = {key: source.reading for key, source in self._sources.items()}
-        self._process = self._session.transport.spawn(self._session.system.loop(sources, self.pid))
+        self._process = self._session.spawn(self._session.system.loop(sources, self.pid))
         self._thread = Thread(target=self._read, args=(self._process,), name="sampler", daemon=True)
         self._thread.start()
         return self

@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import click
 
-from edgebench.errors import FULL, EdgebenchError, InternalError, UsageError
+from edgebench.errors import FULL, EdgebenchError, UnexpectedError, UsageError
 from edgebench.version import __version__
 
 COMMANDS = {
@@ -80,7 +80,7 @@ def print_error(error: EdgebenchError, device: str = "") -> None:
     click.echo(f"edgebench: {lines(prefix_device(device, error))}", err=True)
     if error.hint:
         click.echo(f"  {lines(error.hint)}", err=True)
-    if isinstance(error, InternalError):  # no record has it
+    if isinstance(error, UnexpectedError) and error.located:  # no record has it
         click.echo(lines(error.trace), err=True)
 
 

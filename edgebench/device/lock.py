@@ -120,7 +120,7 @@ class _LockProcess:
         self._done = threading.Event()
 
     def acquire(self) -> None:
-        self._process = self._session.transport.spawn(self._command)
+        self._process = self._session.spawn(self._command)
         _wait_acquired(self._session, self._process)
         threading.Thread(target=self._renew, args=[self._process], daemon=True).start()
 

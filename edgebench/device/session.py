@@ -25,7 +25,7 @@ from edgebench.core import (
     Transport,
     merged,
 )
-from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, TimedOut, Unreadable
+from edgebench.errors import DeviceLost, DeviceRefused, EdgebenchError, PartFailed, TimedOut, Unreadable
 from edgebench.transports.local import Local
 
 HEARTBEAT_S = 1.0
@@ -47,13 +47,13 @@ class Session(contextlib.AbstractContextManager["Session"]):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.transport = create_transport(device)
-        self.system: System = plugins.create("systems", device.system)
+        self.system: System = plugins.guard("systems", device.system, plugins.create("systems", device.system))
         self.workspace = device.workspace or self.system.default_workspace
         self.reconnect_hooks: list[Callable[[], None]] = []
 
     def __enter__(self) -> Session:
         try:
-            self.transport.open()
+            self._open()
         except EdgebenchError as error:
             # A transport does not know the name of its device.
             error.hint = error.hint.replace("NAME", self.device.name)
@@ -73,18 +73,27 @@ class Session(contextlib.AbstractContextManager["Session"]):
     def reopen(self) -> None:
         """Reconnect after a lost connection and call the ``reconnect_hooks``. Raises as ``open``."""
         self.transport.close()
-        self.transport.open()
+        self._open()
         for hook in self.reconnect_hooks:
             hook()
 
     def run(self, command: str, *, timeout: float = 60, stdin: bytes = b"") -> Output:
-        return self.transport.run(command, timeout=timeout, stdin=stdin)
+        with self._transport_boundary():
+            return self.transport.run(command, timeout=timeout, stdin=stdin)
 
     def push(self, local: Path, remote: str, progress: Progress | None = None) -> None:
-        self.transport.push(local, remote, progress)
+        with self._transport_boundary():
+            self.transport.push(local, remote, progress)
+
+    def spawn(self, command: str) -> Process:
+        """See ``core.Transport``."""
+        with self._transport_boundary():
+            process = self.transport.spawn(command)
+        return plugins.guard("transports", self._transport_name, process)
 
     def forward(self, port: int) -> contextlib.AbstractContextManager[int]:
-        return self.transport.forward(port)
+        with self._transport_boundary():
+            return self.transport.forward(port)
 
     def reverse(self, port: int) -> contextlib.AbstractContextManager[int]:
         """Forward a port of the device's loopback to one of the controller's. Raises as ``reverse_forwarding``."""
@@ -95,8 +104,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         if isinstance(self.transport, ReverseForwarding):
             return self.transport
         raise DeviceRefused(
-            f"{self.device.name} cannot be the head: "
-            f"{self.device.transport['kind']} cannot forward its ports to this machine",
+            f"{self.device.name} cannot be the head: {self._transport_name} cannot forward its ports to this machine",
             "Use a device over SSH (such as Termux on the same phone) or this machine as the head, and this one as a "
             f"part: --rpc {self.device.name}. Or start ggml-rpc-server yourself and pass its address: --rpc HOST:PORT",
         )
@@ -108,8 +116,9 @@ class Session(contextlib.AbstractContextManager["Session"]):
         for name, fact in self.system.facts.items():
             try:
                 output = self.run(fact.command, timeout=20)
-                partial = fact.parse(output.stdout)
-            except (TimedOut, Unreadable) as error:
+                with plugins.boundary("systems", self.device.system):
+                    partial = fact.parse(output.stdout)
+            except (TimedOut, Unreadable, PartFailed) as error:
                 absent[name] = str(error)
                 continue
             if partial == DeviceFacts() and output.status != 0:
@@ -129,8 +138,19 @@ class Session(contextlib.AbstractContextManager["Session"]):
     def start(self, command: Command, secret_values: Sequence[str] = ()) -> SupervisedProcess:
         """Start a program under the device's watchdog, which ends it without the controller's heartbeat."""
         tag = f"@edgebench-{secrets.token_hex(6)}"
-        process = self.transport.spawn(self.system.supervise(command, tag))
+        process = self.spawn(self.system.supervise(command, tag))
         return SupervisedProcess(process, tag, secret_values)
+
+    def _open(self) -> None:
+        with self._transport_boundary():
+            self.transport.open()
+
+    @property
+    def _transport_name(self) -> str:
+        return str(self.device.transport["kind"])
+
+    def _transport_boundary(self) -> contextlib.AbstractContextManager[None]:
+        return plugins.boundary("transports", self._transport_name)
 
 
 class SupervisedProcess:

@@ -212,7 +212,7 @@ def test_a_probe_that_raises_costs_its_own_readings(mishap: Program, place: str,
 )
 def test_a_view_that_raises_is_named(mishap: Program, place: str, words: str) -> None:
     mishap.env["FAULT"] = f"view.{place}"
-    ran = mishap("results", "export", "--format", "mishap")
+    ran = mishap("results", "export", "--format", "mishap", traced=place != "__init__")
     assert ran.status == 2
     assert f"the view mishap of the package mishap-parts {words}" in ran.stderr
     mishap.env["FAULT"] = ""
@@ -220,7 +220,7 @@ def test_a_view_that_raises_is_named(mishap: Program, place: str, words: str) ->
 
 
 def test_a_defect_of_a_device_ends_no_other(mishap: Program) -> None:
-    """A transport isn't guarded: what it raises is an error of its device, with the traceback."""
+    """What a transport raises is an error of its device that names the transport, with the traceback."""
     mishap.write(
         "mishap.py",
         f"{MISHAP}\nfrom edgebench.transports.local import Local\n"
@@ -236,5 +236,5 @@ def test_a_defect_of_a_device_ends_no_other(mishap: Program) -> None:
     )
     assert ran.status == 1
     assert [record["status"] for record in ran.records] == ["ok"]
-    assert "wired: edgebench raised KeyError: 'w' (mishap.py:" in ran.stderr
+    assert "wired: the transport mishap of the package mishap-parts raised KeyError: 'w' (mishap.py:" in ran.stderr
     assert "Traceback (most recent call last)" in ran.stderr

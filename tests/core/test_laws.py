@@ -44,9 +44,9 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_only_session_lock_and_sampler_use_a_transport() -> None:
+def test_only_session_uses_a_transport() -> None:
     users = {path for path, tree in sources() if receivers(tree) & {"transport", "wire"}}
-    assert users == {"device/session.py", "device/lock.py", "bench/sampler.py"}
+    assert users == {"device/session.py"}
 
 
 def test_what_judges_plans_stores_and_shows_holds_no_device() -> None:
