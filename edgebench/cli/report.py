@@ -131,14 +131,14 @@ def _pictures(records: Sequence[Record], folder: Path, form: Literal["svg", "png
 
 
 def _markdown(digest: Digest, folder: Path, reference: Reference | None) -> None:
-    from edgebench.views.markdown_report import article
+    from edgebench.views.markdown_report import render_report
     from edgebench.views.pictures import pictures
 
     files = []
     for figure, picture in pictures(digest.newest, "svg"):
         write(picture, folder / f"{figure.id}.svg")
         files.append((figure, f"{figure.id}.svg"))
-    write(article(digest, files, reference), folder / "report.md")
+    write(render_report(digest, files, reference), folder / "report.md")
 
 
 def _serve(path: Path, where: Filter, reference: Reference | None, port: int) -> None:

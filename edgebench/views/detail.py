@@ -115,8 +115,8 @@ def _doubts(record: Record) -> Iterator[str]:
         for doubt in record.doubts:
             if doubt.id == id:
                 yield f"! {clean(id)}" + (f": {clean(doubt.detail)}" if doubt.detail else "")
-        if kind := doubts.DOUBT_TYPES.get(id):
-            yield f"  {kind.meaning} {kind.remedy}"
+        if doubt_type := doubts.DOUBT_TYPES.get(id):
+            yield f"  {doubt_type.meaning} {doubt_type.remedy}"
 
 
 def flat(facts: object, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:

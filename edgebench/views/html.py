@@ -84,7 +84,7 @@ def page(
         summaries=(summaries := summarize(digest.newest)),
         no_summary="" if summaries else explain_no_summary(digest.newest),
         max_summaries=SUMMARIES,
-        more_summaries=count_noun(len(summaries) - SUMMARIES, "more kind") + " of work",
+        more_summaries=count_noun(len(summaries) - SUMMARIES, "more workload"),
         **_results_context(digest, logs),
         **_reference_context(reference, digest.newest),
         **_figure_context(figures, live),

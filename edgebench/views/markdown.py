@@ -44,8 +44,10 @@ def grid(records: Sequence[Record]) -> list[str]:
 def doubt_notes(records: Sequence[Record]) -> list[str]:
     """The doubts of these records with meaning and remedy."""
     ids = dict.fromkeys(doubt.id for record in records for doubt in record.doubts)
-    types = [doubts.DOUBT_TYPES[id] for id in ids if id in doubts.DOUBT_TYPES]
-    return [f"- **{kind.id}**: {escape(kind.meaning)} {escape(kind.remedy)}" for kind in types]
+    doubt_types = [doubts.DOUBT_TYPES[id] for id in ids if id in doubts.DOUBT_TYPES]
+    return [
+        f"- **{doubt_type.id}**: {escape(doubt_type.meaning)} {escape(doubt_type.remedy)}" for doubt_type in doubt_types
+    ]
 
 
 def _cells(record: Record, differ: Sequence[str], columns: Sequence[MetricDefinition]) -> list[str]:

@@ -16,13 +16,13 @@ from edgebench.views.summary import WorkloadSummary, explain_no_summary, summari
 from edgebench.views.text import clean
 
 
-def article(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
+def render_report(digest: Digest, pictures: Sequence[tuple[Figure, str]], reference: Reference | None) -> str:
     """The text; ``pictures``: the figures with the names of their files in the same folder."""
     newest, records = digest.newest, digest.records
     summaries = [_summary(summary) for summary in summarize(newest)] or [escape(explain_no_summary(newest))]
     parts = ["# Results", *filter(None, summaries)]
-    for kind, group in group_by_workload(records):
-        parts += [f"## {escape(kind.title)}", "\n".join(grid(ranked(group)))]
+    for workload, group in group_by_workload(records):
+        parts += [f"## {escape(workload.title)}", "\n".join(grid(ranked(group)))]
     parts += ["\n".join(doubt_notes(records))] if doubt_notes(records) else []
     if len(records) < digest.total:
         parts.append(f"Showing {len(records)} of {digest.total} records; `edgebench report --format csv` exports all.")

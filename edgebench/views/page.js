@@ -223,7 +223,7 @@
         live.textContent = `Live: new results appear by themselves, the last at ${new Date().toLocaleTimeString()}.`;
       } else if (!live.textContent) live.textContent = "Live: new results appear by themselves.";
     } catch (error) {
-      const gone = error instanceof TypeError; // what fetch throws where nobody answers
+      const gone = error instanceof TypeError; // fetch throws it if there is no response
       live.textContent = gone ? "The server has stopped; this is its last state." : `Update failed: ${error.message}`;
     }
     setTimeout(ask, wait);

@@ -65,7 +65,7 @@ class TableRow:
 class Group:
     """Rows of one workload, which are comparable."""
 
-    kind: Workload
+    workload: Workload
     rows: tuple[TableRow, ...]
     common: str
     """Settings that all rows share, if there are several."""
@@ -83,10 +83,10 @@ def table(records: Sequence[Record], newest: Sequence[Record], *, max_rows: int,
     detailed = {record.id for record in order[:details]}
     columns = measured_metrics(visible)
     groups = []
-    for kind, group in group_by_workload(visible):
+    for workload, group in group_by_workload(visible):
         common = set(settings(group[0])).intersection(*map(settings, group)) if len(group) > 1 else set()
         rows = [_row(r, common, columns, earlier=r.id not in current, detailed=r.id in detailed) for r in ranked(group)]
-        groups.append(Group(kind, tuple(rows), settings_text(sorted(common))))
+        groups.append(Group(workload, tuple(rows), settings_text(sorted(common))))
     return groups
 
 
@@ -180,7 +180,7 @@ def details(records: Sequence[Record], groups: Sequence[Group], logs: Logs) -> I
     for group in groups:
         for row in group.rows:
             if row.detailed:
-                yield _detail(by_id[row.id], row, group.kind.title, "\n".join(logs(row.id)).splitlines())
+                yield _detail(by_id[row.id], row, group.workload.title, "\n".join(logs(row.id)).splitlines())
 
 
 def _detail(record: Record, row: TableRow, work: str, log: Sequence[str]) -> Detail:

@@ -158,10 +158,10 @@ def _doubt_lines(records: Sequence[Record], name: Callable[[Record], str]) -> It
     for id, cases in cases_by_id.items():
         details = list(dict.fromkeys(detail for _, detail in cases if detail))
         detail_text = f": {'; '.join(details[:3])}" + ("; …" if len(details) > 3 else "") if details else ""
-        kind = doubts.DOUBT_TYPES.get(id)
+        doubt_type = doubts.DOUBT_TYPES.get(id)
         yield f"! {clean(id)}{detail_text}{_scope([record for record, _ in cases], records)}", "yellow"
-        if kind:
-            yield f"  {kind.meaning} {kind.remedy}", ""
+        if doubt_type:
+            yield f"  {doubt_type.meaning} {doubt_type.remedy}", ""
 
 
 def _scope(names: Sequence[str], records: Sequence[Record]) -> str:

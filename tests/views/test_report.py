@@ -39,7 +39,7 @@ from edgebench.views.charts.timeline import thin
 from edgebench.views.fields import command, labels
 from edgebench.views.html import DETAILS, page
 from edgebench.views.library import library
-from edgebench.views.markdown_report import article
+from edgebench.views.markdown_report import render_report
 from edgebench.views.pictures import pictures
 from edgebench.views.report_data import Digest, latest
 from edgebench.views.rows import table
@@ -262,13 +262,13 @@ def test_what_broke_off_has_figures_and_its_time() -> None:
 def test_a_single_configuration_is_doubted_in_its_sentence_too() -> None:
     alone = Digest([record(doubts=["steal"])])
     assert "There is nothing to compare it with.\nDoubts: steal." in Tags(page(alone)).text
-    assert re.search(r"loads in 800 ms \(.*\)\. Doubts: steal\.\n", article(alone, [], None))
+    assert re.search(r"loads in 800 ms \(.*\)\. Doubts: steal\.\n", render_report(alone, [], None))
 
 
 def test_kinds_of_work_beyond_the_first_are_counted() -> None:
     kinds = [record(options={"ctx": 1024 * n}) for n in (1, 2, 3)]
-    assert "1 more kind of work" in page(kinds[:2])
-    assert "2 more kinds of work" in page(kinds)
+    assert "1 more workload" in page(kinds[:2])
+    assert "2 more workloads" in page(kinds)
 
 
 def test_the_charts_script_is_put_together_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Bars: decode rate by device and backend, memory stacked by kind."""
+"""Bars: decode rate by device and backend, memory stacked by type."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edgebench.views.fields import MEMORY, labels, limit_names, marks, memory_pa
 if TYPE_CHECKING:
     import altair as alt
 
-PANELS = 4
+MAX_WORKLOADS = 4
 """Maximum number of workloads in a figure."""
-BARS = 30
-STEP = 46
+MAX_BARS = 30
+BAR_HEIGHT = 46
 """Height of a bar and the name above it, pixels."""
 
 
-def omission_note(groups: list[tuple[Workload, list[Record]]], limit: int = PANELS) -> tuple[str, ...]:
+def omission_note(groups: list[tuple[Workload, list[Record]]], limit: int = MAX_WORKLOADS) -> tuple[str, ...]:
     """The note on workloads that a figure omits."""
     hidden = len(groups) - limit
     if hidden <= 0:
@@ -35,7 +35,7 @@ def omission_note(groups: list[tuple[Workload, list[Record]]], limit: int = PANE
 def comparable_groups(records: Sequence[Record]) -> list[tuple[Workload, list[Record]]]:
     """Records by workload; workloads with a single device and backend only if there are no others."""
     groups = group_by_workload(records)
-    comparable = [(kind, group) for kind, group in groups if len(fastest(group)) > 1]
+    comparable = [(workload, group) for workload, group in groups if len(fastest(group)) > 1]
     return comparable or groups
 
 
@@ -57,13 +57,13 @@ def decode(records: Sequence[Record]) -> Figure | None:
     groups = comparable_groups([r for r in records if metric(r, "decode_tps")])
     notes = omission_note(groups)
     panels = []
-    for kind, group in groups[:PANELS]:
+    for workload, group in groups[:MAX_WORKLOADS]:
         best = fastest(group)
         if len(best) < len(group):
             notes += ("If several settings were measured, the fastest one is drawn.",)
-        if len(best) > BARS:
-            notes += (f"The {BARS} fastest of {len(best)} are drawn.",)
-        panels.append(_decode(kind, best[:BARS]))
+        if len(best) > MAX_BARS:
+            notes += (f"The {MAX_BARS} fastest of {len(best)} are drawn.",)
+        panels.append(_decode(workload, best[:MAX_BARS]))
     if not panels:
         return None
     caption = (
@@ -72,7 +72,7 @@ def decode(records: Sequence[Record]) -> Figure | None:
     return Figure("decode", "Decode rate by device and backend", caption, tuple(panels), tuple(dict.fromkeys(notes)))
 
 
-def _decode(kind: Workload, records: list[Record]) -> Panel:
+def _decode(workload: Workload, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
@@ -90,14 +90,16 @@ def _decode(kind: Workload, records: list[Record]) -> Panel:
         row |= {"value": rate.value, "doubted": bool(marks(record))}
         rows.append(row | interval_ends(rate))
         lines.append(Line((names[record.id], format_with_interval(rate), ", ".join(marks(record))), record.id))
-    base = chart(rows, height=STEP * len(records))
+    base = chart(rows, height=BAR_HEIGHT * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in records))),
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
         tooltip=[alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="decode")],
     )
-    return Panel(kind.title, bar_spec(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts"))
+    return Panel(
+        workload.title, bar_spec(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts")
+    )
 
 
 def interval_ends(value: Metric, factor: float = 1.0) -> dict[str, float]:
@@ -139,25 +141,25 @@ def bar_spec(base: alt.Chart, bars: Sequence[alt.Chart], end: str, legend: Itera
 
 
 def memory(records: Sequence[Record]) -> Figure | None:
-    """Peak memory stacked by kind."""
+    """Peak memory stacked by type."""
     groups = comparable_groups([r for r in records if (total := footprint(r)) and total.value > 0])
     notes = omission_note(groups)
     panels = []
-    for kind, group in groups[:PANELS]:
+    for workload, group in groups[:MAX_WORKLOADS]:
         best = fastest(group)
-        if len(best) > BARS:
-            notes += (f"The {BARS} of {len(best)} that decode fastest are drawn.",)
-        panels.append(_memory(kind, best[:BARS]))
+        if len(best) > MAX_BARS:
+            notes += (f"The {MAX_BARS} of {len(best)} that decode fastest are drawn.",)
+        panels.append(_memory(workload, best[:MAX_BARS]))
     if not panels:
         return None
     caption = (
         "Shorter is better. Peak memory of the engine's processes, in main memory and on the GPU. "
         "The line is the 95\u00a0% interval of the total."
     )
-    return Figure("memory", "Memory footprint by kind", caption, tuple(panels), notes)
+    return Figure("memory", "Memory footprint by type", caption, tuple(panels), notes)
 
 
-def _memory(kind: Workload, records: list[Record]) -> Panel:
+def _memory(workload: Workload, records: list[Record]) -> Panel:
     import altair as alt
 
     names = labels(records)
@@ -184,7 +186,7 @@ def _memory(kind: Workload, records: list[Record]) -> Panel:
         )
     # A part has the same colour in every figure.
     visible_parts = [part for part in MEMORY if any(row["part"] == part for row in rows)]
-    base = chart(rows, height=STEP * len(records))
+    base = chart(rows, height=BAR_HEIGHT * len(records))
     bars = base.mark_bar(height=14, yOffset=8, cornerRadius=0).encode(
         x=alt.X("start:Q", title=unit, scale=alt.Scale(zero=True, nice=True)),
         x2="stop:Q",
@@ -192,4 +194,4 @@ def _memory(kind: Workload, records: list[Record]) -> Panel:
         tooltip=[alt.Tooltip("value_text:N", title="part")],
     )
     columns = ("configuration", "footprint", "parts", "doubts")
-    return Panel(kind.title, bar_spec(base, [bars], "whole", visible_parts), tuple(lines), columns)
+    return Panel(workload.title, bar_spec(base, [bars], "whole", visible_parts), tuple(lines), columns)

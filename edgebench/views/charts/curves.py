@@ -13,9 +13,9 @@ from edgebench.views.charts import Row, Spec, chart, to_spec
 if TYPE_CHECKING:
     import altair as alt
 
-KINDS = 2
+MAX_WORKLOADS = 2
 """Maximum number of workloads in a figure of curves."""
-SERIES = 6
+MAX_SERIES = 6
 """Maximum number of lines in one pair of axes: the number of colours."""
 
 

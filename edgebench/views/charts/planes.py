@@ -13,9 +13,9 @@ from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
 from edgebench.views.charts.bars import (
-    BARS,
-    PANELS,
-    STEP,
+    BAR_HEIGHT,
+    MAX_BARS,
+    MAX_WORKLOADS,
     bar_label,
     bar_spec,
     comparable_groups,
@@ -26,7 +26,7 @@ from edgebench.views.charts.bars import (
 from edgebench.views.charts.theme import backends
 from edgebench.views.fields import labels, marks
 
-POINTS = 60
+MAX_POINTS = 60
 HEIGHT = 300
 NONE = 1e-9
 """A bandwidth utilization below this counts as not measured."""
@@ -36,7 +36,7 @@ def frontier(records: Sequence[Record]) -> Figure | None:
     """Speed against memory, energy as the size of the mark, with the Pareto front."""
     able = [r for r in records if is_clean(r) and metric(r, "decode_tps") and metric(r, "peak_footprint_b")]
     groups = comparable_groups([r for _, group in group_by_workload(able) if len(group) > 1 for r in group])
-    panels = tuple(_frontier(kind, group) for kind, group in groups[:PANELS])
+    panels = tuple(_frontier(workload, group) for workload, group in groups[:MAX_WORKLOADS])
     if not panels:
         return None
     caption = (
@@ -56,11 +56,11 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _frontier(kind: Workload, group: list[Record]) -> Panel:
+def _frontier(workload: Workload, group: list[Record]) -> Panel:
     pairs = [(r, a, b) for r in group if (a := metric(r, "peak_footprint_b")) and (b := metric(r, "decode_tps"))]
     best = set(pareto_front([(memory.value, rate.value) for _, memory, rate in pairs]))
     ordered = [pairs[i] for i in sorted(best)] + [pair for i, pair in enumerate(pairs) if i not in best]
-    visible = ordered[:POINTS]
+    visible = ordered[:MAX_POINTS]
     names = labels([record for record, _, _ in visible])
     factor, unit = units.scale(max(memory.value for _, memory, _ in visible), "bytes")
     max_energy = max(
@@ -87,7 +87,7 @@ def _frontier(kind: Workload, group: list[Record]) -> Panel:
         )
         lines.append(Line((*cells, ", ".join(marks(record))), record.id))
     columns = ("configuration", "memory", "decode rate", "energy", "doubts")
-    return Panel(kind.title, _plane(rows, unit), tuple(lines), columns)
+    return Panel(workload.title, _plane(rows, unit), tuple(lines), columns)
 
 
 def _plane(rows: list[Row], unit: str) -> Spec:
@@ -144,7 +144,7 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     """Decode rate against the rate that the device's memory bandwidth allows."""
     able = [r for r in records if metric(r, "decode_tps") and (u := metric(r, "mbu")) and u.value > NONE]
     groups = group_by_workload(able)
-    panels = tuple(_roofline(kind, group) for kind, group in groups[:PANELS])
+    panels = tuple(_roofline(workload, group) for workload, group in groups[:MAX_WORKLOADS])
     if not panels:
         return None
     caption = (
@@ -154,11 +154,11 @@ def roofline(records: Sequence[Record]) -> Figure | None:
     return Figure("roofline", "Roofline: decode rate under its ceiling", caption, panels, omission_note(groups))
 
 
-def _roofline(kind: Workload, group: list[Record]) -> Panel:
+def _roofline(workload: Workload, group: list[Record]) -> Panel:
     import altair as alt
 
     rows, lines = list[Row](), list[Line]()
-    visible = fastest(group)[:BARS]
+    visible = fastest(group)[:MAX_BARS]
     names = labels(visible)
     for record in visible:
         rate, use = metric(record, "decode_tps"), metric(record, "mbu")
@@ -176,7 +176,7 @@ def _roofline(kind: Workload, group: list[Record]) -> Panel:
             ", ".join(marks(record)),
         )
         lines.append(Line(cells, record.id))
-    base = chart(rows, height=STEP * len(rows))
+    base = chart(rows, height=BAR_HEIGHT * len(rows))
     tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="bandwidth used")]
     bars = base.mark_bar(height=14, yOffset=8).encode(
         x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
@@ -186,4 +186,4 @@ def _roofline(kind: Workload, group: list[Record]) -> Panel:
     roof = base.mark_bar(height=14, yOffset=8, style="roof").encode(x="ceiling:Q", tooltip=tooltip)
     spec = bar_spec(base, [roof, bars], "far")
     columns = ("configuration", "decode rate", "ceiling", "bandwidth used", "doubts")
-    return Panel(kind.title, spec, tuple(lines), columns)
+    return Panel(workload.title, spec, tuple(lines), columns)

@@ -12,7 +12,7 @@ from edgebench.judging.workload import group_by_workload, has_difference, is_cle
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row, chart, to_spec
 from edgebench.views.charts.bars import format_with_interval, omission_note
-from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
+from edgebench.views.charts.curves import MAX_SERIES, MAX_WORKLOADS, Axes, curve, point
 from edgebench.views.fields import labels, marks
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def sweep_panel(
     records: Sequence[Record], option: str, key: str, title: str, axes: Axes, *, ring: str = ""
 ) -> Panel | None:
     """One metric against one option; ``ring``: label of the best value, for example ``threads {x}: {y}``."""
-    series = list(_series(_able(records, option, key), option).values())[:SERIES]
+    series = list(_series(_able(records, option, key), option).values())[:MAX_SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     rows, lines = list[Row](), list[Line]()
     for group in series:
@@ -82,10 +82,10 @@ def _rings(rows: Sequence[Row]) -> list[alt.Chart]:
 def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
     panels, notes = list[Panel](), list[str]()
-    for kind, group in group_by_workload(_able(records, "threads", "decode_tps")):
+    for workload, group in group_by_workload(_able(records, "threads", "decode_tps")):
         axes = Axes("threads", "decode, tokens/s")
-        panel = sweep_panel(group, "threads", "decode_tps", kind.title, axes, ring="threads {x}: {y} tokens/s")
-        if panel and len(panels) < KINDS:
+        panel = sweep_panel(group, "threads", "decode_tps", workload.title, axes, ring="threads {x}: {y} tokens/s")
+        if panel and len(panels) < MAX_WORKLOADS:
             panels.append(panel)
             notes += _ties(group, "threads", "decode_tps")
     if not panels:
@@ -96,7 +96,7 @@ def threads(records: Sequence[Record]) -> Figure | None:
 
 def _ties(records: Sequence[Record], option: str, key: str) -> list[str]:
     """Values of the option that were not shown to be worse than the best of their curve."""
-    series = list(_series(records, option).values())[:SERIES]
+    series = list(_series(records, option).values())[:MAX_SERIES]
     names = labels([record for group in series for record in group], without=(option,))
     sentences = []
     for group in series:
@@ -115,14 +115,14 @@ def speculative(records: Sequence[Record]) -> Figure | None:
     able = [r for r in records if is_clean(r) and isinstance(r.trial.options.get("k"), int) and metric(r, "speedup")]
     groups = group_by_workload(able)
     panels: list[Panel] = []
-    for kind, group in groups[:KINDS]:
+    for workload, group in groups[:MAX_WORKLOADS]:
         axes = Axes("draft tokens K", "speed-up, ×")
-        speed = sweep_panel(group, "k", "speedup", f"Speed-up · {kind.title}", axes, ring="K = {x}: {y} ×")
+        speed = sweep_panel(group, "k", "speedup", f"Speed-up · {workload.title}", axes, ring="K = {x}: {y} ×")
         if speed is None:
             continue
         panels.append(_predicted(speed, group))
         axes = Axes("draft tokens K", "acceptance, 0…1", share=True)
-        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {kind.title}", axes)
+        accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {workload.title}", axes)
         panels += [accepted] if accepted else []
     if not panels:
         return None
@@ -135,7 +135,7 @@ def speculative(records: Sequence[Record]) -> Figure | None:
         "Speculative decoding against K",
         caption,
         tuple(panels),
-        omission_note(groups, KINDS),
+        omission_note(groups, MAX_WORKLOADS),
         is_side_by_side=True,
     )
 

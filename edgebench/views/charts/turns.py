@@ -12,11 +12,11 @@ from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
 from edgebench.views.charts import Figure, Line, Panel, Row
 from edgebench.views.charts.bars import format_with_interval, omission_note
-from edgebench.views.charts.curves import KINDS, SERIES, Axes, curve, point
+from edgebench.views.charts.curves import MAX_SERIES, MAX_WORKLOADS, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
 from edgebench.views.fields import labels, turn_number
 
-READ: Mapping[str, Callable[[Turn], float | None]] = {
+TURN_VALUES: Mapping[str, Callable[[Turn], float | None]] = {
     "prefill_tps": lambda turn: turn.prefill_tps,
     "decode_tps": lambda turn: turn.decode_tps,
     "ttft_s": lambda turn: turn.ttft_s,
@@ -35,8 +35,10 @@ def _middle(values: Sequence[float], unit: str) -> Metric:
 def _fastest(records: Sequence[Record]) -> tuple[list[Record], tuple[str, ...]]:
     """The records whose curves are drawn, and a note if others are omitted."""
     order = sorted(records, key=lambda r: -(rate.value if (rate := metric(r, "decode_tps")) else 0))
-    left = len(order) - SERIES
-    return order[:SERIES], ((f"The {SERIES} fastest of {len(order)} configurations are drawn.",) if left > 0 else ())
+    left = len(order) - MAX_SERIES
+    return order[:MAX_SERIES], (
+        (f"The {MAX_SERIES} fastest of {len(order)} configurations are drawn.",) if left > 0 else ()
+    )
 
 
 def _by_turn(record: Record, key: str, unit: str, x: Callable[[Turn, int], float | None]) -> list[tuple[float, Metric]]:
@@ -46,7 +48,7 @@ def _by_turn(record: Record, key: str, unit: str, x: Callable[[Turn, int], float
         for index, turn in enumerate(one.turns):
             if key.removesuffix("_tps").removesuffix("_s") not in turn.measures:
                 continue  # warming up, or filling the context
-            at, value = x(turn, index), READ[key](turn)
+            at, value = x(turn, index), TURN_VALUES[key](turn)
             if at is not None and isinstance(value, int | float) and isfinite(value):
                 values_at.setdefault(at, []).append(float(value))
     return [(at, _middle(values_at[at], unit)) for at in sorted(values_at)]
@@ -59,8 +61,8 @@ def _turn_panels(
     name: str,
 ) -> tuple[list[Panel], tuple[str, ...]]:
     """A panel for each workload and each of ``metrics``: (key of the turn, unit, title)."""
-    panels, notes = [], omission_note(groups, KINDS)
-    for kind, group in groups[:KINDS]:
+    panels, notes = [], omission_note(groups, MAX_WORKLOADS)
+    for workload, group in groups[:MAX_WORKLOADS]:
         records, omitted = _fastest(group)
         notes += omitted
         names = labels(records)
@@ -74,12 +76,12 @@ def _turn_panels(
                     lines.append(Line(cells, record.id))
             if len({row["x"] for row in rows}) > 1:
                 spec = curve(rows, Axes(name, f"{title}, {unit}"), band=True)
-                heading = f"{title} · {kind.title}"
+                heading = f"{title} · {workload.title}"
                 panels.append(Panel(heading, spec, tuple(lines), ("configuration", name, title)))
     return panels, tuple(dict.fromkeys(notes))
 
 
-def _talks(record: Record) -> bool:
+def _is_conversation(record: Record) -> bool:
     """Whether its turns form a conversation."""
     return is_clean(record) and any(", turn 2" in turn.label for turn in _turns(record))
 
@@ -95,7 +97,7 @@ def _depth_of(turn: Turn, index: int) -> float | None:
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against context depth."""
     metrics = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = group_by_workload([record for record in records if _talks(record)])
+    groups = group_by_workload([record for record in records if _is_conversation(record)])
     panels, notes = _turn_panels(groups, metrics, _depth_of, "context depth, tokens")
     panels += _depth_options(records, metrics)
     if not panels:
@@ -107,13 +109,13 @@ def depth(records: Sequence[Record]) -> Figure | None:
 def _depth_options(records: Sequence[Record], metrics: Sequence[tuple[str, str, str]]) -> list[Panel]:
     """The same from trials at one depth each (an option of the scenario)."""
     groups: dict[Workload, list[Record]] = {}
-    for kind, group in group_by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
-        bare = replace(kind, work=tuple(pair for pair in kind.work if pair[0] != "depth"))
+    for workload, group in group_by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
+        bare = replace(workload, work=tuple(pair for pair in workload.work if pair[0] != "depth"))
         groups.setdefault(bare, []).extend(group)
     panels = []
-    for kind, group in list(groups.items())[:KINDS]:
+    for workload, group in list(groups.items())[:MAX_WORKLOADS]:
         for key, unit, title in metrics:
-            panel = sweep_panel(group, "depth", key, f"{title} · {kind.title}", Axes("context depth, tokens", unit))
+            panel = sweep_panel(group, "depth", key, f"{title} · {workload.title}", Axes("context depth, tokens", unit))
             panels += [panel] if panel else []
     return panels
 
@@ -125,7 +127,7 @@ def turns(records: Sequence[Record]) -> Figure | None:
         return float(turn_number(turn, index))
 
     metrics = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
-    groups = group_by_workload([r for r in records if _talks(r)])
+    groups = group_by_workload([r for r in records if _is_conversation(r)])
     panels, notes = _turn_panels(groups, metrics, number, "turn")
     if not panels:
         return None
