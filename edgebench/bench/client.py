@@ -1,7 +1,7 @@
-"""HTTP to an engine: through a port on this machine's loopback, with a key, nothing through a proxy.
+"""HTTP client for an engine: through a port on this machine's loopback, with a key, without a proxy.
 
-By the standard library: on a machine that measures itself, what reads a token takes time from the
-engine that makes the next one, and a larger library takes two to three times as much of it.
+Uses the standard library: on a machine that measures itself, reading a token takes time from the engine,
+and a larger library takes two to three times as much.
 """
 
 from __future__ import annotations
@@ -16,66 +16,66 @@ from edgebench.core import Json
 from edgebench.core.wire import TimedLine, split_lines
 from edgebench.errors import EngineFailed
 
-SILENCE = 600.0
-"""Seconds an engine may be silent within an answer: a long prompt on a phone takes minutes."""
-CONNECT = 10.0
-"""Seconds until somebody must have answered on the port."""
-BLOCK = 1 << 16
+READ_TIMEOUT_S = 600.0
+"""Seconds without data after which a response times out: a long prompt on a phone takes minutes."""
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds after which connecting to the port times out."""
+BLOCK_BYTES = 1 << 16
 
 
 class HttpClient:
-    """See ``core.Client``. A connection of its own for each request: llama-server hangs up after a
-    stream, now and then only when the next request is already on its way."""
+    """See ``core.Client``. Opens a connection for each request: llama-server closes it after a stream,
+    sometimes only when the next request has already been sent."""
 
-    def __init__(self, port: int, key: str, *, silence: float = SILENCE) -> None:
-        self._silence = silence
+    def __init__(self, port: int, key: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._read_timeout = read_timeout_s
         self.address = port, key
 
     def get(self, path: str) -> tuple[int, Json]:
-        return self._ask("GET", path, None)
+        return self._send("GET", path, None)
 
     def post(self, path: str, body: object) -> tuple[int, Json]:
-        return self._ask("POST", path, body)
+        return self._send("POST", path, body)
 
-    def _ask(self, method: str, path: str, body: object) -> tuple[int, Json]:
-        with self._answer(method, path, body) as answer:
-            return answer.status, _body(answer.read())
+    def _send(self, method: str, path: str, body: object) -> tuple[int, Json]:
+        with self._respond(method, path, body) as response:
+            return response.status, _body(response.read())
 
     def lines(self, path: str, body: object) -> Iterator[TimedLine]:
-        """The lines of one streamed answer. All bytes are read, with their times, before the first line
-        is returned: on a machine that measures itself, parsing would compete with the engine."""
+        """The lines of one streamed response, with arrival times. Reads all bytes before it parses them, as parsing
+        would compete with the engine on a machine that measures itself. Raises ``EngineFailed``."""
         blocks: list[tuple[float, bytes]] = []
-        with self._answer("POST", path, body) as answer:
-            if answer.status != 200:
-                said = _said(_body(answer.read()))
-                raise EngineFailed(f"the engine answered {path} with {answer.status}: {said}")
-            while block := answer.read1(BLOCK):
+        with self._respond("POST", path, body) as response:
+            if response.status != 200:
+                error_text = _error_text(_body(response.read()))
+                raise EngineFailed(f"the engine answered {path} with {response.status}: {error_text}")
+            while block := response.read1(BLOCK_BYTES):
                 blocks.append((time.monotonic(), block))
-            if answer.length:
-                raise self._broke_off(path, f"{answer.length} bytes are missing")
+            if response.length:
+                raise self._incomplete(path, f"{response.length} bytes are missing")
         return split_lines(blocks)
 
     @contextlib.contextmanager
-    def _answer(self, method: str, path: str, body: object) -> Iterator[HTTPResponse]:
-        """One request and its answer, whose body may be read. Raises ``EngineFailed``."""
+    def _respond(self, method: str, path: str, body: object) -> Iterator[HTTPResponse]:
+        """Send a request; its response with an unread body. Raises ``EngineFailed``."""
         port, key = self.address
-        connection = HTTPConnection("127.0.0.1", port, timeout=CONNECT)
+        connection = HTTPConnection("127.0.0.1", port, timeout=CONNECT_TIMEOUT_S)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         try:
             connection.connect()
-            connection.sock.settimeout(self._silence)
+            connection.sock.settimeout(self._read_timeout)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             yield connection.getresponse()
         except TimeoutError as error:
-            raise EngineFailed(f"timed out: no data from the engine for {self._silence:g} s ({path})") from error
+            raise EngineFailed(f"timed out: no data from the engine for {self._read_timeout:g} s ({path})") from error
         except (OSError, HTTPException) as error:
-            raise self._broke_off(path, str(error) or type(error).__name__) from error
+            raise self._incomplete(path, str(error) or type(error).__name__) from error
         finally:
             connection.close()
 
     @staticmethod
-    def _broke_off(path: str, how: str) -> EngineFailed:
-        return EngineFailed(f"the engine's response to {path} ended unexpectedly: {how}")
+    def _incomplete(path: str, reason: str) -> EngineFailed:
+        return EngineFailed(f"the engine's response to {path} ended unexpectedly: {reason}")
 
 
 def _body(data: bytes) -> object:
@@ -85,13 +85,15 @@ def _body(data: bytes) -> object:
         return None
 
 
-def _said(body: object) -> str:
-    """The words of an error's body. MLC-LLM's is JSON inside a JSON string; FastAPI's is ``detail``."""
+def _error_text(body: object) -> str:
+    """The message in an error's body. MLC-LLM's is JSON inside a JSON string; FastAPI's is ``detail``."""
     if isinstance(body, str):
         with contextlib.suppress(ValueError):
             body = json.loads(body)
-    words = None
+    message = None
     if isinstance(body, dict):
         error = body.get("error")
-        words = error.get("message") if isinstance(error, dict) else error or body.get("message") or body.get("detail")
-    return str(words or body)[:500]
+        message = (
+            error.get("message") if isinstance(error, dict) else error or body.get("message") or body.get("detail")
+        )
+    return str(message or body)[:500]

@@ -1,4 +1,4 @@
-"""What a run needs, put onto its device before anything is measured: generators of what happens."""
+"""Deploys engine and models to a device before a run; generators of events."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from edgebench.device.session import Session
 from edgebench.errors import NoEngine
 from edgebench.plan import Plan
 
-SENDING_S = 0.5
-"""Between two looks at a transfer."""
+PROGRESS_POLL_S = 0.5
+"""Interval between two progress checks of a transfer, seconds."""
 
 
 def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, None, EngineFacts]:
-    """Facts of the engine; one is put onto a bare device that has none.
+    """The engine's facts; installs an engine on a device without one.
 
     Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost``.
     """
     try:
-        return prepared(plan.engine, engine)
+        return prepare(plan.engine, engine)
     except NoEngine:
         if not archives.has_archives(session.device.system):
             raise
     for text in archives.install(session, plan.engine, plan.backend):
         yield Activity(0, text)
-    return prepared(plan.engine, engine)
+    return prepare(plan.engine, engine)
 
 
-def prepared(name: str, engine: Engine) -> EngineFacts:
-    """An engine's facts. Raises what ``Engine.prepare`` raises, ``PartFailed`` for another answer."""
+def prepare(name: str, engine: Engine) -> EngineFacts:
+    """An engine's facts. Raises what ``Engine.prepare`` raises, ``PartFailed`` for another return type."""
     facts: object = engine.prepare()
     if not isinstance(facts, EngineFacts):
         raise plugins.misuse("engines", name, f"prepare returned {type(facts).__name__}, not EngineFacts")
     return facts
 
 
-def model(session: Session, model: ModelFile, done: list[int]) -> Generator[Event, None, str]:
+def model(session: Session, model: ModelFile, progress_counts: list[int]) -> Generator[Event, None, str]:
     """As ``provision.deploy_model``, and every tenth is said: a large model takes long on a thin wire.
 
     ``done``: tenths and bytes.
     """
-    told = 0
+    reported = 0
 
-    def progress(sent: int, size: int) -> None:
-        done[:] = 10 * sent // max(size, 1), sent
+    def progress(sent_b: int, size: int) -> None:
+        progress_counts[:] = 10 * sent_b // max(size, 1), sent_b
 
     pool = ThreadPoolExecutor(1)
     try:
-        placed = pool.submit(provision.deploy_model, session, model, progress)
-        while not wait([placed], SENDING_S).done:
-            if told < done[0] < 10:
-                told = done[0]
-                yield Activity(0, f"sending {model.name}, {told}0 %")
-        return placed.result()
+        transfer = pool.submit(provision.deploy_model, session, model, progress)
+        while not wait([transfer], PROGRESS_POLL_S).done:
+            if reported < progress_counts[0] < 10:
+                reported = progress_counts[0]
+                yield Activity(0, f"sending {model.name}, {reported}0 %")
+        return transfer.result()
     finally:
-        pool.shutdown(wait=False)  # whoever gives up closes the wire, which ends it
+        pool.shutdown(wait=False)  # on an error the session is closed, which ends the transfer

@@ -11,64 +11,68 @@ from edgebench.judging import divergence, doubts
 from edgebench.scenarios.speculative import MESSAGES
 
 Text = tuple[int, ...] | str
-"""Ids of tokens, or what they say where an engine tells no ids."""
+"""Token IDs, or their text if an engine does not report IDs."""
 
-WEIGHING = "where the texts diverge"
-"""The label of the question how near two tokens were."""
+LABEL = "where the texts diverge"
+"""Label of the query for the gap of two tokens."""
 
 
 def explain_divergence(trials: Sequence[tuple[Trial, Sequence[Round]]]) -> FollowUp:
-    """Ask, for every greedy text that isn't the target's own, how near the two tokens are at which
-    they part: by the rounding of logits (``ties``), or by a fault, which is a doubt."""
-    alone = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)
-    found: dict[int, list[str | Doubt]] = {}
-    answers: dict[str, Divergence | EdgebenchError] = {}
+    """Query, for every greedy text that differs from the target's own, the gap of the two tokens at which
+    they diverge: the cause is rounding (a tie), or a fault, which is a doubt."""
+    baseline = next((i for i, (trial, _) in enumerate(trials) if trial.options.get("k") == 0), None)
+    remarks: dict[int, list[str | Doubt]] = {}
+    results: dict[str, Divergence | EdgebenchError] = {}
     for index, (trial, rounds) in enumerate(trials):
-        if alone is None or not trial.options.get("k"):
+        if baseline is None or not trial.options.get("k"):
             continue
-        pair = _different(rounds, trials[alone][1])
+        pair = _find_difference(rounds, trials[baseline][1])
         if pair is None:
             continue
-        own, its = pair
-        key = repr(_parting(own, its))
+        text, target_text = pair
+        key = repr(_divergence_key(text, target_text))
         if "text-divergence" not in plugins.load("engines", trial.engine).capabilities:
-            answers[key] = Unreadable(f"{trial.engine} does not report logits")
-        if key not in answers:
+            results[key] = Unreadable(f"{trial.engine} does not report logits")
+        if key not in results:
             try:
-                reply = yield alone, DivergenceQuery(MESSAGES, its, own, WEIGHING)
-                answers[key] = reply.divergence or Unreadable(f"{trial.engine} did not report logits for the two texts")
+                reply = yield baseline, DivergenceQuery(MESSAGES, target_text, text, LABEL)
+                results[key] = reply.divergence or Unreadable(f"{trial.engine} did not report logits for the two texts")
             except EdgebenchError as error:
-                answers[key] = error
-        found[index] = _judged(f"{trial.options.get('draft')} with k {trial.options['k']}", answers[key])
-    return found
+                results[key] = error
+        remarks[index] = _remarks(f"{trial.options.get('draft')} with k {trial.options['k']}", results[key])
+    return remarks
 
 
-def _different(rounds: Sequence[Round], alone: Sequence[Round]) -> tuple[Text, Text] | None:
-    """The first round's generated tokens (its text, where an engine tells no tokens) that are not
-    the target's own of that round, and the target's.
+def _find_difference(rounds: Sequence[Round], baseline: Sequence[Round]) -> tuple[Text, Text] | None:
+    """(generated text, target's text) of the first round in which they differ; None if there is none.
 
-    A text may go on after the target's: MLC-LLM checks a limit of tokens only after a verification.
+    A text may be longer than the target's: MLC-LLM checks the token limit only after a verification.
     """
-    its = {one.index: _generated(one) for one in alone}
-    pairs = ((_generated(one), its.get(one.index)) for one in rounds)
-    return next(((mine, other) for mine, other in pairs if other and mine[: len(other)] != other), None)
+    target_texts = {round_.index: _generated(round_) for round_ in baseline}
+    pairs = ((_generated(round_), target_texts.get(round_.index)) for round_ in rounds)
+    return next(
+        ((text, target_text) for text, target_text in pairs if target_text and text[: len(target_text)] != target_text),
+        None,
+    )
 
 
-def _generated(one: Round) -> Text:
-    turn = next((turn for turn in one.turns if "decode" in turn.measures), Turn())
+def _generated(round_: Round) -> Text:
+    turn = next((turn for turn in round_.turns if "decode" in turn.measures), Turn())
     return turn.tokens or turn.text or ""
 
 
-def _parting(own: Text, its: Text) -> tuple[int, Text, Text]:
-    """What several texts may have in common: after how many tokens (characters) which two stand."""
-    equal = next((i for i, (a, b) in enumerate(zip(own, its, strict=False)) if a != b), min(len(own), len(its)))
-    return equal, own[equal : equal + 1], its[equal : equal + 1]
+def _divergence_key(text: Text, target_text: Text) -> tuple[int, Text, Text]:
+    """(number of equal tokens or characters, next one of each text): equal for texts with the same divergence."""
+    equal = next(
+        (i for i, (a, b) in enumerate(zip(text, target_text, strict=False)) if a != b), min(len(text), len(target_text))
+    )
+    return equal, text[equal : equal + 1], target_text[equal : equal + 1]
 
 
-def _judged(name: str, answer: Divergence | EdgebenchError) -> list[str | Doubt]:
-    said = f"{name}: its text parts from the target's own"
-    if isinstance(answer, EdgebenchError):
-        return [doubts.named("output-differs", f"{said}; whether at a tie could not be measured: {answer}")]
-    if divergence.is_tie(answer):
-        return [f"{said} at a tie, {divergence.describe(answer)}"]
-    return [doubts.named("output-differs", f"{said}, {divergence.describe(answer)}")]
+def _remarks(name: str, result: Divergence | EdgebenchError) -> list[str | Doubt]:
+    prefix = f"{name}: its text diverges from the target's own"
+    if isinstance(result, EdgebenchError):
+        return [doubts.new_doubt("output-differs", f"{prefix}; whether at a tie could not be measured: {result}")]
+    if divergence.is_tie(result):
+        return [f"{prefix} at a tie, {divergence.describe(result)}"]
+    return [doubts.new_doubt("output-differs", f"{prefix}, {divergence.describe(result)}")]

@@ -49,7 +49,7 @@ class EngineSlot:
             regime=self._plan.load,
             timeout=self._plan.load_timeout,
             kernels=self._kernels(state.launch),
-            helpers=self._workers,
+            rpc_workers=self._workers,
         )
         self._users = {index: state}
         try:

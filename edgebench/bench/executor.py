@@ -1,7 +1,7 @@
-"""Plans executed, one device each and all at once: events go out, records into the store as they come.
+"""Executes plans on all devices in parallel: emits events and stores records as they come.
 
-What puts session, lock, RPC workers and engine together is here, so that the command line, notebooks
-and benchmarks are clients of the same run.
+It combines session, lock, RPC workers and engine, so that command line, notebooks and benchmarks are
+clients of the same run.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ STOP_TIMEOUT_S = 20.0
 OnEvent = Callable[[str, events.Event], None]
 """Called in the caller's own thread with the device's name and what happened there."""
 Finish = Callable[[Sequence[Record]], Sequence[Record]]
-"""Makes what one device's records lack (a speed-up over another of them) before they are kept."""
+"""Completes one device's records (such as the speed-up over another of them) before they are stored."""
 NextPlans = Callable[[Sequence[Record]], Sequence[Plan]]
-"""Plans to be executed in the same run, as the records so far suggest."""
+"""Further plans for the same run, based on the records so far."""
 
 _Queue = queue.SimpleQueue[tuple[int, events.Event]]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """A run that is over."""
+    """A finished run."""
 
     run: str
     """Its id."""
@@ -76,34 +76,34 @@ def execute(
     engines are ended before either leaves.
     """
     metrics.definitions()  # a faulty metric of a plugin is refused before anything is measured
-    with Store(store) as opened:
-        run = opened.begin_run(meta)
+    with Store(store) as results:
+        run = results.begin_run(meta)
         records: list[Record] = []
         errors: list[tuple[str, EdgebenchError]] = []
         try:
             while plans:
-                writer = RecordWriter(opened, finish)
-                errors += _consume_events(plans, opened.run(run), writer, on_event)
+                writer = RecordWriter(results, finish)
+                errors += _consume_events(plans, results.run(run), writer, on_event)
                 records += writer.records()
                 plans, next_plans = next_plans(records) if next_plans else (), None
         except KeyboardInterrupt as interrupt:
-            measured = any(record.rounds for record in opened.records(Filter(runs=(run,))))
+            measured = any(record.rounds for record in results.records(Filter(runs=(run,))))
             raise RunInterrupted(run, measured) from interrupt
         return Execution(run, tuple(records), tuple(errors))
 
 
 class DeviceWorker(threading.Thread):
-    """One device's plan in a thread of its own; what happens goes into the queue, ``DeviceFinished`` at the end."""
+    """Executes one device's plan in its own thread; puts events into a queue, ``DeviceFinished`` last."""
 
     def __init__(
-        self, number: int, plan: Plan, run: Mapping[str, object], happened: _Queue, mutex: lock.MachineMutex
+        self, number: int, plan: Plan, run: Mapping[str, object], events_queue: _Queue, mutex: lock.MachineMutex
     ) -> None:
         super().__init__(daemon=True, name=plan.device.name)
         self._number = number
         self._run_meta = run
-        self._happened = happened
+        self._events_queue = events_queue
         self._mutex = mutex
-        self._announced = ""
+        self._last_announcement = ""
         self._aborted = False
         self._bench: Bench | None = None
         self.plan = plan
@@ -120,35 +120,35 @@ class DeviceWorker(threading.Thread):
                 rpc = RpcWorkers(session, plan.engine, plan.rpc, wait_policy) if plan.rpc else None
                 workers = stack.enter_context(rpc) if rpc else None
                 self._bench = Bench(plan, session, workers=workers, run=self._run_meta)
-                with closing(self._bench.events()) as happening:
-                    for event in happening:
+                with closing(self._bench.events()) as event_stream:
+                    for event in event_stream:
                         if self._aborted:
                             return
-                        self._happened.put((self._number, event))
+                        self._events_queue.put((self._number, event))
         except EdgebenchError as error:
             self.error = error
         except Exception as defect:  # noqa: BLE001 - the other devices go on
             self.error = InternalError("edgebench raised", defect, "This is a defect; please report it.")
         finally:
-            self._happened.put((self._number, events.DeviceFinished(self.error)))
+            self._events_queue.put((self._number, events.DeviceFinished(self.error)))
 
     def abort(self) -> None:
-        """Let it end soon."""
+        """Stop the plan soon; called from another thread."""
         self._aborted = True
         if self._bench:
             self._bench.abort()
 
     def _announce(self, text: str) -> None:
-        """The device is in use by others."""
+        """Report that another process uses the device."""
         if self._aborted:
             raise DeviceLost("interrupted")
-        if text != self._announced:  # the wait may take hours
-            self._announced = text
-            self._happened.put((self._number, events.Activity(0, text)))
+        if text != self._last_announcement:  # the wait may take hours
+            self._last_announcement = text
+            self._events_queue.put((self._number, events.Activity(0, text)))
 
 
 class RecordWriter:
-    """Events of all devices into the store as they come, and the records they end in."""
+    """Stores the events of all devices as they come, and collects the records."""
 
     def __init__(self, store: Store, finish: Finish | None = None) -> None:
         self._store, self._finish = store, finish
@@ -184,25 +184,26 @@ class RecordWriter:
 def _consume_events(
     plans: Sequence[Plan], run: Mapping[str, object], writer: RecordWriter, on_event: OnEvent
 ) -> list[tuple[str, EdgebenchError]]:
-    """Take what happens on the devices first into the store, then to whoever watches."""
-    happened: _Queue = queue.SimpleQueue()
+    """Store every event, then pass it to ``on_event``; the errors by device."""
+    events_queue: _Queue = queue.SimpleQueue()
     mutex = lock.MachineMutex()
-    workers = [DeviceWorker(number, plan, run, happened, mutex) for number, plan in enumerate(plans)]
-    running = len(workers)
+    workers = [DeviceWorker(number, plan, run, events_queue, mutex) for number, plan in enumerate(plans)]
+    running_count = len(workers)
     try:
         for worker in workers:
             on_event(worker.name, events.DeviceStarted(worker.plan))
         for worker in workers:
             worker.start()
-        while running:
-            number, event = happened.get()
+        while running_count:
+            number, event = events_queue.get()
             writer.write(number, event)
             if isinstance(event, events.DeviceFinished):
-                running -= 1
-                event = replace(event, last=not running)
+                running_count -= 1
+                event = replace(event, last=not running_count)
             on_event(workers[number].name, event)
     except BaseException:
-        _stop(workers)  # interrupted, or nothing more can be kept: no engine needs to go on
+        _stop(workers)
+        # interrupted, or nothing more can be stored
         raise
     return [(worker.name, worker.error) for worker in workers if worker.error]
 

@@ -1,4 +1,4 @@
-"""An engine started on a device, ready to be asked, watched by the sampler: from start to stop."""
+"""Starts an engine on a device, waits until it is ready, and samples it until it is stopped."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import EngineFailed, EngineRefused, PartFailed, UnexpectedError
 
 POLL_S = 0.02
-WATCH_S = 0.2
-"""Between two looks at the log of an engine that may lose its wits and live on."""
-ATTACH_S = 60.0
-"""Longest time until an app that was asked for runs."""
-COMPILE_S = 3600.0
-"""Longest time that compiling a model may take; it doesn't count as loading."""
-SAY_S = 15.0
-"""Between two words on a compilation that goes on."""
+LOG_POLL_S = 0.2
+"""Polling interval of the log of an engine that may fail without exiting, seconds."""
+ATTACH_TIMEOUT_S = 60.0
+"""Timeout of an app's start, seconds."""
+COMPILE_TIMEOUT_S = 3600.0
+"""Maximum time for compiling a model, seconds; it does not count as load time."""
+COMPILE_REPORT_S = 15.0
+"""Interval of progress reports of a compilation, seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Load:
     """Process start → ready."""
     regime: Regime
     clock: Literal["log", "poll"]
-    """Whether the end is the engine's own ready line or the first answer to a question."""
+    """Whether readiness is the engine's own log line or the first successful poll."""
     resident: float | None
     """Share of the model file in the page cache before the start, 0…1."""
     compile_s: float | None = None
-    """What an earlier start spent on compiling the model, seconds; None where nothing was compiled."""
+    """Time that an earlier start spent compiling the model, seconds; None if nothing was compiled."""
 
 
 class EngineProcess:
-    """A running engine: ``with EngineProcess(…) as live``. Raises ``EngineFailed`` where it doesn't get ready."""
+    """A running engine: ``with EngineProcess(…) as process``. Raises ``EngineFailed`` if it does not become ready."""
 
     def __init__(
         self,
@@ -61,17 +61,17 @@ class EngineProcess:
         regime: Literal["warm", "cold"] = "warm",
         timeout: float = 300.0,
         kernels: str = "",
-        helpers: RpcWorkers | None = None,
+        rpc_workers: RpcWorkers | None = None,
     ) -> None:
-        """``kernels`` names what is compiled at the first start on a device (build and backend);
-        empty where nothing is. ``helpers``: the other devices that hold parts of the model."""
+        """``kernels``: key of the kernels that are compiled at the first start on a device (build and backend), or
+        empty. ``rpc_workers``: the other devices that hold parts of the model."""
         self._session = session
         self._engine = engine
         self.launch = launch
         self._regime = regime
         self._timeout = timeout
         self._kernels = kernels
-        self.helpers = helpers
+        self.rpc_workers = rpc_workers
         self._stack = contextlib.ExitStack()
         self.client: HttpClient
         self.sampler: Sampler
@@ -86,24 +86,24 @@ class EngineProcess:
         return self
 
     def opening(self) -> Iterator[str]:
-        """What ``with`` does, step by step: yields what there is to say while it takes long."""
+        """Start the engine; yields progress messages."""
         with contextlib.ExitStack() as stack:
             resident, regime = prepare_cache(self._session, self.launch.model, self._regime)
-            compiled = None
+            compile_s = None
             while True:
                 ready_at, clock = yield from self._start(stack)
-                narrated = self._narrated()
-                if narrated is None or compiled is not None:
+                compile_state = self._compile_state()
+                if compile_state is None or compile_s is not None:
                     break
-                compiled = narrated[0]
+                compile_s = compile_state[0]
                 stack.close()
-                yield f"compiled the model in {compiled:.0f} s, starting it again"
-            began = self._engine.load_began if isinstance(self._engine, AppEngine) else None
-            started = began or self.running.started_at
-            assert started is not None
+                yield f"compiled the model in {compile_s:.0f} s, starting it again"
+            load_began = self._engine.load_began if isinstance(self._engine, AppEngine) else None
+            started_at = load_began or self.running.started_at
+            assert started_at is not None
             if self._kernels and is_first_start(self._session, self._kernels):
                 regime = "first"
-            self.load = Load(ready_at - started, regime, clock, resident, compiled)
+            self.load = Load(ready_at - started_at, regime, clock, resident, compile_s)
             self._stack = stack.pop_all()
 
     def __exit__(
@@ -113,7 +113,7 @@ class EngineProcess:
 
     @property
     def log(self) -> list[str]:
-        """The engine's own log, lines; none before it was started."""
+        """Lines of the engine's own log; empty before it was started."""
         return self.running.log_text() if hasattr(self, "running") else []
 
     @property
@@ -122,69 +122,69 @@ class EngineProcess:
         return tuple(self.log[-LOG_TAIL:])
 
     def transcript(self) -> str:
-        """The log as it is kept: marked where lines are missing, with the tracebacks of probes that failed."""
+        """The log as it is stored: with marks for dropped lines, and the tracebacks of failed probes."""
         faults = self.sampler.faults.values() if hasattr(self, "sampler") else ()
         traces = [fault.trace for fault in faults if isinstance(fault, UnexpectedError)]
         return "\n".join([*self.running.truncated_log(), *traces])
 
     def notes(self) -> EngineFacts:
         notes = self._engine.info(self.log)
-        if self.helpers is None:
+        if self.rpc_workers is None:
             return notes
-        named = {self.helpers.named(name): size for name, size in notes.buffers.items()}
-        return replace(notes, buffers=named)
+        buffers = {self.rpc_workers.with_device_names(name): size for name, size in notes.buffers.items()}
+        return replace(notes, buffers=buffers)
 
     def died(self) -> EngineFailed | None:
-        """Why the engine is gone, if it is. Raises ``DeviceLost`` where the wire is what broke."""
-        # What watches over an app needs a while to see that it is gone, and to ask why.
-        gone = isinstance(self._engine, AppEngine) and self._engine.attach() is None
-        if not self.running.wait(30 if gone else 2):
+        """Why the engine has exited; None if it runs. Raises ``DeviceLost`` if the connection broke."""
+        # The supervisor of an app needs a while to detect its exit and query the reason.
+        has_exited = isinstance(self._engine, AppEngine) and self._engine.attach() is None
+        if not self.running.wait(30 if has_exited else 2):
             return None
         if self.running.loss:
             raise self.running.loss
-        found = self._death("while it was measured")
-        return self.helpers.blamed(found) if self.helpers else found
+        error = self._exit_error("while it was measured")
+        return self.rpc_workers.attribute_error(error) if self.rpc_workers else error
 
     def raise_fault(self) -> None:
-        """Raises ``PartFailed`` where the engine's log could not be watched to the end."""
+        """Raises ``PartFailed`` if the engine plugin failed while its log was watched."""
         if self._fault:
             raise self._fault
 
-    def _death(self, when: str) -> EngineFailed:
-        """The end of the engine, in its own words where it had any. Raises ``PartFailed``."""
+    def _exit_error(self, phase: str) -> EngineFailed:
+        """The error of an engine that exited, with its own message if it has one. Raises ``PartFailed``."""
         self.raise_fault()
-        found = crash_error(self.running, when)
+        error = crash_error(self.running, phase)
         if not isinstance(self._engine, LogDiagnostics):
-            return found
+            return error
         verdict = self._engine.verdict(self.log)
-        said = verdict or self._engine.last_words(self.log)
-        if said is None:
-            return found
-        if verdict:  # it was ended from here: its status says nothing
-            return EngineFailed(f"the engine failed {when}: {said[0]}", said[1], log=found.log)
-        return EngineFailed(f"{found}: {said[0]}", said[1] or found.hint, status=found.status, log=found.log)
+        message = verdict or self._engine.last_words(self.log)
+        if message is None:
+            return error
+        if verdict:  # edgebench stopped it: its status means nothing
+            return EngineFailed(f"the engine failed {phase}: {message[0]}", message[1], log=error.log)
+        return EngineFailed(f"{error}: {message[0]}", message[1] or error.hint, status=error.status, log=error.log)
 
-    def _narrated(self) -> tuple[float, bool] | None:
+    def _compile_state(self) -> tuple[float, bool] | None:
         return self._engine.compiling(self.running.log) if isinstance(self._engine, LogDiagnostics) else None
 
     def _watch(self, running: SupervisedProcess) -> None:
-        """End an engine that goes on without its model's thread: nobody would ever be answered."""
+        """Stop an engine whose model thread crashed: it would never respond."""
         assert isinstance(self._engine, LogDiagnostics)
-        while not running.wait(WATCH_S):
+        while not running.wait(LOG_POLL_S):
             try:
-                hopeless = self._engine.verdict(running.log_text()) is not None
+                has_failed = self._engine.verdict(running.log_text()) is not None
             except PartFailed as error:
-                self._fault, hopeless = error, True
-            if hopeless:
+                self._fault, has_failed = error, True
+            if has_failed:
                 running.stop(grace_s=2)
                 return
 
     def _start(self, stack: contextlib.ExitStack) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
-        """Try ports until one is free; the times of readiness."""
+        """Start the engine on a free port; (time of readiness, its clock)."""
         for attempt in range(PORT_TRIES):
             port, key = random.choice(PORTS), secrets.token_hex(16)  # noqa: S311 - a port, not a secret
             with contextlib.ExitStack() as inner:
-                launch = inner.enter_context(self.helpers.serving(self.launch)) if self.helpers else self.launch
+                launch = inner.enter_context(self.rpc_workers.serving(self.launch)) if self.rpc_workers else self.launch
                 command = self._engine.command(launch, port)
                 if self.launch.affinity:
                     command = replace(
@@ -192,7 +192,7 @@ class EngineProcess:
                     )
                 self.running = self._session.start(command, [key] * len(command.secrets))
                 inner.callback(self.running.stop)
-                pid = self._attached(self.running.wait_started())
+                pid = self._attach(self.running.wait_started())
                 if isinstance(self._engine, LogDiagnostics):
                     threading.Thread(target=self._watch, args=(self.running,), daemon=True).start()
                 self.sampler = inner.enter_context(Sampler(self._session, pid))
@@ -207,29 +207,29 @@ class EngineProcess:
                 return ready
         raise AssertionError("unreachable")
 
-    def _attached(self, pid: int) -> int:
-        """The process to sample: what was started, or what it made the system run."""
+    def _attach(self, pid: int) -> int:
+        """PID of the process to sample: the started one, or the app that it launched. Raises ``EngineFailed``."""
         if not isinstance(self._engine, AppEngine):
             return pid
-        deadline = time.monotonic() + ATTACH_S
+        deadline = time.monotonic() + ATTACH_TIMEOUT_S
         while time.monotonic() < deadline and not self.running.is_ended:
-            found = self._engine.attach()
-            if found is not None:
-                return found
-            self.running.wait(WATCH_S)
-        raise self._death("before it began to load")
+            app_pid = self._engine.attach()
+            if app_pid is not None:
+                return app_pid
+            self.running.wait(LOG_POLL_S)
+        raise self._exit_error("before it began to load")
 
     def _wait_ready(self) -> Generator[str, None, tuple[float, Literal["log", "poll"]]]:
-        began = time.monotonic()
-        said_at = 0.0
+        start = time.monotonic()
+        reported_at = 0.0
         while True:
-            seconds, over = self._narrated() or (0.0, True)
+            seconds, is_done = self._compile_state() or (0.0, True)
             now = time.monotonic()
-            if now > began + self._timeout + min(seconds, COMPILE_S):
+            if now > start + self._timeout + min(seconds, COMPILE_TIMEOUT_S):
                 break
-            if not over and now > said_at + SAY_S:
+            if not is_done and now > reported_at + COMPILE_REPORT_S:
                 yield f"compiling the model for this device, {seconds:.0f} s so far"
-                said_at = now
+                reported_at = now
             if self.running.is_ended:
                 if self.running.loss:
                     raise self.running.loss
@@ -237,21 +237,21 @@ class EngineProcess:
                     raise PortInUse(
                         "every port tried on the device's loopback is taken", log=tuple(self.log[-LOG_TAIL:])
                     )
-                raise self._death("while it was loading")
+                raise self._exit_error("while it was loading")
             try:
                 if self._engine.ready(self.client):
                     return self._ready_at(time.monotonic())
             except EngineRefused:
                 raise
             except EngineFailed:
-                pass  # nobody listens yet
+                pass  # it does not listen yet
             self.running.wait(POLL_S)
         raise EngineFailed(
-            f"the engine was not ready after {self._timeout:g} s",
-            "If it only needs longer, give --load-timeout SECONDS.",
+            f"timed out: the engine was not ready after {self._timeout:g} s",
+            "If it needs longer, set --load-timeout SECONDS.",
             log=self.tail,
         )
 
-    def _ready_at(self, answered: float) -> tuple[float, Literal["log", "poll"]]:
-        said = next((line.at for line in self.running.log if self._engine.ready_line(line.text)), None)
-        return (said, "log") if said is not None and said <= answered else (answered, "poll")
+    def _ready_at(self, responded_at: float) -> tuple[float, Literal["log", "poll"]]:
+        log_time = next((line.at for line in self.running.log if self._engine.ready_line(line.text)), None)
+        return (log_time, "log") if log_time is not None and log_time <= responded_at else (responded_at, "poll")

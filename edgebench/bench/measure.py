@@ -1,4 +1,4 @@
-"""From turns to figures, for whoever needs the rates of a few turns alone."""
+"""Computes metrics from turns alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from edgebench.judging import metrics
 
 
 def rates(turns: Sequence[Turn]) -> dict[str, float]:
-    """Those metrics of some turns that follow from turns alone."""
-    found, _ = metrics.compute([*metrics.rates.METRICS, *metrics.speculation.METRICS], RoundData(turns))
-    return found
+    """The rates and speculation metrics of some turns."""
+    values, _ = metrics.compute([*metrics.rates.METRICS, *metrics.speculation.METRICS], RoundData(turns))
+    return values

@@ -1,4 +1,4 @@
-"""What a round's record says beside its metrics: how busy processors were, when they throttled, what was metered."""
+"""Notes on a round besides its metrics: CPU utilisation, throttling, power meters."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from edgebench.device.cores import format_cpus
 from edgebench.judging.metrics import energy
 
 
-def throttling(sampler: Sampler, begin: float, end: float) -> tuple[Throttling, ...]:
-    """When each kind of throttling began in a stretch: seconds after its begin, and by what."""
-    since: dict[str, float] = {}
+def throttling(sampler: Sampler, start: float, end: float) -> tuple[Throttling, ...]:
+    """The first throttling of each cause in a span: seconds after the span's start, and the cause."""
+    starts: dict[str, float] = {}
     for sample in list(sampler.samples):
-        at = sampler.local(sample.at)
-        if sample.name == "throttled" and sample.value > 0 and begin <= at <= end:
-            since.setdefault(sample.labels.get("by", "unknown"), round(at - begin, 2))
-    return tuple(Throttling(at, by) for by, at in sorted(since.items(), key=lambda item: item[1]))
+        time_s = sampler.local(sample.at)
+        if sample.name == "throttled" and sample.value > 0 and start <= time_s <= end:
+            starts.setdefault(sample.labels.get("by", "unknown"), round(time_s - start, 2))
+    return tuple(Throttling(time_s, cause) for cause, time_s in sorted(starts.items(), key=lambda item: item[1]))
 
 
 def notes(sampler: Sampler, data: RoundData, clusters: Sequence[Cluster]) -> RoundNotes:
-    """What a round's record says of its own sampling, of what was metered, and of the processors in use."""
+    """A round's notes on sampling, power meters and CPU utilisation."""
     metered = energy.round_energy(data)
     by_core, by_cluster = processors(sampler, data, clusters)
     return RoundNotes(
@@ -40,16 +40,16 @@ def notes(sampler: Sampler, data: RoundData, clusters: Sequence[Cluster]) -> Rou
 def processors(
     sampler: SampleSeries, data: RoundData, clusters: Sequence[Cluster]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """How busy each processor was while decoding, 0…1, by its number; and each cluster of them."""
+    """Utilisation while decoding, 0…1: by CPU number, and by cluster."""
     decodes = data.spans("decode")
     cores = sampler.by_label("cpu_core_util", "core", decodes[0][0], decodes[-1][1]) if decodes else {}
     return {core: round(cores[core], 3) for core in sorted(cores, key=int)}, _by_cluster(cores, clusters)
 
 
 def _by_cluster(cores: Mapping[str, float], clusters: Sequence[Cluster]) -> dict[str, float]:
-    """The mean of each cluster, where there are several and all their processors were read."""
-    members = [[str(cpu) for cpu in cluster.cpus] for cluster in clusters]
-    known = [cpus for cpus in members if cpus and all(cpu in cores for cpu in cpus)]
-    if len(known) < 2:
+    """Mean utilisation of each completely sampled cluster; empty for fewer than two."""
+    clusters_cpus = [[str(cpu) for cpu in cluster.cpus] for cluster in clusters]
+    complete = [cpus for cpus in clusters_cpus if cpus and all(cpu in cores for cpu in cpus)]
+    if len(complete) < 2:
         return {}
-    return {format_cpus(map(int, cpus)): round(fmean(cores[cpu] for cpu in cpus), 3) for cpus in known}
+    return {format_cpus(map(int, cpus)): round(fmean(cores[cpu] for cpu in cpus), 3) for cpus in complete}

@@ -39,24 +39,24 @@ class Reconnection:
         self._note = note
 
     def repeat(
-        self, step: Callable[[], Generator[Event, None, Result]], when: str, progress: Callable[[], int] = lambda: 0
+        self, step: Callable[[], Generator[Event, None, Result]], phase: str, progress: Callable[[], int] = lambda: 0
     ) -> Generator[Event, None, Result]:
         """A step, repeated where the device was lost and came back. ``progress``: how far it has got.
 
         Raises ``DeviceLost`` where the device stays away, or is lost time after time without any
         progress: the step may be what takes it away.
         """
-        losses, before = 0, -1
+        losses, last_progress = 0, -1
         while True:
             try:
                 return (yield from step())
             except DeviceLost as error:
-                losses, before = (losses + 1 if progress() <= before else 1), progress()
+                losses, last_progress = (losses + 1 if progress() <= last_progress else 1), progress()
                 if losses > LOSSES:
                     raise
-                yield from self._reconnect(when, error)
+                yield from self._reconnect(phase, error)
 
-    def _reconnect(self, when: str, error: DeviceLost) -> Iterator[Event]:
+    def _reconnect(self, phase: str, error: DeviceLost) -> Iterator[Event]:
         """Wait for a lost device. Raises ``DeviceLost`` where it stays away."""
         yield from self._release()
         for pause in BACK_OFF:
@@ -66,11 +66,11 @@ class Reconnection:
                 self._session.reopen()
                 if self._workers:
                     self._workers.reopen()
-            except DeviceLost as still:
-                error = still
+            except DeviceLost as new_loss:
+                error = new_loss
             except DeviceRefused as refused:
                 raise DeviceLost(str(refused), refused.hint) from refused
             else:
-                self._note(f"the device was lost {when} and came back")
+                self._note(f"the device was lost {phase} and came back")
                 return
         raise error

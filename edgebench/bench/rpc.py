@@ -1,7 +1,7 @@
-"""A model over several devices: the engine's RPC servers on those that hold a part of it.
+"""A model distributed over several devices: the engine's RPC servers on those that hold a part of it.
 
-Such a server believes whoever reaches it, so it listens on its device's loopback only. The device
-that leads reaches it through the controller: its wire back to here, and the other's wire from here.
+Such a server has no authentication, so it listens on its device's loopback only. The head device
+reaches it through the controller: a reverse forward to the head, and a forward to the worker.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from edgebench.device.ports import PORT_TRIES, PORTS, PortInUse
 from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, UsageError
 
-START_S = 60.0
-"""Longest time until a server takes connections; a GPU's driver may need a while."""
+START_TIMEOUT_S = 60.0
+"""Timeout of a server's start, seconds; a GPU driver may need a while."""
 
-SILENCE_S = 0.3
-"""A server that takes a connection and says nothing for so long waits for its first word."""
+PROBE_TIMEOUT_S = 0.3
+"""Seconds after which a server that accepts a connection and sends nothing counts as ready."""
 
 POLL_S = 0.05
 
 
 class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
-    """The devices that hold parts of a model, open and locked; and servers that run already."""
+    """The devices that hold parts of a model, open and locked; and servers that already run."""
 
     def __init__(
-        self, head: Session, engine: str, asked: Sequence[Device | str], wait_policy: lock.WaitPolicy = lock.NO_WAIT
+        self, head: Session, engine: str, targets: Sequence[Device | str], wait_policy: lock.WaitPolicy = lock.NO_WAIT
     ) -> None:
-        """``asked``: a device, or ``HOST:PORT`` as the device that leads sees it."""
+        """``targets``: devices, or ``HOST:PORT`` as the head device sees it."""
         self._head = head
         self._wait_policy = wait_policy
-        self._members = [RpcWorker(one, engine) if isinstance(one, Device) else one for one in asked]
+        self._members = [RpcWorker(member, engine) if isinstance(member, Device) else member for member in targets]
         self._names: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> RpcWorkers:
-        if self._own:
+        if self._started:
             self._head.reverse_forwarding()
         with contextlib.ExitStack() as stack:
-            for helper in self._own:
-                with helper.named():
-                    session = stack.enter_context(helper.session)
+            for worker in self._started:
+                with worker.prefixed_errors():
+                    session = stack.enter_context(worker.session)
                 stack.enter_context(lock.hold_lock(session, self._wait_policy))
             self._stack = stack.pop_all()
         return self
@@ -61,61 +61,63 @@ class RpcWorkers(contextlib.AbstractContextManager["RpcWorkers"]):
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def _own(self) -> list[RpcWorker]:
-        return [one for one in self._members if isinstance(one, RpcWorker)]
+    def _started(self) -> list[RpcWorker]:
+        return [member for member in self._members if isinstance(member, RpcWorker)]
 
     def reopen(self) -> None:
-        """After a wire broke, no matter whose. Raises as ``Session.reopen``."""
-        for helper in self._own:
-            with helper.named():
-                helper.session.reopen()
+        """Reopen all sessions after a lost connection. Raises like ``Session.reopen``."""
+        for worker in self._started:
+            with worker.prefixed_errors():
+                worker.session.reopen()
 
     def prepare(self) -> None:
         """Find the servers' programs. Raises ``EngineMissing``, ``DeviceLost``."""
-        for helper in self._own:
-            helper.prepare()
+        for worker in self._started:
+            worker.prepare()
 
     def facts(self) -> list[dict[str, object]]:
-        """One for each, in order: ``device``, its facts, the server's ``program``, ``protocol`` and ``devices``."""
-        return [one.known() if isinstance(one, RpcWorker) else {"address": one} for one in self._members]
+        """Facts of each worker, in order: ``device``, its facts, the server's ``program``, ``protocol`` …"""
+        return [
+            member.current_facts() if isinstance(member, RpcWorker) else {"address": member} for member in self._members
+        ]
 
     @contextlib.contextmanager
     def serving(self, launch: Launch) -> Iterator[Launch]:
-        """Servers that live as long as one engine; the launch with their addresses.
+        """Run the servers as long as one engine; yields the launch with their addresses.
 
-        Raises ``EngineFailed``, ``DeviceLost``; what the engine fails of meanwhile is put on the
-        server that ended, where one did.
+        Raises ``EngineFailed``, ``DeviceLost``; an engine's failure is attributed to a server that
+        exited.
         """
         with contextlib.ExitStack() as stack:
             self._names = {}
-            for one in self._members:
-                if isinstance(one, RpcWorker):
-                    port = stack.enter_context(self._head.reverse(stack.enter_context(one.serving())))
-                    self._names[f"127.0.0.1:{port}"] = one.name
+            for member in self._members:
+                if isinstance(member, RpcWorker):
+                    port = stack.enter_context(self._head.reverse(stack.enter_context(member.serving())))
+                    self._names[f"127.0.0.1:{port}"] = member.name
                 else:
-                    self._names[one] = one
+                    self._names[member] = member
             try:
                 yield replace(launch, rpc=",".join(self._names))
             except EngineFailed as error:
-                raise self.blamed(error) from error
+                raise self.attribute_error(error) from error
 
-    def blamed(self, error: EngineFailed) -> EngineFailed:
-        """The same error, or the end of the server that is behind it. Raises ``DeviceLost``."""
-        for helper in self._own:
-            running = helper.running
+    def attribute_error(self, error: EngineFailed) -> EngineFailed:
+        """The error, or that of a server whose exit caused it. Raises ``DeviceLost``."""
+        for worker in self._started:
+            running = worker.running
             if running is None or not running.wait(2):
                 continue
             if running.loss:
-                raise DeviceLost(f"{helper.name}: {running.loss}", running.loss.hint)
-            how = str(crash_error(running, "")).removeprefix("the engine ").strip()
+                raise DeviceLost(f"{worker.name}: {running.loss}", running.loss.hint)
+            reason = str(crash_error(running, "")).removeprefix("the engine ").strip()
             log = tuple(running.log_text()[-LOG_TAIL:])
             return EngineFailed(
-                f"the RPC server on {helper.name} {how}, and then {error}", error.hint, log=log + error.log
+                f"the RPC server on {worker.name} {reason}, and then {error}", error.hint, log=log + error.log
             )
         return error
 
-    def named(self, text: str) -> str:
-        """A text of the engine with the devices' names for the addresses, which change at every start."""
+    def with_device_names(self, text: str) -> str:
+        """A text of the engine with addresses, which change at every start, replaced by device names."""
         for address, name in self._names.items():
             text = text.replace(address, name)
         return text
@@ -135,8 +137,8 @@ class RpcWorker:
         self.facts: dict[str, object] = {"device": device.name}
 
     @contextlib.contextmanager
-    def named(self) -> Iterator[None]:
-        """A wire doesn't know what its device is called, and here there are several."""
+    def prefixed_errors(self) -> Iterator[None]:
+        """Prefix errors with the device's name."""
         try:
             yield
         except EdgebenchError as error:
@@ -147,54 +149,56 @@ class RpcWorker:
         """Raises ``EngineMissing``."""
         self.facts |= {**self._engine.find_rpc(), "facts": flat(self.session.facts())}
 
-    def known(self) -> dict[str, object]:
-        """Facts, and what the running server said: it keeps its words to itself until somebody connects."""
+    def current_facts(self) -> dict[str, object]:
+        """Facts, with those from the running server's log, which it prints only after the first connection."""
         if self.running:
             self.facts |= self._engine.rpc_facts(self.running.log_text())
         return dict(self.facts)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[int]:
-        """A server that waits for its first connection; its port on the controller's loopback."""
+        """Run a server; yields its port on the controller's loopback. Raises ``PortInUse``, ``EngineFailed``."""
         for _ in range(PORT_TRIES):
             port = random.choice(PORTS)  # noqa: S311 - a port, not a secret
             with contextlib.ExitStack() as stack:
                 running = self.session.start(self._engine.rpc_command(port))
                 stack.callback(running.stop, 2)
                 running.wait_started()
-                here = stack.enter_context(self.session.forward(port))
-                if not self._waits(running, here):
+                local_port = stack.enter_context(self.session.forward(port))
+                if not self._accepts_connections(running, local_port):
                     continue
                 self.running = running
                 try:
-                    yield here
+                    yield local_port
                 finally:
                     self.running = None
                 return
         raise PortInUse(f"every port tried on the loopback of {self.name} is taken")
 
-    def _waits(self, running: SupervisedProcess, port: int) -> bool:
-        """Whether it takes connections; False: somebody else has the port."""
-        deadline = time.monotonic() + START_S
+    def _accepts_connections(self, running: SupervisedProcess, port: int) -> bool:
+        """Wait until the server accepts connections; False if its port is in use. Raises ``EngineFailed``."""
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if running.is_ended:
                 if running.loss:
                     raise DeviceLost(f"{self.name}: {running.loss}", running.loss.hint)
                 if self._engine.port_taken(running.log_text()):
                     return False
-                failed = crash_error(running, f"as an RPC server on {self.name}")
-                raise EngineFailed(str(failed), failed.hint, status=failed.status, log=failed.log)
-            if _silent(port):
+                error = crash_error(running, f"as an RPC server on {self.name}")
+                raise EngineFailed(str(error), error.hint, status=error.status, log=error.log)
+            if _is_listening(port):
                 return True
             running.wait(POLL_S)
-        raise EngineFailed(f"the RPC server on {self.name} took no connection for {START_S:g} s", log=())
+        raise EngineFailed(
+            f"timed out: the RPC server on {self.name} accepted no connection for {START_TIMEOUT_S:g} s", log=()
+        )
 
 
-def _silent(port: int) -> bool:
-    """Whether a connection is taken and kept: a forward without anybody behind it hangs up."""
+def _is_listening(port: int) -> bool:
+    """Whether a connection is accepted and kept open: a forward without a server closes it."""
     try:
-        with socket.create_connection(("127.0.0.1", port), SILENCE_S) as sock:
-            sock.settimeout(SILENCE_S)
+        with socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as sock:
+            sock.settimeout(PROBE_TIMEOUT_S)
             sock.recv(1)
     except TimeoutError:
         return True

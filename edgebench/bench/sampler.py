@@ -1,7 +1,7 @@
-"""All probes in one loop on the device, read while an engine runs.
+"""Samples all probes in one loop on the device while an engine runs.
 
-The loop is one process on the device (``systems.loops`` has its text) that streams lines one way;
-a thread here hands them to the probes.
+The loop is one process on the device (its source is in ``systems.loops``) that streams lines; a thread on
+the controller passes them to the probes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FAILED = re.compile(r"(?:\S*grep): (.+?): ([^:]+)$")
 
 
 class SpawningSession(DeviceSession, Protocol):
-    """What the sampler needs of a session."""
+    """The part of a session that the sampler needs."""
 
     def spawn(self, command: str) -> Process: ...
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What sampling itself took on the device."""
+    """CPU time of sampling itself on the device, seconds."""
 
     cpu_s: float
     wall_s: float
@@ -44,7 +44,7 @@ class Cost:
 
 @dataclass
 class _Source:
-    """One reading of one probe, and what of it is still to be parsed."""
+    """One source of one probe, and its lines that are not yet parsed."""
 
     probe: str
     reading: ProbeSource
@@ -52,34 +52,34 @@ class _Source:
     lines: list[str] = field(default_factory=list)
     last: str = ""
     at: float | None = None
-    """When it was read last."""
+    """Time of the last read, on the device's clock."""
 
 
 class Sampler(SampleSeries):
-    """Reads probes on an open device from ``__enter__`` to ``__exit__``.
+    """Samples probes on an open device from ``__enter__`` to ``__exit__``.
 
-    ``pid`` is the engine's process on the device; 0 samples the machine alone. ``probes`` are
-    names of installed ones (all where absent) or probes by name.
+    ``pid``: the engine's process on the device; 0 samples only the machine. ``probes``: names of installed
+    probes (default: all), or probes by name.
     """
 
     def __init__(
         self, session: SpawningSession, pid: int, probes: Iterable[str] | Mapping[str, Probe] | None = None
     ) -> None:
         self.faults: dict[str, EdgebenchError] = {}
-        """What probes raised by mistake, and nobody else ends by, by the name of the probe."""
+        """Unexpected errors of probes, by the name of the probe; they do not end the run."""
         self._probes: dict[str, Probe] = {}
         self._sources: dict[str, _Source] = {}
         quantities: dict[str, Quantity] = {}
         self._reasons: dict[str, str] = {}
-        given: Mapping[str, Probe | None]
-        given = probes if isinstance(probes, Mapping) else dict.fromkeys(_names(probes))
-        for name, probe in given.items():
+        probe_map: Mapping[str, Probe | None]
+        probe_map = probes if isinstance(probes, Mapping) else dict.fromkeys(_names(probes))
+        for name, probe in probe_map.items():
             try:
-                made = probe or plugins.create("probes", name)
+                instance = probe or plugins.create("probes", name)
                 with plugins.boundary("probes", name):
-                    quantities |= _checked(made.quantities)
-                    self._probes[name] = made
-                    self._sources |= _sources(name, made, session.device.system)
+                    quantities |= _check_quantities(instance.quantities)
+                    self._probes[name] = instance
+                    self._sources |= _sources(name, instance, session.device.system)
             except EdgebenchError as fault:
                 self._note_fault(name, fault)
         super().__init__(quantities)
@@ -88,8 +88,8 @@ class Sampler(SampleSeries):
         self._costs: dict[str, tuple[float, float]] = {}
         self._process: Process | None = None
         self._thread: Thread | None = None
-        self._closing = False
-        self._time: float | None = None
+        self._is_closing = False
+        self._device_time: float | None = None
 
     # --- life ---
 
@@ -105,7 +105,7 @@ class Sampler(SampleSeries):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True
+        self._is_closing = True
         if self._process:
             self._process.kill()
         if self._thread:
@@ -114,142 +114,145 @@ class Sampler(SampleSeries):
             with contextlib.suppress(EdgebenchError):
                 self.clock_at_end = Clock.measure(self._session, 3) if self.clock else None
 
-    def wait(self, enough: Callable[[Sampler], bool], timeout: float) -> bool:
-        """Wait until a condition on the samples holds; False where it took too long or reading ended."""
+    def wait(self, condition: Callable[[Sampler], bool], timeout: float) -> bool:
+        """Wait until a condition on the samples holds; False after ``timeout`` seconds, or if sampling ended."""
         end = time.monotonic() + timeout
-        while not enough(self):
+        while not condition(self):
             if time.monotonic() > end or not (self._thread and self._thread.is_alive()):
-                return enough(self)
+                return condition(self)
             time.sleep(0.02)
         return True
 
     def reaches(self, at: float) -> bool:
-        """Whether every source that is read once a second or more often has been read since ``at``."""
-        often = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 1]
-        return bool(often) and all(self.local(read) >= at for read in often)
+        """Whether every source with an interval of at most one second has been read since ``at``."""
+        times = [s.at for s in self._sources.values() if s.at is not None and 0 < s.reading.interval <= 1]
+        return bool(times) and all(self.local(time_s) >= at for time_s in times)
 
     def reset_peak(self) -> bool:
-        """Let the kernel forget the engine's peak memory; False where that isn't permitted."""
+        """Reset the kernel's peak memory of the engine; False if that is not permitted."""
         return self._session.run(f"echo 5 >/proc/{self.pid}/clear_refs", timeout=20).status == 0
 
     # --- results ---
 
     @property
     def absent(self) -> dict[str, str]:
-        """Why a quantity has no sample, for each that has none."""
-        there = {sample.name for sample in list(self.samples)}
+        """Quantity without samples → reason."""
+        sampled = {sample.name for sample in list(self.samples)}
         reasons: dict[str, dict[str, str]] = {}
         for name, probe in self._probes.items():
             sources = [source for source in self._sources.values() if source.probe == name]
-            for quantity in probe.quantities.keys() - there:
-                known = reasons.setdefault(quantity, {})
+            for quantity in probe.quantities.keys() - sampled:
+                causes = reasons.setdefault(quantity, {})
                 if sources or name in self._reasons:
-                    known[name] = self._why(name, sources)
-        lost = self.faults.keys() - self._probes.keys()
-        reasons |= {f"probe {name}": {name: str(self.faults[name])} for name in lost}
-        nowhere = f"not read on {self._session.device.system}"
+                    causes[name] = self._reason(name, sources)
+        failed_probes = self.faults.keys() - self._probes.keys()
+        reasons |= {f"probe {name}": {name: str(self.faults[name])} for name in failed_probes}
+        default = f"not read on {self._session.device.system}"
         return {
-            quantity: "; ".join(f"{name}: {why}" if len(known) > 1 else why for name, why in known.items()) or nowhere
-            for quantity, known in sorted(reasons.items())
+            quantity: "; ".join(f"{name}: {reason}" if len(causes) > 1 else reason for name, reason in causes.items())
+            or default
+            for quantity, causes in sorted(reasons.items())
         }
 
     @property
     def cost(self) -> Cost | None:
-        """Processor time of the loop and its commands; None before it is known."""
-        if not self._costs or len(self._seen) < 2:
+        """CPU time of the loop and its commands; None before it is known."""
+        if not self._costs or len(self._clock_times) < 2:
             return None
-        return Cost(sum(last - first for first, last in self._costs.values()), self._seen[-1] - self._seen[0])
+        return Cost(
+            sum(last - first for first, last in self._costs.values()), self._clock_times[-1] - self._clock_times[0]
+        )
 
-    def _why(self, probe: str, sources: Sequence[_Source]) -> str:
+    def _reason(self, probe: str, sources: Sequence[_Source]) -> str:
         files = [path for source in sources for path in source.reading.files]
         for key, reason in self._reasons.items():
             if key == probe:
                 return reason
             if files and _pattern(files).match(f"{key}:"):
                 return f"{key}: {reason}"
-        said = next((source.last for source in sources if source.reading.command and source.last), "")
-        return said or "nothing was reported"
+        last_line = next((source.last for source in sources if source.reading.command and source.last), "")
+        return last_line or "nothing was reported"
 
     # --- the loop's lines ---
 
     def _read(self, process: Process) -> None:
-        while not (self._closing and process.status is not None):
+        while not (self._is_closing and process.status is not None):
             try:
                 line = process.read(timeout=0.5)
             except DeviceLost:
                 break
             if line is None:
-                if process.status is not None or self._closing:
+                if process.status is not None or self._is_closing:
                     break
                 continue
             if line.stream == "out":
-                self._line(line.text, line.at)
+                self._handle_line(line.text, line.at)
         for source in self._sources.values():
             self._parse(source)
 
-    def _line(self, text: str, arrived: float) -> None:
-        kind, _, rest = text.partition(" ")
-        if kind == ">":
+    def _handle_line(self, text: str, arrived: float) -> None:
+        prefix, _, rest = text.partition(" ")
+        if prefix == ">":
             key, _, rest = rest.partition(" ")
-            stamp, _, rest = rest.partition(" ")
+            time_text, _, rest = rest.partition(" ")
             if source := self._sources.get(key):
                 if not source.lines:
-                    source.lines.append(stamp)
+                    source.lines.append(time_text)
                 source.lines.append(rest)
                 if not source.reading.interval:
                     self._parse(source, arrived)
-        elif kind == "%":
-            key, _, stat = rest.partition(" ")
+        elif prefix == "%":
+            key, _, process_stat = rest.partition(" ")
             if self.clock is None:
-                self._seen.append(arrived)
-            self._spent(key, stat)
+                self._clock_times.append(arrived)
+            self._note_cost(key, process_stat)
             for name, source in self._sources.items():
                 if (name == key) if key != "-" else bool(source.reading.files):
                     self._parse(source, arrived)
-        elif kind == "!":
-            if found := _FAILED.search(rest):
-                self._reasons.setdefault(found[1], found[2])
+        elif prefix == "!":
+            if failure := _FAILED.search(rest):
+                self._reasons.setdefault(failure[1], failure[2])
         elif text.startswith("/"):
-            self._file(text)
+            self._handle_file_line(text)
 
-    def _file(self, text: str) -> None:
+    def _handle_file_line(self, text: str) -> None:
         if text.startswith(("/proc/self/stat:", "/proc/uptime:")):
-            self._time = device_time(text)
-            if self._time is not None:
-                self._seen.append(self._time)
+            self._device_time = device_time(text)
+            if self._device_time is not None:
+                self._clock_times.append(self._device_time)
             return
         for source in self._sources.values():
             if source.pattern and source.pattern.match(text):
                 source.lines.append(text)
 
     def _parse(self, source: _Source, arrived: float | None = None) -> None:
-        """Give one reading's text to its probe; garbage costs that reading only."""
+        """Pass one source's text to its probe; invalid text only loses these samples."""
         if not source.lines:
             return
         lines, source.lines = source.lines, []
-        at = self._time
+        at = self._device_time
         if source.reading.command:
-            stamp, *lines = lines
+            time_text, *lines = lines
             if self.clock is None:
                 at = arrived
-            elif _number(stamp):
-                at = float(stamp)
+            elif _is_number(time_text):
+                at = float(time_text)
             elif arrived is not None:
                 at = arrived - self.clock.offset
         if at is None:
             return
         source.last = next((line.strip() for line in lines if line.strip()), "")
-        before, source.at = source.at, at
+        last_read, source.at = source.at, at
         try:
             for sample in self._probes[source.probe].parse(at, "\n".join(lines)):
                 if not isinstance(sample, Sample):
-                    raise TypeError(f"parse gave {type(sample).__name__}, not Sample")
-                self._since.append(at - TICK_S if before is None else before)
+                    raise TypeError(f"parse returned {type(sample).__name__}, not Sample")
+                self._last_reads.append(at - TICK_S if last_read is None else last_read)
                 self.samples.append(sample)
         except Unreadable as error:
             self._reasons.setdefault(source.probe, str(error))
         except ValueError as error:
-            self._reasons.setdefault(source.probe, f"not understood: {error}")
+            self._reasons.setdefault(source.probe, f"cannot parse: {error}")
         except Exception as error:  # noqa: BLE001 - a fault of a probe costs its own readings only
             self._note_fault(source.probe, plugins.fault("probes", source.probe, error))
 
@@ -257,9 +260,9 @@ class Sampler(SampleSeries):
         self.faults.setdefault(probe, fault)
         self._reasons.setdefault(probe, str(fault))
 
-    def _spent(self, key: str, stat: str) -> None:
+    def _note_cost(self, key: str, stat: str) -> None:
         """Note the processor time of a process of the loop, and of its children."""
-        if stat.startswith("cpu ") and _number(stat[4:]):
+        if stat.startswith("cpu ") and _is_number(stat[4:]):
             self._costs[key] = self._costs.get(key, (float(stat[4:]),))[0], float(stat[4:])
             return
         pid, _, fields = stat.partition(" ")
@@ -272,8 +275,8 @@ def _names(probes: Iterable[str] | None) -> Iterable[str]:
     return plugins.names("probes") if probes is None else probes
 
 
-def _checked(quantities: Mapping[str, Quantity]) -> Mapping[str, Quantity]:
-    """Raises ``TypeError`` for what are no quantities."""
+def _check_quantities(quantities: Mapping[str, Quantity]) -> Mapping[str, Quantity]:
+    """The quantities. Raises ``TypeError`` for other values."""
     for name, quantity in dict(quantities).items():
         if not isinstance(quantity, Quantity):
             raise TypeError(f"quantities[{name!r}] is {type(quantity).__name__}, not Quantity")
@@ -289,12 +292,12 @@ def _sources(name: str, probe: Probe, system: str) -> dict[str, _Source]:
 
 
 def _pattern(files: Sequence[str]) -> re.Pattern[str]:
-    """What a line of one of these files begins with, once the shell has expanded them."""
+    """Pattern of the prefixes of these files' lines, after the shell has expanded their names."""
     parts = (re.escape(path).replace(r"\{pid\}", r"\d+").replace(r"\*", "[^/]*") for path in files)
     return re.compile(f"(?:{'|'.join(parts)}):")
 
 
-def _number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

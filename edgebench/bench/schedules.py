@@ -1,4 +1,4 @@
-"""Requests sent when their scenario says: one, several at once, or one after the other by the clock."""
+"""Sends requests on a scenario's schedule: one, several at once, or at given times."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from edgebench.core import Arrivals, Batch, Reply, Request
 
 CHECK_S = 0.2
-"""Between two looks at the engine while nothing is sent."""
+"""Interval of checks whether the engine still runs while nothing is sent, seconds."""
 Schedule = Sequence[tuple[float, Request]]
-"""Seconds from the start, and what is sent then."""
+"""(seconds from the start, request) pairs."""
 
 
 def of_step(step: object) -> Schedule:
-    """What a scenario yielded, as a schedule. Raises ``TypeError``, ``ValueError`` for what is none."""
+    """The schedule of a step that a scenario yielded. Raises ``TypeError``, ``ValueError`` for an invalid step."""
     if isinstance(step, Request):
         return [(0.0, step)]
     if isinstance(step, Batch):
@@ -27,7 +27,7 @@ def of_step(step: object) -> Schedule:
     else:
         raise TypeError(f"turns yielded {type(step).__name__}, not Request, Query, Batch or Arrivals")
     if not schedule:
-        raise ValueError(f"{type(step).__name__} holds no request")
+        raise ValueError(f"{type(step).__name__} has no requests")
     for at, request in schedule:
         if not isinstance(request, Request):
             raise TypeError(f"{type(step).__name__} holds {type(request).__name__}, not Request")
@@ -38,21 +38,21 @@ def of_step(step: object) -> Schedule:
     return schedule
 
 
-def carry_out(
-    schedule: Schedule, complete: Callable[[Request], Reply], ended: Callable[[], bool] = lambda: False
+def send_all(
+    schedule: Schedule, complete: Callable[[Request], Reply], has_ended: Callable[[], bool] = lambda: False
 ) -> tuple[Reply, ...]:
-    """The replies, in the order of the requests. Raises what the first of them that failed raised, after
-    all that had been sent were answered; nothing more is sent once one has failed. ``ended``: whether
-    the engine is gone, after which nothing is waited for."""
+    """Send the requests; the replies in their order. Raises the error of the first failed request, after all
+    sent requests have ended; sends nothing more once one has failed. ``has_ended``: whether the engine has
+    exited, after which there is no pause."""
     if len(schedule) == 1 and not schedule[0][0]:
         return (complete(schedule[0][1]),)
-    began = time.monotonic()
+    start = time.monotonic()
     pending: list[Future[Reply]] = []
     with ThreadPoolExecutor(max(1, len(schedule)), "request") as pool:
         for at, request in schedule:
-            while (pause := began + at - time.monotonic()) > 0 and not ended():
+            while (pause := start + at - time.monotonic()) > 0 and not has_ended():
                 time.sleep(min(pause, CHECK_S))
-            if any(one.done() and one.exception() for one in pending):
+            if any(future.done() and future.exception() for future in pending):
                 break
             pending.append(pool.submit(complete, request))
-    return tuple(one.result() for one in pending)
+    return tuple(future.result() for future in pending)

@@ -1,6 +1,6 @@
-"""What was read on a device: samples on its clock, and the metrics of any stretch of time.
+"""Samples of a device, and the metrics of any time span.
 
-Samples carry the device's clock; a stretch is two ``time.monotonic()`` of the controller.
+Samples have times on the device's clock; a span is two ``time.monotonic()`` of the controller.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ class Clock:
 
     @staticmethod
     def measure(session: DeviceSession, tries: int = 5) -> Clock | None:
-        """Ask for the device's time a few times; every answer narrows the offset down.
+        """Read the device's clock several times; each reading narrows the offset.
 
-        The device read its clock between question and answer, and the clock shows the start of
-        its 10 ms: the offset lies in [asked − shown − 10 ms, answered − shown]. None where the
-        system has no such clock.
+        The device reads its clock between request and response, rounded down to 10 ms: the offset is in
+        [sent − shown − 10 ms, received − shown]. None if the system has no such clock.
         """
         low, high = float("-inf"), float("inf")
         for _ in range(tries):
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             output = session.run("grep -H . /proc/self/stat", timeout=20)
-            answered = time.monotonic()
-            shown = device_time(output.stdout.strip())
-            if shown is None:
+            received_at = time.monotonic()
+            device_s = device_time(output.stdout.strip())
+            if device_s is None:
                 return None
-            low, high = max(low, asked - shown - TICK_S), min(high, answered - shown)
+            low, high = max(low, sent_at - device_s - TICK_S), min(high, received_at - device_s)
         return Clock((low + high) / 2, abs(high - low) / 2)
 
 
@@ -52,13 +51,13 @@ def device_time(line: str) -> float | None:
     """Seconds since the device's start: of /proc/uptime, or the start of a process in its /proc/PID/stat."""
     if uptime := _UPTIME.match(line):
         return float(uptime[1])
-    found = _CLOCK.match(line)
-    fields = found[1].split(" ") if found else []
+    match = _CLOCK.match(line)
+    fields = match[1].split(" ") if match else []
     return int(fields[18]) * TICK_S if len(fields) > 18 and fields[18].isdigit() else None
 
 
 class SampleSeries:
-    """Samples in the order they came, and what they say of a stretch of time."""
+    """Samples in the order of arrival, and their metrics over a time span."""
 
     def __init__(self, quantities: Mapping[str, Quantity]) -> None:
         self.quantities = quantities
@@ -67,33 +66,33 @@ class SampleSeries:
         self.clock: Clock | None = None
         """At the start."""
         self.clock_at_end: Clock | None = None
-        self._seen: list[float] = []
-        """Times of the device's clock that it told."""
-        self._since: list[float] = []
-        """For each sample when its source was read before."""
+        self._clock_times: list[float] = []
+        """Times on the device's clock that the loop reported."""
+        self._last_reads: list[float] = []
+        """For each sample, the time of the previous read of its source."""
 
     @property
     def metered(self) -> bool:
-        """Whether anything tells the power drawn."""
+        """Whether there is a power meter."""
         return any(sample.name == "power_w" for sample in self.samples[:2000])
 
     def local(self, at: float) -> float:
         """A time of the device as ``time.monotonic()`` of the controller."""
         if self.clock is None:
             return at
-        if self.clock_at_end is None or len(self._seen) < 2 or self._seen[-1] <= self._seen[0]:
+        if self.clock_at_end is None or len(self._clock_times) < 2 or self._clock_times[-1] <= self._clock_times[0]:
             return at + self.clock.offset
-        part = (at - self._seen[0]) / (self._seen[-1] - self._seen[0])
+        part = (at - self._clock_times[0]) / (self._clock_times[-1] - self._clock_times[0])
         return at + self.clock.offset + min(1.0, max(0.0, part)) * (self.clock_at_end.offset - self.clock.offset)
 
     def between(self, start: float, end: float) -> dict[str, float]:
-        """Metrics of a stretch of time (``time.monotonic()``); a metric without a reading is absent."""
+        """Metrics of a span (``time.monotonic()``); a metric without samples is absent."""
         rows = self._rows(start, end)
         return {
             key: value
-            for name, what in self.quantities.items()
-            for key, metric in what.metrics.items()
-            if (value := _across(metric.statistic, what.across, rows.get(name, []))) is not None
+            for name, quantity in self.quantities.items()
+            for key, metric in quantity.metrics.items()
+            if (value := _combine_labels(metric.statistic, quantity.across, rows.get(name, []))) is not None
         }
 
     def by_label(self, name: str, label: str, start: float, end: float) -> dict[str, float]:
@@ -114,9 +113,9 @@ class SampleSeries:
         return parts
 
     def _rows(self, start: float, end: float) -> dict[str, list[_Row]]:
-        """By name: (value, seconds of the stretch it stands for, labels).
+        """Name → (value, seconds of the span that it covers, labels).
 
-        A reading stands for the time since its source was read before, as counters do.
+        A sample covers the time since the previous read of its source, like a counter.
         """
         rows: dict[str, list[_Row]] = {}
         for sample, since in self._overlapping(start, end):
@@ -126,39 +125,39 @@ class SampleSeries:
         return rows
 
     def _overlapping(self, start: float, end: float) -> Iterator[tuple[Sample, float]]:
-        """Samples that may fall into a stretch, each with the time its source was read before.
+        """Samples that may be in a span, each with the time of the previous read of its source.
 
-        A sampler can run for hours: those far away are left out before anything is computed.
+        A sampler can run for hours: distant samples are excluded before anything is computed.
         """
         offsets = [clock.offset for clock in (self.clock, self.clock_at_end) if clock] or [0.0]
         first, last = start - max(offsets), end - min(offsets)
-        for sample, since in zip(list(self.samples), self._since, strict=False):
+        for sample, since in zip(list(self.samples), self._last_reads, strict=False):
             if sample.at >= first and since <= last:
                 yield sample, since
 
     def within(self, start: float, end: float) -> tuple[Sample, ...]:
-        """The samples of a stretch (``time.monotonic()``), their times on the controller's clock."""
-        found = (replace(sample, at=self.local(sample.at)) for sample, _ in self._overlapping(start, end))
-        return tuple(sample for sample in found if start <= sample.at <= end)
+        """The samples of a span (``time.monotonic()``), with times on the controller's clock."""
+        samples = (replace(sample, at=self.local(sample.at)) for sample, _ in self._overlapping(start, end))
+        return tuple(sample for sample in samples if start <= sample.at <= end)
 
 
-def _across(over: str, across: str, rows: Sequence[_Row]) -> float | None:
-    """One number of a stretch: first over time for each label, then across the labels."""
+def _combine_labels(statistic: str, combination: str, rows: Sequence[_Row]) -> float | None:
+    """One value of a span: aggregated over time for each label, then across the labels."""
     groups: dict[frozenset[tuple[str, str]], list[_Row]] = {}
     for row in rows:
         groups.setdefault(frozenset(row[2].items()), []).append(row)
-    values = [_over(over, group) for group in groups.values()]
+    values = [_aggregate(statistic, group) for group in groups.values()]
     if not values:
         return None
-    return {"mean": fmean(values), "sum": sum(values), "max": max(values)}[across]
+    return {"mean": fmean(values), "sum": sum(values), "max": max(values)}[combination]
 
 
-def _over(over: str, rows: Sequence[_Row]) -> float:
+def _aggregate(statistic: str, rows: Sequence[_Row]) -> float:
     values = sorted(value for value, _, _ in rows)
-    if over == "mean":
+    if statistic == "mean":
         return sum(value * weight for value, weight, _ in rows) / sum(weight for _, weight, _ in rows)
-    if over == "median":
+    if statistic == "median":
         return median(values)
-    if over == "p95":
+    if statistic == "p95":
         return values[min(len(values) - 1, int(0.95 * len(values)))]
-    return {"max": max(values), "min": min(values), "sum": sum(values), "last": rows[-1][0]}[over]
+    return {"max": max(values), "min": min(values), "sum": sum(values), "last": rows[-1][0]}[statistic]

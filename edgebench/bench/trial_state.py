@@ -28,7 +28,7 @@ from edgebench.plan import Planned
 
 @dataclass
 class RunFacts:
-    """What is known of a device and its engine before its trials."""
+    """Facts of a device and its engine."""
 
     device: DeviceFacts = DeviceFacts()
     engine: EngineFacts = EngineFacts()
@@ -49,15 +49,15 @@ class TrialState:
     status: Status = "ok"
     failure: Failure | None = None
     engine: EngineFacts = EngineFacts()
-    """What it said while it loaded."""
+    """Facts from its log."""
     rpc: list[dict[str, object]] = field(default_factory=list)
-    """What is known of the other devices that hold parts of the model."""
+    """Facts of the other devices that hold parts of the model."""
     started: str = ""
 
     def facts(self, run: RunFacts) -> Facts:
         """Of device, engine and model."""
         file = self.planned.model
-        need = fits.estimate(self.planned.trial.engine, file.facts, self.planned.trial.options)
+        estimate = fits.estimate(self.planned.trial.engine, file.facts, self.planned.trial.options)
         model = replace(
             file.facts,
             name=file.name,
@@ -66,7 +66,7 @@ class TrialState:
             format=file.format,
             quantization=file.quantization,
             architecture=file.architecture,
-            estimate=fits.facts(need) if need else {},
+            estimate=fits.facts(estimate) if estimate else {},
         )
         return Facts(run.device, merged(run.engine, self.engine), model, tuple(self.rpc))
 

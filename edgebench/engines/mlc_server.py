@@ -162,7 +162,7 @@ def error_text(event: dict[str, Json]) -> str:
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_FOUND = re.compile(r"\b(Found|Using) device: (\w+):\d+")
+_DEVICE_FOUND = re.compile(r"\b(Found|Using) device: (\w+):\d+")
 _ESTIMATE = re.compile(
     r"Estimated total single GPU memory usage: ([\d.]+) MB "
     r"\(Parameters: ([\d.]+) MB\. KVCache: ([\d.]+) MB\. Temporary buffer: ([\d.]+) MB\)"
@@ -184,7 +184,7 @@ def info(log: Iterable[str]) -> EngineFacts:
     kv_capacity = base_rss_b = None
     extra: dict[str, object] = {}
     for line in map(plain, log):
-        if device := _FOUND.search(line):
+        if device := _DEVICE_FOUND.search(line):
             backends_found.add(device[2])
             backend_used = device[2] if device[1] == "Using" else backend_used
         elif estimate := _ESTIMATE.search(line):

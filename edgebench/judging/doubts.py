@@ -200,7 +200,7 @@ DOUBT_TYPES = _table(
 )
 
 
-def named(id_: str, detail: str = "") -> Doubt:
+def new_doubt(id_: str, detail: str = "") -> Doubt:
     """A doubt of the closed list. Raises ``KeyError`` for an unknown ID."""
     return Doubt(DOUBT_TYPES[id_].id, detail)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from edgebench.core import Doubt, Record
 from edgebench.judging import metrics, stats
-from edgebench.judging.doubts import named
+from edgebench.judging.doubts import new_doubt
 
 MAX_SPREAD = 0.10
 CPU_SHARE_LIMITS = {"steal": 0.01, "other_load": 0.05}
@@ -45,14 +45,14 @@ def _rounds(record: Record) -> Iterator[Doubt]:
         values = [value for value in metric.rounds if value is not None]
         spread = stats.spread(values)
         if spread is not None and spread > MAX_SPREAD:
-            yield named("spread", f"{entry.title} by {spread:.0%} over {len(values)} rounds")
+            yield new_doubt("spread", f"{entry.title} by {spread:.0%} over {len(values)} rounds")
         if not name.startswith("load"):
             # Only fresh starts have load times, so fewer of them than rounds are expected.
             round_count = max(round_count, len(values))
             if values and len(values) < len(metric.rounds):
-                yield named("missing-rounds", f"{entry.title}: {len(values)} of {len(metric.rounds)} rounds")
+                yield new_doubt("missing-rounds", f"{entry.title}: {len(values)} of {len(metric.rounds)} rounds")
     if 0 < round_count < stats.FEW:
-        yield named("few-rounds", f"{round_count} of at least {stats.FEW}")
+        yield new_doubt("few-rounds", f"{round_count} of at least {stats.FEW}")
 
 
 def _disturbances(record: Record) -> Iterator[Doubt]:
@@ -61,22 +61,22 @@ def _disturbances(record: Record) -> Iterator[Doubt]:
         median, worst = (stats.median(values), max(values)) if values else (0.0, 0.0)
         if median > limit or worst > SINGLE_ROUND_FACTOR * limit:
             detail = f" in the median round, {worst:.1%} in the worst" if worst > median else ""
-            yield named(name.replace("_", "-"), f"{median:.1%} of the CPU time{detail}")
+            yield new_doubt(name.replace("_", "-"), f"{median:.1%} of the CPU time{detail}")
     swap_b, rss_b = max(_values(record, "peak_swap_b"), default=0.0), max(_values(record, "peak_rss_b"), default=0.0)
     if swap_b > SWAP_SHARE * rss_b:
-        yield named("swap", f"up to {swap_b / 2**20:.0f} MiB in a round")
+        yield new_doubt("swap", f"up to {swap_b / 2**20:.0f} MiB in a round")
     for name, limit, doubt_id, template in (
         ("on_battery", 0.0, "on-battery", "{:.0%} of the time"),
         ("mbu", 1.0, "mbu-above-one", "{:.2f}"),
     ):
         worst = max(_values(record, name), default=0.0)
         if worst > limit:
-            yield named(doubt_id, f"up to {template.format(worst)} in a round")
+            yield new_doubt(doubt_id, f"up to {template.format(worst)} in a round")
     worst = max(_values(record, "throttled"), default=0.0)
     if worst > 0:
         events = (event for round_ in record.rounds for event in round_.notes.throttling)
         causes = ", ".join(dict.fromkeys(event.by or "" for event in events))
-        yield named("throttled", f"up to {worst:.0%} of the time in a round" + (f", by {causes}" if causes else ""))
+        yield new_doubt("throttled", f"up to {worst:.0%} of the time in a round" + (f", by {causes}" if causes else ""))
 
 
 def _values(record: Record, name: str) -> Iterator[float]:
@@ -90,19 +90,19 @@ def _engine(record: Record) -> Iterator[Doubt]:
     for name, value in engine.options_used.items():
         requested = record.trial.options.get(name)
         if requested is not None and requested != value:
-            yield named("option-not-applied", f"--{name.replace('_', '-')} {requested} requested, {value} used")
+            yield new_doubt("option-not-applied", f"--{name.replace('_', '-')} {requested} requested, {value} used")
     if counts := engine.token_counts:
-        yield named("estimated", f"token counts are {counts}")
+        yield new_doubt("estimated", f"token counts are {counts}")
     capacity, ctx = engine.kv_capacity, record.trial.options.get("ctx")
     if capacity is not None and isinstance(ctx, int) and capacity < ctx:
-        yield named("context-clipped", f"the engine allocated {capacity} of {ctx} tokens")
+        yield new_doubt("context-clipped", f"the engine allocated {capacity} of {ctx} tokens")
     if "itl_s_p50" in record.metrics and any(
         turn.token_clock == "arrival" for round_ in record.rounds for turn in round_.turns
     ):
-        yield named("arrival-clock")
+        yield new_doubt("arrival-clock")
     regimes = {round_.notes.load_regime for round_ in record.rounds if round_.fresh and round_.notes.load_regime}
     if len(regimes) > 1:
-        yield named("load-regime-mixed", " and ".join(sorted(regimes)))
+        yield new_doubt("load-regime-mixed", " and ".join(sorted(regimes)))
 
 
 def _prompts(record: Record) -> Iterator[Doubt]:
@@ -114,7 +114,7 @@ def _prompts(record: Record) -> Iterator[Doubt]:
             if turn.measures and not turn.is_prompt_complete:
                 requested = turn.requested_prompt_tokens
                 expected = f"{requested}" if requested is not None else f"at least {turn.min_prompt_tokens}"
-                yield named(
+                yield new_doubt(
                     "prompt-differs",
                     f"{turn.label or 'a request'}: {expected} tokens sent, the engine counted {turn.prompt_tokens}",
                 )
@@ -127,7 +127,7 @@ def _early_stops(record: Record) -> Iterator[Doubt]:
         for turn in round_.turns:
             requested, generated = turn.requested_tokens, turn.completion_tokens
             if requested is not None and generated < requested:
-                yield named("stopped-early", f"{turn.label or 'a request'}: {generated} of {requested} tokens")
+                yield new_doubt("stopped-early", f"{turn.label or 'a request'}: {generated} of {requested} tokens")
                 return
 
 
@@ -137,20 +137,20 @@ def _backend(record: Record) -> Iterator[Doubt]:
     backend, requested = engine.backend, record.trial.backend
     if backend is None and record.rounds and record.status != "interrupted":
         # its log was not stored yet
-        yield named("backend-unknown")
+        yield new_doubt("backend-unknown")
     elif backend is not None and backend.lower() != requested.lower():
-        yield named("backend-mismatch", f"requested {requested}, used {backend}")
+        yield new_doubt("backend-mismatch", f"requested {requested}, used {backend}")
     offloaded, layers, buffers = engine.layers_offloaded, engine.layers, engine.buffers
     for worker in record.facts.rpc if buffers else ():
         name = worker.get("device") or worker.get("address")
         if not any(buffer.startswith("RPC") and f"[{name}] model" in buffer for buffer in buffers):
-            yield named("backend-mismatch", f"no weights on {name}")
+            yield new_doubt("backend-mismatch", f"no weights on {name}")
     if (requested == "cpu" and not record.facts.rpc) or offloaded is None or layers is None:
         return
     gpu_layers = record.trial.options.get("gpu_layers", "all")
     expected = layers if gpu_layers == "all" else min(int(gpu_layers), layers)
     if offloaded < expected:
-        yield named("backend-mismatch", f"{offloaded} of {expected} layers are on {backend or requested}")
+        yield new_doubt("backend-mismatch", f"{offloaded} of {expected} layers are on {backend or requested}")
 
 
 _HOST = re.compile(r"CPU|AMX|RPC|\w+_Host ")
@@ -172,9 +172,9 @@ def _memory(record: Record) -> Iterator[Doubt]:
     # Layers that are not on the GPU have to be in RAM.
     doubled_b = (engine.weights_mapped_b or 0) - max(0, weights_b - gpu_b)
     if doubled_b >= DOUBLED_SHARE * gpu_b:
-        yield named(
+        yield new_doubt(
             "weights-twice", f"{gpu_b / 2**20:.0f} MiB on the GPU, {doubled_b / 2**20:.0f} MiB of them in RAM too"
         )
     shared_b = max(_values(record, "gpu_shared_b"), default=0.0)
     if shared_b >= SPILL_SHARE * weights_b and max(_values(record, "gpu_memory_b"), default=0.0) > 0:
-        yield named("spilled", f"{shared_b / 2**20:.0f} MiB of shared GPU memory")
+        yield new_doubt("spilled", f"{shared_b / 2**20:.0f} MiB of shared GPU memory")

@@ -72,7 +72,7 @@ def _prediction_doubt(figures: Mapping[str, Metric]) -> Doubt | None:
     are_disjoint = measured.low > predicted.high or predicted.low > measured.high  # type: ignore[operator]
     if not are_disjoint or abs(measured.value / predicted.value - 1) <= MAX_PREDICTION_ERROR:
         return None
-    return doubts.named("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
+    return doubts.new_doubt("prediction", f"measured {measured.value:.2f}×, predicted {predicted.value:.2f}×")
 
 
 def _select(figures: Mapping[str, Metric], *names: str) -> dict[str, Metric]:

@@ -44,7 +44,7 @@ def engine() -> Iterator[Serve]:
                 connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        return HttpClient(listener.getsockname()[1], "the key", silence=silence)
+        return HttpClient(listener.getsockname()[1], "the key", read_timeout_s=silence)
 
     yield serve
     for one in opened:

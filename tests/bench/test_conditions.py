@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.bench import conditions
-from edgebench.bench.conditions import Conditions, Look
+from edgebench.bench.conditions import Conditions, DeviceState
 from edgebench.core import Command, Device
 from edgebench.device import bandwidth
 from edgebench.device.session import Session
@@ -65,19 +65,19 @@ def stove(session, tmp_path, monkeypatch):
 
 def begun(session, settle: float) -> Conditions:
     found = Conditions(session, settle)
-    found._look_first()
+    found._measure_idle()
     return found
 
 
 def test_a_ready_device_is_not_waited_for(session, stove):
-    assert begun(session, 30).ready(need_b=1e9).missed == ()
+    assert begun(session, 30).ready(need_b=1e9).unmet == ()
 
 
 def test_a_hot_device_is_waited_for_until_it_is_cool(session, stove, monkeypatch):
     found = begun(session, 60)
     stove.set(temp=55000, load=5, free=4_000_000)
     looks = []
-    real = conditions.Conditions._missed
+    real = conditions.Conditions._unmet
 
     def cooling(self, look, need, waited):
         looks.append(real(self, look, need, waited))
@@ -85,9 +85,9 @@ def test_a_hot_device_is_waited_for_until_it_is_cool(session, stove, monkeypatch
             stove.set(temp=42900, load=5, free=4_000_000)
         return looks[-1]
 
-    monkeypatch.setattr(conditions.Conditions, "_missed", cooling)
+    monkeypatch.setattr(conditions.Conditions, "_unmet", cooling)
     gate = found.ready()
-    assert gate.missed == ()
+    assert gate.unmet == ()
     assert len(looks) > 3
     assert all(looks[:3])
     assert not looks[-1]
@@ -108,34 +108,36 @@ def test_the_time_out_is_a_named_doubt(session, stove, state, need, word):
     gate = found.ready(need_b=need)
     assert word in gate.doubt.detail
     assert gate.doubt.id == "not-ready"
-    assert gate.notes().missed == gate.missed
+    assert gate.notes().missed == gate.unmet
 
 
 def test_the_power_source_that_the_profile_wants(session):
     found = Conditions(session, 60)
-    found._first = Look(None, 0.0, None, None)
-    on_battery = Look(None, 0.0, None, on_battery=True)
-    assert found._missed(on_battery, 0, 1) == ()
-    for wanted, missed in (("battery", ()), ("mains", ("runs on battery, the profile wants mains",))):
+    found._initial_state = DeviceState(None, 0.0, None, None)
+    on_battery = DeviceState(None, 0.0, None, on_battery=True)
+    assert found._unmet(on_battery, 0, 1) == ()
+    for wanted, missed in (("battery", ()), ("mains", ("runs on battery, the profile requires mains",))):
         session.device = Device("here", "linux", {"kind": "local"}, defaults={"power": wanted})
-        assert found._missed(on_battery, 0, 1) == missed
-        assert found._missed(Look(None, 0.0, None, None), 0, 1) == ()
+        assert found._unmet(on_battery, 0, 1) == missed
+        assert found._unmet(DeviceState(None, 0.0, None, None), 0, 1) == ()
 
 
 @pytest.mark.parametrize(("profile", "doubted"), [("low-power", True), ("balanced", False), ("", False)])
 def test_a_battery_saver_is_a_doubt(session, monkeypatch, profile, doubted):
-    monkeypatch.setitem(conditions.SAVERS, "linux", (f"echo {profile}", conditions.SAVERS["linux"][1]))
+    monkeypatch.setitem(
+        conditions.BATTERY_SAVER_QUERIES, "linux", (f"echo {profile}", conditions.BATTERY_SAVER_QUERIES["linux"][1])
+    )
     found = Conditions(session, 1)
-    found._saver = found._saves()
+    found._battery_saver = found._detect_battery_saver()
     assert [doubt.id for doubt in found.end()] == (["battery-saver"] if doubted else [])
 
 
 def test_load_alone_is_not_waited_for_for_ever(session):
     found = Conditions(session, 60)
-    found._first = Look(None, 0.0, None, None)
-    busy = Look(None, 0.9, None, None)
-    assert found._missed(busy, 0, conditions.LOAD_S - 1)
-    assert not found._missed(busy, 0, conditions.LOAD_S + 1)
+    found._initial_state = DeviceState(None, 0.0, None, None)
+    busy = DeviceState(None, 0.9, None, None)
+    assert found._unmet(busy, 0, conditions.LOAD_S - 1)
+    assert not found._unmet(busy, 0, conditions.LOAD_S + 1)
 
 
 def test_without_settling_nothing_is_looked_at(session):
@@ -155,9 +157,9 @@ def test_the_facts_of_the_idle_device(session):
 def test_programs_that_come_and_go_are_no_drift(session, monkeypatch):
     """Most tries are slowed down by something; one that isn't is enough."""
     times = itertools.cycle([0.9, 0.52, 1.4, 0.7, 0.6, 0.8, 2.0])
-    monkeypatch.setattr(Conditions, "_timed", lambda self, command: 0.02 if command == ":" else next(times))
+    monkeypatch.setattr(Conditions, "_time_command", lambda self, command: 0.02 if command == ":" else next(times))
     found = Conditions(session)
-    assert found._work() == pytest.approx(0.5)
+    assert found._time_canary() == pytest.approx(0.5)
     found._canary = 0.49
     assert found.drift() is None
 
@@ -166,7 +168,7 @@ def test_drift_is_a_doubt_in_both_directions(session, monkeypatch):
     found = Conditions(session, 1)
     for again, doubted in ((1.04, False), (1.2, True), (0.8, True)):
         found._canary = 1.0
-        monkeypatch.setattr(Conditions, "_work", lambda self, again=again: again)
+        monkeypatch.setattr(Conditions, "_time_canary", lambda self, again=again: again)
         assert bool(found.drift()) is doubted
 
 

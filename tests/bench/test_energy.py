@@ -214,7 +214,7 @@ def test_how_busy_each_processor_and_each_cluster_was():
         for at in (12.0, 14.0)
         for core, share in (("0", 0.9), ("1", 0.7), ("2", 0.1), ("10", 0.2))
     ]
-    seen._since = [sample.at - 2 for sample in seen.samples]
+    seen._last_reads = [sample.at - 2 for sample in seen.samples]
     turn = Turn(measures=("decode",), sent_at=9.0, ttft_s=1.0, total_s=5.0)
     clusters = [Cluster((0, 1), 3_000_000_000), Cluster((2, 10), 2_000_000_000)]
     by_core = {"0": 0.9, "1": 0.7, "2": 0.1, "10": 0.2}

@@ -187,7 +187,7 @@ def test_a_scenario_that_raises_fails_its_trial_and_no_other(mishap: Program, pl
         ("quantities", "probe mishap", "TypeError: 'int' object is not iterable"),
         ("sources", "mishaps", "ZeroDivisionError: a mishap in probe.sources"),
         ("parse", "mishaps", "ZeroDivisionError: a mishap in probe.parse"),
-        ("yields", "mishaps", "TypeError: parse gave str, not Sample"),
+        ("yields", "mishaps", "TypeError: parse returned str, not Sample"),
     ],
 )
 def test_a_probe_that_raises_costs_its_own_readings(mishap: Program, place: str, absent: str, words: str) -> None:

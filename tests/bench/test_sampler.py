@@ -281,9 +281,9 @@ def test_one_bad_probe_costs_nobody_else_anything(session, helper, tmp_path):
     ("reading", "reason"),
     [
         ({"files": ("/proc/absent",)}, "/proc/absent: No such file or directory"),
-        ({"files": ("/proc/version",)}, "not understood: could not convert"),
+        ({"files": ("/proc/version",)}, "cannot parse: could not convert"),
         ({"command": "sleep 987"}, "nothing was reported"),
-        ({"command": "echo permission denied >&2; exit 3", "interval": 0.5}, "not understood: could not"),
+        ({"command": "echo permission denied >&2; exit 3", "interval": 0.5}, "cannot parse: could not"),
         ({"command": "no-such-program-here", "interval": 0.5}, "not found"),
     ],
 )

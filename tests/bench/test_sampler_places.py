@@ -94,7 +94,7 @@ def test_the_gate_and_the_canary_work_there(session: Session):
     conditions = Conditions(session, 2)
     conditions._look_first()
     assert conditions.ready().waited_s > 0
-    assert conditions._work()
+    assert conditions._time_canary()
 
 
 def test_an_engine_started_there_is_sampled(session: Session):

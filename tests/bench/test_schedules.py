@@ -26,7 +26,7 @@ def test_a_batch_is_in_flight_at_once_and_answered_in_order() -> None:
         meeting.wait()  # none returns before all three are there
         return answer(request)
 
-    replies = schedules.carry_out(schedules.of_step(Batch((THREE, ONE, TWO))), complete)
+    replies = schedules.send_all(schedules.of_step(Batch((THREE, ONE, TWO))), complete)
     assert [reply.text for reply in replies] == ["3", "1", "2"]
 
 
@@ -39,7 +39,7 @@ def test_an_arrival_waits_for_no_answer() -> None:
         later.set()
         return answer(request)
 
-    replies = schedules.carry_out(schedules.of_step(Arrivals(((0.0, ONE), (0.05, TWO)))), complete)
+    replies = schedules.send_all(schedules.of_step(Arrivals(((0.0, ONE), (0.05, TWO)))), complete)
     assert [reply.text for reply in replies] == ["1", "2"]
 
 
@@ -53,7 +53,7 @@ def test_one_that_fails_is_raised_after_the_others_are_answered() -> None:
         return answer(request)
 
     with pytest.raises(EngineFailed, match="no"):
-        schedules.carry_out(schedules.of_step(Batch((ONE, TWO, THREE))), complete)
+        schedules.send_all(schedules.of_step(Batch((ONE, TWO, THREE))), complete)
     assert ONE in answered
 
 
@@ -62,14 +62,14 @@ def test_nothing_is_waited_for_once_the_engine_is_gone() -> None:
         raise EngineFailed("gone")
 
     with pytest.raises(EngineFailed, match="gone"):
-        schedules.carry_out([(86400.0, ONE)], complete, lambda: True)
+        schedules.send_all([(86400.0, ONE)], complete, lambda: True)
 
 
 @pytest.mark.parametrize(
     ("step", "words"),
     [
         (7, "turns yielded int"),
-        (Batch(()), "holds no request"),
+        (Batch(()), "has no requests"),
         (Batch((7,)), "holds int"),  # type: ignore[arg-type]
         (Arrivals(((-1.0, ONE),)), "at -1.0 s"),
         (Arrivals(((math.nan, ONE),)), "at nan s"),

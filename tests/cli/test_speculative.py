@@ -219,7 +219,7 @@ def test_questions_after_the_last_round_go_to_the_engine_of_the_trial_that_they_
             )
         reply = yield 0, CostQuery(MESSAGES, "the quick brown fox jumps over", (1, 2), 1)
         seen.append(reply.costs)
-        return {1: ["explain_divergence", doubts.named("output-differs", "by a fault")]}
+        return {1: ["explain_divergence", doubts.new_doubt("output-differs", "by a fault")]}
 
     with Session(profiles.load_device("local")) as session:
         bench = Bench(
@@ -539,8 +539,8 @@ def test_another_text_is_accepted_at_a_tie_and_the_gap_is_reported() -> None:
     assert len(asked) == 1, "the same question is asked once"
     assert (asked[0].reference, asked[0].other) == ("same", "samt")
     assert said[1] == [
-        "small with k 2: its text parts from the target's own at a tie, after 3 equal tokens; there the logits of the "
-        "two next tokens are 0.0100 apart, and evaluating one by one or at once changes a logit by up to 0.0400"
+        "small with k 2: its text diverges from the target's own at a tie, after 3 equal tokens; there the logits of "
+        "the two next tokens are 0.0100 apart, and evaluating one by one or at once changes a logit by up to 0.0400"
     ]
     assert said[2][0].startswith("small with k 4")
 
@@ -592,7 +592,7 @@ def test_the_table_has_room_in_80_columns_and_names_a_draft_only_where_there_are
     sweep = complete_sweep([record(0, 31.4, 31, 32, costs=costs), record(4, 36, 35, 36), record(16, 130.5, 131, 131)])
     more = {"acceptance": Metric(0.945, ""), "peak_footprint_b": Metric(429 * 2**20, "bytes")}
     sweep = [replace(one, metrics={**one.metrics, **more}) for one in sweep]
-    sweep[1] = replace(sweep[1], doubts=(doubts.named("spread", "decode_tps 12 %"),))
+    sweep[1] = replace(sweep[1], doubts=(doubts.new_doubt("spread", "decode_tps 12 %"),))
     shown = draw(sweep, width=80)
     assert max(map(len, shown.splitlines())) <= 80
     assert " 4 !" in shown

@@ -20,15 +20,10 @@ PARTICIPLES = re.compile(
 
 LIMITS = {
     "api": 1,
-    "bench": 56,
     "cli": 1,
     "core": 1,
     "device": 1,
-    "engines": 1,
-    "judging": 1,
-    "plan": 7,
     "probes": 32,
-    "scenarios": 6,
     "servers": 43,
 }
 """The numbers that parts of the package have reached; the other parts have none. Lower them, never raise them."""

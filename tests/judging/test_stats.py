@@ -337,9 +337,9 @@ def test_load_regimes_that_came_together_are_a_doubt() -> None:
 
 
 def test_the_list_of_doubts_is_closed() -> None:
-    assert doubts.named("steal", "x") == Doubt("steal", "x")
+    assert doubts.new_doubt("steal", "x") == Doubt("steal", "x")
     with pytest.raises(KeyError):
-        doubts.named("bad-feeling")
+        doubts.new_doubt("bad-feeling")
     assert all(kind.meaning and kind.remedy for kind in doubts.DOUBT_TYPES.values())
 
 

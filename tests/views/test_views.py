@@ -233,7 +233,7 @@ def test_one_record_in_full() -> None:
     assert re.search(r"decode_tps\s+40\.0 tokens/s\s+39\.2–40\.8", text)
     assert re.search(r"conversation 1, turn 2\s+500\s+250\s+–\s+400 ms", text)
     assert "! steal: synthetic\n  A hypervisor" in text
-    twice = (doubts.named("spread", "load_s"), doubts.named("steal"), doubts.named("spread", "decode_tps"))
+    twice = (doubts.new_doubt("spread", "load_s"), doubts.new_doubt("steal"), doubts.new_doubt("spread", "decode_tps"))
     assert "! spread: load_s\n! spread: decode_tps\n  The rounds" in detail(replace(one, doubts=twice))
     assert "device.cpu: Synthetic CPU" in text
     assert "note: a note" in text
