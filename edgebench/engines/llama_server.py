@@ -284,6 +284,8 @@ _BUFFER = re.compile(r"(?<!\S)(\S{1,80})\s{1,40}(model|KV|compute|output|RS) buf
 # Until b3974 (October 2024) the weights' buffers were not called `model`.
 _BUFFER_2024 = re.compile(r"load_tensors:\s{1,40}(\S{1,80})() buffer size\s*=\s*([\d.]+) MiB")
 _BASE = re.compile(r"edgebench: (\d+) bytes resident before the model loads")
+# What is allocated, a multiple of 256 tokens. Builds of 2024 name another function.
+_CONTEXT = re.compile(r"llama_(?:context|new_context_with_model|init_from_model): n_ctx\s*= (\d+)")
 _DEVICES = {
     "CUDA": "cuda",
     "Metal": "metal",
@@ -307,7 +309,7 @@ def info(log: Iterable[str]) -> EngineFacts:
     """
     layers = offloaded = None
     buffers: dict[str, int] = {}
-    base_rss_b: int | None = None
+    base_rss_b = context = None
     for line in log:
         if match := None if layers else _OFFLOADED.search(line):  # the draft's line comes after the target's
             offloaded, layers = int(match[1]), int(match[2])
@@ -316,11 +318,14 @@ def info(log: Iterable[str]) -> EngineFacts:
             buffers[name] = buffers.get(name, 0) + round(float(match[3]) * 2**20)
         elif match := _BASE.search(line):
             base_rss_b = int(match[1])
+        elif match := None if context else _CONTEXT.search(line):  # the target's comes first
+            context = int(match[1])
     return EngineFacts(
         backend=_backend(buffers),
         layers_offloaded=offloaded,
         layers=layers,
         buffers=buffers,
+        kv_capacity=context,
         base_rss_b=base_rss_b,
     )
 

@@ -119,6 +119,18 @@ def test_pinned_host_memory_is_the_cpus() -> None:
     assert llama_server.info(["load_tensors:    CUDA_Host model buffer size =   100.00 MiB"]).backend == "cpu"
 
 
+def test_the_context_that_is_allocated_is_read_back() -> None:
+    """b11549 with ``-c 1000``, and the second line as a draft's context follows."""
+    log = [
+        "0.00.904.463 I llama_context: n_ctx                 = 1024",
+        "0.00.904.491 I llama_context: n_batch               = 256",
+        "0.01.204.463 I llama_context: n_ctx                 = 512",
+    ]
+    assert llama_server.info(log).kv_capacity == 1024
+    assert llama_server.info(["llama_new_context_with_model: n_ctx      = 4096"]).kv_capacity == 4096
+    assert llama_server.info(log[1:2]).kv_capacity is None
+
+
 def test_a_log_without_words_leaves_the_backend_unknown() -> None:
     assert llama_server.info(["", "\x1b[2J", "x" * 10**6]).backend is None
 
