@@ -350,7 +350,7 @@ def test_death_by_signal_is_retried_once_without_repacking(faulty: Program) -> N
     ("mode", "words", "signal_name"),
     [
         ("dies-midway", ["SIGKILL"], "SIGKILL"),
-        ("dies-while-loading", ["exit status 1", "while it was loading"], None),
+        ("dies-while-loading", ["exited with status 1", "while it was loading"], None),
         ("never-ready", ["not ready after 3 s"], None),
         ("silent", ["not ready after 3 s"], None),
         ("garbage", ["not JSON"], None),
