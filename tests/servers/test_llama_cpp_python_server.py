@@ -21,7 +21,7 @@ from edgebench.engines import llama_server
 from edgebench.engines.llama_cpp_python import archive
 from edgebench.engines.llama_server import divergence_of
 from edgebench.judging import divergence
-from edgebench.servers.llama_cpp_python.questions import characters
+from edgebench.servers.llama_cpp_python.app import split_characters
 
 pytestmark = pytest.mark.lab
 
@@ -194,8 +194,8 @@ def test_the_cache_is_used_as_asked(server: SpecServer) -> None:
 @pytest.mark.parametrize("cut", range(9))
 def test_characters_leave_whole_however_the_bytes_come(cut: int) -> None:
     data = "a€ä🦊".encode()
-    first, rest = characters(data[:cut])
-    then, left = characters(rest + data[cut:])
+    first, rest = split_characters(data[:cut])
+    then, left = split_characters(rest + data[cut:])
     assert (first + then, left) == ("a€ä🦊", b"")
 
 

@@ -8,17 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgebench.servers.llama_cpp_python.beams import best
-from edgebench.servers.llama_cpp_python.sampling import Shape, draw, log_softmax, point, softmax, verify, verify_greedy
+from edgebench.servers.llama_cpp_python.beams import top_continuations
+from edgebench.servers.llama_cpp_python.sampling import (
+    SamplingParams,
+    draw,
+    log_softmax,
+    one_hot,
+    softmax,
+    verify,
+    verify_greedy,
+)
 
 logits = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-30, 30, width=32))
 shapes = st.builds(
-    Shape, st.sampled_from([0.0, 0.01, 0.5, 1.0, 2.0, 50.0]), st.integers(0, 70), st.floats(0, 1, allow_nan=False)
+    SamplingParams,
+    st.sampled_from([0.0, 0.01, 0.5, 1.0, 2.0, 50.0]),
+    st.integers(0, 70),
+    st.floats(0, 1, allow_nan=False),
 )
 
 
 @given(logits, shapes)
-def test_probabilities_are_a_distribution_over_the_whole_vocabulary(row: np.ndarray, shape: Shape) -> None:
+def test_probabilities_are_a_distribution_over_the_whole_vocabulary(row: np.ndarray, shape: SamplingParams) -> None:
     p = shape.probabilities(row)
     assert p.shape == row.shape
     assert (p >= 0).all()
@@ -27,7 +38,7 @@ def test_probabilities_are_a_distribution_over_the_whole_vocabulary(row: np.ndar
 
 @given(logits, st.integers(1, 70))
 def test_top_k_keeps_the_k_likeliest(row: np.ndarray, k: int) -> None:
-    p = Shape(1.0, k, 1.0).probabilities(row)
+    p = SamplingParams(1.0, k, 1.0).probabilities(row)
     kept = p > 0
     assert kept.sum() <= min(k, len(row))
     if kept.sum() == min(k, len(row)) and not kept.all():
@@ -36,7 +47,7 @@ def test_top_k_keeps_the_k_likeliest(row: np.ndarray, k: int) -> None:
 
 @given(logits, st.floats(0.01, 0.999))
 def test_top_p_keeps_the_fewest_likeliest_that_hold_p(row: np.ndarray, top_p: float) -> None:
-    full, p = softmax(row), Shape(1.0, 0, top_p).probabilities(row)
+    full, p = softmax(row), SamplingParams(1.0, 0, top_p).probabilities(row)
     kept = np.sort(full[p > 0])
     assert kept.sum() >= top_p - 1e-9
     assert kept[1:].sum() < top_p + 1e-9, "without its least likely token it would be too little"
@@ -44,20 +55,20 @@ def test_top_p_keeps_the_fewest_likeliest_that_hold_p(row: np.ndarray, top_p: fl
 
 def test_top_p_is_taken_before_the_temperature() -> None:
     row = np.log(np.array([0.6, 0.3, 0.1]))
-    assert Shape(100.0, 0, 0.5).probabilities(row).tolist() == [1, 0, 0]
+    assert SamplingParams(100.0, 0, 0.5).probabilities(row).tolist() == [1, 0, 0]
 
 
 @given(logits, st.sampled_from([(0.2, 0.7), (0.7, 1.0), (1.0, 3.0)]))
 def test_a_higher_temperature_is_never_more_certain(row: np.ndarray, pair: tuple[float, float]) -> None:
-    cold, warm = (Shape(t, 0, 1.0).probabilities(row).max() for t in pair)
+    cold, warm = (SamplingParams(t, 0, 1.0).probabilities(row).max() for t in pair)
     assert warm <= cold + 1e-9
 
 
 @given(logits)
 def test_temperature_0_is_the_likeliest_token_and_the_first_of_equals(row: np.ndarray) -> None:
     rng = np.random.default_rng(0)
-    assert Shape(0.0).choose(row, rng) == int(np.flatnonzero(row == row.max())[0])
-    assert Shape(0.0).probabilities(row).tolist() == point(int(np.argmax(row)), len(row)).tolist()
+    assert SamplingParams(0.0).choose(row, rng) == int(np.flatnonzero(row == row.max())[0])
+    assert SamplingParams(0.0).probabilities(row).tolist() == one_hot(int(np.argmax(row)), len(row)).tolist()
 
 
 @given(logits)
@@ -130,4 +141,4 @@ def test_best_beams_are_those_that_a_full_sort_finds(beams: int, size: int, coun
     rng = np.random.default_rng(seed)
     scores, rows = rng.integers(-3, 0, beams).astype(float), rng.integers(-4, 0, (beams, size)).astype(float)
     every = [(b, t, scores[b] + rows[b, t]) for b in range(beams) for t in range(size)]
-    assert best(scores, rows, count) == sorted(every, key=lambda found: -found[2])[:count]
+    assert top_continuations(scores, rows, count) == sorted(every, key=lambda found: -found[2])[:count]

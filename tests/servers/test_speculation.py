@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebench.servers.llama_cpp_python import beams
-from edgebench.servers.llama_cpp_python.sampling import Shape, draw, log_softmax
+from edgebench.servers.llama_cpp_python.sampling import SamplingParams, draw, log_softmax
 from edgebench.servers.llama_cpp_python.speculation import (
-    Ask,
     Drafter,
     Generation,
+    GenerationRequest,
     LookupDraft,
     ModelDraft,
     Tally,
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.lab
 
 
 class Tiny:
-    """A random model of its last two tokens: a ``Decoder`` and a ``Forest`` that check their use."""
+    """A random model of its last two tokens: a ``Decoder`` and a ``BeamDecoder`` that check their use."""
 
     def __init__(self, seed: int, vocabulary: int = 5, n_ctx: int = 64, like: Tiny | None = None) -> None:
         table = np.random.default_rng(seed).normal(0, 1.5, (vocabulary, vocabulary, vocabulary))
@@ -49,11 +49,11 @@ class Tiny:
         assert count >= 0
         del self.tokens[count:]
 
-    def plant(self, text: Sequence[int], width: int) -> np.ndarray:
+    def start_beams(self, text: Sequence[int], width: int) -> np.ndarray:
         self.texts, self.width = [list(text)], width
         return self.after(text)
 
-    def grow(self, branches: Sequence[tuple[int, int]]) -> np.ndarray:
+    def extend_beams(self, branches: Sequence[tuple[int, int]]) -> np.ndarray:
         assert len(branches) <= self.width
         self.texts = [[*self.texts[beam], token] for beam, token in branches]
         return np.array([self.after(text) for text in self.texts])
@@ -66,7 +66,9 @@ def lookup() -> Callable[..., list[int]]:
     return found
 
 
-def answer(target: Tiny, ask: Ask, draft: Tiny | None = None, eog: Sequence[int] = ()) -> tuple[list[int], Tally]:
+def answer(
+    target: Tiny, ask: GenerationRequest, draft: Tiny | None = None, eog: Sequence[int] = ()
+) -> tuple[list[int], Tally]:
     tally = Tally()
 
     def drafter(rng: np.random.Generator) -> Drafter:
@@ -90,7 +92,7 @@ def resized(model: Tiny, vocabulary: int) -> Tiny:
     return other
 
 
-GREEDY = Shape(0.0)
+GREEDY = SamplingParams(0.0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -120,9 +122,9 @@ def test_greedy_tokens_are_the_targets_own_for_every_k(
 ) -> None:
     target = Tiny(seed, n_ctx=n_ctx)
     draft = None if lookup else resized(Tiny(seed + 1, n_ctx=n_ctx, like=target), vocabulary)
-    common = {"prompt": prompt, "n_predict": n_predict, "shape": GREEDY, "ignore_eos": ignore_eos}
-    alone, plain = answer(target, Ask(**common), eog=eog)  # type: ignore[arg-type]
-    tokens, tally = answer(target, Ask(k=k, p_min=p_min, **common), draft, eog)  # type: ignore[arg-type]
+    common = {"prompt": prompt, "n_predict": n_predict, "sampling": GREEDY, "ignore_eos": ignore_eos}
+    alone, plain = answer(target, GenerationRequest(**common), eog=eog)  # type: ignore[arg-type]
+    tokens, tally = answer(target, GenerationRequest(k=k, p_min=p_min, **common), draft, eog)  # type: ignore[arg-type]
     assert tokens == alone
     assert tally.finish == plain.finish
     assert not plain.proposed
@@ -133,17 +135,21 @@ def test_greedy_tokens_are_the_targets_own_for_every_k(
 def test_the_context_is_filled_to_the_brim_and_not_beyond() -> None:
     for k in range(17):
         target = Tiny(3, n_ctx=20)
-        tokens, tally = answer(target, Ask([1, 2, 3], shape=GREEDY, k=k), Tiny(4, n_ctx=20, like=target))
+        tokens, tally = answer(
+            target, GenerationRequest([1, 2, 3], sampling=GREEDY, k=k), Tiny(4, n_ctx=20, like=target)
+        )
         assert len(tokens) == 18, "17 places after the prompt, and one token that needs none"
         assert tally.finish == "limit"
-    smaller, tally = answer(Tiny(3, n_ctx=20), Ask([1, 2, 3], shape=GREEDY, k=8), Tiny(4, n_ctx=9, like=Tiny(3)))
+    smaller, tally = answer(
+        Tiny(3, n_ctx=20), GenerationRequest([1, 2, 3], sampling=GREEDY, k=8), Tiny(4, n_ctx=9, like=Tiny(3))
+    )
     assert smaller == tokens, "a draft with a smaller memory only stops helping"
 
 
 def test_a_draft_is_never_longer_than_what_is_left() -> None:
     target = Tiny(5)
     for n_predict in (0, 1, 2, 3):
-        tokens, tally = answer(target, Ask([1], n_predict, GREEDY, k=16), Tiny(5))
+        tokens, tally = answer(target, GenerationRequest([1], n_predict, GREEDY, k=16), Tiny(5))
         assert len(tokens) == n_predict
         assert len(tally.proposed) <= max(0, n_predict - 2)
 
@@ -153,18 +159,18 @@ def test_an_end_of_text_inside_a_draft_ends_the_text_and_the_draft() -> None:
     target.table[:] = 0
     for token in range(5):
         target.table[:, token, (token + 1) % 5] = 9  # 1, 2, 3, 4 …
-    tokens, tally = answer(target, Ask([0], shape=GREEDY, k=16), target_copy(target), eog=[4])
+    tokens, tally = answer(target, GenerationRequest([0], sampling=GREEDY, k=16), target_copy(target), eog=[4])
     assert tokens == [1, 2, 3, 4]
     assert tally.finish == "eos"
     assert (sum(tally.proposed), sum(tally.accepted)) == (3, 3), "nothing is proposed after the end"
-    on, _ = answer(target, Ask([0], 9, GREEDY, k=16, ignore_eos=True), target_copy(target), eog=[4])
+    on, _ = answer(target, GenerationRequest([0], 9, GREEDY, k=16, ignore_eos=True), target_copy(target), eog=[4])
     assert 4 not in on
     assert len(on) == 9
 
 
 def test_a_text_looked_up_is_proposed_up_to_its_end() -> None:
     text, find = [1, 2, 3, 4, 1, 2], lookup()
-    ask = Ask(text, shape=GREEDY, k=4)
+    ask = GenerationRequest(text, sampling=GREEDY, k=4)
     assert LookupDraft(find, ask, [], 5).propose(text, 4)[0] == [3, 4, 1, 2]
     assert LookupDraft(find, ask, [4], 5).propose(text, 4)[0] == [3, 4]
     assert LookupDraft(find, replace(ask, ignore_eos=True), [4], 5).propose(text, 4)[0] == [3]
@@ -179,7 +185,7 @@ def target_copy(target: Tiny) -> Tiny:
 def test_the_draft_of_a_twin_is_accepted_whole() -> None:
     target = Tiny(6)
     twin = target_copy(target)
-    _, tally = answer(target, Ask([1, 2], 21, GREEDY, k=4), twin)
+    _, tally = answer(target, GenerationRequest([1, 2], 21, GREEDY, k=4), twin)
     assert tally.proposed == tally.accepted == [4, 4, 4, 4]
     assert tally.steps == 4
     # A draft of 4 takes 4 evaluations, and 5 where the last one of the draft before was not read yet.
@@ -188,18 +194,18 @@ def test_the_draft_of_a_twin_is_accepted_whole() -> None:
 
 def test_the_cache_is_used_as_asked() -> None:
     target = Tiny(7)
-    first, _ = answer(target, Ask([1, 2, 3], 5, GREEDY))
-    again, tally = answer(target, Ask([1, 2, 3], 5, GREEDY))
+    first, _ = answer(target, GenerationRequest([1, 2, 3], 5, GREEDY))
+    again, tally = answer(target, GenerationRequest([1, 2, 3], 5, GREEDY))
     assert (first, tally.cached, tally.evaluated) == (again, 2, 1)
-    _, tally = answer(target, Ask([1, 2, 3], 5, GREEDY, cache_prompt=False))
+    _, tally = answer(target, GenerationRequest([1, 2, 3], 5, GREEDY, cache_prompt=False))
     assert (tally.cached, tally.evaluated) == (0, 3)
 
 
 def test_without_a_kv_cache_the_tokens_are_the_same_and_everything_is_evaluated_again() -> None:
     target = Tiny(8)
-    with_cache, _ = answer(target, Ask([1, 2, 3], 10, GREEDY, cache_prompt=False))
+    with_cache, _ = answer(target, GenerationRequest([1, 2, 3], 10, GREEDY, cache_prompt=False))
     target.evaluated = 0
-    without, _ = answer(target, Ask([1, 2, 3], 10, GREEDY, cache_prompt=False, kv_cache=False))
+    without, _ = answer(target, GenerationRequest([1, 2, 3], 10, GREEDY, cache_prompt=False, kv_cache=False))
     assert without == with_cache
     assert target.evaluated == sum(range(3, 13))
 
@@ -229,7 +235,7 @@ LIMIT = 3.09
 LENGTH, TEXTS = 3, 6000
 
 
-def deviate(make: Callable[[int], list[int]], target: Tiny, shape: Shape, prompt: list[int]) -> float:
+def deviate(make: Callable[[int], list[int]], target: Tiny, shape: SamplingParams, prompt: list[int]) -> float:
     """How far the texts that ``make`` gives for seeds 0, 1, 2 … are from the target's distribution."""
     size = len(target.table)
     expected = np.zeros((size,) * LENGTH)
@@ -249,23 +255,25 @@ def deviate(make: Callable[[int], list[int]], target: Tiny, shape: Shape, prompt
 @pytest.mark.parametrize(
     ("shape", "p_min", "vocabulary"),
     [
-        (Shape(1.0, 0, 1.0), 0.0, 4),
-        (Shape(0.6, 3, 0.9), 0.0, 4),
-        (Shape(1.0, 0, 1.0), 0.55, 4),
-        (Shape(1.0, 0, 1.0), 0.0, 0),
-        (Shape(0.8, 0, 0.95), 0.0, 6),
-        (Shape(0.8, 0, 0.95), 0.0, 3),
+        (SamplingParams(1.0, 0, 1.0), 0.0, 4),
+        (SamplingParams(0.6, 3, 0.9), 0.0, 4),
+        (SamplingParams(1.0, 0, 1.0), 0.55, 4),
+        (SamplingParams(1.0, 0, 1.0), 0.0, 0),
+        (SamplingParams(0.8, 0, 0.95), 0.0, 6),
+        (SamplingParams(0.8, 0, 0.95), 0.0, 3),
     ],
     ids=["plain", "shaped", "adaptive", "lookup", "draft with more tokens", "draft with fewer tokens"],
 )
-def test_sampled_texts_are_distributed_as_the_targets(k: int, shape: Shape, p_min: float, vocabulary: int) -> None:
+def test_sampled_texts_are_distributed_as_the_targets(
+    k: int, shape: SamplingParams, p_min: float, vocabulary: int
+) -> None:
     lookup = vocabulary == 0
     target = Tiny(11, vocabulary=4)
     draft = None if lookup else resized(Tiny(12, vocabulary=4, like=target), vocabulary)
     prompt = [1, 2, 1, 2, 1] if lookup else [1, 2]
 
     def make(seed: int) -> list[int]:
-        return answer(target, Ask(prompt, LENGTH, shape, seed, k=k, p_min=p_min), draft)[0]
+        return answer(target, GenerationRequest(prompt, LENGTH, shape, seed, k=k, p_min=p_min), draft)[0]
 
     assert deviate(make, target, shape, prompt) < LIMIT
 
@@ -274,7 +282,7 @@ def test_that_test_sees_a_draft_that_is_dropped_because_of_its_token(monkeypatch
     """The tempting, wrong adaptive stop: it must not pass the test above."""
     target = Tiny(11, vocabulary=4)
     draft = Tiny(12, vocabulary=4, like=target)
-    shape = Shape(1.0, 0, 1.0)
+    shape = SamplingParams(1.0, 0, 1.0)
 
     class Dropping(ModelDraft):
         def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[np.ndarray]]:
@@ -284,7 +292,7 @@ def test_that_test_sees_a_draft_that_is_dropped_because_of_its_token(monkeypatch
             return tokens[:kept], drawn_from[:kept]
 
     def make(seed: int) -> list[int]:
-        ask = Ask([1, 2], LENGTH, shape, seed, k=2)
+        ask = GenerationRequest([1, 2], LENGTH, shape, seed, k=2)
         return list(Generation(target, ask, [], Tally(), lambda rng: Dropping(draft, ask, [], 4, rng)))
 
     assert deviate(make, target, shape, [1, 2]) > LIMIT
@@ -298,7 +306,7 @@ def test_that_test_sees_a_draft_that_is_dropped_because_of_its_token(monkeypatch
 def test_a_beam_as_wide_as_the_tree_finds_the_likeliest_text(seed: int, length: int) -> None:
     target = Tiny(seed, vocabulary=3, n_ctx=10_000)
     tally = Tally()
-    found = beams.search(target, Ask([1], length, beams=3**length), [], tally)
+    found = beams.search(target, GenerationRequest([1], length, beams=3**length), [], tally)
 
     def likelihood(text: Sequence[int]) -> float:
         seen, total = [1], 0.0
@@ -316,7 +324,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_likeliest_text(seed: int, length: 
 @given(st.integers(0, 999), st.integers(1, 4), st.lists(st.integers(0, 4), max_size=2, unique=True))
 def test_beam_search_ends_at_an_end_or_at_the_limit(seed: int, width: int, eog: list[int]) -> None:
     target, tally = Tiny(seed, n_ctx=40), Tally()
-    found = beams.search(target, Ask([1, 2], -1, beams=width), eog, tally)
+    found = beams.search(target, GenerationRequest([1, 2], -1, beams=width), eog, tally)
     assert all(token not in eog for token in found[:-1])
     assert tally.finish == ("eos" if found[-1] in eog else "limit")
     assert len(found) <= 38 // width + 1
@@ -324,13 +332,13 @@ def test_beam_search_ends_at_an_end_or_at_the_limit(seed: int, width: int, eog: 
 
 def test_a_beam_of_one_is_greedy() -> None:
     target = Tiny(2)
-    greedy, _ = answer(target, Ask([1], 12, GREEDY))
-    assert beams.search(target, Ask([1], 12, beams=1), [], Tally()) == greedy
+    greedy, _ = answer(target, GenerationRequest([1], 12, GREEDY))
+    assert beams.search(target, GenerationRequest([1], 12, beams=1), [], Tally()) == greedy
 
 
 def test_drawing_is_repeatable_by_its_seed() -> None:
     target = Tiny(9)
-    ask = Ask([1], 20, Shape(1.0, 0, 1.0), seed=5, k=3)
+    ask = GenerationRequest([1], 20, SamplingParams(1.0, 0, 1.0), seed=5, k=3)
     draft = Tiny(10, like=target)
     assert answer(target, ask, draft)[0] == answer(target, ask, draft)[0]
     assert draw(np.array([0.0, 1.0]), np.random.default_rng(0)) == 1

@@ -1,4 +1,4 @@
-"""Start and end: flags by llama-server's names, the key from the environment, a clean exit on SIGINT."""
+"""Entry point: llama-server's flags, the API key from the environment, a clean exit on SIGINT."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from .app import App
 from .library import LlamaError, libllama, log
-from .questions import App
 from .serve import bind
 
 
 def physical_cores() -> int:
-    """Cores without their second threads, where the kernel tells; else all processors."""
+    """Number of physical cores if the kernel reports it, else of all CPUs."""
     lists = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
     return len({path.read_text() for path in lists}) or os.cpu_count() or 1
 
@@ -28,7 +28,7 @@ def layers(text: str) -> str:
 
 
 def flags() -> argparse.ArgumentParser:
-    """Those of llama-server, as far as this server knows what they ask for."""
+    """A parser with the flags of llama-server that this server supports."""
     parser = argparse.ArgumentParser(prog="llama_cpp_python", allow_abbrev=False, description=__doc__)
     add = parser.add_argument
     add("-m", "--model", help="GGUF file of the (target) model")
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = flags()
     options = parser.parse_args(argv)
     if not options.model and not options.version:
-        parser.error("-m is needed")
+        parser.error("-m is required")
     return options
 
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     app = App(options)
     try:
-        # Taken out of the environment so that nothing this process might start inherits it.
+        # Removed from the environment, so that no child process inherits it.
         server = bind(app, options.host, options.port, os.environ.pop("LLAMA_API_KEY", ""))
     except OSError as error:
         log(f"error: cannot listen on {options.host}:{options.port}: {error}")

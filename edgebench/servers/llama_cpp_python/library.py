@@ -15,12 +15,12 @@ from .sampling import Vector
 
 
 def log(text: str) -> None:
-    """A line for whoever reads along on standard error."""
+    """Write a line to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 class LlamaError(Exception):
-    """libllama said no."""
+    """An error of libllama."""
 
 
 CHATML = (
@@ -30,7 +30,7 @@ CHATML = (
 
 
 class Llama:
-    """A model and its context: a ``Decoder`` and a ``Forest``. Not for two threads at once."""
+    """A model and its context: a ``Decoder`` and a ``BeamDecoder``. Not for two threads at once."""
 
     def __init__(self, lib: Any, path: str, options: argparse.Namespace, layers: str) -> None:
         self.lib, self.path, self.options = lib, path, options
@@ -64,11 +64,11 @@ class Llama:
         params.n_batch, params.n_ubatch = options.batch_size, options.ubatch_size
         params.n_threads, params.n_threads_batch = options.threads, options.threads_batch or options.threads
         params.n_seq_max = sequences
-        wanted: dict[str, bool] = {"kv_unified": True} if sequences > 1 else {}
+        settings: dict[str, bool] = {"kv_unified": True} if sequences > 1 else {}
         if self.on_cpu:
             # A GPU build would otherwise compute long prompts there, whatever the layers.
-            wanted |= {"offload_kqv": False, "op_offload": False}
-        for name, value in wanted.items():
+            settings |= {"offload_kqv": False, "op_offload": False}
+        for name, value in settings.items():
             if hasattr(params, name):
                 setattr(params, name, value)
         self.context = lib.llama_init_from_model(self.model, params)
@@ -107,8 +107,8 @@ class Llama:
             batch.logits[i] = i >= count - rows
         status = self.lib.llama_decode(self.context, batch)
         if status:
-            why = "the context is full" if status == 1 else "see the log"
-            raise LlamaError(f"llama_decode returned {status} for {count} tokens: {why}")
+            reason = "the context is full" if status == 1 else "see the log"
+            raise LlamaError(f"llama_decode returned {status} for {count} tokens: {reason}")
         if rows == 0:
             return None
         get = self.lib.llama_get_logits_ith
@@ -116,21 +116,21 @@ class Llama:
         return views[0][None, :] if rows == 1 else np.stack(views)
 
     def feed(self, tokens: Sequence[int], rows: int) -> Vector:
-        held = len(self.tokens)
-        if held + len(tokens) > self.n_ctx:
-            raise LlamaError(f"{held} + {len(tokens)} tokens do not fit in a context of {self.n_ctx}")
-        found: list[Vector] = []
+        n_past = len(self.tokens)
+        if n_past + len(tokens) > self.n_ctx:
+            raise LlamaError(f"{n_past} + {len(tokens)} tokens do not fit in a context of {self.n_ctx}")
+        logits_blocks: list[Vector] = []
         for begin in range(0, len(tokens), self.n_batch):
-            part = tokens[begin : begin + self.n_batch]
-            wanted = min(len(part), max(0, begin + len(part) + rows - len(tokens)))
-            entries = [(token, held + begin + i, 0) for i, token in enumerate(part)]
-            if found:  # libllama's own memory: the next evaluation overwrites it
-                found[-1] = np.array(found[-1])
-            logits = self.decode(entries, wanted)
-            if wanted:
-                found.append(logits)
+            block = tokens[begin : begin + self.n_batch]
+            n_rows = min(len(block), max(0, begin + len(block) + rows - len(tokens)))
+            entries = [(token, n_past + begin + i, 0) for i, token in enumerate(block)]
+            if logits_blocks:  # libllama's own memory: the next evaluation overwrites it
+                logits_blocks[-1] = np.array(logits_blocks[-1])
+            logits = self.decode(entries, n_rows)
+            if n_rows:
+                logits_blocks.append(logits)
         self.tokens.extend(tokens)
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return logits_blocks[0] if len(logits_blocks) == 1 else np.concatenate(logits_blocks)
 
     def keep(self, count: int) -> None:
         if count >= len(self.tokens):
@@ -141,7 +141,7 @@ class Llama:
             self.keep(0)
         del self.tokens[count:]
 
-    def plant(self, text: Sequence[int], width: int) -> Vector:
+    def start_beams(self, text: Sequence[int], width: int) -> Vector:
         # Twice the width: the old texts stay until the new ones have been copied from them.
         self.open(2 * width)
         self.keep(0)
@@ -150,14 +150,16 @@ class Llama:
         self.tokens = []
         return logits
 
-    def grow(self, branches: Sequence[tuple[int, int]]) -> Vector:
-        old, new = self.side, self.width - self.side
-        for place, (beam, _) in enumerate(branches):
-            self.lib.llama_memory_seq_cp(self.memory, old + beam, new + place, -1, -1)
-        for place in range(self.width):
-            self.lib.llama_memory_seq_rm(self.memory, old + place, -1, -1)
-        rows = self.decode([(token, self.length, new + i) for i, (_, token) in enumerate(branches)], len(branches))
-        self.side, self.length = new, self.length + 1
+    def extend_beams(self, branches: Sequence[tuple[int, int]]) -> Vector:
+        old_offset, new_offset = self.side, self.width - self.side
+        for index, (beam, _) in enumerate(branches):
+            self.lib.llama_memory_seq_cp(self.memory, old_offset + beam, new_offset + index, -1, -1)
+        for index in range(self.width):
+            self.lib.llama_memory_seq_rm(self.memory, old_offset + index, -1, -1)
+        rows = self.decode(
+            [(token, self.length, new_offset + i) for i, (_, token) in enumerate(branches)], len(branches)
+        )
+        self.side, self.length = new_offset, self.length + 1
         return np.array(rows)
 
     # --- text ---
@@ -172,7 +174,7 @@ class Llama:
                 return list(buffer[:count])
             size = -count
 
-    def piece(self, token: int, special: bool = False) -> bytes:
+    def token_bytes(self, token: int, special: bool = False) -> bytes:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -191,28 +193,28 @@ class Llama:
         return self.token_text(int(self.lib.llama_vocab_eos(self.vocab)))
 
     def token_text(self, token: int) -> str:
-        return self.piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
+        return self.token_bytes(token, True).decode("utf-8", "replace") if token >= 0 else ""
 
     @property
-    def recurrent(self) -> bool:
-        """Whether its memory, or a part of it, is one state that knows no earlier one."""
-        asked = (getattr(self.lib, f"llama_model_is_{kind}", None) for kind in ("recurrent", "hybrid"))
-        return any(ask(self.model) for ask in asked if ask)
+    def is_recurrent(self) -> bool:
+        """Whether its memory is, at least in part, a recurrent state that cannot be rolled back."""
+        queries = (getattr(self.lib, f"llama_model_is_{kind}", None) for kind in ("recurrent", "hybrid"))
+        return any(query(self.model) for query in queries if query)
 
-    def template(self) -> str:
-        found = self.lib.llama_model_chat_template(self.model, None)
-        return found.decode("utf-8", "replace") if found else CHATML
+    def chat_template(self) -> str:
+        chat_template = self.lib.llama_model_chat_template(self.model, None)
+        return chat_template.decode("utf-8", "replace") if chat_template else CHATML
 
 
-def differences(target: Llama, draft: Llama) -> str | None:
-    """Why these two cannot be a pair, by llama.cpp's own rules, or None."""
+def find_incompatibility(target: Llama, draft: Llama) -> str | None:
+    """Why two models cannot be a pair by llama.cpp's rules; None if they can."""
     lib = target.lib
-    kinds = [lib.llama_vocab_type(model.vocab) for model in (target, draft)]
-    if kinds[0] != kinds[1]:
-        return f"tokenizer types differ: {kinds[0]} and {kinds[1]}"
-    for ask, what in ((lib.llama_vocab_get_add_bos, "add-bos"), (lib.llama_vocab_get_add_eos, "add-eos")):
-        if ask(target.vocab) != ask(draft.vocab):
-            return f"{what} differs"
+    types = [lib.llama_vocab_type(model.vocab) for model in (target, draft)]
+    if types[0] != types[1]:
+        return f"tokenizer types differ: {types[0]} and {types[1]}"
+    for query, flag in ((lib.llama_vocab_get_add_bos, "add-bos"), (lib.llama_vocab_get_add_eos, "add-eos")):
+        if query(target.vocab) != query(draft.vocab):
+            return f"{flag} differs"
     if abs(target.n_vocab - draft.n_vocab) > 128:
         return f"vocabulary sizes differ by more than 128: {target.n_vocab} and {draft.n_vocab}"
     for token in range(5, min(target.n_vocab, draft.n_vocab)):
@@ -222,8 +224,8 @@ def differences(target: Llama, draft: Llama) -> str | None:
     return None
 
 
-KEPT: list[Any] = []
-"""libllama calls back into this: it must never be collected."""
+_CALLBACKS: list[Any] = []
+"""Callbacks of libllama, which must not be garbage-collected."""
 
 
 def libllama() -> tuple[Any, str]:
@@ -231,17 +233,17 @@ def libllama() -> tuple[Any, str]:
     import llama_cpp
     from llama_cpp import llama_cpp as lib
 
-    shown = [True]
+    is_shown = [True]
 
     def write(level: int, text: bytes, _: Any) -> None:
         if level != 5:  # 5 goes on with the line before
-            shown[0] = level != 1  # 1 is for libllama's developers
-        if shown[0]:
+            is_shown[0] = level != 1  # 1 is for libllama's developers
+        if is_shown[0]:
             sys.stderr.write(text.decode("utf-8", "replace"))
             sys.stderr.flush()
 
-    KEPT.append(lib.llama_log_callback(write))
-    lib.llama_log_set(KEPT[-1], ctypes.c_void_p(0))
+    _CALLBACKS.append(lib.llama_log_callback(write))
+    lib.llama_log_set(_CALLBACKS[-1], ctypes.c_void_p(0))
     lib.llama_backend_init()
     version = f" (llama.cpp {lib.llama_version().decode()})" if hasattr(lib, "llama_version") else ""
     return lib, f"llama-cpp-python {llama_cpp.__version__}{version}"

@@ -1,4 +1,4 @@
-"""The maths of sampling: logits in, tokens out. No engine."""
+"""Sampling of tokens from logits, independent of an engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Vector = Any
 
 
 @dataclass(frozen=True)
-class Shape:
+class SamplingParams:
     """How logits become the distribution that a token is drawn from.
 
     In llama.cpp's order: the ``top_k`` likeliest (0: all), of these the fewest that hold
@@ -32,17 +32,17 @@ class Shape:
         """float64, the length of ``logits``, sum 1."""
         logits = np.asarray(logits, dtype=np.float64)
         if self.greedy:
-            return point(int(np.argmax(logits)), len(logits))
-        kept = np.arange(len(logits))
+            return one_hot(int(np.argmax(logits)), len(logits))
+        candidates = np.arange(len(logits))
         if 0 < self.top_k < len(logits):
-            kept = np.argpartition(-logits, self.top_k - 1)[: self.top_k]
+            candidates = np.argpartition(-logits, self.top_k - 1)[: self.top_k]
         if self.top_p < 1:
-            kept = kept[np.argsort(-logits[kept], kind="stable")]
-            mass = np.cumsum(softmax(logits[kept]))
-            kept = kept[: int(np.searchsorted(mass, self.top_p)) + 1]
+            candidates = candidates[np.argsort(-logits[candidates], kind="stable")]
+            cumulative = np.cumsum(softmax(logits[candidates]))
+            candidates = candidates[: int(np.searchsorted(cumulative, self.top_p)) + 1]
         result = np.zeros(len(logits))
         # Shifted first: the smallest temperatures would make infinities of both.
-        result[kept] = softmax((logits[kept] - logits[kept].max()) / self.temperature)
+        result[candidates] = softmax((logits[candidates] - logits[candidates].max()) / self.temperature)
         return result
 
     def choose(self, logits: Vector, rng: np.random.Generator) -> int:
@@ -59,7 +59,7 @@ def log_softmax(logits: Vector) -> Vector:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def point(token: int, size: int) -> Vector:
+def one_hot(token: int, size: int) -> Vector:
     """The distribution that holds one token only."""
     result = np.zeros(size)
     result[token] = 1
@@ -67,9 +67,9 @@ def point(token: int, size: int) -> Vector:
 
 
 def draw(probabilities: Vector, rng: np.random.Generator) -> int:
-    mass = np.cumsum(probabilities)
+    cumulative = np.cumsum(probabilities)
     # `right` steps over tokens of probability 0; the last sum may be a rounding error below 1.
-    return int(np.searchsorted(mass, rng.random() * mass[-1], side="right"))
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
 
 
 def verify_greedy(proposed: Sequence[int], choices: Sequence[int]) -> tuple[int, int]:
@@ -98,10 +98,10 @@ def verify(
     Kalman, Matias 2023 (arXiv 2211.17192), algorithm 1 and appendix A.1; Chen et al. 2023
     (arXiv 2302.01318), algorithm 2 and theorem 1.
     """
-    for place, token in enumerate(proposed):
-        p, q = target(place), drafts[place]
+    for position, token in enumerate(proposed):
+        p, q = target(position), drafts[position]
         if rng.random() * q[token] < p[token]:
             continue
-        rest = np.maximum(p - q, 0)
-        return place, draw(rest if rest.any() else p, rng)
+        residual = np.maximum(p - q, 0)
+        return position, draw(residual if residual.any() else p, rng)
     return len(proposed), draw(target(len(proposed)), rng)

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the key, errors and streams as llama-server has them."""
+"""The HTTP server: routes, the API key, errors and streams as in llama-server."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from .answers import Chat, Completion
+from .app import App
 from .library import LlamaError
-from .questions import App
-from .requests import Fields, Refused
+from .requests import Fields, RequestError
+from .responses import Chat, Completion
 from .speculation import Tally
 
 Routes = Mapping[str, Callable[[Fields], Any]]
 
 
 def bind(app: App, host: str, port: int, key: str) -> ThreadingHTTPServer:
-    """A server that listens. Raises ``OSError``."""
+    """A listening server. Raises ``OSError``."""
     server = ThreadingHTTPServer((host, port), type("BoundHandler", (Handler,), {"app": app, "key": key}))
     server.daemon_threads = True
     return server
@@ -36,11 +36,11 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the log belongs to the engine."""
 
     def do_GET(self) -> None:
-        self.answer({"/health": self.health, "/v1/health": self.health, "/props": lambda _: self.app.props()})
+        self.respond({"/health": self.health, "/v1/health": self.health, "/props": lambda _: self.app.props()})
 
     def do_POST(self) -> None:
         app = self.app
-        self.answer(
+        self.respond(
             {
                 "/tokenize": app.tokenize,
                 "/detokenize": app.detokenize,
@@ -49,19 +49,19 @@ class Handler(BaseHTTPRequestHandler):
                 "/v1/chat/completions": lambda fields: self.generate(fields, Chat),
                 "/edgebench/costs": app.costs,
                 "/edgebench/logits": app.logits,
-                "/edgebench/parting": app.parting,
+                "/edgebench/parting": app.divergence,
             }
         )
 
-    def answer(self, routes: Routes) -> None:
+    def respond(self, routes: Routes) -> None:
         path = self.path.partition("?")[0]
         try:
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if not path.endswith("/health"):
                 self.authorize()
             if path not in routes:
-                raise Refused("File Not Found", 404, "not_found_error")
-            fields = Fields(parsed(data) if self.command == "POST" else {})
+                raise RequestError("File Not Found", 404, "not_found_error")
+            fields = Fields(parse_body(data) if self.command == "POST" else {})
             if path.endswith("/health"):  # answers while another request is being served
                 self.send(200, routes[path](fields))
                 return
@@ -69,17 +69,17 @@ class Handler(BaseHTTPRequestHandler):
                 result = routes[path](fields)
             if result is not None:
                 self.send(200, result)
-        except Refused as error:
+        except RequestError as error:
             self.send(error.code, error.body)
         except LlamaError as error:
-            self.send(500, failure(error))
+            self.send(500, error_body(error))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     def authorize(self) -> None:
-        given = self.headers.get("Authorization", "").partition("Bearer ")[2]
-        if self.key and not hmac.compare_digest(given.encode(), self.key.encode()):
-            raise Refused("Invalid API Key", 401, "authentication_error")
+        token = self.headers.get("Authorization", "").partition("Bearer ")[2]
+        if self.key and not hmac.compare_digest(token.encode(), self.key.encode()):
+            raise RequestError("Invalid API Key", 401, "authentication_error")
 
     def health(self, _: Fields) -> Mapping[str, str]:
         return {"status": "ok"} if self.app.model else {}
@@ -92,29 +92,29 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def generate(self, fields: Fields, form: type[Completion]) -> object:
-        """A whole answer, or None where it has been streamed."""
-        ask, tally = self.app.ask(fields), Tally()
-        answer = form(self.app, fields, ask, tally)
-        tokens = self.app.tokens(ask, tally)
+    def generate(self, fields: Fields, response_cls: type[Completion]) -> object:
+        """A complete response, or None if it was streamed."""
+        request, tally = self.app.parse_request(fields), Tally()
+        response = response_cls(self.app, fields, request, tally)
+        tokens = self.app.tokens(request, tally)
         if not fields.flag("stream", False):
-            return answer.whole(list(tokens))
-        first = next(tokens, None)  # what is refused is refused before the stream's status is sent
+            return response.complete(list(tokens))
+        first = next(tokens, None)  # errors of the request are raised before the status is sent
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for event in answer.start():
+            for event in response.start():
                 self.event(event)
             if first is not None:
-                self.event(answer.part(first, 1))
-            for count, made in enumerate(tokens, start=2):
-                self.event(answer.part(made, count))
-            for event in answer.end():
+                self.event(response.chunk(first, 1))
+            for count, generated in enumerate(tokens, start=2):
+                self.event(response.chunk(generated, count))
+            for event in response.end():
                 self.event(event)
-        except (Refused, LlamaError) as error:
-            self.event(failure(error))
+        except (RequestError, LlamaError) as error:
+            self.event(error_body(error))
         self.wfile.write(b"0\r\n\r\n")
         return None
 
@@ -123,15 +123,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
 
 
-def parsed(data: bytes) -> dict[str, object]:
+def parse_body(data: bytes) -> dict[str, object]:
     try:
         body = json.loads(data)
     except ValueError as error:
-        raise Refused(f"the body is not JSON: {error}") from None
+        raise RequestError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise Refused("the body must be a JSON object")
+        raise RequestError("the body must be a JSON object")
     return body
 
 
-def failure(error: Exception) -> dict[str, object]:
+def error_body(error: Exception) -> dict[str, object]:
     return {"error": {"code": 500, "message": str(error), "type": "server_error"}}

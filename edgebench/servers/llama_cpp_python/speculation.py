@@ -1,4 +1,4 @@
-"""Generation, with or without somebody who guesses ahead. No engine: any ``Decoder`` will do."""
+"""Generation with or without a draft, for any ``Decoder``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .sampling import Shape, Vector, draw, point, softmax, verify, verify_greedy
+from .sampling import SamplingParams, Vector, draw, one_hot, softmax, verify, verify_greedy
 
 
 class Decoder(Protocol):
@@ -31,12 +31,11 @@ class Decoder(Protocol):
         """
 
     def keep(self, count: int) -> None:
-        """Forget all but the first ``count`` tokens; all of them where the memory is a state that
-        knows no earlier one."""
+        """Remove all but the first ``count`` tokens; all of them if the model is recurrent."""
 
 
 class Drafter(Protocol):
-    """Who guesses ahead."""
+    """Proposes draft tokens."""
 
     evaluated: int
     """Tokens evaluated for that, without the prompt's."""
@@ -44,19 +43,19 @@ class Drafter(Protocol):
     def start(self, text: Sequence[int]) -> None:
         """Read the prompt."""
 
-    def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[Vector]]:
-        """Up to ``most`` next tokens, and the distribution that each was drawn from (not needed
+    def propose(self, text: Sequence[int], limit: int) -> tuple[list[int], list[Vector]]:
+        """Up to ``maximum`` next tokens, and the distribution that each was drawn from (not needed
         where the target is greedy)."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A checked request."""
+class GenerationRequest:
+    """A validated request."""
 
     prompt: Sequence[int]
     n_predict: int = -1
     """-1: as many as the context holds."""
-    shape: Shape = field(default_factory=Shape)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     seed: int = 0
     ignore_eos: bool = False
     cache_prompt: bool = True
@@ -95,25 +94,25 @@ class Tally:
         self.steps += 1
         for counts, count in ((self.proposed, proposed), (self.accepted, accepted)):
             counts.extend([0] * (proposed - len(counts)))
-            for place in range(count):
-                counts[place] += 1
+            for position in range(count):
+                counts[position] += 1
 
 
-def shared(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:
-    """Length of the common beginning, of which ``start`` tokens are known to be equal."""
-    end = min(len(one), len(other))
-    while start < end and one[start] == other[start]:
+def common_prefix_length(first: Sequence[int], second: Sequence[int], start: int = 0) -> int:
+    """Length of the common prefix, of which ``start`` tokens are known to be equal."""
+    limit = min(len(first), len(second))
+    while start < limit and first[start] == second[start]:
         start += 1
     return start
 
 
-def read(decoder: Decoder, text: Sequence[int], reuse: bool) -> tuple[Vector, int]:
+def evaluate_text(decoder: Decoder, text: Sequence[int], reuse: bool) -> tuple[Vector, int]:
     """Make a decoder hold ``text``: the logits after it, and how many tokens it held already."""
     # The last token is always evaluated: its logits are what is wanted.
-    held = min(shared(decoder.tokens, text), len(text) - 1) if reuse else 0
-    decoder.keep(held)
-    held = len(decoder.tokens)
-    return decoder.feed(text[held:], 1)[0], held
+    n_reused = min(common_prefix_length(decoder.tokens, text), len(text) - 1) if reuse else 0
+    decoder.keep(n_reused)
+    n_reused = len(decoder.tokens)
+    return decoder.feed(text[n_reused:], 1)[0], n_reused
 
 
 class ModelDraft:
@@ -124,49 +123,51 @@ class ModelDraft:
     because of what it is would bend the target's distribution.
     """
 
-    def __init__(self, model: Decoder, ask: Ask, eog: Sequence[int], vocabulary: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, model: Decoder, request: GenerationRequest, eog: Sequence[int], vocabulary: int, rng: np.random.Generator
+    ) -> None:
         """``vocabulary``: tokens of the target, such as the 32,000 of Code Llama 34B beside the 32,016 of its 7B."""
-        self.model, self.ask, self.vocabulary, self.rng = model, ask, vocabulary, rng
-        self.both = min(vocabulary, model.n_vocab)
+        self.model, self.request, self.vocabulary, self.rng = model, request, vocabulary, rng
+        self.n_shared_vocabulary = min(vocabulary, model.n_vocab)
         """Only these can be proposed and read by both."""
-        self.eog = [token for token in eog if token < self.both]
-        self.agreed = self.evaluated = 0
-        """``agreed``: tokens known to be equal in the model's memory and in the text."""
+        self.eog = [token for token in eog if token < self.n_shared_vocabulary]
+        self.n_common = self.evaluated = 0
+        """``n_common``: tokens known to be equal in the model's memory and in the text."""
 
     def start(self, text: Sequence[int]) -> None:
-        if max(text) < self.both:
-            read(self.model, text, self.ask.cache_prompt)
-            self.agreed = len(text)
+        if max(text) < self.n_shared_vocabulary:
+            evaluate_text(self.model, text, self.request.cache_prompt)
+            self.n_common = len(text)
 
-    def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[Vector]]:
-        model, shape = self.model, self.ask.shape
-        model.keep(min(shared(model.tokens, text, self.agreed), len(text) - 1))
-        self.agreed = len(model.tokens)
-        most = min(most, model.n_ctx - len(text) + 1)
-        fresh = list(text[self.agreed :])
+    def propose(self, text: Sequence[int], limit: int) -> tuple[list[int], list[Vector]]:
+        model, sampling = self.model, self.request.sampling
+        model.keep(min(common_prefix_length(model.tokens, text, self.n_common), len(text) - 1))
+        self.n_common = len(model.tokens)
+        limit = min(limit, model.n_ctx - len(text) + 1)
+        new_tokens = list(text[self.n_common :])
         tokens: list[int] = []
-        drawn_from: list[Vector] = []
-        if max(fresh) >= self.both:  # a token that only the target knows: from here on it is alone
-            return tokens, drawn_from
-        while len(tokens) < most and not (tokens and tokens[-1] in self.eog):
-            logits = model.feed(fresh, 1)[0][: self.both]
-            self.evaluated += len(fresh)
-            if self.ask.ignore_eos:
+        distributions: list[Vector] = []
+        if max(new_tokens) >= self.n_shared_vocabulary:  # a token that only the target knows: from here on it is alone
+            return tokens, distributions
+        while len(tokens) < limit and not (tokens and tokens[-1] in self.eog):
+            logits = model.feed(new_tokens, 1)[0][: self.n_shared_vocabulary]
+            self.evaluated += len(new_tokens)
+            if self.request.ignore_eos:
                 logits[self.eog] = -np.inf
-            if self.ask.p_min > 0 and softmax(logits).max() < self.ask.p_min:
+            if self.request.p_min > 0 and softmax(logits).max() < self.request.p_min:
                 break
-            if shape.greedy:
+            if sampling.greedy:
                 token = int(np.argmax(logits))
             else:
-                drawn_from.append(padded(shape.probabilities(logits), self.vocabulary))
-                token = draw(drawn_from[-1], self.rng)
+                distributions.append(pad(sampling.probabilities(logits), self.vocabulary))
+                token = draw(distributions[-1], self.rng)
             tokens.append(token)
-            fresh = [token]
-        return tokens, drawn_from
+            new_tokens = [token]
+        return tokens, distributions
 
 
-def padded(probabilities: Vector, size: int) -> Vector:
-    """With 0 for the tokens at the end that a distribution doesn't know."""
+def pad(probabilities: Vector, size: int) -> Vector:
+    """Append zeros for tokens outside of the draft's vocabulary."""
     return np.pad(probabilities, (0, size - len(probabilities)))
 
 
@@ -177,27 +178,29 @@ class LookupDraft:
     takes the first place where the last 3, else 2, else 1 tokens stood.
     """
 
-    def __init__(self, find: Callable[..., Sequence[int]], ask: Ask, eog: Sequence[int], vocabulary: int) -> None:
-        self.find, self.ask, self.eog, self.vocabulary = find, ask, eog, vocabulary
+    def __init__(
+        self, find: Callable[..., Sequence[int]], request: GenerationRequest, eog: Sequence[int], vocabulary: int
+    ) -> None:
+        self.find, self.request, self.eog, self.vocabulary = find, request, eog, vocabulary
         self.evaluated = 0
 
     def start(self, text: Sequence[int]) -> None:
         pass
 
-    def propose(self, text: Sequence[int], most: int) -> tuple[list[int], list[Vector]]:
-        found = self.find(np.asarray(text, dtype=np.intc), max_ngram_size=3, num_pred_tokens=most)
+    def propose(self, text: Sequence[int], limit: int) -> tuple[list[int], list[Vector]]:
+        continuation = self.find(np.asarray(text, dtype=np.intc), max_ngram_size=3, num_pred_tokens=limit)
         tokens: list[int] = []
-        for token in map(int, found):
-            if token in self.eog and self.ask.ignore_eos:  # it would never be accepted
+        for token in map(int, continuation):
+            if token in self.eog and self.request.ignore_eos:  # never accepted
                 break
             tokens.append(token)
             if token in self.eog:
                 break
-        return tokens, [point(token, self.vocabulary) for token in tokens]
+        return tokens, [one_hot(token, self.vocabulary) for token in tokens]
 
 
-class Uncached:
-    """A decoder that evaluates its whole text anew at every step: what a KV cache saves."""
+class UncachedDecoder:
+    """A decoder that re-evaluates its whole text at every step, to measure what a KV cache saves."""
 
     def __init__(self, model: Decoder) -> None:
         self.model = model
@@ -233,73 +236,73 @@ class Generation:
     def __init__(
         self,
         target: Decoder,
-        ask: Ask,
+        request: GenerationRequest,
         eog: Sequence[int],
         tally: Tally,
         drafter: Callable[[np.random.Generator], Drafter] | None = None,
     ) -> None:
-        self.decoder: Decoder = target if ask.kv_cache else Uncached(target)
-        self.ask, self.eog, self.tally = ask, eog, tally
-        self.rng = np.random.default_rng(ask.seed)
-        self.drafter = drafter(self.rng) if drafter and ask.k > 0 else None
-        self.text = list(ask.prompt)
+        self.decoder: Decoder = target if request.kv_cache else UncachedDecoder(target)
+        self.request, self.eog, self.tally = request, eog, tally
+        self.rng = np.random.default_rng(request.seed)
+        self.drafter = drafter(self.rng) if drafter and request.k > 0 else None
+        self.text = list(request.prompt)
 
     def __iter__(self) -> Iterator[int]:
         tally = self.tally
-        fresh = [self.first()]
-        now = tally.read_at = time.perf_counter()
-        if self.ask.n_predict == 0:
+        new_tokens = [self.first()]
+        emitted_at = tally.read_at = time.perf_counter()
+        if self.request.n_predict == 0:
             tally.finish = "limit"
             return
         while True:
-            for token in fresh:
+            for token in new_tokens:
                 self.text.append(token)
-                tally.times.append(now)
+                tally.times.append(emitted_at)
                 if token in self.eog:
                     tally.finish = "eos"
-                elif self.left() < 1:
+                elif self.remaining() < 1:
                     tally.finish = "limit"
                 yield token
                 if tally.finish:
                     return
-            fresh = self.step()
-            now = time.perf_counter()
+            new_tokens = self.step()
+            emitted_at = time.perf_counter()
 
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many tokens may follow: as asked, and as the memory has room for."""
         # The last token of the text is never in the memory yet, and the last one made never gets there.
         room = self.decoder.n_ctx - len(self.text) + 1
-        return room if self.ask.n_predict < 0 else min(room, self.ask.n_predict - len(self.tally.times))
+        return room if self.request.n_predict < 0 else min(room, self.request.n_predict - len(self.tally.times))
 
     def first(self) -> int:
         """Read the prompt, the drafter too, and choose the first token."""
-        logits, self.tally.cached = read(self.decoder, self.text, self.ask.cache_prompt)
+        logits, self.tally.cached = evaluate_text(self.decoder, self.text, self.request.cache_prompt)
         self.tally.evaluated = len(self.text) - self.tally.cached
-        if self.ask.ignore_eos:
+        if self.request.ignore_eos:
             logits[self.eog] = -np.inf
-        token = self.ask.shape.choose(logits, self.rng)
+        token = self.request.sampling.choose(logits, self.rng)
         if self.drafter:
             self.drafter.start(self.text)
         return token
 
     def step(self) -> list[int]:
-        """Let the drafter propose, verify all it proposed at once; the tokens that follow."""
-        begun = time.perf_counter()
+        """One step: draft, verify all draft tokens at once; returns the new tokens."""
+        started = time.perf_counter()
         # A step gives at most one token more than are proposed.
-        most = min(self.ask.k, self.left() - 1)
-        proposed, drawn_from = self.drafter.propose(self.text, most) if self.drafter and most > 0 else ([], [])
-        drafted = time.perf_counter()
+        limit = min(self.request.k, self.remaining() - 1)
+        proposed, distributions = self.drafter.propose(self.text, limit) if self.drafter and limit > 0 else ([], [])
+        draft_done = time.perf_counter()
         rows = self.decoder.feed([self.text[-1], *proposed], 1 + len(proposed))
-        if self.ask.ignore_eos:
+        if self.request.ignore_eos:
             rows[:, self.eog] = -np.inf
-        shape = self.ask.shape
-        if shape.greedy:
+        sampling = self.request.sampling
+        if sampling.greedy:
             accepted, token = verify_greedy(proposed, [int(choice) for choice in rows.argmax(axis=1)])
         else:
-            accepted, token = verify(proposed, drawn_from, lambda i: shape.probabilities(rows[i]), self.rng)
+            accepted, token = verify(proposed, distributions, lambda i: sampling.probabilities(rows[i]), self.rng)
         self.decoder.keep(len(self.text) + accepted)
         self.tally.step(len(proposed), accepted)
         self.tally.draft_evaluated = self.drafter.evaluated if self.drafter else 0
-        self.tally.draft_s += drafted - begun
-        self.tally.verify_s += time.perf_counter() - drafted
+        self.tally.draft_s += draft_done - started
+        self.tally.verify_s += time.perf_counter() - draft_done
         return [*proposed[:accepted], token]
