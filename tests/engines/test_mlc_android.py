@@ -104,7 +104,7 @@ def test_a_crash_after_a_round_is_a_result_of_its_own(mlcchat: Mlcchat, run: Cal
         ("no-answer", "MLCChat did not reply", True),
         ("context-full", "reached the context that tiny-q4f16_1-MLC was compiled with", False),
         ("keyboard", "the keyboard of phone changed the prompt: 'Hallo", False),
-        ("does-not-start", "exit status 3", False),
+        ("does-not-start", "exited with status 3", False),
     ],
 )
 def test_what_can_be_wrong_on_the_phone(
