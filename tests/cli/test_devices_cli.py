@@ -311,7 +311,7 @@ def test_an_archive_that_changed_since_its_first_use_is_refused(
     (tmp_path / ARCHIVE).write_bytes((mirror / ARCHIVE).read_bytes() + b"more")
     ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
     assert ran.status == 3
-    assert f"not {hashlib.sha256((mirror / ARCHIVE).read_bytes()).hexdigest()}" in ran.stderr
+    assert f"expected {hashlib.sha256((mirror / ARCHIVE).read_bytes()).hexdigest()}" in ran.stderr
 
 
 def test_an_archive_that_is_not_the_pinned_one_is_refused(edgebench: Program, linux: Place, mirror: Path, tmp_path):
@@ -320,7 +320,7 @@ def test_an_archive_that_is_not_the_pinned_one_is_refused(edgebench: Program, li
     (tmp_path / pinned.file).write_bytes((mirror / ARCHIVE).read_bytes())
     ran = edgebench("devices", "setup", name, "--mirror", str(tmp_path))
     assert ran.status == 3
-    assert f"not {pinned.sha256}" in ran.stderr
+    assert f"expected {pinned.sha256}" in ran.stderr
     assert not (linux.here / "work space" / "engines").exists()
 
 
@@ -340,7 +340,7 @@ def test_setup_without_the_archive(edgebench: Program, linux: Place, tmp_path: P
     assert "no such file" in ran.stderr
     ran = edgebench("devices", "setup", name, "--backend", "cuda")
     assert ran.status == 3
-    assert "Choose --backend of: cpu, vulkan" in ran.stderr
+    assert "Choose --backend from: cpu, vulkan" in ran.stderr
 
 
 @pytest.mark.parametrize("mirror", ["http://[x", "http://127.0.0.1:1"])
