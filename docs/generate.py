@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgebench import schemas
+from edgebench import engine_options, schemas
 from edgebench.judging import doubts, metrics
 from edgebench.store import records
 
 DOCUMENTS = {
     "glossary.md": metrics.glossary,
     "doubts.md": doubts.listing,
+    "launch-options.md": engine_options.listing,
     "schemas/device.json": lambda: schemas.to_text(schemas.device()),
     "schemas/model.json": lambda: schemas.to_text(schemas.model()),
     "schemas/records.json": lambda: json.dumps(records.schema(), indent=2) + "\n",
