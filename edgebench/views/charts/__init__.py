@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Record
+from edgebench.judging import metrics
 from edgebench.views.report_data import latest
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Figure:
     notes: tuple[str, ...] = ()
     is_side_by_side: bool = False
     """Whether two panels are shown side by side if the width allows."""
+
+
+def axis_title(name: str, unit: str = "") -> str:
+    """A metric's title and unit as an axis shows them; ``unit``: one that its values were scaled to."""
+    definition = metrics.find(name)
+    return f"{definition.title}, {unit or {'ratio': '0…1'}.get(definition.unit, definition.unit)}"
 
 
 def chart(rows: Sequence[Row], **properties: Any) -> alt.Chart:

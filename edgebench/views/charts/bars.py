@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgebench.core import Metric, Record
+from edgebench.judging import metrics
 from edgebench.judging.best import fastest
 from edgebench.judging.readings import footprint, metric
 from edgebench.judging.workload import Workload, group_by_workload
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, axis_title, chart, to_spec
 from edgebench.views.charts.theme import backends
 from edgebench.views.fields import MEMORY, labels, limit_names, marks, memory_parts
 
@@ -90,15 +91,22 @@ def _decode(workload: Workload, records: list[Record]) -> Panel:
         row |= {"value": rate.value, "doubted": bool(marks(record))}
         rows.append(row | interval_ends(rate))
         lines.append(Line((names[record.id], format_with_interval(rate), ", ".join(marks(record))), record.id))
+    title = metrics.find("decode_tps").title
     base = chart(rows, height=BAR_HEIGHT * len(records))
     bars = base.mark_bar(height=14, yOffset=8).encode(
-        x=alt.X("value:Q", title="tokens per second", scale=alt.Scale(zero=True, nice=True)),
+        x=alt.X("value:Q", title=axis_title("decode_tps"), scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in records))),
         opacity=alt.condition("datum.doubted", alt.value(0.45), alt.value(1)),
-        tooltip=[alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="decode")],
+        tooltip=[
+            alt.Tooltip("name:N", title="configuration"),
+            alt.Tooltip("text:N", title=title),
+        ],
     )
     return Panel(
-        workload.title, bar_spec(base, [bars], "value"), tuple(lines), ("configuration", "decode rate", "doubts")
+        workload.title,
+        bar_spec(base, [bars], "value"),
+        tuple(lines),
+        ("configuration", title, "doubts"),
     )
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from edgebench.core import Record
+from edgebench.judging import metrics
 from edgebench.judging.best import fastest
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, Spec, chart, to_spec
+from edgebench.views.charts import Figure, Line, Panel, Row, Spec, axis_title, chart, to_spec
 from edgebench.views.charts.bars import (
     BAR_HEIGHT,
     MAX_BARS,
@@ -86,7 +87,8 @@ def _frontier(workload: Workload, group: list[Record]) -> Panel:
             format_with_interval(energy) if energy else "—",
         )
         lines.append(Line((*cells, ", ".join(marks(record))), record.id))
-    columns = ("configuration", "memory", "decode rate", "energy", "doubts")
+    shown = ("peak_footprint_b", "decode_tps", "j_per_token")
+    columns = ("configuration", *(metrics.find(name).title for name in shown), "doubts")
     return Panel(workload.title, _plane(rows, unit), tuple(lines), columns)
 
 
@@ -95,8 +97,8 @@ def _plane(rows: list[Row], unit: str) -> Spec:
     import altair as alt
 
     base = chart(rows, height=HEIGHT)
-    x = alt.X("x:Q", title=f"memory footprint, {unit}", scale=alt.Scale(zero=True, nice=True))
-    y = alt.Y("y:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True))
+    x = alt.X("x:Q", title=axis_title("peak_footprint_b", unit), scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y("y:Q", title=axis_title("decode_tps"), scale=alt.Scale(zero=True, nice=True))
     edge = base.transform_filter("datum.best").mark_line(style="guide", interpolate="step-after")
     size = alt.Size("size:Q", legend=None, scale=None)
     tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("value_text:N", title="value")]
@@ -177,13 +179,13 @@ def _roofline(workload: Workload, group: list[Record]) -> Panel:
         )
         lines.append(Line(cells, record.id))
     base = chart(rows, height=BAR_HEIGHT * len(rows))
-    tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title="bandwidth used")]
+    tooltip = [alt.Tooltip("name:N", title="configuration"), alt.Tooltip("text:N", title=metrics.find("mbu").title)]
     bars = base.mark_bar(height=14, yOffset=8).encode(
-        x=alt.X("value:Q", title="decode, tokens/s", scale=alt.Scale(zero=True, nice=True)),
+        x=alt.X("value:Q", title=axis_title("decode_tps"), scale=alt.Scale(zero=True, nice=True)),
         color=alt.Color("backend:N", legend=None, scale=alt.Scale(domain=backends(r.trial.backend for r in visible))),
         tooltip=tooltip,
     )
     roof = base.mark_bar(height=14, yOffset=8, style="roof").encode(x="ceiling:Q", tooltip=tooltip)
     spec = bar_spec(base, [roof, bars], "far")
-    columns = ("configuration", "decode rate", "ceiling", "bandwidth used", "doubts")
+    columns = ("configuration", metrics.find("decode_tps").title, "ceiling", metrics.find("mbu").title, "doubts")
     return Panel(workload.title, spec, tuple(lines), columns)

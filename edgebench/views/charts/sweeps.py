@@ -10,7 +10,7 @@ from edgebench.core import Record
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import group_by_workload, has_difference, is_clean
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row, chart, to_spec
+from edgebench.views.charts import Figure, Line, Panel, Row, axis_title, chart, to_spec
 from edgebench.views.charts.bars import format_with_interval, omission_note
 from edgebench.views.charts.curves import MAX_SERIES, MAX_WORKLOADS, Axes, curve, point
 from edgebench.views.fields import labels, marks
@@ -83,7 +83,7 @@ def threads(records: Sequence[Record]) -> Figure | None:
     """Thread sweep with its optimum."""
     panels, notes = list[Panel](), list[str]()
     for workload, group in group_by_workload(_able(records, "threads", "decode_tps")):
-        axes = Axes("threads", "decode, tokens/s")
+        axes = Axes("threads", axis_title("decode_tps"))
         panel = sweep_panel(group, "threads", "decode_tps", workload.title, axes, ring="threads {x}: {y} tokens/s")
         if panel and len(panels) < MAX_WORKLOADS:
             panels.append(panel)
@@ -116,12 +116,12 @@ def speculative(records: Sequence[Record]) -> Figure | None:
     groups = group_by_workload(able)
     panels: list[Panel] = []
     for workload, group in groups[:MAX_WORKLOADS]:
-        axes = Axes("draft tokens K", "speed-up, ×")
+        axes = Axes("draft tokens K", axis_title("speedup"))
         speed = sweep_panel(group, "k", "speedup", f"Speed-up · {workload.title}", axes, ring="K = {x}: {y} ×")
         if speed is None:
             continue
         panels.append(_predicted(speed, group))
-        axes = Axes("draft tokens K", "acceptance, 0…1", share=True)
+        axes = Axes("draft tokens K", axis_title("acceptance"), share=True)
         accepted = sweep_panel(group, "k", "acceptance", f"Acceptance · {workload.title}", axes)
         panels += [accepted] if accepted else []
     if not panels:

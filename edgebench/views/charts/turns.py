@@ -7,14 +7,16 @@ from dataclasses import replace
 from math import isfinite
 
 from edgebench.core import Metric, Record, Turn
+from edgebench.judging import metrics
 from edgebench.judging.readings import metric
 from edgebench.judging.workload import Workload, group_by_workload, is_clean
 from edgebench.views import units
-from edgebench.views.charts import Figure, Line, Panel, Row
+from edgebench.views.charts import Figure, Line, Panel, Row, axis_title
 from edgebench.views.charts.bars import format_with_interval, omission_note
 from edgebench.views.charts.curves import MAX_SERIES, MAX_WORKLOADS, Axes, curve, point
 from edgebench.views.charts.sweeps import sweep_panel
 from edgebench.views.fields import labels, turn_number
+from edgebench.views.headline import capitalized
 
 TURN_VALUES: Mapping[str, Callable[[Turn], float | None]] = {
     "prefill_tps": lambda turn: turn.prefill_tps,
@@ -56,26 +58,27 @@ def _by_turn(record: Record, key: str, unit: str, x: Callable[[Turn, int], float
 
 def _turn_panels(
     groups: list[tuple[Workload, list[Record]]],
-    metrics: Sequence[tuple[str, str, str]],
+    names: Sequence[str],
     x: Callable[[Turn, int], float | None],
     name: str,
 ) -> tuple[list[Panel], tuple[str, ...]]:
-    """A panel for each workload and each of ``metrics``: (key of the turn, unit, title)."""
+    """A panel for each workload and each metric of a turn."""
     panels, notes = [], omission_note(groups, MAX_WORKLOADS)
     for workload, group in groups[:MAX_WORKLOADS]:
         records, omitted = _fastest(group)
         notes += omitted
-        names = labels(records)
-        for key, unit, title in metrics:
+        series = labels(records)
+        for key in names:
+            title, unit = capitalized(metrics.find(key).title), metrics.find(key).unit
             rows, lines = list[Row](), list[Line]()
             for record in records:
                 for at, value in _by_turn(record, key, unit, x):
                     text = f"{name} {units.number(at, 4)}: {format_with_interval(value)}"
-                    rows.append(point(at, value, names[record.id], record.id, text))
-                    cells = (names[record.id], units.number(at, 5), format_with_interval(value))
+                    rows.append(point(at, value, series[record.id], record.id, text))
+                    cells = (series[record.id], units.number(at, 5), format_with_interval(value))
                     lines.append(Line(cells, record.id))
             if len({row["x"] for row in rows}) > 1:
-                spec = curve(rows, Axes(name, f"{title}, {unit}"), band=True)
+                spec = curve(rows, Axes(name, axis_title(key)), band=True)
                 heading = f"{title} · {workload.title}"
                 panels.append(Panel(heading, spec, tuple(lines), ("configuration", name, title)))
     return panels, tuple(dict.fromkeys(notes))
@@ -96,17 +99,17 @@ def _depth_of(turn: Turn, index: int) -> float | None:
 
 def depth(records: Sequence[Record]) -> Figure | None:
     """Prefill and decode rate against context depth."""
-    metrics = (("prefill_tps", "tokens/s", "Prefill rate"), ("decode_tps", "tokens/s", "Decode rate"))
+    names = ("prefill_tps", "decode_tps")
     groups = group_by_workload([record for record in records if _is_conversation(record)])
-    panels, notes = _turn_panels(groups, metrics, _depth_of, "context depth, tokens")
-    panels += _depth_options(records, metrics)
+    panels, notes = _turn_panels(groups, names, _depth_of, "context depth, tokens")
+    panels += _depth_options(records, names)
     if not panels:
         return None
     caption = "How much slower each token gets as the context fills. Bands span the lowest and the highest round."
     return Figure("depth", "Rates against context depth", caption, tuple(panels), notes, is_side_by_side=True)
 
 
-def _depth_options(records: Sequence[Record], metrics: Sequence[tuple[str, str, str]]) -> list[Panel]:
+def _depth_options(records: Sequence[Record], names: Sequence[str]) -> list[Panel]:
     """The same from trials at one depth each (an option of the scenario)."""
     groups: dict[Workload, list[Record]] = {}
     for workload, group in group_by_workload([r for r in records if isinstance(r.trial.options.get("depth"), int)]):
@@ -114,8 +117,9 @@ def _depth_options(records: Sequence[Record], metrics: Sequence[tuple[str, str, 
         groups.setdefault(bare, []).extend(group)
     panels = []
     for workload, group in list(groups.items())[:MAX_WORKLOADS]:
-        for key, unit, title in metrics:
-            panel = sweep_panel(group, "depth", key, f"{title} · {workload.title}", Axes("context depth, tokens", unit))
+        for key in names:
+            heading = f"{capitalized(metrics.find(key).title)} · {workload.title}"
+            panel = sweep_panel(group, "depth", key, heading, Axes("context depth, tokens", metrics.find(key).unit))
             panels += [panel] if panel else []
     return panels
 
@@ -126,9 +130,9 @@ def turns(records: Sequence[Record]) -> Figure | None:
     def number(turn: Turn, index: int) -> float:
         return float(turn_number(turn, index))
 
-    metrics = (("ttft_s", "s", "Time to first token"), ("decode_tps", "tokens/s", "Decode rate"))
+    names = ("ttft_s", "decode_tps")
     groups = group_by_workload([r for r in records if _is_conversation(r)])
-    panels, notes = _turn_panels(groups, metrics, number, "turn")
+    panels, notes = _turn_panels(groups, names, number, "turn")
     if not panels:
         return None
     caption = (
