@@ -25,9 +25,8 @@ from lab.records import record, samples
 from playwright.sync_api import sync_playwright
 
 from edgebench.core import Record
-from edgebench.judging.metrics import LEAD
 from edgebench.store import ids, packing, records
-from edgebench.store.results import Store
+from edgebench.store.results import INDEXED_METRICS, Store
 
 BACKENDS = ("cpu", "cuda", "vulkan")
 TEMPLATES = 720
@@ -53,7 +52,7 @@ def template(chance: random.Random, *, sampled: bool) -> Record:
 def fill(path: Path, count: int, *, sampled: bool) -> None:
     """A store of so many synthetic records."""
     chance = random.Random(0)
-    lead = ", ".join(f"{name}{end}" for name in LEAD for end in ("", "_low", "_high"))
+    lead = ", ".join(f"{name}{end}" for name in INDEXED_METRICS for end in ("", "_low", "_high"))
     names = "device, model, engine, backend, scenario, options, facts"
     with Store(path) as store:
         store._db.execute("PRAGMA synchronous = OFF")

@@ -56,7 +56,7 @@ echo "/proc/meminfo:MemAvailable:  $free kB"; echo "% - x" || exit; sleep 0.2; d
 
 @pytest.fixture
 def stove(session, tmp_path, monkeypatch):
-    monkeypatch.setattr(conditions, "RECENT_S", 0.6)
+    monkeypatch.setattr(conditions, "STATE_WINDOW_S", 0.6)
     stove = Stove(session.system, tmp_path / "state")
     stove.set(temp=40000, load=5, free=4_000_000)
     session.system = stove

@@ -92,7 +92,7 @@ def loops(pattern: str) -> list[str]:
 
 def test_the_gate_and_the_canary_work_there(session: Session):
     conditions = Conditions(session, 2)
-    conditions._look_first()
+    conditions._measure_idle()
     assert conditions.ready().waited_s > 0
     assert conditions._time_canary()
 

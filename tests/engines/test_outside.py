@@ -150,7 +150,7 @@ def test_a_backend_needs_no_change_in_a_profiles_schema(theirs: Program) -> None
     ("declared", "message"),
     [
         ("threads: str | None = option('Threads')", "the launch option --threads has two types: .* package clash"),
-        ("speed: list | None = option('Speed')", "clash of the package clash declares its launch options wrongly"),
+        ("speed: list | None = option('Speed')", "of the package clash has an invalid declaration of launch options"),
         ("speed: int = 3", "the launch option speed is not declared by option"),
     ],
 )

@@ -81,7 +81,7 @@ def test_some_strategies_may_be_asked_for_and_others_are_named(tmp_path: Path) -
 def test_other_engines_are_refused(tmp_path: Path, scenario: str) -> None:
     ended = run(tmp_path, "-m", tiny(tmp_path / "m.gguf"), "-s", scenario, "--engine", "llama.cpp")
     assert ended.returncode == 2
-    assert "give --engine llama-cpp-python." in ended.stderr
+    assert "use --engine llama-cpp-python." in ended.stderr
 
 
 # --- the tie rule in the scenario ------------------------------------------------------------
