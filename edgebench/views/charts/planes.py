@@ -87,8 +87,8 @@ def _frontier(workload: Workload, group: list[Record]) -> Panel:
             format_with_interval(energy) if energy else "—",
         )
         lines.append(Line((*cells, ", ".join(marks(record))), record.id))
-    shown = ("peak_footprint_b", "decode_tps", "j_per_token")
-    columns = ("configuration", *(metrics.find(name).title for name in shown), "doubts")
+    metric_names = ("peak_footprint_b", "decode_tps", "j_per_token")
+    columns = ("configuration", *(metrics.find(name).title for name in metric_names), "doubts")
     return Panel(workload.title, _plane(rows, unit), tuple(lines), columns)
 
 
