@@ -7,22 +7,22 @@ from io import StringIO
 from typing import ClassVar
 
 from edgebench.core import Metric, Record
-from edgebench.judging import costs, speculation
+from edgebench.judging import costs, metrics, speculation
 from edgebench.views import units
 from edgebench.views.table import remarks
 from edgebench.views.text import clean, text_console, trim
 
 COLUMNS = (
-    ("", "k"),
-    ("", "tokens/s"),
-    ("ms per", "token"),
-    ("", "speed-up"),
-    ("", "predicted"),
-    ("", "accepted"),
-    ("tokens", "a check"),
-    ("", "memory"),
+    "k",
+    "decode_tps",
+    "ms per token",
+    "speedup",
+    "predicted_speedup",
+    "acceptance",
+    "tokens_per_verification",
+    "peak_footprint_b",
 )
-"""Headings on two lines, so that the table fits 80 columns."""
+"""Metrics, and what is shown beside them."""
 SPARE = (7, 2, 6, 5, 4)
 """Columns to omit on narrower terminals, in this order."""
 
@@ -58,7 +58,7 @@ def _sweep(records: Sequence[Record], width: int | None, colour: bool) -> str:
     for line, style in _table(records, columns):
         console.print(Text(line, style=style), soft_wrap=True)
     console.print()
-    if hidden := [" ".join(heading).strip() for i, heading in enumerate(COLUMNS) if i not in columns]:
+    if hidden := [_heading_text(column) for i, column in enumerate(COLUMNS) if i not in columns]:
         console.print(Text(f"columns that do not fit: {', '.join(hidden)}", style="dim"))
     for line in _sentences(records):
         console.print(Text(line))
@@ -96,9 +96,25 @@ def _fit_columns(records: Sequence[Record], room: int) -> list[int]:
 
 def _lines(records: Sequence[Record], columns: Sequence[int]) -> Iterator[str]:
     """Two lines of headings, then one per record, all of the same width."""
-    cells = [*zip(*COLUMNS, strict=True), *map(_row, records)]
+    headings = [_two_lines(_heading_text(column)) for column in COLUMNS]
+    cells = [*zip(*headings, strict=True), *map(_row, records)]
     widths = {i: max(len(row[i]) for row in cells) for i in columns}
     return ("  ".join(row[i].rjust(widths[i]) for i in columns) for row in cells)
+
+
+def _heading_text(column: str) -> str:
+    """The heading of a column."""
+    definition = metrics.definitions().get(column)
+    if definition is None:
+        return column
+    return definition.short if definition.unit == "bytes" else definition.column
+
+
+def _two_lines(text: str) -> tuple[str, str]:
+    """A heading where it takes the fewest columns, so that the table fits 80 columns."""
+    words = text.split()
+    splits = [(" ".join(words[:count]), " ".join(words[count:])) for count in range(len(words))]
+    return min(splits, key=lambda lines: max(map(len, lines)))
 
 
 def _table(records: Sequence[Record], columns: Sequence[int]) -> Iterator[tuple[str, str]]:
@@ -125,18 +141,18 @@ def _title(record: Record, records: Sequence[Record]) -> str:
 
 
 def _row(record: Record) -> tuple[str, ...]:
-    metrics = record.metrics
-    tps = metrics.get("decode_tps")
+    values = record.metrics
+    tps = values.get("decode_tps")
     mark = (" !" if record.doubts else "") + ("" if record.status == "ok" else f" {record.status}")
     return (
         f"{record.trial.options.get('k')}{mark}",
         _plain(tps, 1),
         f"{1000 / tps.value:.1f}" if tps else "–",
-        _ratio(metrics.get("speedup")),
-        _plain(metrics.get("predicted_speedup"), 2, "×"),
-        f"{metrics['acceptance'].value:.1%}" if "acceptance" in metrics else "–",
-        _plain(metrics.get("tokens_per_verification"), 2),
-        _memory(metrics.get("peak_footprint_b")),
+        _ratio(values.get("speedup")),
+        _plain(values.get("predicted_speedup"), 2, "×"),
+        f"{values['acceptance'].value:.1%}" if "acceptance" in values else "–",
+        _plain(values.get("tokens_per_verification"), 2),
+        _memory(values.get("peak_footprint_b")),
     )
 
 

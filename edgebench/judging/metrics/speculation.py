@@ -78,6 +78,7 @@ METRICS = (
         "accepted draft tokens ÷ proposed draft tokens; the target's bonus token is not counted",
         "higher",
         short_title="acceptance",
+        heading="accepted",
         source="Leviathan et al. 2023, arXiv 2211.17192: the observed rate, not their α",
         compute=acceptance,
     ),
