@@ -9,7 +9,7 @@ from edgebench import plugins
 from edgebench.api import planning
 from edgebench.api.planning import Conduct, ModelLike, Transfer, check_number, check_text, silent_transfer, single
 from edgebench.bench.executor import NextPlans
-from edgebench.core import Device, DeviceFacts, ModelFile, Option, Record
+from edgebench.core import Device, DeviceFacts, ModelFile, Option, Record, SpeculativeEngine
 from edgebench.errors import EngineMissing, UsageError
 from edgebench.plan import Plan, k_per_request, ranges
 from edgebench.plan.sweep import MAX_K, sweep
@@ -136,6 +136,7 @@ def _select_engine(
     Without a name: llama-cpp-python if it is installed, else llama.cpp, with a note because the two differ
     in what they report. Raises ``UsageError`` for features that the engine lacks.
     """
+    from edgebench.device.engines import create_engine
     from edgebench.device.session import Session
 
     name, notes = engine or str(device.defaults.get("engine", "")), tuple[str, ...]()
@@ -144,7 +145,7 @@ def _select_engine(
     with Session(device) as session:
         if not name:
             try:
-                plugins.create("engines", PREFERRED, session, config=device.engines.get(PREFERRED, {})).prepare()
+                create_engine(session, PREFERRED).prepare()
                 name = PREFERRED
             except EngineMissing as error:
                 name = FALLBACK
@@ -157,7 +158,7 @@ def _check_able(engine: str, auto: bool, p_min: float) -> None:
     kind = plugins.load("engines", engine)
     if auto and "speculation-costs" not in kind.capabilities:
         raise UsageError(f"k = auto requires verification costs, which {engine} does not report", "Use a range.")
-    if p_min and not getattr(kind, "ends_drafts", False):
+    if p_min and not (isinstance(kind, SpeculativeEngine) and kind.ends_drafts):
         raise UsageError(f"{engine} does not support p_min", f"{PREFERRED} and {FALLBACK} do.")
     if auto and p_min and not k_per_request(engine):
         raise UsageError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from edgebench import plugins
 from edgebench.bench.events import Activity, Event
 from edgebench.core import Engine, EngineFacts, ModelFile
 from edgebench.device import archives, provision
+from edgebench.device.engines import prepare_engine
 from edgebench.device.session import Session
 from edgebench.errors import NoEngine
 from edgebench.plan import Plan
@@ -23,27 +23,19 @@ def engine(session: Session, engine: Engine, plan: Plan) -> Generator[Event, Non
     Raises ``EngineMissing``, ``DeviceRefused``, ``DeviceLost``.
     """
     try:
-        return prepare(plan.engine, engine)
+        return prepare_engine(plan.engine, engine)
     except NoEngine:
         if not archives.has_archives(session.device.system):
             raise
     for text in archives.install(session, plan.engine, plan.backend):
         yield Activity(0, text)
-    return prepare(plan.engine, engine)
-
-
-def prepare(name: str, engine: Engine) -> EngineFacts:
-    """An engine's facts. Raises what ``Engine.prepare`` raises, ``PartFailed`` for another return type."""
-    facts: object = engine.prepare()
-    if not isinstance(facts, EngineFacts):
-        raise plugins.misuse("engines", name, f"prepare returned {type(facts).__name__}, not EngineFacts")
-    return facts
+    return prepare_engine(plan.engine, engine)
 
 
 def model(session: Session, model: ModelFile, progress_counts: list[int]) -> Generator[Event, None, str]:
-    """As ``provision.deploy_model``, and every tenth is said: a large model takes long on a thin wire.
+    """As ``provision.deploy_model``, with an event per tenth of the transfer.
 
-    ``done``: tenths and bytes.
+    ``progress_counts`` holds the tenths and the bytes that were sent.
     """
     reported = 0
 

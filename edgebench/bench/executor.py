@@ -202,8 +202,8 @@ def _consume_events(
                 event = replace(event, last=not running_count)
             on_event(workers[number].name, event)
     except BaseException:
+        # Interrupted, or nothing more can be stored.
         _stop(workers)
-        # interrupted, or nothing more can be stored
         raise
     return [(worker.name, worker.error) for worker in workers if worker.error]
 

@@ -31,6 +31,7 @@ from edgebench.core import (
     merged,
 )
 from edgebench.device import cores
+from edgebench.device.engines import check_facts
 from edgebench.device.pagecache import mapped_bytes
 from edgebench.device.session import Session
 from edgebench.errors import EngineFailed, PartFailed, Unreadable
@@ -189,7 +190,7 @@ class RoundRunner:
             start=EngineStart(load.seconds, process.running.started_at, load.compile_s) if fresh else None,
             idle_w=idle.watts if idle else None,
             model=state.planned.model.facts,
-            engine=process.notes(),
+            engine=self._info(process),
             bytes_per_s=None if isinstance(ceiling, str) else ceiling,
             scenario_values=scenario_values,
         )
@@ -245,6 +246,10 @@ class RoundRunner:
             return "some layers are on the GPU and some are not"
         return result if isinstance(result, str) else result.bytes_per_s
 
+    def _info(self, process: EngineProcess) -> EngineFacts:
+        """What the engine's log reports. Raises ``PartFailed`` for another return type."""
+        return check_facts(self._name, "info", process.notes())
+
     @staticmethod
     def _options_used(state: TrialState, process: EngineProcess) -> dict[str, Option]:
         engine = state.planned.trial.engine
@@ -253,7 +258,7 @@ class RoundRunner:
 
     def _read_engine_facts(self, state: TrialState, process: EngineProcess) -> None:
         """Add the facts from the engine's log to the trial."""
-        notes = process.notes()
+        notes = self._info(process)
         if process.rpc_workers:
             state.rpc = process.rpc_workers.facts()
             state.notes.append("memory, load, heat and energy are measured on the head device only")

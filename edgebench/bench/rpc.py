@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from edgebench import plugins
 from edgebench.core import Device, Launch, RpcHost, flat
 from edgebench.device import lock
 from edgebench.device.crashes import LOG_TAIL, crash_error
+from edgebench.device.engines import create_engine
 from edgebench.device.ports import PORT_TRIES, PORTS, PortInUse
 from edgebench.device.session import Session, SupervisedProcess
 from edgebench.errors import DeviceLost, EdgebenchError, EngineFailed, UsageError
@@ -130,7 +130,7 @@ class RpcWorker:
         self.name = device.name
         self.session = Session(device)
         self.running: SupervisedProcess | None = None
-        host = plugins.create("engines", engine, self.session, config=device.engines.get(engine, {}))
+        host = create_engine(self.session, engine)
         if not isinstance(host, RpcHost):
             raise UsageError(f"{engine} has no RPC server")
         self._engine: RpcHost = host

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgebench import plugins
 from edgebench.bench import deploy
 from edgebench.bench.conditions import Conditions, Gate
 from edgebench.bench.engine_slot import EngineSlot
@@ -32,6 +31,7 @@ from edgebench.core import (
     Trial,
     merged,
 )
+from edgebench.device.engines import create_engine
 from edgebench.device.session import Session
 from edgebench.errors import (
     DeviceLost,
@@ -108,7 +108,7 @@ class Bench:
 
     def _set_up(self) -> Iterator[Event]:
         """Prepare the engine, deploy the models, and start every trial."""
-        self._engine = self._custom_engine or _engine(self._session, self._plan.engine)
+        self._engine = self._custom_engine or create_engine(self._session, self._plan.engine)
         self._facts.engine = yield from deploy.engine(self._session, self._engine, self._plan)
         self._facts.device = self._session.facts()
         if self._workers:
@@ -368,12 +368,6 @@ class Bench:
             if not state.failure and len(state.rounds) < self._plan.rounds:
                 state.status, state.failure = "lost", Failure(str(error), error.hint)
                 yield Activity(index, f"device lost: {error}", failed=True)
-
-
-def _engine(session: Session, name: str) -> Engine:
-    """The engine of a plan. Raises ``PartFailed``."""
-    engine = plugins.create("engines", name, session, config=session.device.engines.get(name, {}))
-    return plugins.guard("engines", name, engine)
 
 
 def _as_edgebench_error(error: Exception) -> EdgebenchError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgebench import plugins, profiles
+from edgebench import profiles
 from edgebench.cli.output import ProfileName, transfer
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused
@@ -24,6 +24,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
     devices get a pinned release archive of llama.cpp, unpacked into the workspace.
     """
     from edgebench.device import lock
+    from edgebench.device.engines import create_engine, prepare_engine
 
     profile = profiles.load_device(device)
     settings = profile.engines.get(ENGINE, {})
@@ -34,7 +35,7 @@ def setup(device: str, backend: str | None, mirror: str | None) -> None:
             _package(session)
         else:
             _archive(session, backend or str(profile.defaults.get("backend", "cpu")), mirror)
-        facts = plugins.create("engines", ENGINE, session, config=settings).prepare()
+        facts = prepare_engine(ENGINE, create_engine(session, ENGINE))
     description = ", ".join(text for text in (facts.build, facts.path) if text)
     click.echo(f"{device} runs {ENGINE}: {description}", err=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from edgebench import plugins
 from edgebench.core import Device
 from edgebench.device import lock, provision
+from edgebench.device.engines import create_engine, prepare_engine
 from edgebench.device.session import Session
 from edgebench.errors import DeviceRefused, EdgebenchError
 
@@ -132,5 +133,5 @@ def _lock(session: Session) -> str:
 
 
 def _engine(session: Session, name: str) -> str:
-    facts = plugins.create("engines", name, session, config=session.device.engines.get(name, {})).prepare()
+    facts = prepare_engine(name, create_engine(session, name))
     return ", ".join(text for text in (facts.name, facts.build, facts.path) if text)

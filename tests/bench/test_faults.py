@@ -37,6 +37,8 @@ def tripping(method, function):
 
 
 class Engine(LlamaCpp):
+    def prepare(self): return {} if FAULT == "engine.prepare-returns" else super().prepare()
+    def info(self, log): return {} if FAULT == "engine.info-returns" else super().info(log)
     def compiling(self, log): return None
     def verdict(self, log): return None
     # Only an engine that is still loading is sure to live until somebody asks for its verdict.
@@ -156,6 +158,15 @@ def test_an_engine_that_raises_fails_its_trial_and_no_other_device(
     log = mishap("results", "show", failed["id"], "--log").stdout
     assert "Traceback (most recent call last)" in log
     assert "mishap.py" in log
+
+
+@pytest.mark.parametrize("method", ["prepare", "info"])
+def test_an_engine_that_returns_something_else_is_named(mishap: Program, method: str) -> None:
+    ran = measure(mishap, f"engine.{method}-returns", "--device", "bad", "--scenario", "throughput")
+    assert ran.status == 1, ran.stderr
+    message = ran.record["failure"]["message"]
+    assert "the engine mishap of the package mishap-parts" in message
+    assert f"TypeError: {method} returned dict, not EngineFacts" in message
 
 
 @pytest.mark.parametrize(
